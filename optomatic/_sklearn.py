@@ -1,0 +1,265 @@
+"""Every private name of scikit-learn that optomatic uses, with the reason.
+
+Held by tests against the oldest and the newest supported version (1.6 and 1.9).  When a
+release moves one of these, this is the only file to mend.
+
+=============================================  ==========================================
+name (versions it was checked on)              why there is no public way
+=============================================  ==========================================
+``BaseSearchCV`` and its methods               tools ask ``isinstance(search, BaseSearchCV)``;
+``_get_scorers``, ``_check_input_parameters``, the methods hold the rules for scoring, routing,
+``_get_routed_params_for_fit``,                refit and the table, and copying them would drift
+``_check_refit_for_multimetric``,              from release to release
+``_select_best_index``, ``_format_results``
+(1.6-1.9)
+``_fit_context`` (1.6-1.9)                     validates constructor parameters as fit does
+``_fit_and_score`` (1.6-1.9)                   public ``cross_validate`` costs 2 ms a unit and
+                                               passes ``sample_weight`` to scorers differently
+``_MultimetricScorer`` (1.6-1.9)               shares predictions among metrics, bit for bit
+``_PassthroughScorer`` (1.6-1.9)               recognises "the estimator's own score"
+``_check_method_params`` (1.6-1.9)             fit parameters become arrays as in GridSearchCV
+``_warn_or_raise_about_fit_failures``,         the warnings people know, word for word
+``_insert_error_scores`` (1.6-1.9)
+``_init_callback_context`` (1.9)               callbacks of a search, where there are any
+=============================================  ==========================================
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sklearn
+from sklearn.base import _fit_context, clone
+from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import (
+    _fit_and_score,
+    _insert_error_scores,
+    _warn_or_raise_about_fit_failures,
+)
+from sklearn.utils.validation import _check_method_params
+
+from optomatic.records import Failure, Result, Scores
+
+__all__ = [
+    "BaseSearchCV",
+    "callback_context",
+    "check_method_params",
+    "fit_and_score",
+    "fit_context",
+    "insert_error_scores",
+    "numeric_config",
+    "scorers_by_name",
+    "uses_own_score",
+    "warn_or_raise_about_fit_failures",
+]
+
+check_method_params = _check_method_params
+warn_or_raise_about_fit_failures = _warn_or_raise_about_fit_failures
+insert_error_scores = _insert_error_scores
+
+#: Decorator of ``fit``: validates the constructor's parameters; the inner estimator is
+#: left to its own ``fit``, as in GridSearchCV.
+fit_context = _fit_context(prefer_skip_nested_validation=False)
+
+#: Entries of ``sklearn.get_config()`` that only change what is printed.
+_PRESENTATION = ("display", "print_changed_only")
+
+
+def numeric_config() -> dict[str, Any]:
+    """Return the entries of scikit-learn's global configuration that may change scores."""
+    return {k: v for k, v in sklearn.get_config().items() if k not in _PRESENTATION}
+
+
+def scorers_by_name(scorer: Any) -> dict[str, Any] | None:
+    """Return the scorers of a multi-metric scorer by name, else ``None``."""
+    return dict(scorer._scorers) if isinstance(scorer, _MultimetricScorer) else None
+
+
+def uses_own_score(scorer: Any) -> bool:
+    """Tell whether `scorer` is the estimator's own ``score`` (``scoring=None``)."""
+    return isinstance(scorer, _PassthroughScorer)
+
+
+class _Watch(float):
+    """An ``error_score`` that notices the exception it stands in for.
+
+    scikit-learn asks ``error_score == "raise"`` while it handles an exception of the
+    estimator or the scorer, and puts ``error_score`` itself into the scores.  So the
+    exception can be seen at the question, and the failed score by identity.
+    """
+
+    seen: list[BaseException]
+
+    def __eq__(self, other: object) -> bool:
+        if other == "raise" and (error := sys.exc_info()[1]) is not None:
+            self.seen.append(error)
+        return float.__eq__(self, other) if isinstance(other, float) else False
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = float.__hash__
+
+
+class _WatchedScorers(_MultimetricScorer):
+    """Several metrics, whose errors are kept as text by name, a mapping a call."""
+
+    def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        scores = super().__call__(estimator, *args, **kwargs)
+        self.seen.append({n: s for n, s in scores.items() if isinstance(s, str)})
+        return scores
+
+
+def fit_and_score(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    scorer: Any,
+    train: Any,
+    test: Any,
+    params: Mapping[str, Any],
+    fit_params: Mapping[str, Any] | None,
+    score_params: Mapping[str, Any] | None,
+    return_train_score: bool,
+    error_score: float = float("nan"),
+    verbose: int = 0,
+    progress: Mapping[str, Any] | None = None,
+) -> tuple[Result, BaseException | None]:
+    """Fit a clone of `estimator` with `params` on `train`, score it on `test`.
+
+    Parameters
+    ----------
+    scorer : callable or dict of str to callable
+        One scorer, or several by name.
+    train, test : ndarray of int
+        Row indices.
+    error_score : float
+        Only printed and warned of; a failed score is in ``Result.failures``.
+
+    Returns
+    -------
+    result : Result
+        With what the estimator or a scorer raised in ``failures``.
+    error : exception or None
+        The first exception itself, for a caller in this process that raises it.
+
+    Raises
+    ------
+    Exception
+        What GridSearchCV would raise whatever `error_score` is: data that cannot be
+        split, a score that is no number.
+    """
+    watch = _Watch(error_score)
+    watch.seen = []
+    if isinstance(scorer, dict):
+        scorer = _WatchedScorers(scorers=scorer, raise_exc=False)
+        scorer.seen = []
+    raw = _fit_and_score(
+        clone(estimator),
+        X,
+        y,
+        scorer=scorer,
+        train=train,
+        test=test,
+        verbose=verbose,
+        parameters=params,
+        fit_params=fit_params,
+        score_params=score_params,
+        return_train_score=return_train_score,
+        return_n_test_samples=True,
+        return_times=True,
+        error_score=watch,
+        **(progress or {}),
+    )
+    failures = _failures(raw, watch, scorer)
+    result = Result(
+        test=_scores(raw["test_scores"], watch),
+        train=_scores(raw.get("train_scores"), watch),
+        fit_time=raw["fit_time"],
+        score_time=raw["score_time"],
+        n_test=raw["n_test_samples"],
+        failures=tuple(failures),
+    )
+    return result, watch.seen[0] if watch.seen else None
+
+
+def _scores(scores: Any, watch: _Watch) -> Scores | None:
+    """Return plain floats, without those that failed."""
+    if isinstance(scores, Mapping):
+        return {str(n): float(s) for n, s in scores.items() if s is not watch}
+    return None if scores is None or scores is watch else float(scores)
+
+
+def _failures(raw: Mapping[str, Any], watch: _Watch, scorer: Any) -> list[Failure]:
+    if raw["fit_error"] is not None:
+        return [failure_of(watch.seen[0], "fit", raw["fit_error"])]
+    if isinstance(scorer, _WatchedScorers):
+        return _metric_failures(scorer.seen)
+    stages = [
+        stage
+        for stage, scores in (("score", "test_scores"), ("train_score", "train_scores"))
+        if raw.get(scores) is watch
+    ]
+    return [failure_of(error, stage) for stage, error in zip(stages, watch.seen, strict=True)]
+
+
+def _metric_failures(seen: Sequence[Mapping[str, str]]) -> list[Failure]:
+    """Make failures of the tracebacks that the multi-metric scorer keeps instead of errors."""
+    failures = []
+    for stage, errors in zip(("score", "train_score"), seen, strict=False):
+        for metric, text in errors.items():
+            type_name, message = _last_error(text)
+            failures.append(Failure(stage, type_name, message, text, metric))
+    return failures
+
+
+def _last_error(traceback_text: str) -> tuple[str, str]:
+    """Read the type and the message of the error that a formatted traceback ends with."""
+    lines = traceback_text.rstrip("\n").split("\n")
+    start = max((i for i, line in enumerate(lines) if line.startswith("  File ")), default=-1)
+    message = next((i for i in range(start + 1, len(lines)) if lines[i][:1] not in (" ", "")), None)
+    if message is None:
+        return "builtins.Exception", traceback_text
+    name, _, text = "\n".join(lines[message:]).partition(": ")
+    return (name if "." in name else f"builtins.{name}"), text
+
+
+def failure_of(error: BaseException, stage: str, text: str | None = None) -> Failure:
+    """Describe `error` as a :class:`Failure`; `text` is its traceback if already formatted."""
+    kind = type(error)
+    return Failure(
+        stage=stage,
+        type=f"{kind.__module__}.{kind.__qualname__}",
+        text=str(error),
+        traceback=text or "".join(traceback.format_exception(error)),
+    )
+
+
+class _NoCallbacks:
+    """Stands in for a callback context on versions that have none."""
+
+    def subcontext(self, **_: Any) -> _NoCallbacks:
+        return self
+
+    def call_on_fit_task_begin(self, **_: Any) -> _NoCallbacks:
+        return self
+
+    def call_on_fit_task_end(self, **_: Any) -> bool:
+        return False
+
+    @contextmanager
+    def propagate_callback_context(self, _: Any) -> Any:
+        yield self
+
+
+def callback_context(search: Any, max_subtasks: int) -> Any:
+    """Return the callback context of a fit, or one that does nothing where there is none."""
+    if not hasattr(search, "_init_callback_context"):
+        return _NoCallbacks()
+    return search._init_callback_context(max_subtasks=max_subtasks)

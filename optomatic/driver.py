@@ -1,0 +1,147 @@
+"""The rounds of a search: look up, submit, have it scored, wait, read.
+
+Whoever calls :func:`run` also keeps the queue going while it waits: leases of workers
+that vanished are taken back, so a search ends even if every other process dies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from optomatic.errors import SearchCancelled, StoreError
+from optomatic.plan.units import Plan
+from optomatic.records import Outcome, SearchRecord, Unit
+from optomatic.results.progress import FitSummary
+from optomatic.store.opening import Store
+
+
+class Engine(Protocol):
+    """What has the units of a search scored: this process, local workers, or nobody.
+
+    Called once per round, in the caller's thread.  ``work`` returns when ``until()`` is
+    true or when the engine itself has a reason to stop, in which case ``error`` is the
+    exception that the search ends with.  On KeyboardInterrupt it hands in what is
+    finished, gives back the rest, and lets the interrupt pass.
+    """
+
+    error: BaseException | None
+
+    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+        """Have units that `search` waits for scored, until ``until()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of a search: an outcome for each of its unit ids, and what it took."""
+
+    outcomes: dict[str, Outcome]
+    fresh: frozenset[str]
+    summary: FitSummary
+
+
+def run(
+    store: Store,
+    plan: Plan,
+    record: SearchRecord,
+    engine: Engine,
+    *,
+    retry_failed: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Ending:
+    """Have every unit of `plan` scored and return all outcomes.
+
+    Parameters
+    ----------
+    retry_failed : bool
+        Score units again whose stored end is a failure.
+
+    Raises
+    ------
+    SearchCancelled
+        If somebody withdrew the search meanwhile.
+    StoreError
+        If the store cannot be reached for a minute.  Finished units stay stored.
+
+    Notes
+    -----
+    On any exception the units that nobody else waits for are withdrawn from the queue;
+    what was scored stays, and the next equal search goes on from there.
+    """
+    began = clock()
+    served = store.jobs.stored(plan.units)
+    if retry_failed:
+        served = {i: o for i, o in served.items() if o.state == "completed"}
+    store.searches.open(record, [unit.id for unit in plan.units])
+    missing = [unit for unit in plan.units if unit.id not in served]
+    try:
+        scored = _score(store, plan, missing, record.id, engine, retry_failed)
+    except BaseException as error:
+        _withdraw(store, record.id, error)
+        raise
+    summary = _summary(len(plan.units), served, scored, clock() - began)
+    store.searches.finish(record.id, "completed", {"line": str(summary)})
+    return Ending({**served, **scored}, frozenset(scored), summary)
+
+
+def _score(
+    store: Store,
+    plan: Plan,
+    missing: Sequence[Unit],
+    search: str,
+    engine: Engine,
+    retry_failed: bool,
+) -> dict[str, Outcome]:
+    """Submit `missing` and wait, again and again until each has an end."""
+    if not missing:
+        return {}
+    for sha in store.bundles.missing(list(plan.parts)):
+        store.bundles.put(plan.parts[sha])
+    store.jobs.reap_workers(store.workers.vanished(), "its process is gone")
+    open_units = list(missing)
+    while open_units:
+        store.jobs.submit(open_units, search, retry_failed=retry_failed)
+        retry_failed = False
+        engine.work(store, search, lambda: not store.jobs.waits(search))
+        if engine.error is not None:
+            raise engine.error
+        found = store.jobs.outcomes([unit.id for unit in missing])
+        open_units = [unit for unit in missing if not _ended(found.get(unit.id))]
+        if open_units and store.searches.withdrawn(search):
+            raise SearchCancelled(
+                f"The search was cancelled while {len(open_units)} of {len(missing)} units were "
+                "not scored yet. All finished scores are stored; call fit again to go on."
+            )
+    return found
+
+
+def _ended(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.state in ("completed", "failed", "dead")
+
+
+def _withdraw(store: Store, search: str, error: BaseException) -> None:
+    """Leave the queue without what only this search waits for; keep the first error."""
+    try:
+        store.jobs.cancel(search)
+        store.searches.finish(search, "interrupted", {"error": type(error).__name__})
+    except StoreError as second:
+        error.add_note(
+            f"The units of this search could not be withdrawn from the queue ({second}); "
+            "workers may go on with them. Nothing that was scored is lost."
+        )
+
+
+def _summary(
+    units: int, served: dict[str, Outcome], scored: dict[str, Outcome], seconds: float
+) -> FitSummary:
+    ends = [*served.values(), *scored.values()]
+    return FitSummary(
+        units=units,
+        stored=len(served),
+        scored=len(scored),
+        failed=sum(outcome.state != "completed" for outcome in ends),
+        workers=len({o.worker for o in scored.values() if o.worker}),
+        seconds=seconds,
+    )

@@ -1,0 +1,121 @@
+"""What optomatic raises.
+
+::
+
+    OptomaticError
+    ├── StoreError                        the database, or the way to it
+    │   ├── StoreURIError       (ValueError)       the address cannot be one
+    │   ├── StoreUnavailable    (ConnectionError)  nobody answers, or not in time
+    │   ├── StoreRefused        (PermissionError)  credentials or rights
+    │   ├── StoreIncompatible                      not a MongoDB we can use; unknown schema
+    │   ├── StoreFull           (OSError)          no space left for the server
+    │   ├── RecordTooLarge      (ValueError)       over 16 MB, measured before it is sent
+    │   └── BundleDamaged                          bytes do not match their hash
+    ├── ServerMissing           (FileNotFoundError) no mongod for the embedded server
+    ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
+    ├── NotShippable            (TypeError)        cannot be pickled for workers
+    ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
+    └── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
+
+    KeyNotCertain               (UserWarning)      scored for this search only, not reused
+    UnitsDied                   (UserWarning)      units that killed their workers
+    NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
+    RandomnessUnseeded          (UserWarning)      scores are one draw
+
+Each text says what happened, what it means for the data, and what to do next; no text
+ever holds a password (see :func:`redact`).
+"""
+
+from __future__ import annotations
+
+import re
+
+
+class OptomaticError(Exception):
+    """Base of everything that optomatic raises by itself."""
+
+
+class StoreError(OptomaticError):
+    """Something is wrong with the database or the way to it."""
+
+
+class StoreURIError(StoreError, ValueError):
+    """The address of the store cannot be one."""
+
+
+class StoreUnavailable(StoreError, ConnectionError):
+    """Nobody answers at the store's address, or not in time."""
+
+
+class StoreRefused(StoreError, PermissionError):
+    """The server answers and says no: credentials or rights."""
+
+
+class StoreIncompatible(StoreError):
+    """The server is not one that can be used, or holds a newer format."""
+
+
+class StoreFull(StoreError, OSError):
+    """The server has no space left."""
+
+
+class RecordTooLarge(StoreError, ValueError):
+    """A record is over what MongoDB stores in one document."""
+
+
+class BundleDamaged(StoreError):
+    """Stored bytes do not match their hash, or some of them are missing."""
+
+
+class ServerMissing(OptomaticError, FileNotFoundError):
+    """There is no mongod for the embedded server."""
+
+
+class ServerFailed(OptomaticError, RuntimeError):
+    """The embedded mongod did not start, or ended."""
+
+
+class NotShippable(OptomaticError, TypeError):
+    """An object cannot be pickled, so no worker can have it."""
+
+
+class SearchCancelled(OptomaticError, RuntimeError):
+    """The search was withdrawn while it was waiting."""
+
+
+class UnitFailed(OptomaticError, RuntimeError):
+    """A unit failed with an exception whose type cannot be had here."""
+
+
+class KeyNotCertain(UserWarning):
+    """Something cannot be keyed for certain: scored for this search, never shared."""
+
+
+class UnitsDied(UserWarning):
+    """Some units killed the process that scored them, and were given up."""
+
+
+class NoWorkers(UserWarning):
+    """``n_jobs=0`` waits for standalone workers, and none has been seen."""
+
+
+class RandomnessUnseeded(UserWarning):
+    """Scores are one draw, as something random has no seed."""
+
+
+# Up to the last @ of the line: a password may itself hold @, / or a blank, unescaped.
+_CREDENTIALS = re.compile(r"(?<=://).*@")
+_SECRET_OPTIONS = re.compile(
+    r"(?i)\b(password|tlsCertificateKeyFilePassword|authMechanismProperties)=[^&\s'\"]+"
+)
+
+
+def redact(text: str) -> str:
+    """Return `text` without the credentials of any URI in it.
+
+    The user name goes too: it tells an attacker half of what is needed.
+
+    >>> redact("mongodb://ann:secret@host/iris")
+    'mongodb://***@host/iris'
+    """
+    return _SECRET_OPTIONS.sub(r"\1=***", _CREDENTIALS.sub("***@", text))

@@ -1,0 +1,1 @@
+"""What to score.  Pure: no pymongo, no clock, no network."""

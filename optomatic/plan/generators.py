@@ -1,0 +1,58 @@
+"""Params to try.  A generator is any iterable of dicts; these make the usual two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+#: Candidates drawn when a space has distributions and nobody says how many.
+DEFAULT_N_ITER = 10
+
+
+def candidates_of(
+    space: Any, *, n_iter: int | None, sampled: bool, random_state: Any
+) -> list[dict[str, Any]]:
+    """Return the candidates of `space`, in the order of ``cv_results_``.
+
+    Parameters
+    ----------
+    space : dict, list of dict, or iterable of dict
+        A grid or distributions as GridSearchCV and RandomizedSearchCV take them; an
+        iterable that is no list, tuple or dict gives its candidates itself.
+    n_iter : int or None
+        Number of draws where the space is sampled, by default 10.
+    sampled : bool
+        Draw, as RandomizedSearchCV does, whatever `space` holds.
+    random_state : int, RandomState or None
+        Seed of the draws; equal seeds give the candidates of RandomizedSearchCV.
+
+    Raises
+    ------
+    TypeError, ValueError
+        scikit-learn's own, for a space that is no space.
+    """
+    if _is_iterable_of_candidates(space):
+        return [dict(candidate) for candidate in space]
+    if sampled or n_iter is not None or has_distributions(space):
+        draws = DEFAULT_N_ITER if n_iter is None else n_iter
+        return list(ParameterSampler(space, draws, random_state=random_state))
+    return list(ParameterGrid(space))
+
+
+def has_distributions(space: Any) -> bool:
+    """Tell whether a value of `space` has ``rvs``, so that only sampling can work it off."""
+    grids = [space] if isinstance(space, Mapping) else space
+    if not isinstance(grids, list | tuple):
+        return False
+    return any(
+        hasattr(values, "rvs")
+        for grid in grids
+        if isinstance(grid, Mapping)
+        for values in grid.values()
+    )
+
+
+def _is_iterable_of_candidates(space: Any) -> bool:
+    return isinstance(space, Iterable) and not isinstance(space, Mapping | list | tuple | str)

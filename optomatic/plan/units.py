@@ -1,0 +1,227 @@
+"""Candidates x splits -> units, in the order of ``cv_results_``.
+
+The key of a unit says *what* is computed; it is a hash over the fingerprints of the
+effective estimator, the data, the split, the scorer, the params of fit and score, the
+configuration and the versions of what they are made of.  Its terms say how it may be
+run: which versions must load it, which tags a worker needs, whether train scores are
+wanted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optomatic.errors import NotShippable
+from optomatic.plan import bundle, params
+from optomatic.plan.environment import environment
+from optomatic.plan.fingerprint import KEY_VERSION, Effective, Fingerprint, fingerprint
+from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
+from optomatic.plan.splits import Split, pack_splits
+from optomatic.records import SCHEMA, Part, Unit, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a search asks, as objects: all that a score depends on but the candidate.
+
+    ``scorer`` is a callable or a dict of callables by name; ``own_score`` tells that it
+    is the estimator's own ``score``, whichever estimator that will be.
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[Split]
+    scorer: Any
+    own_score: bool
+    fit_params: Mapping[str, Any]
+    score_params: Mapping[str, Any]
+    options: Mapping[str, Any]
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The units of a search, and what workers need to score them.
+
+    Attributes
+    ----------
+    units : list of Unit
+        Each once, in the order of ``cv_results_``.
+    ids : list of str
+        Of all (candidate, split) pairs, candidate-major; duplicate candidates share units.
+    places : dict of str to (int, int)
+        Unit id -> a candidate and a split that it stands for.
+    parts : dict of str to Part
+        What must be stored before a worker can score; empty where `refusal` is given.
+    doubts : tuple of str
+        Where something cannot be keyed for certain, so that no other search shares it.
+    refusal : NotShippable or None
+        Why no other process can score these units.
+    """
+
+    units: list[Unit]
+    ids: list[str]
+    places: dict[str, tuple[int, int]]
+    parts: dict[str, Part] = field(repr=False)
+    doubts: tuple[str, ...]
+    refusal: NotShippable | None
+
+
+def plan_units(question: Question, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+    """Make the units of `question` for `candidates`.
+
+    Raises
+    ------
+    ValueError
+        scikit-learn's own, for a parameter name that the estimator does not have.
+    """
+    keys, doubts, versions = _candidate_keys(question, candidates)
+    parts, spec, refusal = _parts_of(question)
+    texts, readables, refused = _encode(candidates, parts)
+    refusal = refusal or refused
+    work = _work(question, spec, versions, private=refusal is not None)
+    split_digests = [bytes.fromhex(split_fingerprint(*split)) for split in question.splits]
+    units: dict[str, Unit] = {}
+    ids: list[str] = []
+    places: dict[str, tuple[int, int]] = {}
+    for c, key in enumerate(keys):
+        for s, split_digest in enumerate(split_digests):
+            unit_key = hashlib.sha256(key + split_digest).hexdigest()
+            unit_id = f"u{SCHEMA}:{unit_key}:{work.terms}"
+            ids.append(unit_id)
+            if unit_id not in units:
+                units[unit_id] = Unit(unit_id, unit_key, s, readables[c], texts[c], work)
+                places[unit_id] = (c, s)
+    if refusal is not None:
+        parts = {}
+    return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+
+
+def _candidate_keys(
+    question: Question, candidates: Sequence[Mapping[str, Any]]
+) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
+    """Return a digest for each candidate (its splits apart), the doubts and the versions."""
+    common = _common(question)
+    doubts = {f"{path}: {reason}": None for path, reason in common.doubts}
+    versions = dict(common.versions)
+    varied = {name for candidate in candidates for name in candidate}
+    effective = Effective(question.estimator, varied=varied)
+    keys = []
+    for candidate in candidates:
+        own = effective.of(candidate)
+        if own.doubts:
+            doubts.update((f"{path}: {reason}", None) for path, reason in own.doubts)
+        versions.update(own.versions)
+        text = json.dumps([KEY_VERSION, common.digest, own.digest, sorted(own.versions.items())])
+        keys.append(hashlib.sha256(text.encode()).digest())
+    return keys, tuple(doubts), versions
+
+
+def _common(question: Question) -> Fingerprint:
+    """Key all that the candidates share."""
+    return fingerprint(
+        {
+            "X": question.X,
+            "y": question.y,
+            "scorer": None if question.own_score else question.scorer,
+            "fit_params": dict(question.fit_params),
+            "score_params": dict(question.score_params),
+            "config": dict(question.options.get("config", {})),
+        }
+    )
+
+
+def _parts_of(
+    question: Question,
+) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
+    """Dump what workers need; say instead of raising what cannot be dumped."""
+    roles: dict[str, Any] = {
+        "estimator": question.estimator,
+        "X": question.X,
+        "y": question.y,
+        "scorer": question.scorer,
+        "fit_params": dict(question.fit_params) or None,
+        "score_params": dict(question.score_params) or None,
+    }
+    parts: dict[str, Part] = {}
+    spec: dict[str, str | None] = {}
+    try:
+        spec["splits"] = _keep(bundle.dump(pack_splits(list(question.splits))), parts)
+        for role, value in roles.items():
+            spec[role] = None if value is None else _keep(bundle.dump(value), parts)
+    except NotShippable as refusal:
+        return {}, {}, refusal
+    return parts, spec, None
+
+
+def _keep(part: Part, parts: dict[str, Part]) -> str:
+    parts[part.sha] = part
+    return part.sha
+
+
+def _encode(
+    candidates: Sequence[Mapping[str, Any]], parts: dict[str, Part]
+) -> tuple[list[str], list[Mapping[str, Any]], NotShippable | None]:
+    """Encode each candidate, collecting the parts of what is opaque."""
+    dump = _remembering(bundle.dump)
+    refusal = None
+    texts: list[str] = []
+    readables: list[Mapping[str, Any]] = []
+    for candidate in candidates:
+        try:
+            encoded = params.encode(candidate, dump)
+        except NotShippable as error:
+            refusal = refusal or error
+            encoded = params.encode({}, dump)
+        texts.append(encoded.text)
+        readables.append(encoded.readable)
+        parts.update(encoded.parts)
+    return texts, readables, refusal
+
+
+def _remembering(dump: Callable[[object], Part]) -> Callable[[object], Part]:
+    """Dump an object that stands in many candidates once.
+
+    The objects are kept alive beside their parts, as an id is only good that long.
+    """
+    seen: dict[int, tuple[object, Part]] = {}
+
+    def dump_once(value: object) -> Part:
+        if id(value) not in seen:
+            seen[id(value)] = (value, dump(value))
+        return seen[id(value)][1]
+
+    return dump_once
+
+
+def _work(
+    question: Question,
+    spec: Mapping[str, str | None],
+    versions: Mapping[str, str],
+    *,
+    private: bool,
+) -> Work:
+    """Say how the units may be run.  Private work has a lane that no other process serves."""
+    env = environment(versions)
+    secret = secrets.token_hex(16) if private else None
+    able = ["score", SCHEMA, sorted(env.items()), sorted(question.requires), secret]
+    wanted = [able, bool(question.options["return_train_score"])]
+    return Work(
+        kind="score",
+        spec=spec,
+        options=question.options,
+        env=env,
+        requires=question.requires,
+        lane=_hash(able),
+        terms=_hash(wanted)[:16],
+    )
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

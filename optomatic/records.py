@@ -1,0 +1,212 @@
+"""The values that pass between the layers: frozen, and without behaviour.
+
+``plan`` makes :class:`Unit` and :class:`Part`, ``store`` keeps them as documents and
+hands out :class:`Lease` and :class:`Job`, ``worker`` turns a job into a
+:class:`Result`, ``results`` turns :class:`Outcome` into a table.  Nobody subclasses
+these and nothing here imports anything of ours, so that the layers can be strangers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+#: Number of the stored formats (unit documents, search records, bundle headers,
+#: parameter text).  A reader leaves alone what carries a number it does not know.
+SCHEMA = 1
+
+State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
+#: States that no worker will change by itself.
+TERMINAL = ("completed", "failed", "dead", "cancelled")
+
+Scores = float | Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One content-addressed piece of a bundle: an estimator, X, y, splits, a scorer.
+
+    ``sha`` is the SHA-256 (hex) of ``kind``, a zero byte and the content, so that it
+    identifies bytes and the way to read them.  ``buffers`` are joined in order.
+    """
+
+    sha: str
+    kind: str
+    size: int
+    buffers: Sequence[bytes | memoryview] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What all units of one search have in common.
+
+    Attributes
+    ----------
+    kind : {"score", "function", "call"}
+    spec : mapping of str to str or None
+        ``sha`` of each :class:`Part` by role: ``estimator``, ``X``, ``y``, ``splits``,
+        ``scorer``, ``fit_params``, ``score_params``.
+    options : mapping
+        Plain values that the worker needs besides: ``return_train_score`` (bool).
+    env : mapping of str to str
+        Versions that a worker must match to load the parts: ``python`` (minor),
+        ``cloudpickle`` (major), ``scikit-learn`` (exact), ``numpy`` (major.minor), ...
+    requires : tuple of str
+        Tags that a worker must carry.
+    lane : str
+        Hash of what a worker must be able to do.  Queued work is claimed by lane.
+    terms : str
+        Hash of how the work may be run (env, requires, limits, outputs).
+    """
+
+    kind: str
+    spec: Mapping[str, str | None]
+    options: Mapping[str, Any]
+    env: Mapping[str, str]
+    requires: tuple[str, ...]
+    lane: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Candidate x split: the smallest work that has a score.
+
+    ``id`` is ``"u1:<key>:<terms>"``.  ``params`` is a best effort for people and
+    queries; ``params_text`` is exact and the only one that code reads.
+    """
+
+    id: str
+    key: str
+    split: int
+    params: Mapping[str, Any]
+    params_text: str
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One thing that went wrong while a unit was scored.
+
+    ``stage`` is ``fit``, ``score``, ``train_score``, ``load`` or ``limit``; ``metric``
+    the scorer's name where there are several; ``type`` the qualified name of the
+    exception (``builtins.ValueError``).
+    """
+
+    stage: str
+    type: str
+    text: str
+    traceback: str
+    metric: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one unit.
+
+    ``test`` and ``train`` are a float, or floats by metric name; ``None`` where there
+    are none (the fit failed, no train scores asked for).  A metric that failed is
+    absent from the mapping and present in ``failures``.  Times are seconds.
+    """
+
+    test: Scores | None
+    train: Scores | None
+    fit_time: float
+    score_time: float
+    n_test: int
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The stored end of a unit, as a search reads it.
+
+    ``id`` is the document that served (under other terms than the asked ones, maybe).
+    ``result`` is present when ``state`` is ``completed`` or ``failed``.  ``lost_on``
+    lists hosts, ``history`` the reasons, of a unit that killed its workers.
+    """
+
+    id: str
+    state: State
+    result: Result | None
+    worker: str | None = None
+    runs: int = 0
+    losses: int = 0
+    lost_on: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A unit in the hands of a worker.  Fields as in the stored document."""
+
+    id: str
+    key: str
+    lane: str
+    kind: str
+    split: int
+    spec: Mapping[str, str | None]
+    options: Mapping[str, Any]
+    params_text: str
+    attempt: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on some jobs, proved by a random 128-bit ``token`` (hex)."""
+
+    token: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Which process a worker is: enough to tell on the same host that it is gone."""
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker as the store knows it.  ``id`` is random, never host and pid alone."""
+
+    id: str
+    kind: Literal["here", "local", "standalone"]
+    process: Process
+    processes: int
+    env: Mapping[str, str]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRecord:
+    """One ``fit``: what was asked, by whom, with what."""
+
+    id: str
+    name: str
+    estimator: str
+    space: str
+    scoring: str
+    n_candidates: int
+    n_splits: int
+    env: Mapping[str, str]
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The protocol's durations, in seconds, and how often a unit may kill a worker.
+
+    A worker renews after ``lease / 3``, reaps each ``lease / 6``.  ``unstarted`` is the
+    lease of what is claimed but not begun: short, as nobody renews it.
+    """
+
+    lease: float = 30.0
+    unstarted: float = 3.0
+    max_losses: int = 3

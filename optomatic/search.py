@@ -1,0 +1,436 @@
+"""MongoSearchCV: plan, drive, tabulate, refit - in that order."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+import secrets
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+
+from optomatic import _sklearn, driver
+from optomatic.errors import KeyNotCertain, redact
+from optomatic.plan.environment import environment
+from optomatic.plan.generators import candidates_of
+from optomatic.plan.splits import fix_splits
+from optomatic.plan.units import Plan, Question, plan_units
+from optomatic.records import Outcome, SearchRecord
+from optomatic.results import table
+from optomatic.store.opening import open_store
+from optomatic.store.workers import this_process
+from optomatic.worker.engines import engine_for
+from optomatic.worker.score import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One call of fit, checked: what scikit-learn's own search holds in local variables."""
+
+    X: Any
+    y: Any
+    scorers: Any
+    refit_metric: Any
+    routed: Any
+    base: Any
+    callbacks: Any
+    metadata: Mapping[str, Any] | None
+
+
+class MongoSearchCV(_sklearn.BaseSearchCV):
+    """Search over parameters with cross-validation, every score kept in MongoDB.
+
+    Each (candidate, split) is a job that any worker on any machine can claim.  A stored
+    score serves every later search with the same effective estimator, data, split and
+    scorer, so a search that was interrupted goes on, and one that is extended computes
+    only what is new.
+
+    Parameters
+    ----------
+    estimator : estimator object
+        As in :class:`~sklearn.model_selection.GridSearchCV`.
+    param_grid : dict, list of dict, or iterable of dict, default=None
+        The space to search.  With `n_iter`, or if a value has ``rvs``, candidates are
+        drawn from it as by RandomizedSearchCV; otherwise all combinations are tried.
+    param_distributions : dict or list of dict, default=None
+        The space to draw from.  Exactly one of the two spaces is given.
+    n_iter : int, default=None
+        Number of candidates to draw; 10 if the space is sampled and this is None.
+    scoring, refit, cv, verbose, error_score, return_train_score
+        As in :class:`~sklearn.model_selection.GridSearchCV`.
+    n_jobs : int, default=None
+        None or 1 scores in this process; k in k local worker processes that stay warm
+        between fits; -1 in one a core; 0 leaves all to standalone workers
+        (``python -m optomatic.worker --db URI``), which may help in every case.
+    pre_dispatch : int or str, default='2*n_jobs'
+        Accepted for compatibility; the queue needs no such limit.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws.
+    db : str, default=None
+        MongoDB URI, with the database's name as its path (``mongodb://host/iris``).
+        None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.
+    name : str, default=None
+        Name of the search in the database.
+    retry_failed : bool, default=False
+        Score units again whose stored end is a failure of the estimator, or that were
+        given up after killing three workers.
+
+    Attributes
+    ----------
+    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, \
+    n_splits_, refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
+        As in :class:`~sklearn.model_selection.GridSearchCV`.  Times of stored units are
+        those measured when they were scored.
+    summary_ : FitSummary
+        How many units were stored, scored and failed, by how many workers, in how many
+        seconds; its ``str`` is the line that ``verbose`` prints.
+    search_id_ : str
+        Id of this fit's record in the database.
+
+    Notes
+    -----
+    Several fits may run at the same time, in any number of processes, on one database: a
+    unit that two of them want is scored once.  After a crash, Ctrl-C or ``kill -9``, the
+    next equal fit computes only what is missing.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from optomatic import MongoSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = MongoSearchCV(SVC(), {"C": [0.1, 1, 10]}).fit(X, y)  # doctest: +SKIP
+    >>> search.best_params_  # doctest: +SKIP
+    {'C': 1}
+    """
+
+    _parameter_constraints: dict = {
+        **_sklearn.BaseSearchCV._parameter_constraints,
+        "param_grid": "no_validation",
+        "param_distributions": "no_validation",
+        "n_iter": [numbers.Integral, None],
+        "random_state": ["random_state"],
+        "db": "no_validation",
+        "name": [str, None],
+        "retry_failed": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any = None,
+        *,
+        param_distributions: Any = None,
+        n_iter: int | None = None,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: Any = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        db: str | None = None,
+        name: str | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.param_grid = param_grid
+        self.param_distributions = param_distributions
+        self.n_iter = n_iter
+        self.random_state = random_state
+        self.db = db
+        self.name = name
+        self.retry_failed = retry_failed
+
+    @_sklearn.fit_context
+    def fit(self, X: Any, y: Any = None, **params: Any) -> MongoSearchCV:
+        """Score every candidate on every split, then refit the best.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
+            Training data, or a precomputed kernel or distance matrix.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target.
+        **params : dict of str -> object
+            Passed to the estimator's ``fit``, the scorer and the splitter as in
+            :class:`~sklearn.model_selection.GridSearchCV`.
+
+        Returns
+        -------
+        self : MongoSearchCV
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be used, within 10 s at the start and a minute later.
+        NotShippable
+            With workers, if the estimator, scorer or data cannot be pickled.
+        ValueError, TypeError
+            scikit-learn's own for bad parameters, data or spaces.
+        """
+        request = self._check(X, y, params)
+        candidates = self._candidates()
+        splits = self._fix_splits(request)
+        results, scores = self._evaluate(request, candidates, splits)
+        self._choose_best(request, results, scores)
+        self._refit_best(request)
+        self.scorer_ = _sklearn.scorers_by_name(request.scorers) or request.scorers
+        self.cv_results_ = results
+        request.callbacks.call_on_fit_task_end(
+            estimator=self, X=request.X, y=request.y, metadata=request.metadata
+        )
+        return self
+
+    # What is asked
+
+    def _check(self, X: Any, y: Any, params: Mapping[str, Any]) -> _Request:
+        """Check and route everything as scikit-learn's fit does, in its order."""
+        scorers, refit_metric = self._get_scorers()
+        X, y = indexable(X, y)
+        params = _sklearn.check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        weight = params.get("sample_weight")
+        metadata = None if weight is None else {"sample_weight": weight}
+        callbacks = _sklearn.callback_context(self, max_subtasks=1 + (self.refit is not False))
+        callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+        return _Request(
+            X, y, scorers, refit_metric, routed, clone(self.estimator), callbacks, metadata
+        )
+
+    def _candidates(self) -> list[dict[str, Any]]:
+        if (self.param_grid is None) == (self.param_distributions is None):
+            raise ValueError(
+                "Give exactly one of param_grid and param_distributions; "
+                f"{'neither' if self.param_grid is None else 'both'} was given."
+            )
+        sampled = self.param_grid is None
+        return candidates_of(
+            self.param_distributions if sampled else self.param_grid,
+            n_iter=self.n_iter,
+            sampled=sampled,
+            random_state=self.random_state,
+        )
+
+    def _fix_splits(self, request: _Request) -> list[Any]:
+        X, y, split_params = request.X, request.y, request.routed.splitter.split
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self._checked_cv_orig = cv
+        self._check_input_parameters(X=X, y=y, split_params=split_params)
+        self.n_splits_ = cv.get_n_splits(X, y, **split_params)
+        return fix_splits(cv.split(X, y, **split_params), self.n_splits_)
+
+    # Scoring
+
+    def _evaluate(
+        self, request: _Request, candidates: list[dict[str, Any]], splits: Sequence[Any]
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Have all units scored; return ``cv_results_`` and the first unit's test scores."""
+        n_candidates, n_splits = len(candidates), len(splits)
+        if self.verbose > 0:
+            print(
+                f"Fitting {n_splits} folds for each of {n_candidates} candidates, "
+                f"totalling {n_candidates * n_splits} fits"
+            )
+        if not n_candidates * n_splits:
+            raise ValueError(
+                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
+            )
+        bundle = self._bundle(request, splits)
+        plan = plan_units(_question(bundle, request), candidates)
+        self._report_doubts(plan)
+        ending = self._drive(plan, bundle, candidates)
+        return self._tabulate(request, plan, candidates, ending)
+
+    def _bundle(self, request: _Request, splits: Sequence[Any]) -> Bundle:
+        return Bundle(
+            estimator=request.base,
+            X=request.X,
+            y=request.y,
+            splits=splits,
+            scorer=_sklearn.scorers_by_name(request.scorers) or request.scorers,
+            fit_params=request.routed.estimator.fit,
+            score_params=request.routed.scorer.score,
+            options={
+                "return_train_score": bool(self.return_train_score),
+                "config": _sklearn.numeric_config(),
+            },
+        )
+
+    def _report_doubts(self, plan: Plan) -> None:
+        if plan.refusal is not None and self._workers() is not None:
+            raise plan.refusal
+        if plan.refusal is not None:
+            warnings.warn(
+                f"{plan.refusal} It is scored in this process; other workers cannot help.",
+                KeyNotCertain,
+                stacklevel=4,
+            )
+        if plan.doubts:
+            warnings.warn(
+                "Scored for this search only and not reused by later ones, as it cannot be told "
+                "for certain when it is equal: " + "; ".join(plan.doubts),
+                KeyNotCertain,
+                stacklevel=4,
+            )
+
+    def _workers(self) -> int | None:
+        """Return the number of local workers: None is this process, 0 is nobody."""
+        if self.n_jobs == 0:
+            return 0
+        k = effective_n_jobs(self.n_jobs)
+        return None if k == 1 else k
+
+    def _drive(
+        self, plan: Plan, bundle: Bundle, candidates: Sequence[Mapping[str, Any]]
+    ) -> driver.Ending:
+        engine = engine_for(
+            self._workers(),
+            bundle=bundle,
+            place=lambda unit_id: _place(plan, candidates, unit_id),
+            error_score=self.error_score,
+            verbose=self.verbose,
+        )
+        self.search_id_ = secrets.token_hex(12)
+        with open_store(self.db) as store:
+            ending = driver.run(
+                store,
+                plan,
+                self._record(len(candidates)),
+                engine,
+                retry_failed=self.retry_failed,
+            )
+        self.summary_ = ending.summary
+        if self.verbose > 0:
+            print(ending.summary)
+        return ending
+
+    def _record(self, n_candidates: int) -> SearchRecord:
+        space = self.param_distributions if self.param_grid is None else self.param_grid
+        return SearchRecord(
+            id=self.search_id_,
+            name=self.name or f"{type(self.estimator).__name__}-{self.search_id_[:6]}",
+            estimator=repr(self.estimator)[:4000],
+            space=repr(space)[:4000],
+            scoring=repr(self.scoring)[:1000],
+            n_candidates=n_candidates,
+            n_splits=self.n_splits_,
+            env=environment(),
+            process=this_process(),
+        )
+
+    # Results
+
+    def _tabulate(
+        self,
+        request: _Request,
+        plan: Plan,
+        candidates: list[dict[str, Any]],
+        ending: driver.Ending,
+    ) -> tuple[dict[str, Any], list[Any]]:
+        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
+        named = _sklearn.scorers_by_name(request.scorers)
+        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        self._warn_of_failures(outcomes, candidates, len(outcomes) // len(candidates))
+        rows = table.fit_and_score_rows(
+            outcomes,
+            error_score=self.error_score,
+            metrics=None if named is None else list(named),
+            return_train_score=bool(self.return_train_score),
+        )
+        _sklearn.warn_or_raise_about_fit_failures(rows, self.error_score)
+        if callable(self.scoring):
+            _sklearn.insert_error_scores(rows, self.error_score)
+        results = self._format_results(candidates, self.n_splits_, rows)
+        return results, rows[0]["test_scores"]
+
+    def _warn_of_failures(
+        self, outcomes: list[Outcome], candidates: list[dict[str, Any]], n_splits: int
+    ) -> None:
+        if all(outcome.state == "completed" for outcome in outcomes):
+            return
+        table.warn_of_failed_scores(outcomes, self.error_score)
+        table.warn_of_deaths(outcomes, lambda row: candidates[row // n_splits], self.error_score)
+
+    def _choose_best(self, request: _Request, results: dict[str, Any], scores: Any) -> None:
+        refit_metric = request.refit_metric
+        self.multimetric_ = isinstance(scores, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(scores)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+
+    def _refit_best(self, request: _Request) -> None:
+        if not self.refit:
+            return
+        X, y, fit_params = request.X, request.y, request.routed.estimator.fit
+        # The params are cloned too: they may be estimators themselves.
+        self.best_estimator_ = clone(request.base).set_params(
+            **clone(self.best_params_, safe=False)
+        )
+        context = request.callbacks.subcontext(task_name="refit-with-best-params")
+        with context.propagate_callback_context(self.best_estimator_):
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=request.metadata)
+            began = time.time()
+            data = (X,) if y is None else (X, y)
+            self.best_estimator_.fit(*data, **fit_params)
+            self.refit_time_ = time.time() - began
+        if hasattr(self.best_estimator_, "feature_names_in_"):
+            self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=request.metadata)
+
+    # Looks
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return scikit-learn's repr, without the credentials of `db`."""
+        if not isinstance(self.db, str) or self.db == redact(self.db):
+            return super().__repr__(N_CHAR_MAX=N_CHAR_MAX)
+        shown = copy.copy(self)
+        shown.db = redact(self.db)
+        return super(MongoSearchCV, shown).__repr__(N_CHAR_MAX=N_CHAR_MAX)
+
+
+def _question(bundle: Bundle, request: _Request) -> Question:
+    return Question(
+        estimator=bundle.estimator,
+        X=bundle.X,
+        y=bundle.y,
+        splits=bundle.splits,
+        scorer=bundle.scorer,
+        own_score=_sklearn.uses_own_score(request.scorers),
+        fit_params=bundle.fit_params or {},
+        score_params=bundle.score_params or {},
+        options=bundle.options,
+    )
+
+
+def _place(
+    plan: Plan, candidates: Sequence[Mapping[str, Any]], unit_id: str
+) -> tuple[Mapping[str, Any], int]:
+    """Return the candidate and the split of a unit."""
+    candidate, split = plan.places[unit_id]
+    return candidates[candidate], split

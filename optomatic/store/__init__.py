@@ -1,0 +1,1 @@
+"""Where it waits.  The only folder that imports pymongo."""

@@ -1,0 +1,204 @@
+"""Claim, start, renew, release: how a unit gets into a worker's hands and stays there.
+
+Each write carries the claim's token, a random 128-bit number made before it is sent.  So a
+call whose reply was lost is settled by reading what the token holds, and a worker that
+was thought dead changes nothing that is not its own any more.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from optomatic.records import SCHEMA, Lease, Timing
+from optomatic.store.documents import JOB_FIELDS, NOBODY, job_of
+from optomatic.store.patient import Patient
+from optomatic.store.workers import this_process
+
+#: What claim and reap can work with.  One document of another form would make the whole
+#: statement fail, for everybody.
+SANE: Mapping[str, Any] = {
+    "v": SCHEMA,
+    "losses": {"$type": "number"},
+    "attempt": {"$type": "number"},
+    "runs": {"$type": "number"},
+    "wanted_by": {"$type": "array"},
+    "history": {"$type": "array"},
+    "lost_on": {"$type": "array"},
+    "spec.split": {"$type": "number"},
+    "options": {"$type": "object"},
+    "params_text": {"$type": "string"},
+}
+_ORDER = (("priority", -1), ("sequence", 1))
+#: Claimers look at so many times more units than they take, and take some of them by chance.
+_SPREAD = 4
+#: A claimer that lost most of what it tried begins next time up to so many batches further on.
+_FURTHER = 16
+
+
+def after(seconds: float) -> dict[str, Any]:
+    """Return the moment `seconds` from now, by the server's clock."""
+    return {"$add": ["$$NOW", round(1000 * seconds)]}
+
+
+class Claiming:
+    """The calls by which a worker gets and keeps units.  Safe to share among threads."""
+
+    def __init__(self, units: Patient, timing: Timing, rng: random.Random) -> None:
+        self._units = units
+        self._timing = timing
+        self._rng = rng
+        self._crowded = False
+
+    def claim(
+        self,
+        worker: str,
+        count: int,
+        *,
+        lanes: Sequence[str] | None = None,
+        search: str | None = None,
+        alone: bool = True,
+    ) -> Lease:
+        """Take up to `count` queued units.
+
+        Parameters
+        ----------
+        worker : str
+        count : int
+        lanes : sequence of str, optional
+            Only units of these lanes.
+        search : str, optional
+            Only units that this search waits for.
+        alone : bool
+            Whether the worker has nothing else started.  Only then a unit that was lost
+            before may be handed out, and then it comes alone, so that nobody else can be
+            blamed should its worker die again.
+
+        Returns
+        -------
+        Lease
+            With no jobs if there is nothing to claim.  No two leases ever hold one unit at
+            the same time; a lease that is not started lapses after ``timing.unstarted``.
+        """
+        queued = {"state": "queued", **SANE}
+        if lanes is not None:
+            queued["lane"] = {"$in": list(lanes)}
+        if search is not None:
+            queued["wanted_by"] = search
+        ids = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
+        if not ids:
+            return Lease("", ())
+        token = secrets.token_hex(16)
+        lease = self._take(token, worker, ids)
+        # Many claimers in lockstep all take the head of the queue, and most come away empty.
+        self._crowded = 2 * len(lease.jobs) < len(ids)
+        return lease
+
+    def _some_of(self, queued: dict[str, Any], count: int) -> list[str]:
+        calm = {**queued, "losses": {"$type": "number", "$lte": 0}}
+        skip = self._rng.randrange(_FURTHER * count) if self._crowded else 0
+        found = self._ids(calm, _SPREAD * count, skip) or (skip and self._ids(calm, count, 0)) or []
+        if len(found) <= count:
+            return found
+        # Alone in the queue take its head, so that candidates are worked off in their order.
+        return self._rng.sample(found, count) if self._crowded else found[:count]
+
+    def _a_lost_one(self, queued: dict[str, Any]) -> list[str]:
+        return self._ids({**queued, "losses": {"$type": "number", "$gt": 0}}, 1, 0)
+
+    def _ids(self, query: dict[str, Any], limit: int, skip: int) -> list[str]:
+        found = self._units.find(query, {"_id": 1}, sort=_ORDER, limit=limit, skip=skip)
+        return [document["_id"] for document in found]
+
+    def _take(self, token: str, worker: str, ids: list[str]) -> Lease:
+        self._units.update(
+            {"_id": {"$in": ids}, "state": "queued"},
+            [
+                {
+                    "$set": {
+                        "state": "running",
+                        "worker": {"$literal": worker},
+                        "host": {"$literal": this_process().host},
+                        "claim": token,
+                        "started": False,
+                        "attempt": {"$add": ["$attempt", 1]},
+                        "claimed_at": "$$NOW",
+                        "lease_until": after(self._timing.unstarted),
+                    }
+                }
+            ],
+        )
+        mine = self._units.find(_held(token), {**JOB_FIELDS, "sequence": 1, "priority": 1})
+        mine.sort(key=lambda document: (-document["priority"], document["sequence"]))
+        return Lease(token, tuple(job_of(document) for document in mine))
+
+    def start(self, token: str, ids: Sequence[str], seconds: float | None = None) -> frozenset[str]:
+        """Record that `ids` begin now, before anything of the user's runs for them.
+
+        Returns
+        -------
+        frozenset of str
+            Those that are still ours, now with a lease of `seconds` (``timing.lease``).
+        """
+        lease = self._timing.lease if seconds is None else seconds
+        wanted = {"_id": {"$in": list(ids)}, **_held(token)}
+        started = self._units.update(
+            # A start that is repeated, as its reply was lost, must not count a second run.
+            {**wanted, "started": False},
+            [
+                {
+                    "$set": {
+                        "started": True,
+                        "runs": {"$add": ["$runs", 1]},
+                        "lease_until": after(lease),
+                    }
+                }
+            ],
+        )
+        if started == len(ids):
+            return frozenset(ids)
+        mine = self._units.find({**wanted, "started": True}, {"_id": 1})
+        return frozenset(document["_id"] for document in mine)
+
+    def renew(
+        self, held: Mapping[str, Collection[str]], seconds: float | None = None
+    ) -> frozenset[str]:
+        """Beat: extend the leases of all started units of these claims.
+
+        Parameters
+        ----------
+        held : mapping of str to collection of str
+            Ids by token.
+        seconds : float, optional
+            From now; ``timing.lease`` if not given.
+
+        Returns
+        -------
+        frozenset of str
+            Those of `held` that are not ours any more.  A beat that comes after the lease
+            has run out still saves it, if nobody has taken it back meanwhile.
+        """
+        if not held:
+            return frozenset()
+        lease = self._timing.lease if seconds is None else seconds
+        mine = {"claim": {"$in": list(held)}, "state": "running", "started": True}
+        ids = {unit_id for some in held.values() for unit_id in some}
+        if self._units.update(mine, [{"$set": {"lease_until": after(lease)}}]) == len(ids):
+            return frozenset()
+        return frozenset(ids - {document["_id"] for document in self._units.find(mine, {"_id": 1})})
+
+    def release(self, token: str, ids: Sequence[str]) -> None:
+        """Give back what is not finished; nobody is charged for it."""
+        if not ids:
+            return
+        unwanted = {"$eq": [{"$size": "$wanted_by"}, 0]}
+        self._units.update(
+            {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}},
+            [{"$set": {**NOBODY, "state": {"$cond": [unwanted, "cancelled", "queued"]}}}],
+        )
+
+
+def _held(token: str) -> dict[str, Any]:
+    return {"claim": token, "state": "running"}

@@ -1,0 +1,229 @@
+"""Records <-> documents.
+
+The document of a unit (collection ``units``), schema 1::
+
+    _id         "u1:<key>:<terms>"
+    key         what is computed                 terms     how it may be run
+    lane        what a worker must be able to do v, kind   schema; "score"
+    spec        hashes of the parts by role, "split", "env"
+    options     plain values the worker needs
+    params      for people and queries           params_text  exact; the only one code reads
+    sig, result_sig   room for signatures
+    wanted_by   ids of the searches that still wait
+    priority, sequence   the order of claims: higher priority first, then lower sequence
+    state       queued | running | completed | failed | dead | cancelled
+    attempt     claims so far      runs      starts so far      losses  leases lost after start
+    lost_on     hosts of losses    machine_failures  times it failed for want of memory and such
+    worker, host, claim, started, lease_until, claimed_at    who has it now (server's clock)
+    result, completed_by, completed_at       history  the last 5 of {attempt, worker, at, why}
+    error       {type, text, traceback, stage, metric, failures: [all of them]}
+
+To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
+document of the old form in the tests.  Claim and reap leave alone what has another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optomatic.errors import RecordTooLarge
+from optomatic.records import SCHEMA, Failure, Job, Outcome, Result, Unit
+
+Document = dict[str, Any]
+
+_TEXT, _TRACEBACK = 8_000, 32_000
+#: So many failures of one unit are kept with their texts (one a metric and stage).
+_FAILURES = 20
+_PARAMS = 16_000
+#: MongoDB's limit is 16 MiB; what the server adds later needs some room.
+_LARGEST = 15_000_000
+
+#: What a unit has while nobody works on it.
+NOBODY: Mapping[str, Any] = {
+    "worker": None,
+    "host": None,
+    "claim": None,
+    "started": False,
+    "lease_until": None,
+}
+
+
+def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Document:
+    """Return the document of a unit that was never claimed.
+
+    Raises
+    ------
+    RecordTooLarge
+        Measured here, as one document that is too large would fail its neighbours too.
+    """
+    if len(unit.params_text) > _LARGEST:
+        raise RecordTooLarge(
+            f"The params of a candidate take {len(unit.params_text):,} bytes, and MongoDB stores "
+            "at most 16 MB in one record. Nothing was queued. Pass large values (arrays, "
+            "estimators) as objects that stand in the estimator instead of in the space."
+        )
+    work = unit.work
+    return {
+        "_id": unit.id,
+        "key": unit.key,
+        "terms": work.terms,
+        "lane": work.lane,
+        "v": SCHEMA,
+        "kind": work.kind,
+        "spec": {**work.spec, "split": unit.split, "env": env_text(work.env)},
+        "options": dict(work.options),
+        "params": readable(unit),
+        "params_text": unit.params_text,
+        "sig": None,
+        "wanted_by": [search],
+        "priority": priority,
+        "sequence": sequence,
+        "state": "queued",
+        "attempt": 0,
+        "runs": 0,
+        "losses": 0,
+        "lost_on": [],
+        "machine_failures": 0,
+        **NOBODY,
+        "claimed_at": None,
+        "result": None,
+        "result_sig": None,
+        "completed_by": None,
+        "completed_at": None,
+        "error": None,
+        "history": [],
+    }
+
+
+def readable(unit: Unit) -> Mapping[str, Any]:
+    """Return the params for people, or a note where they are too long to read anyway."""
+    if len(unit.params_text) > _PARAMS:
+        return {"(too long)": unit.params_text[:200]}
+    return unit.params
+
+
+def env_text(env: Mapping[str, str]) -> str:
+    """Write an environment in one line: ``py3.11|cloudpickle3|numpy2.4``."""
+    rest = "|".join(f"{name}{env[name]}" for name in sorted(env) if name != "python")
+    return f"py{env['python']}|{rest}"
+
+
+def job_of(document: Document) -> Job:
+    """Return a claimed document as a job."""
+    spec = dict(document["spec"])
+    split = spec.pop("split")
+    spec.pop("env", None)
+    return Job(
+        id=document["_id"],
+        key=document["key"],
+        lane=document["lane"],
+        kind=document["kind"],
+        split=split,
+        spec=spec,
+        options=document["options"],
+        params_text=document["params_text"],
+        attempt=document["attempt"],
+        losses=document["losses"],
+    )
+
+
+JOB_FIELDS = dict.fromkeys(
+    ("key", "lane", "kind", "spec", "options", "params_text", "attempt", "losses"), 1
+)
+
+
+def result_document(result: Result) -> Document:
+    """Return the stored form of what a unit came to (its failures are in ``error``)."""
+    return {
+        "test": _scores(result.test),
+        "train": _scores(result.train),
+        "fit_time": result.fit_time,
+        "score_time": result.score_time,
+        "n_test": result.n_test,
+    }
+
+
+def _scores(scores: Any) -> Any:
+    """Store scores by metric as pairs: a metric's name may hold what a field's must not."""
+    return [list(pair) for pair in scores.items()] if isinstance(scores, Mapping) else scores
+
+
+def error_document(failures: Sequence[Failure]) -> Document:
+    """Return the stored form of failures, cut to a size that always fits."""
+    kept = [_failure(f) for f in failures[:_FAILURES]]
+    return {**kept[0], "failures": kept}
+
+
+def _failure(failure: Failure) -> Document:
+    return {
+        "stage": failure.stage,
+        "metric": failure.metric and storable(failure.metric),
+        "type": storable(failure.type),
+        "text": storable(failure.text[:_TEXT]),
+        "traceback": storable(_middle_out(failure.traceback)),
+    }
+
+
+def _middle_out(text: str) -> str:
+    """Cut a long traceback in the middle: how it began and what it came to both matter."""
+    if len(text) <= _TRACEBACK:
+        return text
+    half = _TRACEBACK // 2
+    return f"{text[:half]}\n  ...\n{text[-half:]}"
+
+
+def storable(text: str) -> str:
+    """Replace what MongoDB's UTF-8 cannot hold (lone surrogates)."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+#: What a search reads of a unit that has ended.
+OUTCOME_FIELDS = dict.fromkeys(
+    (
+        "v",
+        "key",
+        "terms",
+        "state",
+        "result",
+        "error",
+        "completed_by",
+        "completed_at",
+        "runs",
+        "losses",
+        "lost_on",
+        "history.why",
+    ),
+    1,
+)
+
+
+def outcome_of(document: Document) -> Outcome:
+    """Return the stored end of a unit.  Scores are read as plain numbers, nothing else."""
+    stored, error = document.get("result"), document.get("error")
+    result = None
+    if stored is not None:
+        result = Result(
+            _read_scores(stored["test"]),
+            _read_scores(stored["train"]),
+            float(stored["fit_time"]),
+            float(stored["score_time"]),
+            int(stored["n_test"]),
+            tuple(Failure(**failure) for failure in error["failures"]) if error else (),
+        )
+    return Outcome(
+        document["_id"],
+        document["state"],
+        result,
+        document.get("completed_by"),
+        document["runs"],
+        document["losses"],
+        tuple(document["lost_on"]) if document["lost_on"] else (),
+        tuple([entry["why"] for entry in document["history"]]) if document["history"] else (),
+    )
+
+
+def _read_scores(stored: Any) -> Any:
+    if isinstance(stored, list):
+        return {name: float(score) for name, score in stored}
+    return None if stored is None else float(stored)

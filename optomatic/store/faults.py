@@ -1,0 +1,129 @@
+"""pymongo's errors -> ours, in one place; what is tried again, and for how long.
+
+The driver retries less than a queue needs: never ``update_many``, and on a standalone server
+nothing.  And an error does not mean that nothing happened: code 91 arrives after the write
+took place, and a timeout is an outcome that is not known.  So every operation of this folder
+can be repeated as it is, and :func:`patiently` repeats it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pymongo import errors as driver
+
+from optomatic import errors
+
+T = TypeVar("T")
+
+#: Seconds for which a call is tried again before the outage is reported.
+PATIENCE = 60.0
+#: Seconds between two tries, growing; times 0.5 to 1.5.
+_PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
+#: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
+#: InterruptedDueToReplStateChange, NotWritablePrimary, NotPrimaryOrSecondary.
+_TRANSIENT_CODES = frozenset({91, 189, 11600, 11602, 10107, 13435})
+#: Unauthorized, AuthenticationFailed, and old servers' "auth failed".
+_REFUSED_CODES = frozenset({13, 18, 8000})
+#: OutOfDiskSpace.
+_FULL_CODES = frozenset({14031})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call, sent again, may go well."""
+    if not isinstance(error, driver.PyMongoError):
+        return False
+    if isinstance(error, driver.AutoReconnect):
+        return True
+    return (
+        error.timeout
+        or error.has_error_label("RetryableWriteError")
+        or getattr(error, "code", None) in _TRANSIENT_CODES
+        or bool(_concern_codes(error) & _TRANSIENT_CODES)
+    )
+
+
+def _concern_codes(error: driver.PyMongoError) -> set[int]:
+    """Return the codes of write concern errors, which stand beside a bulk's other results."""
+    details = getattr(error, "details", None) or {}
+    found = details.get("writeConcernErrors") or [details.get("writeConcernError") or {}]
+    return {problem["code"] for problem in found if "code" in problem}
+
+
+def patiently(
+    operation: Callable[[], T],
+    *,
+    patience: float = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    rng: Callable[[], float] = random.random,
+) -> T:
+    """Return what `operation` returns, trying again while the server is away.
+
+    Parameters
+    ----------
+    operation : callable
+        Must do no harm when it runs more often than its result tells.
+    patience : float
+        Seconds after which the last error is raised.
+
+    Raises
+    ------
+    StoreError
+        In place of any error of the driver.
+    """
+    deadline = clock() + patience
+    pause = _PAUSE_SHORT
+    while True:
+        try:
+            return operation()
+        except driver.PyMongoError as error:
+            if not is_transient(error) or clock() + pause > deadline:
+                # Not `from error`: the driver's texts hold addresses with credentials.
+                raise translated(error) from None
+        sleep(pause * (0.5 + rng()))
+        pause = min(2 * pause, _PAUSE_LONG)
+
+
+def translated(error: driver.PyMongoError) -> errors.StoreError:
+    """Return our error for any of pymongo's: what happened, what it means, what to do."""
+    said = errors.redact(str(error))[:1000]
+    code = getattr(error, "code", None)
+    if code in _REFUSED_CODES:
+        return errors.StoreRefused(
+            f"The database refused the user or what it was asked ({said}). Nothing was changed. "
+            "Check user, password and authSource in db= or $OPTOMATIC_DB, and that the user may "
+            "read and write that database."
+        )
+    if code in _FULL_CODES:
+        return errors.StoreFull(
+            f"The database's disk is full ({said}). What was acknowledged is safe, nothing new "
+            "was stored. Free some space there and fit again: only what is missing is scored."
+        )
+    if isinstance(error, driver.DocumentTooLarge):
+        return errors.RecordTooLarge(f"A record is over 16 MB ({said}) and was not stored.")
+    if isinstance(error, driver.InvalidURI | driver.ConfigurationError | driver.InvalidName):
+        return bad_uri(said)
+    if is_transient(error) or isinstance(error, driver.ConnectionFailure):
+        return errors.StoreUnavailable(
+            f"The database does not answer ({said}). What was acknowledged is safe; whether the "
+            "last write took place is not known, and does no harm. Check that MongoDB runs and "
+            "can be reached from here, then fit again: only what is missing is scored."
+        )
+    return errors.StoreError(
+        f"The database could not do what it was asked ({type(error).__name__}: {said}). What was "
+        "acknowledged is safe. If this goes on, the server may be too old (MongoDB 5.0 is "
+        "needed) or hold documents that are not optomatic's: use a database of its own."
+    )
+
+
+def bad_uri(why: str) -> errors.StoreURIError:
+    """Return the error of an address that cannot be one."""
+    return errors.StoreURIError(
+        f"db is not an address of a MongoDB: {why}. Nothing was stored. It looks like "
+        '"mongodb://host:27017/name", with user and password percent-encoded '
+        '("mongodb://user:p%40ss@host/name").'
+    )

@@ -1,0 +1,33 @@
+"""Which index serves which query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.database import Database
+
+from optomatic.store.faults import patiently
+
+_UP, _DOWN = ASCENDING, DESCENDING
+_ORDER = [("priority", _DOWN), ("sequence", _UP)]
+
+UNITS = [
+    # stored: the ends that there are for a key, under whatever terms
+    IndexModel([("key", _UP)], name="key"),
+    # claim by lane, in order
+    IndexModel(
+        [("lane", _UP), *_ORDER], name="queued", partialFilterExpression={"state": "queued"}
+    ),
+    # reap; and what vanished workers hold
+    IndexModel([("lease_until", _UP)], name="leases", partialFilterExpression={"state": "running"}),
+    # beat, and what a token holds
+    IndexModel([("claim", _UP)], name="claims", partialFilterExpression={"state": "running"}),
+    # waits, cancel, and claim for one search
+    IndexModel([("wanted_by", _UP), ("state", _UP), *_ORDER], name="wanted"),
+]
+
+
+def create_indexes(database: Database[dict[str, Any]]) -> None:
+    """Create what is missing.  Any number of processes may do it at the same time."""
+    patiently(lambda: database["units"].create_indexes(UNITS))

@@ -1,0 +1,177 @@
+"""URI -> store."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo import errors as driver
+from pymongo.uri_parser import parse_uri
+
+from optomatic.errors import StoreIncompatible, StoreUnavailable, redact
+from optomatic.records import Timing
+from optomatic.store.bundles import Bundles
+from optomatic.store.faults import bad_uri, is_transient, translated
+from optomatic.store.indexes import create_indexes
+from optomatic.store.jobs import Jobs
+from optomatic.store.searches import Searches
+from optomatic.store.workers import Workers
+
+#: Names the store where nobody gives one.
+DB_VARIABLE = "OPTOMATIC_DB"
+_DATABASE = "optomatic"
+#: Wire version of MongoDB 5.0: the oldest server whose updates do what the queue needs.
+_OLDEST_WIRE = 13
+
+#: What makes an acknowledged write outlive a crash.  Given over whatever the URI says, as a
+#: URI's journal=false would survive w="majority".
+_SAFE = {
+    "w": "majority",
+    "journal": True,
+    "readConcernLevel": "majority",
+    "readPreference": "primary",
+    "retryWrites": True,
+    "retryReads": True,
+}
+#: Nothing times out by itself, and a frozen server would be waited for without end.
+_TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "timeoutMS": 20_000, "connectTimeoutMS": 5_000}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Searches, bundles, jobs and workers of one database.
+
+    Safe to share among threads, not across a fork.  A context manager that closes it.
+    """
+
+    searches: Searches
+    bundles: Bundles
+    jobs: Jobs
+    workers: Workers
+    #: The address without credentials.
+    shown_uri: str
+    _client: MongoClient[dict[str, Any]] = field(repr=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_store(uri: str | None = None, *, timing: Timing | None = None) -> Store:
+    """Open the store at `uri`.
+
+    Parameters
+    ----------
+    uri : str or None
+        ``mongodb://host/name`` or ``mongodb+srv://...``; the database is ``optomatic`` if it
+        names none.  None reads ``$OPTOMATIC_DB``; without that the embedded server is
+        started or joined.
+    timing : Timing, optional
+        Durations of leases.
+
+    Raises
+    ------
+    StoreURIError
+        If `uri` cannot be an address.
+    StoreUnavailable, StoreRefused, StoreIncompatible
+        Within 10 s: nobody answers; wrong password; not a MongoDB.
+    """
+    uri = _address(uri)
+    client = _connect(uri)
+    try:
+        _greet(client, uri)
+        database = client.get_default_database(_DATABASE)
+    except BaseException:
+        client.close()
+        raise
+    prepare = _once(lambda: create_indexes(database))
+    return Store(
+        searches=Searches(database),
+        bundles=Bundles(database),
+        jobs=Jobs(database, timing or Timing(), prepare=prepare),
+        workers=Workers(database),
+        shown_uri=redact(uri),
+        _client=client,
+    )
+
+
+def _address(uri: str | None) -> str:
+    if uri is None:
+        uri = os.environ.get(DB_VARIABLE)
+    if uri is None:
+        from optomatic.store.embedded import serve  # only who needs a server imports it
+
+        return serve()
+    if not isinstance(uri, str):
+        raise bad_uri(f"it is of type {type(uri).__name__}, not a string (db takes a URI)")
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):
+        raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
+    return uri
+
+
+def _connect(uri: str) -> MongoClient[dict[str, Any]]:
+    """Make a client, which does not connect yet; what is wrong with the address shows here."""
+    try:
+        given = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)["options"]
+        named = {name.lower() for name in given}
+        timeouts = {k: v for k, v in _TIMEOUTS.items() if k.lower() not in named}
+        return MongoClient(uri, tz_aware=True, appname="optomatic", **_SAFE, **timeouts)
+    except driver.ConfigurationError as error:
+        if "DNS" in str(error) or "resolution" in str(error):
+            raise _unavailable(str(error)) from None
+        raise bad_uri(redact(str(error))) from None
+    except (driver.PyMongoError, ValueError, TypeError) as error:
+        raise bad_uri(redact(str(error))) from None
+
+
+def _greet(client: MongoClient[dict[str, Any]], uri: str) -> None:
+    """Make sure that a MongoDB which we can use answers, and lets us in."""
+    try:
+        hello = client.admin.command("hello")
+        client.get_default_database(_DATABASE)["units"].find_one({}, {"_id": 1})
+    except driver.PyMongoError as error:
+        if isinstance(error, driver.ConfigurationError):
+            raise StoreIncompatible(_too_old(redact(str(error)))) from None
+        if is_transient(error) or isinstance(error, driver.ConnectionFailure):
+            raise _unavailable(f"{redact(uri)}: {error}") from None
+        raise translated(error) from None
+    if hello.get("maxWireVersion", 0) < _OLDEST_WIRE:
+        raise StoreIncompatible(_too_old("its protocol is older than MongoDB 5.0's"))
+
+
+def _too_old(why: str) -> str:
+    return (
+        f"The server at db is not one that optomatic can use: {why}. Nothing was stored. "
+        "MongoDB 5.0 or newer is needed."
+    )
+
+
+def _unavailable(why: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"No MongoDB answers at db ({redact(why)[:600]}). Nothing was queued, and nothing that "
+        "is stored is touched. Check host and port, that MongoDB runs there, and that no firewall "
+        "is between; then fit again. Without db= and $OPTOMATIC_DB a private server is used."
+    )
+
+
+def _once(action: Any) -> Any:
+    """Return `action` such that only its first call does anything."""
+    lock = threading.Lock()
+    done: list[bool] = []
+
+    def first_time() -> None:
+        with lock:
+            if not done:
+                action()
+                done.append(True)
+
+    return first_time

@@ -1,0 +1,92 @@
+"""One record a fit: what was asked, by whom, with what, and what came of it.
+
+::
+
+    searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
+                   process, state: running | completed | interrupted | cancelled, began_at,
+                   seen_at, ended_at, summary}
+    search_units  {_id: "<search>:<n>", v, search, ids: [...]}    so a search may have any size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pymongo.database import Database
+
+from optomatic.records import SCHEMA, SearchRecord
+from optomatic.store.documents import storable
+from optomatic.store.faults import PATIENCE
+from optomatic.store.patient import Patient
+from optomatic.store.submitting import slices
+
+#: Ids in one document: 100 bytes each.
+_IDS = 20_000
+
+
+class Searches:
+    """The searches of a store.  Every call may be repeated."""
+
+    def __init__(self, database: Database[dict[str, Any]], patience: float = PATIENCE) -> None:
+        self._searches = Patient(database["searches"], patience)
+        self._units = Patient(database["search_units"], patience)
+
+    def open(self, record: SearchRecord, unit_ids: Sequence[str]) -> None:
+        """Write the record of a search that begins, and which units it asks for.
+
+        The units first, so that a search that is there is there with all of them.
+        """
+        self._units.insert(
+            [
+                {"_id": f"{record.id}:{n}", "v": SCHEMA, "search": record.id, "ids": list(ids)}
+                for n, ids in enumerate(slices(unit_ids, _IDS))
+            ]
+        )
+        fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
+        document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
+        moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
+        self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
+
+    def touch(self, search: str) -> None:
+        """Note that the client of `search` is there."""
+        self._searches.update({"_id": search}, [{"$set": {"seen_at": "$$NOW"}}])
+
+    def finish(self, search: str, state: str, summary: Mapping[str, Any]) -> None:
+        """Note how a search ended; one that was withdrawn stays so."""
+        self._searches.update(
+            {"_id": search, "state": {"$ne": "cancelled"}},
+            [
+                {
+                    "$set": {
+                        "state": state,
+                        "summary": {"$literal": dict(summary)},
+                        "seen_at": "$$NOW",
+                        "ended_at": "$$NOW",
+                    }
+                }
+            ],
+        )
+
+    def withdraw(self, search: str) -> None:
+        """Note that somebody cancels `search`; its client then ends with SearchCancelled."""
+        self._searches.update(
+            {"_id": search, "state": "running"},
+            [{"$set": {"state": "cancelled", "ended_at": "$$NOW"}}],
+        )
+
+    def withdrawn(self, search: str) -> bool:
+        """Tell whether somebody cancelled `search`."""
+        document = self._searches.find_one({"_id": search}, {"state": 1})
+        return document is not None and document["state"] == "cancelled"
+
+    def ids_of(self, name: str) -> list[str]:
+        """Return the ids of the searches that have `name` as name or id, the latest first."""
+        query = {"$or": [{"_id": name}, {"name": name}]}
+        return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
+
+
+def _literal(value: Any) -> Any:
+    """Keep what comes from users out of the evaluation of the update."""
+    return {"$literal": storable(value) if isinstance(value, str) else value}

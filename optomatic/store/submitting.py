@@ -1,0 +1,159 @@
+"""Look up and submit: what a search asks of the store, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from optomatic.records import SCHEMA, Outcome, Unit
+from optomatic.store.documents import OUTCOME_FIELDS, Document, outcome_of, unit_document
+from optomatic.store.finishing import MACHINE_ERRORS, is_of_the_machine
+from optomatic.store.patient import Patient
+
+T = TypeVar("T")
+
+#: Ids or keys in one query: a thousand answers with results are well under 16 MB.
+_SLICE = 1000
+_OPEN = ("queued", "running", "cancelled")
+
+
+def slices(items: Sequence[T], size: int = _SLICE) -> Iterator[Sequence[T]]:
+    """Cut `items` into runs of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+class Submitting:
+    """The calls of a search.  Safe to share among threads, and to repeat."""
+
+    def __init__(
+        self, units: Patient, prepare: Callable[[], None], retry: Callable[[list[str], str], int]
+    ) -> None:
+        self._units = units
+        self._prepare = prepare
+        self._retry = retry
+
+    def stored(self, units: Sequence[Unit]) -> dict[str, Outcome]:
+        """Return the ends that the store has for `units` already, by the id that was asked.
+
+        A completed unit serves by key, whatever its terms, if it has the train scores that
+        are asked for; under several terms one's own come first, then the earliest.  Failed
+        and dead ones serve only under equal terms, and failures of the machine never.
+
+        One query for each 1,000 units.
+        """
+        found: dict[str, Outcome] = {}
+        for some in slices(units):
+            asked = {unit.key: unit for unit in some}
+            documents = self._units.find(
+                {
+                    "key": {"$in": list(asked)},
+                    "state": {"$in": ["completed", "failed", "dead"]},
+                    "v": SCHEMA,
+                },
+                OUTCOME_FIELDS,
+            )
+            for unit_id, document in _best(asked, documents).items():
+                found[unit_id] = outcome_of(document)
+        return found
+
+    def submit(
+        self, units: Sequence[Unit], search: str, *, priority: int = 0, retry_failed: bool = False
+    ) -> None:
+        """Queue `units` for `search`; when this returns each waits with it, or has an end.
+
+        Parameters
+        ----------
+        units : sequence of Unit
+            Those that :meth:`stored` did not serve, in the order in which to work them off.
+        search : str
+            Its record and the parts that its units name are in the store already.
+        priority : int
+            Higher ones are claimed first.
+        retry_failed : bool
+            Reopen those that failed or are dead.
+
+        Raises
+        ------
+        RecordTooLarge
+            Before anything is queued.
+        """
+        documents = [unit_document(u, search, priority, n) for n, u in enumerate(units)]
+        self._prepare()
+        for some in slices(documents):
+            self._join_or_insert(some, search, priority, retry_failed)
+
+    def _join_or_insert(
+        self, documents: Sequence[Document], search: str, priority: int, retry_failed: bool
+    ) -> None:
+        ids = [document["_id"] for document in documents]
+        there = {d["_id"] for d in self._units.find({"_id": {"$in": ids}}, {"_id": 1})}
+        # What somebody inserts meanwhile is left as it is, and joined below.
+        self._units.insert([d for d in documents if d["_id"] not in there])
+        if retry_failed:
+            self._retry(ids, search)
+        else:
+            self._reopen_machine_failures(ids, search)
+        self._units.update(
+            {"_id": {"$in": ids}, "state": {"$in": _OPEN}, "wanted_by": {"$type": "array"}},
+            [
+                {
+                    "$set": {
+                        "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
+                        "priority": {"$max": ["$priority", priority]},
+                        "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
+                    }
+                }
+            ],
+        )
+
+    def _reopen_machine_failures(self, ids: list[str], search: str) -> None:
+        failed = {"_id": {"$in": ids}, "state": "failed", **MACHINE_ERRORS}
+        again = [document["_id"] for document in self._units.find(failed, {"_id": 1})]
+        if again:
+            self._retry(again, search)
+
+    def waits(self, search: str) -> bool:
+        """Tell whether anything that `search` wants has no end yet."""
+        query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
+        return self._units.find_one(query, {"_id": 1}) is not None
+
+    def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what the store has for `ids`, in whatever state."""
+        return {
+            document["_id"]: outcome_of(document)
+            for some in slices(ids)
+            for document in self._units.find(
+                {"_id": {"$in": list(some)}, "v": SCHEMA}, OUTCOME_FIELDS
+            )
+        }
+
+
+def _best(asked: Mapping[str, Unit], documents: Iterable[Document]) -> dict[str, Document]:
+    """Choose for each unit the document that serves it best, if any does."""
+    best: dict[str, Document] = {}
+    for document in documents:
+        unit = asked[document["key"]]
+        if not _serves(document, unit):
+            continue
+        rival = best.get(unit.id)
+        if rival is None or _rank(document, unit) < _rank(rival, unit):
+            best[unit.id] = document
+    return best
+
+
+def _serves(document: Document, unit: Unit) -> bool:
+    if document["state"] == "completed":
+        wants_train = unit.work.options.get("return_train_score")
+        return not wants_train or document["result"]["train"] is not None
+    if document["_id"] != unit.id:
+        return False
+    return document["state"] == "dead" or not _machine_failed(document)
+
+
+def _machine_failed(document: Document) -> bool:
+    outcome = outcome_of(document)
+    return outcome.result is not None and is_of_the_machine(outcome.result.failures)
+
+
+def _rank(document: Document, unit: Unit) -> Any:
+    return document["_id"] != unit.id, document["completed_at"], document["_id"]

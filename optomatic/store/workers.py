@@ -1,0 +1,148 @@
+"""Who works, on which machine, and what each can do.
+
+::
+
+    workers  {_id, v, kind, process: {host, boot, namespace, pid, started}, processes, env, tags,
+              began_at, seen_at}
+    lanes    {_id: lane, v, kind, env, requires}
+
+A process on this machine that is gone is known at once, before any lease of its ends: the
+record says which boot, which pid namespace, which pid and since when.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pymongo.database import Database
+
+from optomatic.records import SCHEMA, Process, Work, WorkerRecord
+from optomatic.store.faults import PATIENCE
+from optomatic.store.patient import Patient
+
+
+def this_process() -> Process:
+    """Return the identity of the calling process.
+
+    Where there is no ``/proc``, boot and namespace are empty, and nobody ever says that
+    the process is gone: its leases end by themselves.
+    """
+    return _identity(os.getpid())
+
+
+@cache
+def _identity(pid: int) -> Process:
+    return Process(socket.gethostname(), _boot(), _namespace(), pid, _started(pid) or "")
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """Return when `pid` was started, in clock ticks since the boot; None if it is gone.
+
+    A zombie is gone: it will never work again.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The second field is the program's name in brackets, and may hold brackets and blanks.
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+class Workers:
+    """The workers of a store, and the lanes that they may serve."""
+
+    def __init__(self, database: Database[dict[str, Any]], patience: float = PATIENCE) -> None:
+        self._workers = Patient(database["workers"], patience)
+        self._lanes = Patient(database["lanes"], patience)
+
+    def register(self, record: WorkerRecord) -> None:
+        """Note a worker that begins."""
+        fields = {k: {"$literal": v} for k, v in asdict(record).items() if k != "id"}
+        moments = {"began_at": "$$NOW", "seen_at": "$$NOW"}
+        change = {**fields, "v": SCHEMA, **moments}
+        self._workers.update({"_id": record.id}, [{"$set": change}], upsert=True)
+
+    def seen(self, worker: str) -> None:
+        """Note that a worker lives."""
+        self._workers.update({"_id": worker}, [{"$set": {"seen_at": "$$NOW"}}])
+
+    def leave(self, worker: str) -> None:
+        """Forget a worker that ends by itself and holds nothing."""
+        self._workers.delete({"_id": worker})
+
+    def alive(self, seconds: float, kind: str = "standalone") -> int:
+        """Return how many workers of `kind` were seen in the last `seconds`."""
+        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
+        return len(self._workers.find({"kind": kind, "$expr": recent}, {"_id": 1}))
+
+    def vanished(self) -> list[str]:
+        """Return the workers of this machine whose processes are gone.
+
+        Only processes of the same boot and pid namespace can be looked for; of all others
+        nothing is said.  Records of vanished workers that hold nothing are forgotten.
+        """
+        me = this_process()
+        if not (me.boot and me.namespace):
+            return []
+        query = {"process.boot": me.boot, "process.namespace": me.namespace}
+        return [
+            document["_id"]
+            for document in self._workers.find(query, {"process": 1})
+            if _started(document["process"]["pid"]) != document["process"]["started"]
+        ]
+
+    def forget(self, workers: Sequence[str]) -> None:
+        """Forget workers whose units were taken back."""
+        if workers:
+            self._workers.delete({"_id": {"$in": list(workers)}})
+
+    def publish(self, work: Work) -> None:
+        """Say what a lane stands for, before anything is queued in it."""
+        self._lanes.update(
+            {"_id": work.lane},
+            [
+                {
+                    "$set": {
+                        "v": SCHEMA,
+                        "kind": work.kind,
+                        "env": {"$literal": [list(pair) for pair in sorted(work.env.items())]},
+                        "requires": {"$literal": list(work.requires)},
+                    }
+                }
+            ],
+            upsert=True,
+        )
+
+    def lanes_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
+        """Return the lanes that a worker with `env` and `tags` can serve.
+
+        Every version that a lane names must be equal to the worker's, and every tag that
+        it requires must be among the worker's.
+        """
+        return [
+            lane["_id"]
+            for lane in self._lanes.find({"v": SCHEMA})
+            if all(env.get(name) == version for name, version in lane["env"])
+            and set(lane["requires"]) <= set(tags)
+        ]

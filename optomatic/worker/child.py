@@ -1,0 +1,120 @@
+"""The process that scores: ``python -m optomatic.worker.child FD PARENT``.
+
+It runs what users wrote, so it may crash, hang, print, or hold the interpreter for hours.  It
+knows no store and no credentials; it talks through one socket with the process that
+started it, and it ends when that process does:
+
+- the kernel kills it (Linux), which works while user code holds the interpreter lock in C;
+- a thread waits for the other end of the socket to close, which works everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from optomatic.worker.channel import Channel
+from optomatic.worker.messages import result_to_wire
+
+if TYPE_CHECKING:
+    from optomatic.worker.loading import Loader
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> None:
+    """Score what comes through the socket, until it says ``end`` or closes."""
+    # Ctrl-C at a terminal may reach every process there; the parent alone decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # In a process group of its own, printing to a terminal could stop it.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=int(arguments[0])))
+    die_with(int(arguments[1]))
+    ending = threading.Event()
+    threading.Thread(
+        target=_end_with_peer, args=(channel.fileno(), ending), name="lifeline", daemon=True
+    ).start()
+    setup = channel.next(None)
+    _take_over(setup)
+    # Only now: scikit-learn is to be found where the parent finds it.
+    from optomatic.worker.loading import Loader
+
+    channel.send([None, None])
+    serve(channel, Loader(), idle=setup["idle"])
+    ending.set()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process as soon as `parent` is gone.
+
+    The signal comes when the *thread* that started this process ends, so that thread has to
+    live as long as its process.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have died before the line above took effect.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _end_with_peer(descriptor: int, ending: threading.Event) -> None:
+    """End this process, whatever it is doing, once the other end of the socket is closed."""
+    poll = select.poll()
+    poll.register(descriptor, getattr(select, "POLLRDHUP", 0))  # hang-ups are always reported
+    while not poll.poll():
+        pass
+    if not ending.wait(0.5):  # a child that was told to end does so in its own way
+        os._exit(1)
+
+
+def _take_over(setup: dict[str, Any]) -> None:
+    """Find modules where the parent does; leave PYTHONPATH as the user set it."""
+    sys.path[:] = setup["path"]
+    if setup["python_path"] is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = setup["python_path"]
+
+
+def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
+    """Score chunk after chunk; return when told to, or after `idle` seconds without one."""
+    while True:
+        try:
+            message = channel.next(idle)
+        except EOFError:
+            return
+        if message is None or message["do"] == "end":
+            return
+        _score_chunk(channel, loader, message)
+
+
+def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
+    """Score the units of one message.
+
+    What is done and what begins next go in one message, as a system call costs about as much
+    as all the rest of the bookkeeping for a small unit.
+    """
+    loader.know(message["parts"])
+    done = None
+    for unit_id, split, params_text, number in message["units"]:
+        channel.send([done, unit_id])
+        began = time.perf_counter()
+        result, loading = loader.score(message["bundles"][number], params_text, split)
+        seconds = time.perf_counter() - began - loading
+        done = [unit_id, result_to_wire(result), seconds]
+    channel.send([done, None])
+
+
+if __name__ == "__main__":
+    # Not this module's copy that is called __main__: that name belongs to the user.
+    from optomatic.worker import child
+
+    child.main(sys.argv[1:])

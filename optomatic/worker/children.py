@@ -1,0 +1,330 @@
+"""Child processes: starting them, talking to them, ending them.
+
+:func:`start_child` is the only place where one comes into being.  It is a fresh interpreter,
+not a fork: nothing of the parent's memory or threads is in it, and the user's ``__main__``
+is never run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from optomatic.worker.channel import Channel
+from optomatic.worker.intake import Held
+
+#: Numeric libraries read these when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a child is to be started.
+
+    Attributes
+    ----------
+    path : tuple of str
+        Its ``sys.path``: modules of the user's script must be found as in the parent.
+    threads : int or None
+        How many threads numeric libraries may use, where the user has not said so in the
+        environment; None leaves it to them.
+    idle : float or None
+        It ends by itself after so many seconds without work.
+    """
+
+    path: tuple[str, ...]
+    threads: int | None = None
+    idle: float | None = None
+
+
+def current_path() -> tuple[str, ...]:
+    """Return ``sys.path`` with the current directory by its name."""
+    return tuple(os.path.abspath(entry) for entry in sys.path)
+
+
+def threads_each(children: int, cores: int) -> int | None:
+    """Return how many threads each of `children` gets: together no more than `cores`."""
+    return None if children <= 1 else max(1, cores // children)
+
+
+class Child:
+    """One child process, seen from its parent.
+
+    Attributes
+    ----------
+    pid : int
+    ready : bool
+        It has loaded what it needs and reads what it is sent at once.
+    queue : deque of Held
+        Started units that were sent and are not done, in the order in which they run.
+    running : Held or None
+        The first of `queue`, once the child has said that it begins.
+    stopped : str or None
+        Why the parent killed it, if it did.
+    death : int or None
+        A descriptor that becomes readable when the child ends, where there is such a thing.
+    last : Held or None
+        What it may still finish when its parent ends.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+        self._process = process
+        self.channel = channel
+        self.pid = process.pid
+        self.ready = False
+        self.queue: deque[Held] = deque()
+        self.running: Held | None = None
+        self.stopped: str | None = None
+        self.last: Held | None = None
+        self.death = _open_pidfd(process.pid)
+
+    def waitables(self) -> list[Any]:
+        """Return what becomes readable when the child says something, or dies."""
+        return [self.channel] if self.death is None else [self.channel, self.death]
+
+    def alive(self) -> bool:
+        """Tell whether the process runs.  Looks without reaping it: see :meth:`kill`."""
+        return self._look() == "runs"
+
+    def _look(self) -> str:
+        """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
+        if self._process.returncode is not None:
+            return "gone"
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # someone waits for all children of this process, or ignores them
+            return "gone"
+        return "runs" if ended is None else "dead"
+
+    def send(self, message: object) -> None:
+        """Send a message; a child that is gone is noticed elsewhere."""
+        with contextlib.suppress(OSError):
+            self.channel.send(message)
+
+    def end(self) -> None:
+        """Ask an idle child to finish in its own way."""
+        self.send({"do": "end"})
+
+    def kill(self, why: str) -> None:
+        """Kill the child and all that it started.  One that is dead already was not stopped."""
+        if self.alive():
+            self.stopped = self.stopped or why
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        if self._look() == "gone":
+            return
+        # What it started may outlive it.  Its number is not given to another process or
+        # group before it has been waited for.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def bury(self) -> str:
+        """Make sure that the child is dead, free what it held, and say how it ended.
+
+        One whose channel closed may be about to die by itself, so it gets a second.
+        """
+        if self.stopped is None:
+            self.wait(1.0)
+        self._kill_group()
+        code = self._process.wait()
+        self.close()
+        return _manner(code)
+
+    def wait(self, seconds: float) -> None:
+        """Wait up to `seconds` for the child to end by itself."""
+        deadline = time.monotonic() + seconds
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """Close this process's ends of what connects it with the child."""
+        self.channel.close()
+        if self.death is not None:
+            os.close(self.death)
+            self.death = None
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when `pid` ends, where there is such a thing."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _manner(code: int) -> str:
+    """Say how a process ended: ``SIGSEGV``, ``exit code 1``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def start_child(setup: Setup) -> Child:
+    """Start a child, from the thread that starts them all."""
+    return _spawner().start(setup)
+
+
+class Spawner:
+    """A thread that starts children and lives as long as its process.
+
+    Linux kills children when the *thread* that started them ends, which must not happen
+    when a fit in a passing thread is over.
+    """
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[tuple[Setup, Future[Child]]] = queue.SimpleQueue()
+        threading.Thread(target=self._serve, name="optomatic-spawner", daemon=True).start()
+
+    def start(self, setup: Setup) -> Child:
+        """Start a child and return it."""
+        answer: Future[Child] = Future()
+        self._orders.put((setup, answer))
+        try:
+            return answer.result()
+        except KeyboardInterrupt:
+            answer.add_done_callback(lambda late: late.result().bury())
+            raise
+
+    def _serve(self) -> None:
+        while True:
+            setup, answer = self._orders.get()
+            try:
+                answer.set_result(_start(setup))
+            except Exception as error:
+                answer.set_exception(error)
+
+
+_lock = threading.Lock()
+_only: Spawner | None = None
+
+
+def _spawner() -> Spawner:
+    """Return the spawner of this process."""
+    global _only
+    with _lock:
+        _only = _only or Spawner()
+        return _only
+
+
+def _forget_in_fork() -> None:
+    """A fork has none of its parent's threads, and maybe a lock that nobody will open."""
+    global _lock, _only
+    _lock, _only = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)
+
+
+def _start(setup: Setup) -> Child:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            _command(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=child_environment(os.environ, setup),
+            process_group=0,  # Ctrl-C goes to the parent alone; all it starts can be killed
+        )
+    child = Child(process, Channel(ours))
+    own = os.environ.get("PYTHONPATH")
+    child.send({"path": setup.path, "python_path": own, "idle": setup.idle})
+    return child
+
+
+def _command(descriptor: int) -> list[str]:
+    warnings = [f"-W{option}" for option in sys.warnoptions]
+    # -P: the current directory must not come before the parent's path.
+    python = [sys.executable, "-P", *warnings, "-m", "optomatic.worker.child"]
+    return [*python, str(descriptor), str(os.getpid())]
+
+
+def child_environment(environ: Mapping[str, str], setup: Setup) -> dict[str, str]:
+    """Return the environment of a child: without addresses and keys, with bounded threads."""
+    kept = {k: v for k, v in environ.items() if not k.startswith("OPTOMATIC_")}
+    kept["PYTHONPATH"] = os.pathsep.join(setup.path)
+    if setup.threads is not None:
+        for variable in THREAD_VARIABLES:
+            kept.setdefault(variable, str(setup.threads))
+    return kept
+
+
+class Crew:
+    """A number of children that is kept up."""
+
+    def __init__(
+        self, size: int, setup: Setup, *, start: Callable[[Setup], Child] = start_child
+    ) -> None:
+        self.size = size
+        self.setup = setup
+        self._start = start
+        self.children: list[Child] = []
+
+    def fill(self) -> None:
+        """Start the children that are missing."""
+        while len(self.children) < self.size:
+            self.children.append(self._start(self.setup))
+
+    def resize(self, size: int) -> None:
+        """Keep `size` children from now on: bury those that ended by themselves, end some more."""
+        for child in [child for child in self.children if not child.alive()]:
+            self.remove(child)
+        end_children(self.children[size:], seconds=0.0)
+        self.children = self.children[:size]
+        self.size = size
+
+    def remove(self, child: Child) -> str:
+        """Bury `child`, which is dead or dying; return how it ended."""
+        self.children.remove(child)
+        return child.bury()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """End all children: the idle ones get up to `seconds` to finish in their own way."""
+        end_children(self.children, seconds)
+        self.children = []
+
+    def forget(self) -> None:
+        """Drop the children without touching them: they are those of another process."""
+        for child in self.children:
+            child.close()
+        self.children = []
+
+
+def end_children(children: Iterable[Child], seconds: float) -> None:
+    """End `children`, all at the same time."""
+    children = list(children)
+    for child in children:
+        if child.queue:
+            child.kill("its parent ends")
+        else:
+            child.end()
+    deadline = time.monotonic() + seconds
+    for child in children:
+        child.wait(max(0.0, deadline - time.monotonic()))
+        child.kill("its parent ends")
+        child.bury()

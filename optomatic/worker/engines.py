@@ -1,0 +1,161 @@
+"""How the units of a fit get scored: in this process, in local workers, or elsewhere."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from optomatic import _sklearn
+from optomatic.errors import NoWorkers
+from optomatic.plan.environment import environment
+from optomatic.records import Job, Result, Timing, WorkerRecord
+from optomatic.store.opening import Store
+from optomatic.store.workers import this_process
+from optomatic.worker.environment import timing_here
+from optomatic.worker.heart import Heart
+from optomatic.worker.local import local_workers
+from optomatic.worker.loop import Loop
+from optomatic.worker.score import Bundle, failed
+
+Place = Callable[[str], tuple[Mapping[str, Any], int]]
+
+#: After so many seconds without any worker, ``n_jobs=0`` says that it waits for nobody.
+LONELY_SECONDS = 10.0
+#: A process that scores by itself has no parent to beat for it, so its leases are longer.
+LEASES_OF_ONE_PROCESS = 10
+
+
+@contextmanager
+def _beating(
+    store: Store, timing: Timing, lease: float, processes: int
+) -> Iterator[tuple[str, Heart]]:
+    """Be a worker of the store, with a heart, as long as the context lasts."""
+    worker = secrets.token_hex(8)
+    record = WorkerRecord(worker, "here", this_process(), processes, environment())
+    store.workers.register(record)
+    heart = Heart(store, worker, timing, lease=lease)
+    heart.start()
+    try:
+        yield worker, heart
+    finally:
+        heart.stop()
+        store.workers.leave(worker)
+
+
+def engine_for(
+    workers: int | None, *, bundle: Bundle, place: Place, error_score: Any, verbose: int
+) -> Here | Local | Elsewhere:
+    """Return what scores the units of a fit.
+
+    Parameters
+    ----------
+    workers : int or None
+        None for this process, 0 for standalone workers only, k for k local workers.
+    bundle : Bundle
+        The objects of the caller, for scoring in this process.
+    place : callable
+        Unit id -> (params, split).
+    """
+    if workers is None:
+        return Here(bundle, place, error_score, verbose)
+    return Local(workers) if workers else Elsewhere()
+
+
+class Here:
+    """Scores in the calling thread from the caller's own objects; unpickles nothing."""
+
+    def __init__(self, bundle: Bundle, place: Place, error_score: Any, verbose: int) -> None:
+        self._bundle = bundle
+        self._place = place
+        self._raises = error_score == "raise"
+        self._error_score = float("nan") if self._raises else float(error_score)
+        self._verbose = verbose
+        self.error: BaseException | None = None
+
+    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+        """Score until ``until()``, or until something that GridSearchCV would raise."""
+        timing = timing_here()
+        lease = timing.lease * LEASES_OF_ONE_PROCESS
+        with _beating(store, timing, lease, processes=1) as (worker, heart):
+            loop = Loop(store.jobs, worker, search, self._score, heart, lease=lease)
+            loop.run(until, stop=lambda: self.error is not None)
+
+    def _score(self, job: Job) -> Result:
+        params, split = self._place(job.id)
+        bundle = self._bundle
+        train, test = bundle.splits[split]
+        try:
+            result, error = _sklearn.fit_and_score(
+                bundle.estimator,
+                bundle.X,
+                bundle.y,
+                scorer=bundle.scorer,
+                train=train,
+                test=test,
+                params=params,
+                fit_params=bundle.fit_params,
+                score_params=bundle.score_params,
+                return_train_score=bundle.options["return_train_score"],
+                error_score=self._error_score,
+                verbose=self._verbose,
+            )
+        except Exception as raised:
+            self.error = raised
+            return failed(_sklearn.failure_of(raised, "raise"))
+        if error is not None and self._raises:
+            self.error = error
+        return result
+
+
+class Local:
+    """Scores in local worker processes, which stay warm for the next fit."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self.error: BaseException | None = None
+
+    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+        """Have local workers score what `search` waits for, until ``until()``."""
+        with local_workers(self._workers) as pool:
+            pool.work(store, search, until, timing_here())
+
+
+class Elsewhere:
+    """Scores nothing: waits for standalone workers, and keeps the queue going meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self.error: BaseException | None = None
+
+    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+        """Wait until ``until()``; say so once if no worker has been seen for 10 s."""
+        timing = timing_here()
+        began = self._clock()
+        said = False
+        with _beating(store, timing, timing.lease, processes=0):
+            while not until():
+                said = said or self._lonely(store, began)
+                self._sleep(0.2)
+
+    def _lonely(self, store: Store, began: float) -> bool:
+        waited = self._clock() - began
+        if waited < LONELY_SECONDS or store.workers.alive(waited):
+            return False
+        warnings.warn(
+            f"n_jobs=0 leaves all units to standalone workers, and none has been seen for "
+            f"{waited:.0f} s. The units stay queued. Start one on any machine with: "
+            f"python -m optomatic.worker --db {store.shown_uri}",
+            NoWorkers,
+            stacklevel=2,
+        )
+        return True

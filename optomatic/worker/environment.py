@@ -1,0 +1,74 @@
+"""What this machine offers to a worker, and what the environment says about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import joblib
+
+from optomatic.plan.environment import environment, matched_version
+from optomatic.records import Timing
+
+
+class Installed(Mapping[str, str]):
+    """The versions here, of whichever distribution a lane asks for.
+
+    Iterating gives only those that every worker is registered with.
+    """
+
+    def __init__(self) -> None:
+        self._known = environment()
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = matched_version(name)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(environment())
+
+    def __len__(self) -> int:
+        return len(environment())
+
+
+def timing_of(lease: float | str | None) -> Timing:
+    """Return the durations that belong to `lease` (seconds; None: the default).
+
+    Raises
+    ------
+    ValueError
+        If it is no number of seconds above 0.
+    """
+    if lease is None or lease == "":
+        return Timing()
+    seconds = float(lease)
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"a lease is a number of seconds above 0, not {lease!r}")
+    return Timing(lease=seconds, unstarted=min(3.0, seconds / 3))
+
+
+def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
+    """Return the durations that ``$OPTOMATIC_LEASE`` asks for."""
+    try:
+        return timing_of(environ.get("OPTOMATIC_LEASE"))
+    except ValueError as error:
+        raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
+
+
+def cores() -> int:
+    """Return how many cores this process may use: affinity and container limits count."""
+    return int(joblib.cpu_count())
+
+
+def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where bundles are kept on this machine."""
+    home = environ.get("OPTOMATIC_HOME")
+    if home:
+        return Path(home).expanduser() / "cache"
+    base = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "optomatic"

@@ -1,0 +1,90 @@
+"""In the child: parts on disk -> objects -> results.  Here user code is loaded and run."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optomatic import _sklearn
+from optomatic.plan import bundle as parts
+from optomatic.plan import params
+from optomatic.plan.splits import unpack_splits
+from optomatic.records import Result
+from optomatic.worker.score import Bundle, failed, score_unit
+
+#: So many bundles stay loaded, and so many objects that stand in candidates.
+_BUNDLES, _VALUES = 4, 64
+
+
+class Loader:
+    """Scores units from the parts that it has been told of, keeping the last few loaded."""
+
+    def __init__(self) -> None:
+        self._where: dict[str, tuple[str, str]] = {}
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._values: OrderedDict[str, object] = OrderedDict()
+
+    def know(self, where: Mapping[str, tuple[str, str]]) -> None:
+        """Remember kind and path of parts, by hash."""
+        self._where.update(where)
+
+    def score(self, work: Mapping[str, Any], text: str, split: int) -> tuple[Result, float]:
+        """Score one unit; return its result and the seconds of it that went into loading.
+
+        `work` has ``spec`` and ``options``, and a ``key`` that is equal for equal ones.
+
+        Never raises for what the user's code does, ``SystemExit`` included: whatever keeps
+        the objects from being loaded is a failure of stage ``load``.
+        """
+        began = time.perf_counter()
+        loaded = 0.0
+        try:
+            try:
+                bundle = self._bundle(work)
+                candidate = params.decode(text, self._value)
+            except Exception as error:
+                return failed(_sklearn.failure_of(error, "load")), 0.0
+            loaded = time.perf_counter() - began
+            return score_unit(bundle, candidate, split), loaded
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+            return failed(_sklearn.failure_of(error, "raise")), loaded
+
+    def _bundle(self, work: Mapping[str, Any]) -> Bundle:
+        key = work["key"]
+        if key not in self._bundles:
+            _keep(self._bundles, key, self._load_bundle(work["spec"], work["options"]), _BUNDLES)
+        self._bundles.move_to_end(key)
+        return self._bundles[key]
+
+    def _load_bundle(self, spec: Mapping[str, str | None], options: Mapping[str, Any]) -> Bundle:
+        have = {role: self._load(sha) for role, sha in spec.items() if sha is not None}
+        return Bundle(
+            estimator=have["estimator"],
+            X=have.get("X"),
+            y=have.get("y"),
+            splits=unpack_splits(have["splits"]),
+            scorer=have.get("scorer"),
+            fit_params=have.get("fit_params"),
+            score_params=have.get("score_params"),
+            options=options,
+        )
+
+    def _value(self, sha: str) -> object:
+        """Return an object that stands in a candidate.  Each unit works on its own clone."""
+        if sha not in self._values:
+            _keep(self._values, sha, self._load(sha), _VALUES)
+        return self._values[sha]
+
+    def _load(self, sha: str) -> Any:
+        kind, path = self._where[sha]
+        parts.verify(sha, kind, Path(path))
+        return parts.load(kind, Path(path))
+
+
+def _keep(kept: OrderedDict[str, Any], key: str, value: object, most: int) -> None:
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)

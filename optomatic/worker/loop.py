@@ -1,0 +1,156 @@
+"""Claim -> start -> score -> complete, in this process: what ``n_jobs=None`` does.
+
+A crash of this process ends it, so a unit is recorded as started before anything of the
+user's runs for it: whoever comes next knows which unit to be careful with.  Starting costs a
+round trip, so units that take little are started and handed in by the chunk.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from optomatic.records import Job, Lease, Result, Timing
+from optomatic.store.jobs import Jobs
+from optomatic.worker.heart import Heart
+
+#: Units are claimed for about so many seconds of work, and never more than so many.
+BATCH_SECONDS, BATCH_UNITS = 1.0, 64
+#: So much work, in seconds, is started at once, and handed in at the latest after.
+CHUNK_SECONDS, HAND_IN_SECONDS = 0.05, 0.5
+#: Seconds between looks at a queue that has nothing to claim, growing.
+PAUSE_SHORT, PAUSE_LONG = 0.2, 2.0
+
+
+class Loop:
+    """Scores the queued units of one search in the calling thread.
+
+    Parameters
+    ----------
+    jobs : Jobs
+    worker : str
+        Id under which units are claimed.
+    search : str
+        Only units that this search waits for are taken.
+    score : callable
+        Job -> Result.  Raises nothing of the user's but what should end the search
+        (KeyboardInterrupt, SystemExit).
+    heart : Heart
+        Renews what is held while `score` runs, and takes back what others lost.
+    lease : float
+        Seconds for which a started unit is ours without a beat.
+    clock, sleep, rng
+        For tests.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        worker: str,
+        search: str,
+        score: Callable[[Job], Result],
+        heart: Heart,
+        *,
+        lease: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._jobs = jobs
+        self._worker = worker
+        self._search = search
+        self._score = score
+        self._heart = heart
+        self._lease = lease
+        self._clock = clock
+        self._sleep = sleep
+        self._rng = rng
+        self._seconds_a_unit: float | None = None
+        self.scored = 0
+
+    def run(self, until: Callable[[], bool], stop: Callable[[], bool]) -> None:
+        """Work until nothing is left to claim and ``until()``, or until ``stop()``.
+
+        While other workers hold the rest it looks again every 0.2 to 2 s: what they
+        lose is claimed here.
+        """
+        pause = PAUSE_SHORT
+        while not stop():
+            lease = self._jobs.claim(self._worker, self._batch(), search=self._search)
+            if lease.jobs:
+                self._work_off(lease, stop)
+                pause = PAUSE_SHORT
+            elif until():
+                return
+            else:
+                self._sleep(pause * (0.5 + self._rng()))
+                pause = min(2 * pause, PAUSE_LONG)
+
+    def _batch(self) -> int:
+        if self._seconds_a_unit is None:
+            return 1
+        return max(1, min(BATCH_UNITS, int(BATCH_SECONDS / self._seconds_a_unit)))
+
+    def _work_off(self, lease: Lease, stop: Callable[[], bool]) -> None:
+        """Score the jobs of `lease`; whatever happens, hand in results and give back the rest."""
+        results: dict[str, Result] = {}
+        touched: set[str] = set()
+        handed_in = self._clock()
+        try:
+            for chunk in self._chunks(lease.jobs):
+                touched.update(self._score_chunk(lease.token, chunk, results, stop))
+                if self._clock() - handed_in > HAND_IN_SECONDS:
+                    self._hand_in(lease.token, results)
+                    handed_in = self._clock()
+                if stop():
+                    break
+        finally:
+            self._hand_in(lease.token, results)
+            self._heart.drop(lease.token)
+            rest = [job.id for job in lease.jobs if job.id not in touched]
+            if rest:
+                self._jobs.release(lease.token, rest)
+
+    def _chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        """Cut `jobs` into what is started at once.  The size may change on the way."""
+        done = 0
+        while done < len(jobs):
+            size = 1
+            if self._seconds_a_unit is not None and jobs[done].losses == 0:
+                size = max(1, int(CHUNK_SECONDS / self._seconds_a_unit))
+            yield jobs[done : done + size]
+            done += size
+
+    def _score_chunk(
+        self,
+        token: str,
+        chunk: Sequence[Job],
+        results: dict[str, Result],
+        stop: Callable[[], bool],
+    ) -> set[str]:
+        """Score what of `chunk` is still ours; return the ids that are dealt with."""
+        ours = self._jobs.start(token, [job.id for job in chunk], self._lease)
+        self._heart.hold(token, ours)
+        touched = {job.id for job in chunk} - ours
+        for job in chunk:
+            if job.id in ours and not stop():
+                began = self._clock()
+                results[job.id] = self._score(job)
+                touched.add(job.id)
+                self._measure(self._clock() - began)
+        return touched
+
+    def _measure(self, seconds: float) -> None:
+        """Follow what a unit takes: up at once, down slowly, so that chunks stay short."""
+        seconds = max(seconds, 1e-6)
+        known = self._seconds_a_unit
+        follows = known is not None and seconds < known
+        self._seconds_a_unit = 0.8 * known + 0.2 * seconds if follows and known else seconds
+
+    def _hand_in(self, token: str, results: dict[str, Result]) -> None:
+        if results:
+            self._jobs.complete(self._worker, token, results)
+            self._heart.drop(token, results)
+            self.scored += len(results)
+            results.clear()

@@ -1,0 +1,58 @@
+"""What parent and child say to each other on their channel.
+
+===================  ==========================================================================
+parent to child      meaning
+===================  ==========================================================================
+``setup``            first message: ``path`` (``sys.path``), ``python_path`` (the environment's
+                     own PYTHONPATH or None), ``idle`` (seconds or None)
+``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
+                     [{key, spec, options}], ``parts``: {sha: [kind, path]}
+``end``              finish, once what came before is scored
+===================  ==========================================================================
+
+A child answers with one ``[done, begun]`` after another.  ``done`` is ``[id, result, seconds]``
+or null, ``begun`` the id of the unit that starts now or null; ``[null, null]``, once, says that
+the child is ready.  Units are scored in the order in which they came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optomatic.records import Failure, Result
+
+#: Texts of a failure are cut here, in characters, the traceback in its middle.
+_LONGEST_TEXT, _LONGEST_TRACEBACK = 8_000, 32_000
+
+
+def result_to_wire(result: Result) -> list[Any]:
+    """Return `result` as plain lists, numbers and texts; long texts are cut."""
+    failures = [_failure_to_wire(failure) for failure in result.failures]
+    return [
+        result.test,
+        result.train,
+        result.fit_time,
+        result.score_time,
+        result.n_test,
+        failures,
+    ]
+
+
+def _failure_to_wire(failure: Failure) -> list[str | None]:
+    text = _cut(failure.text, _LONGEST_TEXT)
+    traceback = _cut(failure.traceback, _LONGEST_TRACEBACK)
+    return [failure.stage, failure.type, text, traceback, failure.metric]
+
+
+def result_from_wire(wire: list[Any]) -> Result:
+    """Return the result that :func:`result_to_wire` made `wire` of."""
+    test, train, fit_time, score_time, n_test, failures = wire
+    return Result(test, train, fit_time, score_time, n_test, tuple(Failure(*f) for f in failures))
+
+
+def _cut(text: str, length: int) -> str:
+    """Shorten `text` in its middle: a traceback says most at its two ends."""
+    if len(text) <= length:
+        return text
+    half = length // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut ...]\n{text[-half:]}"

@@ -1,0 +1,84 @@
+"""One unit -> its result.  Knows no store, no queue and no process but its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn import config_context
+
+from optomatic import _sklearn
+from optomatic.records import Failure, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All that the units of a search share, as objects.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Never fitted: each unit works on a clone.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+    splits : sequence of (train, test)
+        Pairs of row indices, ndarrays of int.
+    scorer : callable or dict of str to callable
+    fit_params, score_params : mapping or None
+        Given to ``fit`` and to the scorer; what has a row per sample is split too.
+    options : mapping
+        ``return_train_score`` (bool) and ``config`` (scikit-learn's global
+        configuration at the client, as far as it may change a score).
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[tuple[Any, Any]]
+    scorer: Any
+    fit_params: Mapping[str, Any] | None
+    score_params: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+
+
+def score_unit(bundle: Bundle, params: Mapping[str, Any], split: int) -> Result:
+    """Score one candidate on one split.
+
+    Parameters
+    ----------
+    params : mapping
+        The candidate.
+    split : int
+        Which of ``bundle.splits``.
+
+    Returns
+    -------
+    Result
+        Whatever the user's code raised is in ``failures``, of stage ``raise`` if
+        GridSearchCV would not turn it into an ``error_score``.
+    """
+    train, test = bundle.splits[split]
+    try:
+        with config_context(**bundle.options.get("config", {})):
+            return _sklearn.fit_and_score(
+                bundle.estimator,
+                bundle.X,
+                bundle.y,
+                scorer=bundle.scorer,
+                train=train,
+                test=test,
+                params=params,
+                fit_params=bundle.fit_params,
+                score_params=bundle.score_params,
+                return_train_score=bundle.options["return_train_score"],
+            )[0]
+    except Exception as error:
+        return failed(_sklearn.failure_of(error, "raise"))
+
+
+def failed(failure: Failure) -> Result:
+    """Return the result of a unit that came to no score at all."""
+    return Result(
+        test=None, train=None, fit_time=0.0, score_time=0.0, n_test=0, failures=(failure,)
+    )

@@ -1,0 +1,484 @@
+"""The parent of the children that score: claims, hands out, watches, hands in.
+
+One thread runs everything here but the heart.  It never runs user code and never unpickles
+what user code made, so nothing that a unit does can stop it.
+
+::
+
+    store --claim--> waiting --start--> a child's queue --begun--> running --done--> store
+                        |                    |                       |
+                        +------release-------+   taken away: killed  +-- the child died: crash
+
+A unit is charged to its worker only once it is started, so only little is started ahead
+(:mod:`optomatic.worker.pace`).  A unit that has ended its worker before runs while nothing
+else is started, so that nothing else can be blamed for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any
+
+from optomatic.errors import BundleDamaged, OptomaticError, StoreError
+from optomatic.records import Failure, Result, Timing, WorkerRecord
+from optomatic.store.opening import Store
+from optomatic.worker.cache import Cache
+from optomatic.worker.children import Child, Crew
+from optomatic.worker.heart import Heart
+from optomatic.worker.intake import Held, Intake, Lanes
+from optomatic.worker.messages import result_from_wire
+from optomatic.worker.outbox import Outbox
+from optomatic.worker.pace import Pace
+from optomatic.worker.patience import Patience
+
+log = logging.getLogger(__name__)
+
+#: A unit that was taken away may go on for so many seconds: most are over by then, and a
+#: new child takes longer to start.
+_MERCY = 0.25
+#: So many children in a row that end before they can be used are a fault of the machine.
+_FALSE_STARTS = 3
+#: The loop looks around at least so often, in seconds.
+_LONGEST_WAIT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSummary:
+    """What a supervisor did: units scored, those of them with failures, children that crashed."""
+
+    worker: str
+    scored: int
+    failed: int
+    crashed: int
+
+
+class Supervisor:
+    """Has units scored by a crew of children.
+
+    Parameters
+    ----------
+    store : Store
+    crew : Crew
+        Its children are left running at the end of :meth:`run`, unless they have work then.
+    cache : Cache
+    record : WorkerRecord
+        Who claims.
+    timing : Timing
+    search : str, optional
+        Only units that this search waits for are claimed.
+    lanes : callable, optional
+        Returns the lanes that may be claimed, asked before each claim; all if not given.
+    lasting : bool
+        Wait for a store that does not answer, for ever, instead of raising StoreError.
+    on_ready : callable
+        Called once, when the first child can score.
+    clock, rng
+        For tests.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        crew: Crew,
+        cache: Cache,
+        record: WorkerRecord,
+        timing: Timing,
+        *,
+        search: str | None = None,
+        lanes: Lanes = lambda: None,
+        lasting: bool = False,
+        on_ready: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._store = store
+        self._crew = crew
+        self._cache = cache
+        self._record = record
+        self._on_ready: Callable[[], None] | None = on_ready
+        self._clock = clock
+        self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
+        self._outbox = Outbox(store.jobs, record.id, record.process.host, self._heart, clock)
+        self._pace = Pace()
+        self._intake = Intake(
+            *(store.jobs, record.id, timing, self._pace),
+            search=search,
+            lanes=lanes,
+            clock=clock,
+            rng=rng,
+        )
+        self._patience = Patience(lasting=lasting, clock=clock, rng=rng)
+        self._taken: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
+        self._lost: dict[str, float] = {}  # unit id -> when what still runs it is killed
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        self._deadline: float | None = None
+        self._may_be_over = False
+        self._false_starts = 0
+        self._scored = self._failed = self._crashed = 0
+
+    # -- life ------------------------------------------------------------------------------
+
+    def run(self, until: Callable[[], bool]) -> WorkSummary:
+        """Work until `until()`, which is asked whenever nothing is in hand, or until stopped.
+
+        Raises
+        ------
+        StoreError
+            Unless the supervisor is a lasting one.
+        OptomaticError
+            If children cannot be started.
+
+        Notes
+        -----
+        Whatever ends it, KeyboardInterrupt included: children that run something are killed,
+        results that are there are handed in, and everything else is given back uncharged.
+        """
+        try:
+            self._store.workers.register(self._record)
+            self._heart.start()
+            while not self._over(until):
+                self._turn()
+        finally:
+            self._give_back()
+            self._leave()
+        return WorkSummary(self._record.id, self._scored, self._failed, self._crashed)
+
+    def stop(self, grace: float) -> None:
+        """Have :meth:`run` end: at once for what is not running, else after `grace` seconds.
+
+        May be called from a signal handler or another thread.
+        """
+        self._deadline = self._clock() + grace
+        self._wake()
+
+    def idle_for(self) -> float | None:
+        """Return for how many seconds there has been nothing to do, None if there is something."""
+        since = self._intake.idle_since
+        return None if since is None else self._clock() - since
+
+    def _turn(self) -> None:
+        self._heart.check()
+        if self._deadline is None:
+            self._crew.fill()
+            self._feed()
+        self._hand_in()
+        self._listen()
+        self._stop_lost()
+        if self._deadline is not None:
+            self._wind_down(self._deadline)
+
+    def _over(self, until: Callable[[], bool]) -> bool:
+        if self._deadline is not None:
+            return not self._busy() and not self._intake.waiting
+        if self._intake.mine or not self._outbox.empty() or not self._may_be_over:
+            return False
+        # It may cost a round trip, so it is asked only when the answer may have changed.
+        self._may_be_over = False
+        try:
+            return until()
+        except StoreError as error:
+            self._patience.failed(error)
+            return False
+
+    def _busy(self) -> bool:
+        return any(child.queue for child in self._crew.children)
+
+    # -- store -> children -----------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Send started units to the children that have too little."""
+        hungry = self._hungry()
+        if not hungry or self._patience.time_left():
+            return
+        try:
+            if not self._intake.waiting:
+                self._claim(len(hungry))
+            self._release(self._intake.stale())
+            if self._intake.waiting:
+                self._start(hungry)
+        except StoreError as error:
+            self._patience.failed(error)
+
+    def _hungry(self) -> list[Child]:
+        """Return the children to be fed, those with the least work first."""
+        children = self._crew.children
+        if any(child.queue and child.queue[0].job.losses for child in children):
+            return []  # it runs alone
+        hungry = [c for c in children if c.ready and self._pace.wants_more(len(c.queue))]
+        return sorted(hungry, key=lambda child: len(child.queue))
+
+    def _claim(self, hungry: int) -> None:
+        children = len(self._crew.children)
+        if self._intake.claim(children, hungry, busy=self._busy()):
+            self._patience.answered()
+            self._may_be_over = not self._intake.waiting
+
+    def _start(self, hungry: Sequence[Child]) -> None:
+        """START what `hungry` get, in one call, and send what is still ours."""
+        chunks = self._intake.deal([not child.queue for child in hungry])
+        held = self._loadable([held for chunk in chunks for held in chunk])
+        if not held:
+            return
+        began = self._clock()
+        try:
+            ours = self._store.jobs.start(held[0].token, [one.job.id for one in held])
+        except StoreError:
+            # Started or not, nobody is charged for what was not sent to a child.
+            self._release(held)
+            raise
+        self._pace.note_start(self._clock() - began)
+        self._heart.hold(held[0].token, ours)
+        for child, chunk in zip(hungry, chunks, strict=True):
+            self._send(child, [one for one in chunk if one.job.id in ours])
+        for one in held:
+            if one.job.id not in ours:  # its short lease ran out, and someone else has it
+                self._intake.settle(one)
+
+    def _send(self, child: Child, chunk: Sequence[Held]) -> None:
+        if chunk:
+            child.queue.extend(chunk)
+            child.send(self._message(chunk))
+
+    def _loadable(self, chunk: Sequence[Held]) -> list[Held]:
+        """Get the parts of `chunk` onto this machine; fail the units whose parts are damaged."""
+        here: set[str] = set()
+        good = []
+        try:
+            for held in chunk:
+                if self._fetch(held, here):
+                    good.append(held)
+        except StoreError:
+            self._release(held for held in chunk if held.job.id in self._intake.mine)
+            raise
+        return good
+
+    def _fetch(self, held: Held, here: set[str]) -> bool:
+        try:
+            for sha in set(held.parts) - here:
+                self._cache.get(sha, self._store.bundles.fetch)
+                here.add(sha)
+        except BundleDamaged as error:
+            self._done(held, _unloadable(error))
+            return False
+        return True
+
+    def _message(self, chunk: Sequence[Held]) -> dict[str, Any]:
+        works = list({held.work: held.job for held in chunk}.items())
+        number = {work: n for n, (work, _) in enumerate(works)}
+        bundles = [
+            {"key": work, "spec": dict(job.spec), "options": dict(job.options)}
+            for work, job in works
+        ]
+        units = [
+            [held.job.id, held.job.split, held.job.params_text, number[held.work]] for held in chunk
+        ]
+        parts = {}
+        for sha in {sha for held in chunk for sha in held.parts}:
+            kind, path = self._cache.get(sha, self._store.bundles.fetch)
+            parts[sha] = [kind, str(path)]
+        return {"do": "score", "units": units, "bundles": bundles, "parts": parts}
+
+    # -- children -> store -----------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Wait until a child says something or dies, or until something else is due."""
+        children = self._crew.children
+        time_left = self._time_left()
+        calm = min(time_left, self._pace.calm([len(child.queue) for child in children]))
+        if calm > 0:
+            wait([*(child.death for child in children if child.death), self._wake_read], calm)
+            time_left = 0.0
+        owners = {item: child for child in children for item in child.waitables()}
+        ready = wait([*owners, self._wake_read], time_left)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        for child in {owners[item] for item in ready if item in owners}:
+            self._hear(child)
+
+    def _time_left(self) -> float:
+        """Return the seconds after which the loop has to look around."""
+        due = [_LONGEST_WAIT]
+        patience = self._patience.time_left()
+        flush = self._outbox.due_in()
+        if flush is not None:
+            due.append(max(flush, patience))
+        if self._deadline is not None:
+            due.append(self._deadline - self._clock())
+        elif self._hungry():
+            due.append(max(self._intake.time_left(), patience))
+        if self._may_be_over and not self._intake.mine:
+            due.append(patience)
+        due.extend(at - self._clock() for at in self._lost.values())
+        return max(0.0, min(due))
+
+    def _hear(self, child: Child) -> None:
+        alive = child.alive()  # asked first: what a dead child said last is to be read
+        try:
+            for done, begun in child.channel.receive():
+                self._note(child, done, begun)
+        except EOFError:
+            alive = False
+        except (ValueError, TypeError, LookupError) as error:
+            log.error("child %d sent what it should not (%r)", child.pid, error)
+            alive = False
+        if not alive:
+            self._bury(child)
+
+    def _note(self, child: Child, done: list[Any] | None, begun: str | None) -> None:
+        if done is None and begun is None:
+            self._ready(child)
+        if done is not None:
+            held = _expect(child, done[0])
+            result = result_from_wire(done[1])
+            self._pace.note(held.work, done[2])
+            self._done(held, result)
+            child.queue.popleft()
+            child.running = None
+        if begun is not None:
+            child.running = _expect(child, begun)
+
+    def _ready(self, child: Child) -> None:
+        child.ready = True
+        self._false_starts = 0
+        if self._on_ready is not None:
+            self._on_ready()
+        self._on_ready = None
+
+    def _done(self, held: Held, result: Result) -> None:
+        self._outbox.result(held.token, held.job.id, result)
+        self._scored += 1
+        self._failed += bool(result.failures)
+        self._settle(held)
+
+    def _release(self, chunk: Iterable[Held]) -> None:
+        by_token: dict[str, list[str]] = {}
+        for held in list(chunk):
+            by_token.setdefault(held.token, []).append(held.job.id)
+            self._settle(held)
+        for token, ids in by_token.items():
+            self._outbox.release(token, ids)
+
+    def _settle(self, held: Held) -> None:
+        self._intake.settle(held)
+        self._lost.pop(held.job.id, None)
+        self._may_be_over = not self._intake.mine
+
+    def _bury(self, child: Child) -> None:
+        """Account for what a dead child had, and note whose fault its end was."""
+        how = self._crew.remove(child)
+        rest = list(child.queue)
+        child.queue.clear()
+        if child.stopped is not None:
+            log.info("child %d was killed: %s", child.pid, child.stopped)
+        elif child.running is not None:
+            self._crash(child, rest.pop(0), how)
+        elif not child.ready:
+            self._false_start(how)
+        self._release(rest)
+
+    def _crash(self, child: Child, held: Held, how: str) -> None:
+        self._crashed += 1
+        log.warning("child %d ended by %s while it ran unit %s", child.pid, how, held.job.id)
+        self._outbox.crash(held.token, held.job.id, how)
+        self._settle(held)
+
+    def _false_start(self, how: str) -> None:
+        self._false_starts += 1
+        if self._false_starts >= _FALSE_STARTS:
+            raise OptomaticError(
+                f"The processes that score units end as soon as they are started ({how}); what "
+                "they printed stands above. Nothing was scored by this worker, and nothing is "
+                "lost. Check that Python and scikit-learn can be imported by a new process here."
+            )
+
+    def _hand_in(self) -> None:
+        """Flush the outbox when it is time, or when there is nothing else to do."""
+        due = self._outbox.due_in()
+        if due is None or self._patience.time_left() or (due > 0 and self._busy()):
+            return
+        try:
+            self._outbox.flush()
+            self._patience.answered()
+        except StoreError as error:
+            self._patience.failed(error)
+
+    # -- what others took, and the end -----------------------------------------------------
+
+    def _on_lost(self, ids: frozenset[str]) -> None:
+        """Take note, in the heart's thread, of units that are not ours any more."""
+        self._taken.put(ids)
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except OSError:  # full: it wakes up anyway; -1: it is over
+            return
+
+    def _stop_lost(self) -> None:
+        """Kill the children that run what was taken away, after a moment."""
+        now = self._clock()
+        while not self._taken.empty():
+            mine = [i for i in self._taken.get() if i in self._intake.mine]
+            self._lost.update(dict.fromkeys(mine, now + _MERCY))
+        for child in self._crew.children if self._lost else ():
+            running = child.running.job.id if child.running else None
+            if running in self._lost and self._lost[running] <= now:
+                child.kill("its unit was taken away")
+        # What is still queued behind another unit is looked at again a little later.
+        self._lost = {i: at if at > now else now + _MERCY for i, at in self._lost.items()}
+
+    def _wind_down(self, deadline: float) -> None:
+        """Keep only what runs, and that only until `deadline`."""
+        self._release(self._intake.waiting)
+        self._intake.waiting.clear()
+        for child in self._crew.children:
+            child.last = child.last or child.running
+            runs_last = child.running is not None and child.running is child.last
+            if child.queue and (not runs_last or self._clock() >= deadline):
+                child.kill("the worker ends")
+
+    def _give_back(self) -> None:
+        """Leave nothing in hand."""
+        for child in [child for child in self._crew.children if child.queue]:
+            child.kill("its work is over")
+            self._crew.remove(child)
+            child.queue.clear()
+        self._release(self._intake.mine.values())
+        self._intake.waiting.clear()
+        if self._patience.well:
+            self._outbox.try_flush()
+
+    def _leave(self) -> None:
+        self._heart.stop()
+        # Whoever comes late must not write into what gets these numbers next.
+        ends, self._wake_write = (self._wake_write, self._wake_read), -1
+        for end in ends:
+            os.close(end)
+        if self._patience.well:
+            try:
+                self._store.workers.leave(self._record.id)
+            except StoreError as error:
+                log.info("worker %s could not sign off: %s", self._record.id, error)
+
+
+def _expect(child: Child, unit_id: str) -> Held:
+    """Return the first unit in the queue of `child`, which must be `unit_id`."""
+    held = child.queue[0]
+    if held.job.id != unit_id:
+        raise ValueError(f"it speaks of {unit_id!r}, but has {held.job.id!r}")
+    return held
+
+
+def _unloadable(error: BundleDamaged) -> Result:
+    kind = type(error)
+    failure = Failure("load", f"{kind.__module__}.{kind.__qualname__}", str(error), "")
+    return Result(None, None, 0.0, 0.0, 0, (failure,))

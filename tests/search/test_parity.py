@@ -1,0 +1,124 @@
+"""The table, the best and the refitted model are GridSearchCV's, to the last bit."""
+
+import numpy as np
+import pytest
+from scipy.stats import loguniform, randint
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.svm import SVC, SVR
+
+from optomatic import MongoSearchCV
+
+
+def data(name):
+    load = {"digits": load_digits, "cancer": load_breast_cancer, "diabetes": load_diabetes}[name]
+    X, y = load(return_X_y=True)
+    return X[:400], y[:400]
+
+
+def assert_same_search(ours, theirs, X):
+    """Every attribute that does not tell time is equal, exactly."""
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for key, expected in theirs.cv_results_.items():
+        if "time" in key:
+            continue
+        got = ours.cv_results_[key]
+        if isinstance(expected, np.ma.MaskedArray):
+            assert got.dtype == expected.dtype
+            np.testing.assert_array_equal(got.mask, expected.mask)
+            assert list(got.compressed()) == list(expected.compressed())
+        elif key == "params":
+            assert [{k: str(v) for k, v in params.items()} for params in got] == [
+                {k: str(v) for k, v in params.items()} for params in expected
+            ]
+        else:
+            assert got.dtype == expected.dtype
+            np.testing.assert_array_equal(got, expected, err_msg=key)
+    for name in ("best_index_", "best_score_", "multimetric_", "n_splits_"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert str(ours.best_params_) == str(theirs.best_params_)
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    assert repr(ours.scorer_) == repr(theirs.scorer_)
+
+
+GRIDS = {
+    "svc on digits": ("digits", SVC(), {"C": [0.1, 1, 10], "gamma": ["scale", 0.001]}, {}),
+    "train scores": ("digits", SVC(), {"C": [1, 10]}, {"return_train_score": True}),
+    "list of grids": (
+        "cancer",
+        Pipeline([("scale", StandardScaler()), ("svc", SVC())]),
+        [{"svc__C": [1, 2.0]}, {"scale": [MinMaxScaler(), "passthrough"], "svc__gamma": [0.1]}],
+        {"cv": KFold(3, shuffle=True, random_state=0)},
+    ),
+    "forest with a seed": (
+        "cancer",
+        RandomForestClassifier(n_estimators=10, random_state=3),
+        {"max_depth": [2, None], "min_samples_leaf": [1, 5]},
+        {"scoring": "roc_auc", "cv": 3},
+    ),
+    "several metrics": (
+        "cancer",
+        make_pipeline(StandardScaler(), SVC()),
+        {"svc__C": [0.1, 1]},
+        {"scoring": ["accuracy", "f1", "roc_auc"], "refit": "f1", "return_train_score": True},
+    ),
+    "regression": (
+        "diabetes",
+        RandomForestRegressor(n_estimators=5, random_state=0),
+        {"max_features": [0.5, 1.0]},
+        {"cv": ShuffleSplit(4, random_state=1), "scoring": "neg_mean_absolute_error"},
+    ),
+    "duplicates": ("diabetes", Ridge(), {"alpha": [1.0, 1.0, 2]}, {"cv": 4}),
+}
+SAMPLED = {
+    "svc": ("digits", SVC(), {"C": loguniform(1e-2, 1e2), "kernel": ["rbf", "linear"]}, {}),
+    "forest": (
+        "diabetes",
+        RandomForestRegressor(n_estimators=5, random_state=0),
+        {"max_depth": randint(1, 9), "bootstrap": [True, False]},
+        {"cv": 3},
+    ),
+    "pipeline": (
+        "cancer",
+        make_pipeline(StandardScaler(), SVR()),
+        [{"svr__C": loguniform(0.1, 10)}, {"svr__epsilon": [0.1, 0.2], "svr__C": [1, 2]}],
+        {"cv": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("case", GRIDS)
+def test_grid(uri, case, n_jobs):
+    name, estimator, grid, options = GRIDS[case]
+    X, y = data(name)
+    theirs = GridSearchCV(estimator, grid, **options).fit(X, y)
+    ours = MongoSearchCV(estimator, grid, db=uri, n_jobs=n_jobs, **options).fit(X, y)
+    assert_same_search(ours, theirs, X)
+    again = MongoSearchCV(estimator, grid, db=uri, n_jobs=n_jobs, **options).fit(X, y)
+    assert again.summary_.scored == 0
+    assert_same_search(again, theirs, X)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+@pytest.mark.parametrize("case", SAMPLED)
+def test_sampled(uri, case, n_jobs):
+    name, estimator, space, options = SAMPLED[case]
+    X, y = data(name)
+    options = {"n_iter": 4, "random_state": 7, **options}
+    theirs = RandomizedSearchCV(estimator, space, **options).fit(X, y)
+    ours = MongoSearchCV(estimator, space, db=uri, n_jobs=n_jobs, **options).fit(X, y)
+    assert_same_search(ours, theirs, X)
+    named = MongoSearchCV(estimator, param_distributions=space, db=uri, **options).fit(X, y)
+    assert named.summary_.scored == 0
+    assert_same_search(named, theirs, X)
+
+
+def test_distributions_are_sampled_without_being_told(uri):
+    X, y = data("diabetes")
+    search = MongoSearchCV(Ridge(), {"alpha": loguniform(0.1, 10)}, db=uri, random_state=0)
+    assert len(search.fit(X, y).cv_results_["params"]) == 10

@@ -1,0 +1,126 @@
+"""Standalone workers do all of a fit(n_jobs=0), and survive what happens to them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from estimators import Crasher, Sleeper
+from pymongo import MongoClient
+from waiting import wait_for
+
+from optomatic import MongoSearchCV
+from optomatic.errors import NoWorkers, UnitsDied
+
+TESTS = Path(__file__).parents[1]
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+
+def units(uri):
+    return MongoClient(uri).get_default_database()["units"]
+
+
+@pytest.fixture
+def start_worker():
+    started = []
+
+    def start(uri, *arguments):
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "optomatic.worker", "--db", uri, *arguments],
+            env={**os.environ, "PYTHONPATH": path, "OPTOMATIC_LEASE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.poll() is None:
+            worker.kill()
+        worker.communicate()
+
+
+def test_one_of_two_is_killed_half_way(standalone_uri, start_worker, monkeypatch):
+    monkeypatch.setenv("OPTOMATIC_LEASE", "2")
+    uri = standalone_uri
+    workers = [start_worker(uri), start_worker(uri)]
+
+    def kill_half_way():
+        wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 15)
+        wait_for(lambda: units(uri).count_documents({"state": "running", "started": True}) >= 2)
+        workers[0].kill()
+
+    killer = threading.Thread(target=kill_half_way)
+    killer.start()
+    search = MongoSearchCV(
+        Sleeper(seconds=0.1), {"value": list(range(20))}, cv=2, n_jobs=0, db=uri
+    ).fit(X, Y)
+    killer.join()
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], np.arange(20.0))
+    documents = list(units(uri).find())
+    assert {u["state"] for u in documents} == {"completed"}
+    assert len({u["completed_by"] for u in documents}) == 2
+    assert sum(u["losses"] for u in documents) <= 1  # the one that was running in the killed one
+
+
+def test_a_poison_unit_is_dead_after_three_runs(standalone_uri, start_worker):
+    uri = standalone_uri
+    start_worker(uri)
+    search = MongoSearchCV(
+        Crasher(), {"value": [1, 13, 2]}, cv=2, n_jobs=0, db=uri, error_score=-1.0
+    )
+    with pytest.warns(UnitsDied) as caught:
+        search.fit(X, Y)
+    said = str(caught[0].message)
+    assert len([w for w in caught if w.category is UnitsDied]) == 1
+    assert "'value': 13" in said
+    assert "SIGSEGV" in said
+    assert re.search(r"on \S+", said)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, -1, 2])
+    poison = list(units(uri).find({"state": "dead"}))
+    assert [u["runs"] for u in poison] == [3, 3]
+    others = list(units(uri).find({"state": {"$ne": "dead"}}))
+    assert [u["losses"] for u in others] == [0] * 4
+
+
+def test_poison_in_local_workers(uri):
+    search = MongoSearchCV(Crasher(), {"value": [1, 13, 2]}, cv=2, n_jobs=2, db=uri, refit=False)
+    with pytest.warns(UnitsDied, match="SIGSEGV"):
+        search.fit(X, Y)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, np.nan, 2])
+    assert {u["runs"] for u in units(uri).find({"state": "dead"})} == {3}
+
+
+def test_a_worker_gives_back_what_it_has_on_sigterm(standalone_uri, start_worker):
+    uri = standalone_uri
+    worker = start_worker(uri)
+    client = threading.Thread(
+        target=lambda: MongoSearchCV(
+            Sleeper(seconds=0.2), {"value": list(range(10))}, cv=2, n_jobs=0, db=uri
+        ).fit(X, Y)
+    )
+    client.start()
+    wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    assert not units(uri).count_documents({"state": "running"})
+    start_worker(uri)
+    client.join(timeout=60)
+    assert not client.is_alive()
+    assert {(u["losses"], u["state"]) for u in units(uri).find()} == {(0, "completed")}
+
+
+def test_nobody_there_is_said(standalone_uri, start_worker, monkeypatch):
+    monkeypatch.setattr("optomatic.worker.engines.LONELY_SECONDS", 0.5)
+    late = threading.Timer(2.0, start_worker, [standalone_uri])
+    late.start()
+    with pytest.warns(NoWorkers, match="python -m optomatic.worker"):
+        MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=0, db=standalone_uri).fit(X, Y)
+    late.join()
