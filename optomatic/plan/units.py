@@ -18,11 +18,16 @@ from typing import Any
 
 from optomatic.errors import NotShippable
 from optomatic.plan import bundle, params
+from optomatic.plan.effective import Effective
 from optomatic.plan.environment import environment
-from optomatic.plan.fingerprint import KEY_VERSION, Effective, Fingerprint, fingerprint
+from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
 from optomatic.plan.splits import Split, pack_splits
+from optomatic.plan.versions import installed_versions
 from optomatic.records import SCHEMA, Part, Unit, Work
+
+#: Modules whose versions count whatever the estimator is.
+_ALWAYS = ("sklearn", "numpy", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def _candidate_keys(
 ) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
     """Return a digest for each candidate (its splits apart), the doubts and the versions."""
     common = _common(question)
-    doubts = {f"{path}: {reason}": None for path, reason in common.doubts}
+    doubts = {str(doubt): None for doubt in common.doubts}
     versions = dict(common.versions)
     varied = {name for candidate in candidates for name in candidate}
     effective = Effective(question.estimator, varied=varied)
@@ -116,9 +121,9 @@ def _candidate_keys(
     for candidate in candidates:
         own = effective.of(candidate)
         if own.doubts:
-            doubts.update((f"{path}: {reason}", None) for path, reason in own.doubts)
+            doubts.update((str(doubt), None) for doubt in own.doubts)
         versions.update(own.versions)
-        text = json.dumps([KEY_VERSION, common.digest, own.digest, sorted(own.versions.items())])
+        text = f"{KEY_VERSION}:{common.digest}:{own.digest}"
         keys.append(hashlib.sha256(text.encode()).digest())
     return keys, tuple(doubts), versions
 
@@ -133,6 +138,7 @@ def _common(question: Question) -> Fingerprint:
             "fit_params": dict(question.fit_params),
             "score_params": dict(question.score_params),
             "config": dict(question.options.get("config", {})),
+            "versions": {name: installed_versions(name) for name in _ALWAYS},
         }
     )
 

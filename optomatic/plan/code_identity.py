@@ -1,0 +1,198 @@
+"""The identity of code: what a function or a class does.
+
+Installed code is named: distribution, version, module, qualified name.  Scripts, notebooks and
+editable installs change under their names, so there the code counts: byte code, constants,
+defaults, what closures hold, the globals that are used, base classes and class attributes,
+recursively; and the Python minor, as byte code is its own in each.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from optomatic.plan.nodes import node
+
+if TYPE_CHECKING:
+    from optomatic.plan.fingerprint import Walk
+
+_PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}".encode()
+#: Class attributes that say nothing about what the class does.
+_BOOKKEEPING = frozenset(
+    {
+        "__module__",
+        "__dict__",
+        "__weakref__",
+        "__doc__",
+        "__qualname__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__orig_bases__",
+        "__parameters__",
+        "__match_args__",
+    }
+)
+
+
+def _installed(walk: Walk, module: str | None) -> bytes | None:
+    """Return what names an installed module's distribution, or None; note its version."""
+    found = walk.versions_of(module or "__main__")
+    if found is None:
+        return None
+    distribution, version = found
+    if distribution:
+        walk.versions[distribution] = version
+    return f"{distribution}=={version}".encode()
+
+
+def class_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """A class: by name if it is installed, else by bases and attributes."""
+    origin = _installed(walk, value.__module__)
+    name = f"{value.__module__}:{value.__qualname__}".encode()
+    if origin is not None and "<locals>" not in value.__qualname__:
+        return node("class", origin, name)
+    return node(
+        "own class",
+        _PYTHON,
+        value.__qualname__.encode(),
+        walk.digest(type(value), path),
+        *(walk.digest(base, path) for base in value.__bases__),
+        *walk.named(_class_attributes(value), f"{path}<{value.__name__}>"),
+    )
+
+
+def _class_attributes(value: type) -> list[tuple[str, Any]]:
+    return [(name, held) for name, held in vars(value).items() if name not in _BOOKKEEPING]
+
+
+def function_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """A function: by name if it is installed and says it all, else by its code."""
+    code = value.__code__
+    module = value.__globals__.get("__name__")
+    origin = _installed(walk, module)
+    if origin is not None and code.co_name != "<lambda>" and "<locals>" not in code.co_qualname:
+        return node("function", origin, f"{module}:{code.co_qualname}".encode())
+    if origin is not None:  # made by an installed function: its code is named, what it holds not
+        head = node("inner", origin, f"{module}:{code.co_qualname}".encode(), _code(walk, code))
+        return node("closure", head, *_held(walk, value, path))
+    return node(
+        "own function",
+        _PYTHON,
+        _code(walk, code),
+        *_held(walk, value, path),
+        *_globals(walk, value, path),
+    )
+
+
+def _held(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
+    """Defaults, closure cells and attributes of a function."""
+    yield walk.digest(value.__defaults__, f"{path}.__defaults__")
+    yield walk.digest(value.__kwdefaults__, f"{path}.__kwdefaults__")
+    for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+        try:
+            held = cell.cell_contents
+        except ValueError:  # not assigned yet
+            yield b"empty cell"
+        else:
+            yield walk.digest(held, f"{path}<{name}>")
+    yield walk.attributes(value, path)
+
+
+def code_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """A code object, as it stands among constants."""
+    return _code(walk, value)
+
+
+def _code(walk: Walk, code: types.CodeType) -> bytes:
+    """Byte code and constants; neither file name nor lines."""
+    constants = (
+        _code(walk, item) if isinstance(item, types.CodeType) else walk.digest(item, "constant")
+        for item in code.co_consts
+    )
+    names = (*code.co_names, "|", *code.co_varnames, "|", *code.co_freevars, "|", *code.co_cellvars)
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    table = getattr(code, "co_exceptiontable", b"")
+    return node(
+        "code", code.co_code, repr(names).encode(), repr(counts).encode(), table, *constants
+    )
+
+
+def _globals(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
+    """The globals that a function uses, by name, and what it uses of modules."""
+    codes = list(_codes(value.__code__))
+    names = sorted({name for code in codes for name in _loaded_names(code)})
+    attributes = sorted({name for code in codes for name in code.co_names})
+    for name in names:
+        yield name.encode()
+        if name not in value.__globals__:
+            yield b"builtin or missing"
+            continue
+        yield _used(walk, value.__globals__[name], attributes, f"{path}<{name}>")
+    for name in sorted({name for code in codes for name in _imported_names(code)}):
+        yield name.encode()
+        module = sys.modules.get(name)
+        yield b"not imported" if module is None else _used(walk, module, attributes, path)
+
+
+def _used(walk: Walk, held: Any, attributes: list[str], path: str) -> bytes:
+    """What a function's global is to it: of a module of one's own, only what it may touch."""
+    if not isinstance(held, types.ModuleType):
+        return walk.digest(held, path)
+    named = module_digest(walk, held, path)
+    if _installed(walk, held.__name__) is not None:
+        return named
+    touched = [(name, getattr(held, name)) for name in attributes if hasattr(held, name)]
+    return node("own module", named, *walk.named(touched, path))
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _loaded_names(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+
+
+def _imported_names(code: types.CodeType) -> Iterator[str]:
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            yield instruction.argval
+
+
+def module_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """A module: by name, and version if it is installed."""
+    return node("module", _installed(walk, value.__name__) or b"own", value.__name__.encode())
+
+
+def builtin_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """Something of C: by the module and the name that it goes by, and what it is bound to."""
+    owner = getattr(value, "__self__", None)
+    module = getattr(value, "__module__", None)
+    if module is None:
+        kind = getattr(value, "__objclass__", None) or (owner if isinstance(owner, type) else None)
+        module = kind.__module__ if kind is not None else type(value).__module__
+    origin = _installed(walk, module)
+    name = getattr(value, "__qualname__", None) or value.__name__
+    head = node("builtin", origin or b"own", f"{module}:{name}".encode())
+    if owner is None or isinstance(owner, types.ModuleType):
+        return head
+    return node("bound", head, walk.digest(owner, f"{path}.__self__"))
+
+
+def cached_function(walk: Walk, value: Any, path: str) -> bytes:
+    """A function behind ``functools.lru_cache``: what is cached does not matter."""
+    return node("cached", walk.digest(value.__wrapped__, path))

@@ -1,0 +1,95 @@
+"""Estimators and scorers of which some do what user code should not, importable by workers."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from estimators import Sleeper
+
+
+class Misbehaver(Sleeper):
+    """Does what `how` says in fit, if `value` is 13 or less than 0; `note` is a file for it."""
+
+    def __init__(self, value=0, seconds=0.0, how="nothing", note=None):
+        super().__init__(value, seconds)
+        self.how = how
+        self.note = note
+
+    def fit(self, X, y):
+        if self.note and self.how not in ("tell", "start_another"):
+            with Path(self.note).open("a") as file:
+                file.write(f"{os.getpid()} {self.value}\n")
+        if self.value == 13 or self.value < 0:
+            getattr(self, f"_{self.how}")()
+        return super().fit(X, y)
+
+    def _nothing(self):
+        pass
+
+    def _tell(self):
+        Path(self.note).write_text(
+            json.dumps(
+                {
+                    "environment": dict(os.environ),
+                    "modules": sorted(sys.modules),
+                    "path": sys.path,
+                    "interrupt": str(signal.getsignal(signal.SIGINT)),
+                }
+            )
+        )
+
+    def _start_another(self):
+        other = subprocess.Popen(["sleep", "1000"])
+        Path(self.note).write_text(str(other.pid))
+        time.sleep(1000)
+
+    def _print(self):
+        print("x" * 100_000)
+        os.write(1, b"{}\n" * 1000)
+        os.write(2, b"{}\n" * 1000)
+        os.close(0)
+        os.close(1)
+
+    def _exit(self):
+        sys.exit(3)
+
+    def _quit(self):
+        os._exit(7)
+
+    def _die(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _crash(self):
+        ctypes.string_at(0)
+
+    def _hold(self):
+        """Sleep in C with the interpreter's lock held: no other thread of this process runs."""
+        ctypes.PyDLL(None).sleep(1000)
+
+    def _hang(self):
+        time.sleep(1000)
+
+    def _close_all(self):
+        os.closerange(3, 1000)
+        time.sleep(1000)
+
+
+class Unloadable:
+    """Raises where it is unpickled."""
+
+    def __reduce__(self):
+        return (_refuse, ())
+
+
+def own_score(estimator, X, y):
+    """Score as the estimator itself does."""
+    return estimator.score(X, y)
+
+
+def _refuse():
+    raise ImportError("this object needs a module that is not here")

@@ -1,0 +1,137 @@
+"""A queue on a real server, filled as a search fills it."""
+
+import os
+import secrets
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from misbehaving import own_score
+from pymongo import MongoClient
+
+from optomatic.plan.environment import environment
+from optomatic.plan.units import Question, plan_units
+from optomatic.records import SearchRecord, Timing, WorkerRecord
+from optomatic.store.opening import open_store
+from optomatic.store.workers import this_process
+from optomatic.worker.cache import Cache
+from optomatic.worker.children import Crew, Setup, current_path
+from optomatic.worker.supervisor import Supervisor
+
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+SPLITS = [(np.arange(10), np.arange(10, 20)), (np.arange(10, 20), np.arange(10))]
+OPTIONS = {"return_train_score": False, "config": {}}
+#: Leases of a second, so that what is lost is found within a test.
+TIMING = Timing(lease=1.0, unstarted=0.3)
+
+
+class Queue:
+    """A store with a search in it, and a look into the database behind it."""
+
+    def __init__(self, uri):
+        self.uri = uri
+        self.store = open_store(uri, timing=TIMING)
+        self.client = MongoClient(uri)
+        self.units = self.client.get_default_database("optomatic")["units"]
+
+    def close(self):
+        self.store.close()
+        self.client.close()
+
+    def submit(self, estimator, candidates, *, search=None, requires=()):
+        """Submit the units of `candidates` on two splits; return the id of their search."""
+        question = Question(
+            estimator=estimator,
+            X=X,
+            y=Y,
+            splits=SPLITS,
+            scorer=own_score,
+            own_score=True,
+            fit_params={},
+            score_params={},
+            options=OPTIONS,
+            requires=requires,
+        )
+        plan = plan_units(question, candidates)
+        search = search or secrets.token_hex(8)
+        record = SearchRecord(
+            *(search, search, "test", "test", "test", len(candidates), len(SPLITS)),
+            environment(),
+            this_process(),
+        )
+        self.store.searches.open(record, plan.ids)
+        for part in plan.parts.values():
+            self.store.bundles.put(part)
+        self.store.jobs.submit(plan.units, search)
+        return search
+
+    def over(self, search):
+        return lambda: not self.store.jobs.waits(search)
+
+    def count(self, **condition):
+        return self.units.count_documents(condition)
+
+    def states(self):
+        """Return how many units are in which state."""
+        found = {}
+        for unit in self.units.find({}, {"state": 1}):
+            found[unit["state"]] = found.get(unit["state"], 0) + 1
+        return found
+
+    def field(self, name, **condition):
+        """Return the values of a field, sorted."""
+        return sorted(unit[name] for unit in self.units.find(condition))
+
+
+@pytest.fixture
+def queue(uri):
+    queue = Queue(uri)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def crew():
+    """Two warm children."""
+    crew = Crew(2, Setup(current_path()))
+    yield crew
+    crew.close()
+
+
+@pytest.fixture
+def supervisor(queue, crew, tmp_path):
+    """Make supervisors, of `crew` if no other is given."""
+
+    def make(crew=crew, **options):
+        record = WorkerRecord(
+            secrets.token_hex(8), "standalone", this_process(), crew.size, environment()
+        )
+        return Supervisor(queue.store, crew, Cache(tmp_path / "cache"), record, TIMING, **options)
+
+    return make
+
+
+@pytest.fixture
+def worker(queue, tmp_path):
+    """Start standalone workers; what is still running at the end is killed."""
+    started = []
+
+    def start(*arguments, db=None, **environ):
+        paths = {"PYTHONPATH": os.pathsep.join(current_path())}
+        settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "optomatic.worker", *arguments],
+            env={**os.environ, **paths, **settings, "OPTOMATIC_DB": db or queue.uri, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

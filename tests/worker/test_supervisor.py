@@ -1,0 +1,237 @@
+"""The parent of the children that score, on a real queue with real crashes."""
+
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from estimators import Crasher, Sleeper
+from misbehaving import Misbehaver, Unloadable
+from sklearn.pipeline import Pipeline
+from waiting import wait_for
+
+from optomatic.errors import OptomaticError
+from optomatic.worker import children
+from optomatic.worker.children import Crew, Setup, current_path
+from optomatic.worker.environment import Installed
+
+
+def values(*numbers):
+    return [{"value": number} for number in numbers]
+
+
+@pytest.fixture
+def in_thread():
+    """Run supervisors in threads, and have them end before the test does."""
+    running = []
+
+    def start(supervisor, until=lambda: False):
+        thread = threading.Thread(target=supervisor.run, args=(until,))
+        running.append((supervisor, thread))
+        thread.start()
+        return thread
+
+    yield start
+    for supervisor, thread in running:
+        if thread.is_alive():
+            supervisor.stop(grace=0.0)
+        thread.join(30.0)
+        assert not thread.is_alive()
+
+
+def test_every_unit_is_scored_once(queue, supervisor):
+    search = queue.submit(Sleeper(), values(*range(100)))
+    summary = supervisor().run(queue.over(search))
+    assert (summary.scored, summary.failed, summary.crashed) == (200, 0, 0)
+    assert queue.states() == {"completed": 200}
+    assert queue.field("runs") == [1] * 200
+    assert queue.field("completed_by") == [summary.worker] * 200
+    outcomes = queue.store.jobs.outcomes(queue.field("_id"))
+    assert sorted(o.result.test for o in outcomes.values()) == sorted([*range(100)] * 2)
+
+
+def test_scores_are_those_of_this_process_to_the_last_bit(queue, supervisor):
+    value = np.nextafter(0.1, 1)
+    search = queue.submit(Sleeper(), values(value))
+    supervisor().run(queue.over(search))
+    outcomes = queue.store.jobs.outcomes(queue.field("_id"))
+    assert {o.result.test for o in outcomes.values()} == {value}
+
+
+def test_values_that_are_objects_arrive_as_such(queue, supervisor):
+    steps = [("last", Sleeper())]
+    candidates = [{"last": Sleeper(value=7)}, {"last": Sleeper(value=8)}]
+    search = queue.submit(Pipeline(steps), candidates)
+    summary = supervisor().run(queue.over(search))
+    assert summary.failed == 0
+    outcomes = queue.store.jobs.outcomes(queue.field("_id"))
+    assert sorted(o.result.test for o in outcomes.values()) == [7, 7, 8, 8]
+
+
+def test_a_unit_that_kills_its_child_is_contained(queue, supervisor):
+    search = queue.submit(Crasher(), values(*range(9, 30)))
+    summary = supervisor().run(queue.over(search))
+    assert summary.crashed == 6
+    assert queue.states() == {"dead": 2, "completed": 40}
+    assert queue.field("losses", state="dead") == [3, 3]
+    assert queue.field("losses", state="completed") == [0] * 40
+    (outcome, _) = [
+        o for o in queue.store.jobs.outcomes(queue.field("_id")).values() if o.state == "dead"
+    ]
+    assert any("SIGSEGV" in line for line in outcome.history)
+    assert len(outcome.lost_on) >= 1
+
+
+def test_what_was_blamed_before_runs_alone(queue, supervisor, tmp_path):
+    """While a poison unit runs for the second and third time, nothing else is started."""
+    note = tmp_path / "note"
+    estimator = Misbehaver(how="die", seconds=0.02, note=str(note))
+    search = queue.submit(estimator, values(*range(30)))
+    supervisor().run(queue.over(search))
+    assert queue.states() == {"dead": 2, "completed": 58}
+    assert queue.field("losses", state="completed") == [0] * 58
+    assert note.read_text().count(" 13\n") == 6
+
+
+def test_a_crash_costs_the_neighbours_in_its_chunk_nothing(queue, supervisor):
+    # The units before have taught the pace that chunks may be large.
+    search = queue.submit(Crasher(), values(*range(100, 140), 13, *range(200, 240)))
+    supervisor().run(queue.over(search))
+    assert queue.states() == {"dead": 2, "completed": 160}
+    assert set(queue.field("losses", state="completed")) == {0}
+
+
+def test_failures_are_results(queue, supervisor):
+    search = queue.submit(Unloadable(), values(1))
+    supervisor().run(queue.over(search))
+    assert queue.states() == {"failed": 2}
+    for outcome in queue.store.jobs.outcomes(queue.field("_id")).values():
+        (failure,) = outcome.result.failures
+        assert (failure.stage, failure.type) == ("load", "builtins.ImportError")
+
+
+def test_a_bundle_that_is_not_there_fails_its_units_and_no_others(queue, supervisor):
+    bad = queue.submit(Sleeper(), values(1))
+    specs = [unit["spec"]["estimator"] for unit in queue.units.find()]
+    queue.client.get_default_database("optomatic")["bundles"].delete_one({"_id": specs[0]})
+    good = queue.submit(Crasher(), values(2))
+    supervisor().run(lambda: queue.over(bad)() and queue.over(good)())
+    assert queue.states() == {"failed": 2, "completed": 2}
+    outcomes = queue.store.jobs.outcomes(queue.field("_id", state="failed"))
+    for outcome in outcomes.values():
+        assert outcome.result.failures[0].stage == "load"
+
+
+def test_a_unit_that_was_taken_away_is_stopped(queue, supervisor, in_thread, tmp_path):
+    note = tmp_path / "note"
+    search = queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
+    in_thread(supervisor())
+    wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
+    pids = [int(line.split()[0]) for line in note.read_text().splitlines()]
+    assert all(runs(pid) for pid in pids)
+    queue.store.jobs.cancel(search)
+    wait_for(lambda: not any(runs(pid) for pid in pids))
+    assert queue.states() == {"cancelled": 2}
+    assert queue.field("losses") == [0, 0]
+    # Its place is taken by a child that works.
+    other = queue.submit(Sleeper(), values(1))
+    wait_for(queue.over(other))
+
+
+def runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_long_units_are_renewed(queue, supervisor):
+    """The lease is one second, the unit takes two and a half, and runs once."""
+    search = queue.submit(Sleeper(seconds=2.5), values(1))
+    supervisor().run(queue.over(search))
+    assert (queue.field("runs"), queue.field("losses")) == ([1, 1], [0, 0])
+
+
+def test_two_workers_share_a_queue(queue, supervisor, in_thread):
+    search = queue.submit(Sleeper(seconds=0.02), values(*range(40)))
+    others = Crew(1, Setup(current_path()))
+    try:
+        both = [supervisor(), supervisor(crew=others)]
+        threads = [in_thread(one, queue.over(search)) for one in both]
+        for thread in threads:
+            thread.join(60.0)
+    finally:
+        others.close()
+    assert queue.states() == {"completed": 80}
+    assert queue.field("runs") == [1] * 80
+    assert len(set(queue.field("completed_by"))) == 2
+
+
+def test_only_units_of_its_search_are_taken(queue, supervisor):
+    queue.submit(Sleeper(), values(*range(5)))
+    mine = queue.submit(Sleeper(), values(3, 4, 5))
+    summary = supervisor(search=mine).run(queue.over(mine))
+    assert summary.scored == 6
+    assert queue.states() == {"completed": 6, "queued": 6}
+
+
+def test_only_lanes_that_it_satisfies_are_taken(queue, supervisor):
+    queue.submit(Sleeper(), values(1), requires=("gpu",))
+    search = queue.submit(Sleeper(), values(1))
+    lanes = queue.store.workers.lanes_for(Installed(), ())
+    supervisor(lanes=lambda: lanes).run(queue.over(search))
+    assert queue.states() == {"completed": 2, "queued": 2}
+
+
+def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, supervisor, monkeypatch):
+    monkeypatch.setattr(children, "_command", lambda _: ["false"])
+    queue.submit(Sleeper(), values(1))
+    with pytest.raises(OptomaticError, match="exit code 1"):
+        supervisor().run(lambda: False)
+    assert queue.states() == {"queued": 2}
+
+
+def test_stopping_gives_back_what_does_not_run(queue, supervisor, in_thread, tmp_path):
+    note = tmp_path / "note"
+    search = queue.submit(Misbehaver(seconds=0.5, note=str(note)), values(*range(10)))
+    worker = supervisor()
+    thread = in_thread(worker)
+    wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
+    worker.stop(grace=30.0)
+    thread.join(30.0)
+    assert queue.states() == {"completed": 2, "queued": 18}
+    assert set(queue.field("losses")) == {0}
+    assert not queue.over(search)()
+
+
+def test_stopping_without_grace_charges_nobody(queue, supervisor, in_thread, tmp_path):
+    note = tmp_path / "note"
+    queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
+    worker = supervisor()
+    thread = in_thread(worker)
+    wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
+    worker.stop(grace=0.1)
+    thread.join(30.0)
+    assert not thread.is_alive()
+    assert queue.states() == {"queued": 2}
+    assert queue.field("losses") == [0, 0]
+
+
+def test_an_interrupt_keeps_what_is_finished_and_gives_back_the_rest(queue, supervisor, tmp_path):
+    search = queue.submit(Misbehaver(seconds=0.1), values(*range(20)))
+    half = len(queue.field("_id")) // 4
+    killer = threading.Thread(
+        target=lambda: (
+            wait_for(lambda: queue.count(state="completed") >= half),
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT),
+        )
+    )
+    killer.start()
+    with pytest.raises(KeyboardInterrupt):
+        supervisor().run(queue.over(search))
+    killer.join()
+    states = queue.states()
+    assert set(states) == {"completed", "queued"}
+    assert set(queue.field("losses")) == {0}

@@ -1,0 +1,159 @@
+"""``python -m optomatic.worker``: real processes, real signals."""
+
+import re
+import signal
+
+import psutil
+import pytest
+from estimators import Sleeper
+from misbehaving import Misbehaver
+from waiting import wait_for
+
+from optomatic.worker.__main__ import main
+
+
+def values(*numbers):
+    return [{"value": number} for number in numbers]
+
+
+def ran(note):
+    """Return the lines that estimators have written."""
+    return note.read_text().splitlines() if note.exists() else []
+
+
+def test_it_says_that_it_is_ready_and_ends_when_all_is_done(queue, worker):
+    queue.submit(Sleeper(), values(*range(10)))
+    process = worker("--processes", "2", "--until-empty")
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    first = out.splitlines()[0]
+    assert re.fullmatch(r"optomatic worker \w{4}: 2 processes, mongodb://\S+, ready", first)
+    assert "20 units scored" in log
+    assert queue.states() == {"completed": 20}
+
+
+def test_it_ends_when_idle_for_long(queue, worker):
+    process = worker("--max-idle", "0.5")
+    assert process.wait(60) == 0
+
+
+def test_its_settings_come_from_the_environment_too(queue, worker):
+    queue.submit(Sleeper(), values(1))
+    process = worker(OPTOMATIC_UNTIL_EMPTY="1", OPTOMATIC_PROCESSES="3")
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert ": 3 processes," in out
+
+
+def test_it_scores_for_one_search_alone_if_told_so(queue, worker):
+    queue.submit(Sleeper(), values(1))
+    mine = queue.submit(Sleeper(), values(2))
+    assert worker("--search", mine, "--until-empty").wait(60) == 0
+    assert queue.states() == {"completed": 2, "queued": 2}
+
+
+def test_a_killed_worker_loses_its_units_to_another_after_the_lease(queue, worker, tmp_path):
+    note = tmp_path / "note"
+    search = queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
+    first = worker()
+    wait_for(lambda: len(ran(note)) == 1, first)
+    child = int(ran(note)[0].split()[0])
+    first.kill()
+    first.wait()
+    wait_for(lambda: not psutil.pid_exists(child))
+    held = queue.count(state="running", started=True)
+    assert held == 1
+    # On another host nobody can look for the process: only the end of the lease tells.
+    queue.client.get_default_database("optomatic")["workers"].update_many(
+        {}, {"$set": {"process.host": "elsewhere", "process.boot": "another"}}
+    )
+    worker("--processes", "2")
+    wait_for(lambda: len(ran(note)) == 3)
+    assert queue.count(losses=1, runs=2) == 1
+    queue.store.jobs.cancel(search)
+
+
+def test_units_of_a_killed_worker_are_taken_by_the_next_at_once(queue, worker, tmp_path):
+    note = tmp_path / "note"
+    queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
+    first = worker(OPTOMATIC_LEASE="1000")
+    wait_for(lambda: len(ran(note)) == 1, first)
+    first.kill()
+    first.wait()
+    worker("--processes", "2")
+    wait_for(lambda: len(ran(note)) == 3)
+
+
+def test_sigterm_gives_back_and_lets_the_running_ones_finish(queue, worker, tmp_path):
+    note = tmp_path / "note"
+    queue.submit(Misbehaver(seconds=0.5, note=str(note)), values(*range(10)))
+    process = worker("--processes", "2")
+    wait_for(lambda: len(ran(note)) == 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert queue.states() == {"completed": 2, "queued": 18}
+    assert set(queue.field("losses")) == {0}
+
+
+def test_after_the_grace_it_gives_back_what_runs(queue, worker, tmp_path):
+    note = tmp_path / "note"
+    queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
+    process = worker("--grace", "0.2")
+    wait_for(lambda: len(ran(note)) == 1, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert queue.states() == {"queued": 2}
+    assert queue.field("losses") == [0, 0]
+
+
+def test_a_second_signal_ends_it_at_once(queue, worker, tmp_path):
+    note = tmp_path / "note"
+    queue.submit(Misbehaver(how="hold", note=str(note)), values(13))
+    process = worker("--grace", "1000")
+    wait_for(lambda: len(ran(note)) == 1, process)
+    child = int(ran(note)[0].split()[0])
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    wait_for(lambda: not psutil.pid_exists(child))
+
+
+def test_a_store_that_is_not_there_is_exit_code_1_without_the_password(worker):
+    process = worker(db="mongodb://ann:secret@127.0.0.1:9/db?serverSelectionTimeoutMS=300")
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "optomatic worker: " in log
+    assert "secret" not in out + log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--processes", "0"],
+        ["--processes", "many"],
+        ["--lease", "0"],
+        ["--lease", "soon"],
+        ["--grace", "-1"],
+        ["--max-idle", "nan"],
+        ["--unknown"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_the_help_names_every_variable(capsys, monkeypatch):
+    monkeypatch.setenv("OPTOMATIC_DB", "mongodb://ann:secret@host/db")
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    for name in re.findall(r"--([a-z-]+)[ \n]", said):
+        variable = "OPTOMATIC_" + name.upper().replace("-", "_")
+        assert variable in said or name in ("help",)
+    assert "secret" not in said
