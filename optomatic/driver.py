@@ -16,6 +16,7 @@ from optomatic.plan.units import Plan
 from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
+from optomatic.worker.heart import take_back_from_the_vanished
 
 
 class Engine(Protocol):
@@ -99,7 +100,8 @@ def _score(
         return {}
     for sha in store.bundles.missing(list(plan.parts)):
         store.bundles.put(plan.parts[sha])
-    store.jobs.reap_workers(store.workers.vanished(), "its process is gone")
+    take_back_from_the_vanished(store)
+    store.workers.publish(missing[0].work)
     open_units = list(missing)
     while open_units:
         store.jobs.submit(open_units, search, retry_failed=retry_failed)

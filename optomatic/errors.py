@@ -119,3 +119,19 @@ def redact(text: str) -> str:
     'mongodb://***@host/iris'
     """
     return _SECRET_OPTIONS.sub(r"\1=***", _CREDENTIALS.sub("***@", text))
+
+
+class Address(str):
+    """A URI that is printed without its credentials, in whatever it stands.
+
+    scikit-learn prints constructor parameters, also those of nested estimators, with
+    ``repr``; that is how passwords get into notebooks and logs.  As a string it is whole.
+
+    >>> Address("mongodb://ann:secret@host/iris")
+    'mongodb://***@host/iris'
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(redact(str(self)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import numbers
 import secrets
 import time
@@ -18,7 +17,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
-from optomatic.errors import KeyNotCertain, redact
+from optomatic.errors import Address, KeyNotCertain, redact
 from optomatic.plan.environment import environment
 from optomatic.plan.generators import candidates_of
 from optomatic.plan.splits import fix_splits
@@ -358,7 +357,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):
             metrics=None if named is None else list(named),
             return_train_score=bool(self.return_train_score),
         )
-        _sklearn.warn_or_raise_about_fit_failures(rows, self.error_score)
+        failed_fits = table.without_the_dead(rows, outcomes)
+        _sklearn.warn_or_raise_about_fit_failures(failed_fits, self.error_score)
         if callable(self.scoring):
             _sklearn.insert_error_scores(rows, self.error_score)
         results = self._format_results(candidates, self.n_splits_, rows)
@@ -403,15 +403,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=request.metadata)
 
-    # Looks
-
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
-        """Return scikit-learn's repr, without the credentials of `db`."""
-        if not isinstance(self.db, str) or self.db == redact(self.db):
-            return super().__repr__(N_CHAR_MAX=N_CHAR_MAX)
-        shown = copy.copy(self)
-        shown.db = redact(self.db)
-        return super(MongoSearchCV, shown).__repr__(N_CHAR_MAX=N_CHAR_MAX)
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep credentials in `db` from being printed; all else is stored untouched."""
+        if name == "db" and isinstance(value, str) and redact(value) != value:
+            value = Address(value)
+        super().__setattr__(name, value)
 
 
 def _question(bundle: Bundle, request: _Request) -> Question:

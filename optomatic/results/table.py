@@ -85,6 +85,21 @@ def _fit_error(outcome: Outcome) -> str | None:
     return None
 
 
+def without_the_dead(
+    rows: Sequence[dict[str, Any]], outcomes: Sequence[Outcome]
+) -> list[dict[str, Any]]:
+    """Return `rows` with no fit error where a unit was given up: another warning tells of those.
+
+    Where nothing at all was fitted they stay, as scikit-learn raises then.
+    """
+    if all(row["fit_error"] is not None for row in rows):
+        return list(rows)
+    return [
+        {**row, "fit_error": None} if outcome.state == "dead" else row
+        for row, outcome in zip(rows, outcomes, strict=True)
+    ]
+
+
 def death_of(outcome: Outcome) -> str:
     """Say how a unit came to be given up."""
     hosts = ", ".join(sorted(set(outcome.lost_on))) or "an unknown host"

@@ -189,14 +189,32 @@ class Claiming:
             return frozenset()
         return frozenset(ids - {document["_id"] for document in self._units.find(mine, {"_id": 1})})
 
-    def release(self, token: str, ids: Sequence[str]) -> None:
-        """Give back what is not finished; nobody is charged for it."""
+    def release(self, token: str, ids: Sequence[str], *, begun: Collection[str] = ()) -> None:
+        """Give back what is not finished; nobody is charged for it.
+
+        Parameters
+        ----------
+        token : str
+        ids : sequence of str
+        begun : collection of str
+            Those of `ids` for which something of the user's ran already.  Of the others a
+            start is taken back, so that ``runs`` counts what was really run.
+        """
         if not ids:
             return
         unwanted = {"$eq": [{"$size": "$wanted_by"}, 0]}
+        never_ran = {"$and": ["$started", {"$not": [{"$in": ["$_id", {"$literal": [*begun]}]}]}]}
         self._units.update(
             {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}},
-            [{"$set": {**NOBODY, "state": {"$cond": [unwanted, "cancelled", "queued"]}}}],
+            [
+                {
+                    "$set": {
+                        **NOBODY,
+                        "runs": {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]},
+                        "state": {"$cond": [unwanted, "cancelled", "queued"]},
+                    }
+                }
+            ],
         )
 
 

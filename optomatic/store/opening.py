@@ -66,7 +66,9 @@ class Store:
         self.close()
 
 
-def open_store(uri: str | None = None, *, timing: Timing | None = None) -> Store:
+def open_store(
+    uri: str | None = None, *, timing: Timing | None = None, app: str = "optomatic"
+) -> Store:
     """Open the store at `uri`.
 
     Parameters
@@ -77,6 +79,8 @@ def open_store(uri: str | None = None, *, timing: Timing | None = None) -> Store
         started or joined.
     timing : Timing, optional
         Durations of leases.
+    app : str
+        The name under which the server lists the connections.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def open_store(uri: str | None = None, *, timing: Timing | None = None) -> Store
         Within 10 s: nobody answers; wrong password; not a MongoDB.
     """
     uri = _address(uri)
-    client = _connect(uri)
+    client = _connect(uri, app)
     try:
         _greet(client, uri)
         database = client.get_default_database(_DATABASE)
@@ -118,13 +122,13 @@ def _address(uri: str | None) -> str:
     return uri
 
 
-def _connect(uri: str) -> MongoClient[dict[str, Any]]:
+def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
     """Make a client, which does not connect yet; what is wrong with the address shows here."""
     try:
         given = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)["options"]
         named = {name.lower() for name in given}
         timeouts = {k: v for k, v in _TIMEOUTS.items() if k.lower() not in named}
-        return MongoClient(uri, tz_aware=True, appname="optomatic", **_SAFE, **timeouts)
+        return MongoClient(uri, tz_aware=True, appname=app, **_SAFE, **timeouts)
     except driver.ConfigurationError as error:
         if "DNS" in str(error) or "resolution" in str(error):
             raise _unavailable(str(error)) from None

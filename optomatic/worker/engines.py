@@ -144,12 +144,13 @@ class Elsewhere:
         said = False
         with _beating(store, timing, timing.lease, processes=0):
             while not until():
-                said = said or self._lonely(store, began)
+                said = said or self._lonely(store, began, timing.lease / 2)
                 self._sleep(0.2)
 
-    def _lonely(self, store: Store, began: float) -> bool:
+    def _lonely(self, store: Store, began: float, beat: float) -> bool:
+        """Warn if no worker has shown up; `beat` is how seldom one that lives may be seen."""
         waited = self._clock() - began
-        if waited < LONELY_SECONDS or store.workers.alive(waited):
+        if waited < LONELY_SECONDS or store.workers.alive(waited + beat):
             return False
         warnings.warn(
             f"n_jobs=0 leaves all units to standalone workers, and none has been seen for "

@@ -69,6 +69,14 @@ class Standing:
         return now >= self._not_before
 
 
+def take_back_from_the_vanished(store: Store) -> None:
+    """Take back at once what workers of this machine held whose processes are gone."""
+    gone = store.workers.vanished()
+    if gone:
+        store.jobs.reap_workers(gone, "its process is gone")
+        store.workers.forget(gone)
+
+
 class Heart:
     """Renews what is held, and reaps, until stopped.
 
@@ -211,10 +219,8 @@ class Heart:
         return frozenset().union(*dropped) - settling
 
     def _reap(self) -> None:
-        jobs, workers = self._store.jobs, self._store.workers
-        gone = workers.vanished()
-        if gone:  # that is certain, whatever our standing
-            jobs.reap_workers(gone, "its process is gone")
+        jobs = self._store.jobs
+        take_back_from_the_vanished(self._store)  # that is certain, whatever our standing
         if self._standing.read(jobs.server_time(), self._clock()):
             count = jobs.reap()
             if count:

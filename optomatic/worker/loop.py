@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from optomatic.records import Job, Lease, Result, Timing
+from optomatic.records import Job, Lease, Result
 from optomatic.store.jobs import Jobs
 from optomatic.worker.heart import Heart
 
@@ -67,6 +67,8 @@ class Loop:
         self._sleep = sleep
         self._rng = rng
         self._seconds_a_unit: float | None = None
+        # What runs now, or ran last: a run that was interrupted has been one all the same.
+        self._begun: tuple[str, ...] = ()
         self.scored = 0
 
     def run(self, until: Callable[[], bool], stop: Callable[[], bool]) -> None:
@@ -110,7 +112,7 @@ class Loop:
             self._heart.drop(lease.token)
             rest = [job.id for job in lease.jobs if job.id not in touched]
             if rest:
-                self._jobs.release(lease.token, rest)
+                self._jobs.release(lease.token, rest, begun=self._begun)
 
     def _chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """Cut `jobs` into what is started at once.  The size may change on the way."""
@@ -136,6 +138,7 @@ class Loop:
         for job in chunk:
             if job.id in ours and not stop():
                 began = self._clock()
+                self._begun = (job.id,)
                 results[job.id] = self._score(job)
                 touched.add(job.id)
                 self._measure(self._clock() - began)

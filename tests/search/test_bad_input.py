@@ -6,6 +6,8 @@ import threading
 import numpy as np
 import pytest
 from estimators import Sleeper
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from optomatic import MongoSearchCV
@@ -141,7 +143,11 @@ def test_a_password_is_not_printed():
     search = MongoSearchCV(SVC(), {"C": [1]}, db=f"mongodb://ann:{SECRET}@localhost/iris")
     assert SECRET not in repr(search)
     assert SECRET not in search._repr_html_()
+    assert SECRET not in repr(make_pipeline(search))
+    assert SECRET not in make_pipeline(search)._repr_html_()
+    assert SECRET not in repr(clone(search).get_params())
     assert "localhost/iris" in repr(search)
+    assert clone(search).db == search.db == f"mongodb://ann:{SECRET}@localhost/iris"
 
 
 def test_errors_have_one_base_class():

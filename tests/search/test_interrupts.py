@@ -88,7 +88,7 @@ def test_a_killed_fit_is_taken_up_at_once_not_after_its_lease(uri):
 
 
 def test_two_overlapping_fits_execute_each_unit_once(uri):
-    both = [start_fit(uri, None, range(0, 14)), start_fit(uri, 2, range(6, 20))]
+    both = [start_fit(uri, None, range(14)), start_fit(uri, 2, range(6, 20))]
     for client in both:
         _, errors = client.communicate(timeout=60)
         assert client.returncode == 0, errors

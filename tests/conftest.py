@@ -1,0 +1,84 @@
+"""Servers and databases for all tests."""
+
+import os
+import uuid
+
+import pytest
+import servers
+from pymongo import MongoClient
+
+from optomatic.errors import ServerMissing
+from optomatic.store.mongod import find_mongod
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory):
+    """Keep out of the user's own store and caches, and let nothing of them in."""
+    for name in [name for name in os.environ if name.startswith("OPTOMATIC_")]:
+        if name != "OPTOMATIC_MONGOD":
+            del os.environ[name]
+    os.environ["OPTOMATIC_HOME"] = str(tmp_path_factory.mktemp("home"))
+    yield
+    del os.environ["OPTOMATIC_HOME"]
+
+
+@pytest.fixture(scope="session")
+def mongod():
+    """The binary; tests that need one are skipped where there is none, but not in CI."""
+    try:
+        return find_mongod()
+    except ServerMissing as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+
+
+def _serve(start):
+    server = start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def standalone(mongod):
+    yield from _serve(servers.standalone)
+
+
+@pytest.fixture(scope="session")
+def one_node(mongod):
+    yield from _serve(lambda: servers.replica_set(1))
+
+
+@pytest.fixture(scope="session")
+def three_nodes(mongod):
+    yield from _serve(lambda: servers.replica_set(3))
+
+
+@pytest.fixture(scope="session")
+def auth_server(mongod):
+    yield from _serve(lambda: servers.with_passwords("ann", "the right one"))
+
+
+def _fresh_database(server):
+    name = f"t{uuid.uuid4().hex[:12]}"
+    yield server.uri(name)
+    with MongoClient(server.uri(name)) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def uri(one_node):
+    """The address of an empty database on a replica set of one, as the embedded server is."""
+    yield from _fresh_database(one_node)
+
+
+@pytest.fixture
+def standalone_uri(standalone):
+    """The address of an empty database on a standalone server, by TCP."""
+    yield from _fresh_database(standalone)
+
+
+@pytest.fixture(params=["standalone", "one_node", "three_nodes"])
+def any_uri(request):
+    """The address of an empty database on each kind of server in turn."""
+    yield from _fresh_database(request.getfixturevalue(request.param))
