@@ -39,6 +39,7 @@ _BOOKKEEPING = frozenset(
         "__orig_bases__",
         "__parameters__",
         "__match_args__",
+        "__slotnames__",  # copyreg keeps it there once an instance was pickled
     }
 )
 

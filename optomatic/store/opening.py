@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 from pymongo import errors as driver
 from pymongo.uri_parser import parse_uri
@@ -37,7 +38,9 @@ _SAFE = {
     "retryReads": True,
 }
 #: Nothing times out by itself, and a frozen server would be waited for without end.
-_TIMEOUTS = {"serverSelectionTimeoutMS": 5_000, "timeoutMS": 20_000, "connectTimeoutMS": 5_000}
+_TIMEOUTS = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
+#: Seconds to wait for a server that has not answered yet.
+_PATIENCE = 8.0
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,10 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
 def _greet(client: MongoClient[dict[str, Any]], uri: str) -> None:
     """Make sure that a MongoDB which we can use answers, and lets us in."""
     try:
-        hello = client.admin.command("hello")
-        client.get_default_database(_DATABASE)["units"].find_one({}, {"_id": 1})
+        # The time of a whole operation counts before that of finding a server.
+        with pymongo.timeout(_PATIENCE):
+            hello = client.admin.command("hello")
+            client.get_default_database(_DATABASE)["units"].find_one({}, {"_id": 1})
     except driver.PyMongoError as error:
         if isinstance(error, driver.ConfigurationError):
             raise StoreIncompatible(_too_old(redact(str(error)))) from None

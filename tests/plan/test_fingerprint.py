@@ -1,5 +1,6 @@
 """Equal work has the equal key, different work never: one test for each rule."""
 
+import copy
 import functools
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -218,6 +220,14 @@ def test_classes_by_what_they_do():
     )
     with_own = "class f:\n    def __init__(self):\n        self.k = {}"
     all_differ(from_source(with_own.format(1))(), from_source(with_own.format(2))())
+
+
+def test_pickling_does_not_change_the_key_of_a_class():
+    made = from_source("class f:\n    pass")
+    before = key(made)
+    cloudpickle.dumps(made())
+    copy.copy(made())
+    assert key(made) == before
 
 
 def test_a_module_of_ones_own_counts_by_what_is_used(tmp_path, monkeypatch):
