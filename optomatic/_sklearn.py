@@ -106,7 +106,7 @@ class _Watch(float):
     __hash__ = float.__hash__
 
 
-class _WatchedScorers(_MultimetricScorer):
+class _WatchedScorers(_MultimetricScorer):  # type: ignore[misc]  # it has no types
     """Several metrics, whose errors are kept as text by name, a mapping a call."""
 
     def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:

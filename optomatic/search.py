@@ -44,7 +44,7 @@ class _Request:
     metadata: Mapping[str, Any] | None
 
 
-class MongoSearchCV(_sklearn.BaseSearchCV):
+class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
     """Search over parameters with cross-validation, every score kept in MongoDB.
 
     Each (candidate, split) is a job that any worker on any machine can claim.  A stored
@@ -111,7 +111,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):
     {'C': 1}
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **_sklearn.BaseSearchCV._parameter_constraints,
         "param_grid": "no_validation",
         "param_distributions": "no_validation",
@@ -161,7 +161,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):
         self.name = name
         self.retry_failed = retry_failed
 
-    @_sklearn.fit_context
+    @_sklearn.fit_context  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> MongoSearchCV:
         """Score every candidate on every split, then refit the best.
 
@@ -405,7 +405,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Keep credentials in `db` from being printed; all else is stored untouched."""
-        if name == "db" and isinstance(value, str) and redact(value) != value:
+        # An Address stays the object that it is: clone() looks whether it does.
+        if name == "db" and type(value) is str and redact(value) != value:
             value = Address(value)
         super().__setattr__(name, value)
 

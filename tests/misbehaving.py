@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from estimators import Sleeper
+from sklearn.base import BaseEstimator
 
 
 class Misbehaver(Sleeper):
@@ -79,8 +80,11 @@ class Misbehaver(Sleeper):
         time.sleep(1000)
 
 
-class Unloadable:
+class Unloadable(BaseEstimator):
     """Raises where it is unpickled."""
+
+    def __init__(self, value=0):
+        self.value = value
 
     def __reduce__(self):
         return (_refuse, ())

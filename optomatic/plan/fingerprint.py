@@ -245,8 +245,8 @@ def _slots(kind: type) -> list[str]:
 def _is_rebuilt_from_state(kind: type) -> bool:
     """Tell whether `kind` is a plain Python class: ``object``'s own ``__reduce__``."""
     return (
-        kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__reduce__ is object.__reduce__
+        getattr(kind, "__reduce_ex__", None) is object.__reduce_ex__
+        and getattr(kind, "__reduce__", None) is object.__reduce__
         and bool(kind.__flags__ & _HEAP_TYPE)
     )
 
@@ -258,7 +258,7 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
 def _text(value: Any) -> bytes:
-    return b"str:" + value.encode("utf-8", "surrogatepass")
+    return b"str:" + bytes(value.encode("utf-8", "surrogatepass"))
 
 
 _LEAVES: dict[type, Callable[[Any], bytes]] = {

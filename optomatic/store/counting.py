@@ -12,6 +12,9 @@ from optomatic.store.faults import patiently
 def count_states(database: Database[dict[str, Any]], search: str | None = None) -> dict[str, int]:
     """Return how many units are in each state; with `search`, of those that it waits for."""
     query = {} if search is None else {"wanted_by": search}
-    stages = [{"$match": query}, {"$group": {"_id": "$state", "n": {"$sum": 1}}}]
+    stages: list[dict[str, Any]] = [
+        {"$match": query},
+        {"$group": {"_id": "$state", "n": {"$sum": 1}}},
+    ]
     found = patiently(lambda: list(database["units"].aggregate(stages)))
     return {group["_id"]: group["n"] for group in found}

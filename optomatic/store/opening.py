@@ -29,7 +29,7 @@ _OLDEST_WIRE = 13
 
 #: What makes an acknowledged write outlive a crash.  Given over whatever the URI says, as a
 #: URI's journal=false would survive w="majority".
-_SAFE = {
+_SAFE: dict[str, Any] = {
     "w": "majority",
     "journal": True,
     "readConcernLevel": "majority",
@@ -38,7 +38,7 @@ _SAFE = {
     "retryReads": True,
 }
 #: Nothing times out by itself, and a frozen server would be waited for without end.
-_TIMEOUTS = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
+_TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
 #: Seconds to wait for a server that has not answered yet.
 _PATIENCE = 8.0
 

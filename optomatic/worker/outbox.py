@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from optomatic.errors import StoreError
 from optomatic.records import Result
@@ -60,12 +60,12 @@ class Outbox:
         self._heart.settle([unit_id])
         self._errands.append(errand)
 
-    def release(self, token: str, ids: Iterable[str]) -> None:
-        """Take units that are given back uncharged."""
+    def release(self, token: str, ids: Iterable[str], begun: Collection[str] = ()) -> None:
+        """Take units that are given back uncharged; of `begun` something ran already."""
         ids = list(ids)
 
         def errand() -> None:
-            self._jobs.release(token, ids)
+            self._jobs.release(token, ids, begun=begun)
             self._heart.drop(token, ids)
 
         if ids:

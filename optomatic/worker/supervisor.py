@@ -358,13 +358,15 @@ class Supervisor:
         self._failed += bool(result.failures)
         self._settle(held)
 
-    def _release(self, chunk: Iterable[Held]) -> None:
+    def _release(self, chunk: Iterable[Held], begun: Held | None = None) -> None:
+        """Give back `chunk`; of it only `begun` has run, for a while."""
+        ran = () if begun is None else (begun.job.id,)
         by_token: dict[str, list[str]] = {}
         for held in list(chunk):
             by_token.setdefault(held.token, []).append(held.job.id)
             self._settle(held)
         for token, ids in by_token.items():
-            self._outbox.release(token, ids)
+            self._outbox.release(token, ids, ran)
 
     def _settle(self, held: Held) -> None:
         self._intake.settle(held)
@@ -382,7 +384,7 @@ class Supervisor:
             self._crash(child, rest.pop(0), how)
         elif not child.ready:
             self._false_start(how)
-        self._release(rest)
+        self._release(rest, child.running)
 
     def _crash(self, child: Child, held: Held, how: str) -> None:
         self._crashed += 1
@@ -450,8 +452,9 @@ class Supervisor:
         """Leave nothing in hand."""
         for child in [child for child in self._crew.children if child.queue]:
             child.kill("its work is over")
-            self._crew.remove(child)
-            child.queue.clear()
+            self._hear(child)
+            if child in self._crew.children:
+                self._bury(child)
         self._release(self._intake.mine.values())
         self._intake.waiting.clear()
         if self._patience.well:

@@ -68,7 +68,9 @@ def test_one_of_two_is_killed_half_way(standalone_uri, start_worker, monkeypatch
     documents = list(units(uri).find())
     assert {u["state"] for u in documents} == {"completed"}
     assert len({u["completed_by"] for u in documents}) == 2
-    assert sum(u["losses"] for u in documents) <= 1  # the one that was running in the killed one
+    assert (
+        sum(u["losses"] for u in documents) <= 2
+    )  # what runs in the killed one, and one started ahead
 
 
 def test_a_poison_unit_is_dead_after_three_runs(standalone_uri, start_worker):

@@ -155,11 +155,13 @@ def test_long_units_are_renewed(queue, supervisor):
 
 
 def test_two_workers_share_a_queue(queue, supervisor, in_thread):
-    search = queue.submit(Sleeper(seconds=0.02), values(*range(40)))
     others = Crew(1, Setup(current_path()))
+    ready = [threading.Event(), threading.Event()]
     try:
-        both = [supervisor(), supervisor(crew=others)]
-        threads = [in_thread(one, queue.over(search)) for one in both]
+        both = [supervisor(on_ready=ready[0].set), supervisor(crew=others, on_ready=ready[1].set)]
+        threads = [in_thread(one, lambda: queue.count(state="completed") == 80) for one in both]
+        assert all(event.wait(60.0) for event in ready)
+        queue.submit(Sleeper(seconds=0.02), values(*range(40)))
         for thread in threads:
             thread.join(60.0)
     finally:

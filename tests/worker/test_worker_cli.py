@@ -67,7 +67,8 @@ def test_a_killed_worker_loses_its_units_to_another_after_the_lease(queue, worke
     queue.client.get_default_database("optomatic")["workers"].update_many(
         {}, {"$set": {"process.host": "elsewhere", "process.boot": "another"}}
     )
-    worker("--processes", "2")
+    # What was lost runs while its worker has nothing else, so each takes one.
+    worker(), worker()
     wait_for(lambda: len(ran(note)) == 3)
     assert queue.count(losses=1, runs=2) == 1
     queue.store.jobs.cancel(search)
@@ -80,7 +81,7 @@ def test_units_of_a_killed_worker_are_taken_by_the_next_at_once(queue, worker, t
     wait_for(lambda: len(ran(note)) == 1, first)
     first.kill()
     first.wait()
-    worker("--processes", "2")
+    worker(), worker()
     wait_for(lambda: len(ran(note)) == 3)
 
 
@@ -113,8 +114,8 @@ def test_a_second_signal_ends_it_at_once(queue, worker, tmp_path):
     process = worker("--grace", "1000")
     wait_for(lambda: len(ran(note)) == 1, process)
     child = int(ran(note)[0].split()[0])
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
+    # Two that are sent at once may arrive as one.
+    wait_for(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None)
     assert process.wait(60) == 128 + signal.SIGTERM
     wait_for(lambda: not psutil.pid_exists(child))
 
