@@ -1,0 +1,410 @@
+"""The queue's contract, on each kind of server: what every operation does and leaves alone."""
+
+import time
+
+import pytest
+from units import SHORT, bad, good, ids, some_units, unit
+from waiting import wait_for
+
+from optomatic.errors import RecordTooLarge
+
+
+@pytest.fixture
+def jobs(bench):
+    return bench.jobs
+
+
+def started(jobs, units, worker="w", search="s"):
+    """Submit `units`, claim and start them all; return the lease."""
+    jobs.submit(units, search)
+    lease = jobs.claim(worker, len(units))
+    assert jobs.start(lease.token, ids(lease.jobs)) == set(ids(units))
+    return lease
+
+
+def lose(jobs, unit, times):
+    """Have `unit` claimed, started and lost by so many workers."""
+    for n in range(times):
+        lease = jobs.claim(f"w{n}", 1)
+        assert ids(lease.jobs) == [unit.id]
+        jobs.start(lease.token, [unit.id])
+        assert jobs.crash(lease.token, unit.id, "SIGSEGV", f"host {n}")
+
+
+# Submit
+
+
+def test_submitted_units_wait_with_their_search(jobs, bench):
+    units = some_units(3)
+    assert not jobs.waits("s")
+    jobs.submit(units, "s")
+    assert jobs.waits("s")
+    assert set(bench.states().values()) == {"queued"}
+    assert jobs.stored(units) == {}
+
+
+def test_submitting_again_changes_nothing(jobs, bench):
+    units = some_units(3)
+    jobs.submit(units, "s")
+    before = list(bench.units.find())
+    jobs.submit(units, "s")
+    assert list(bench.units.find()) == before
+
+
+def test_a_second_search_joins(jobs, bench):
+    units = some_units(2)
+    jobs.submit(units[:1], "s")
+    jobs.submit(units, "t", priority=3)
+    first, second = (bench.document(one) for one in units)
+    assert sorted(first["wanted_by"]) == ["s", "t"]
+    assert first["priority"] == 3
+    assert second["wanted_by"] == ["t"]
+
+
+def test_more_units_than_go_into_one_query(jobs, bench):
+    units = some_units(2500)
+    jobs.submit(units, "s")
+    assert bench.units.count_documents({"state": "queued"}) == 2500
+    lease = jobs.claim("w", 64)
+    assert ids(lease.jobs) == ids(units[:64])
+
+
+def test_one_that_is_too_large_leaves_nothing_behind(jobs, bench):
+    units = [*some_units(2), unit("large", params_text="x" * 15_000_001)]
+    with pytest.raises(RecordTooLarge, match="Nothing was queued"):
+        jobs.submit(units, "s")
+    assert bench.states() == {}
+
+
+# Stored scores
+
+
+def test_a_stored_score_serves(jobs):
+    units = some_units(2)
+    lease = started(jobs, units)
+    assert jobs.complete("w", lease.token, {units[0].id: good(0.1 + 0.2)}) == frozenset()
+    found = jobs.stored(units)
+    assert list(found) == [units[0].id]
+    assert found[units[0].id].result == good(0.1 + 0.2)
+    assert found[units[0].id].runs == 1
+
+
+def test_a_score_serves_under_other_terms_a_failure_does_not(jobs):
+    scored, failed = some_units(2)
+    lease = started(jobs, [scored, failed])
+    jobs.complete("w", lease.token, {scored.id: good(), failed.id: bad()})
+    others = [unit(one.key, terms="other terms") for one in (scored, failed)]
+    assert list(jobs.stored(others)) == [others[0].id]
+    assert set(jobs.stored([scored, failed])) == {scored.id, failed.id}
+
+
+def test_train_scores_serve_those_who_want_none_but_not_the_other_way_round(jobs):
+    with_them, without = some_units(2)
+    lease = started(jobs, [with_them, without])
+    jobs.complete("w", lease.token, {with_them.id: good(train=0.5), without.id: good()})
+    wanting = [unit(one.key, return_train_score=True) for one in (with_them, without)]
+    assert list(jobs.stored(wanting)) == [with_them.id]
+
+
+def test_scores_by_metric_come_back_as_they_were(jobs):
+    (one,) = some_units(1)
+    lease = started(jobs, [one])
+    result = good({"a.b": 0.1, "$c": -1.5, "": 2.0}, {"a.b": float("inf"), "$c": 0.0, "": 1e-320})
+    jobs.complete("w", lease.token, {one.id: result})
+    assert jobs.stored([one])[one.id].result == result
+
+
+# Claim
+
+
+def test_a_claim_takes_the_first_ones_in_their_order(jobs, bench):
+    units = some_units(10)
+    jobs.submit(units, "s")
+    lease = jobs.claim("w", 3)
+    assert ids(lease.jobs) == ids(units[:3])
+    assert {bench.document(one)["claim"] for one in units[:3]} == {lease.token}
+    assert len(lease.token) == 32
+    assert {bench.document(one)["runs"] for one in units} == {0}
+
+
+def test_higher_priority_goes_first(jobs):
+    units = some_units(4)
+    jobs.submit(units[:2], "s")
+    jobs.submit(units[2:], "t", priority=1)
+    assert ids(jobs.claim("w", 2).jobs) == ids(units[2:])
+
+
+def test_nothing_to_claim_is_an_empty_lease(jobs):
+    assert jobs.claim("w", 5).jobs == ()
+
+
+def test_only_lanes_and_searches_that_are_asked_for(jobs):
+    one, other = unit("1" * 8, lane="x"), unit("2" * 8, lane="y")
+    jobs.submit([one], "s")
+    jobs.submit([other], "t")
+    assert jobs.claim("w", 5, lanes=["z"]).jobs == ()
+    assert jobs.claim("w", 5, lanes=["x"], search="t").jobs == ()
+    assert ids(jobs.claim("w", 5, lanes=["y"]).jobs) == [other.id]
+    assert ids(jobs.claim("w", 5, search="s").jobs) == [one.id]
+
+
+def test_what_was_lost_is_claimed_alone_and_only_when_nothing_else_runs(jobs):
+    lost, *calm = some_units(4)
+    jobs.submit([lost], "s")
+    lose(jobs, lost, 1)
+    jobs.submit(calm, "s")
+    assert ids(jobs.claim("w", 64, alone=False).jobs) == ids(calm)
+    assert jobs.claim("w", 64, alone=False).jobs == ()
+    (job,) = jobs.claim("w", 64, alone=True).jobs
+    assert (job.id, job.losses, job.attempt) == (lost.id, 1, 2)
+
+
+def test_an_unstarted_claim_lapses_uncharged(jobs, bench):
+    (one,) = some_units(1)
+    jobs.submit([one], "s")
+    lease = jobs.claim("w", 1)
+    time.sleep(SHORT.unstarted + 0.1)
+    assert jobs.reap() == 1
+    document = bench.document(one)
+    assert (document["state"], document["losses"], document["runs"]) == ("queued", 0, 0)
+    assert jobs.start(lease.token, [one.id]) == frozenset()
+
+
+# Start, renew, release
+
+
+def test_a_start_counts_once_however_often_it_is_sent(jobs, bench):
+    (one,) = some_units(1)
+    lease = started(jobs, [one])
+    assert jobs.start(lease.token, [one.id]) == {one.id}
+    assert bench.document(one)["runs"] == 1
+
+
+def test_a_beat_extends_started_units_and_names_those_that_are_gone(jobs, bench):
+    units = some_units(3)
+    lease = started(jobs, units)
+    before = bench.document(units[0])["lease_until"]
+    jobs.complete("other", "no token", {units[2].id: good()})
+    assert jobs.renew({lease.token: set(ids(units))}) == {units[2].id}
+    assert bench.document(units[0])["lease_until"] > before
+    assert jobs.renew({}) == frozenset()
+
+
+def test_a_late_beat_saves_a_lease_that_nobody_has_taken_back(jobs):
+    (one,) = some_units(1)
+    lease = started(jobs, [one])
+    time.sleep(SHORT.lease + 0.1)
+    assert jobs.renew({lease.token: {one.id}}) == frozenset()
+    assert jobs.reap() == 0
+
+
+def test_release_gives_back_uncharged(jobs, bench):
+    ran, never_ran, wanted_no_more = units = some_units(3)
+    jobs.submit(units[:2], "s")
+    jobs.submit(units[2:], "t")
+    lease = jobs.claim("w", 3)
+    jobs.start(lease.token, ids(units))
+    jobs.cancel("t")
+    jobs.release(lease.token, ids(units), begun=[ran.id])
+    assert bench.states() == {
+        ran.id: "queued",
+        never_ran.id: "queued",
+        wanted_no_more.id: "cancelled",
+    }
+    assert [bench.document(one)["losses"] for one in units] == [0, 0, 0]
+    # A start of what never ran is taken back.
+    assert [bench.document(one)["runs"] for one in (ran, never_ran)] == [1, 0]
+    jobs.release(lease.token, ids(units))
+    assert bench.document(never_ran)["runs"] == 0
+
+
+# Complete and fail
+
+
+def test_the_first_good_result_wins_whoever_brings_it(jobs, bench):
+    (one,) = some_units(1)
+    lease = started(jobs, [one], worker="first")
+    time.sleep(SHORT.lease + 0.1)
+    assert jobs.reap() == 1
+    second = jobs.claim("second", 1)
+    jobs.start(second.token, [one.id])
+    assert jobs.complete("first", lease.token, {one.id: good(1.0)}) == frozenset()
+    assert jobs.complete("second", second.token, {one.id: good(2.0)}) == {one.id}
+    document = bench.document(one)
+    assert (document["result"]["test"], document["completed_by"]) == (1.0, "first")
+    assert (document["wanted_by"], document["claim"]) == ([], None)
+
+
+def test_completing_again_is_taken_as_said_before(jobs):
+    (one,) = some_units(1)
+    lease = started(jobs, [one])
+    assert jobs.complete("w", lease.token, {one.id: good()}) == frozenset()
+    assert jobs.complete("w", lease.token, {one.id: good()}) == frozenset()
+
+
+def test_a_stale_failure_does_not_hide_a_good_run(jobs, bench):
+    (one,) = some_units(1)
+    lease = started(jobs, [one], worker="stale")
+    assert jobs.crash(lease.token, one.id, "SIGKILL", "a host")
+    again = jobs.claim("w", 1)
+    assert jobs.complete("stale", lease.token, {one.id: bad()}) == {one.id}
+    assert bench.document(one)["state"] == "running"
+    assert jobs.complete("w", again.token, {one.id: good()}) == frozenset()
+
+
+def test_a_late_result_reopens_no_end_but_replaces_a_death(jobs, bench):
+    (one,) = some_units(1)
+    jobs.submit([one], "s")
+    lose(jobs, one, 3)
+    assert bench.document(one)["state"] == "dead"
+    assert jobs.complete("late", "a token", {one.id: good()}) == frozenset()
+    assert bench.document(one)["state"] == "completed"
+
+
+@pytest.mark.parametrize("text", ["$5 missing", "$$NOW", "a.b", "\ud800 alone", "", "\x00"])
+def test_texts_of_users_are_stored_as_they_are(jobs, text):
+    (one,) = some_units(1)
+    lease = started(jobs, [one])
+    jobs.complete("w", lease.token, {one.id: bad(text=text)})
+    (failure,) = jobs.stored([one])[one.id].result.failures
+    assert failure.text == text.replace("\ud800", "\\ud800")
+
+
+def test_a_failure_of_the_machine_is_tried_elsewhere_and_never_served(jobs, bench):
+    (one,) = some_units(1)
+    jobs.submit([one], "s")
+    for n in range(3):
+        assert jobs.waits("s")
+        lease = jobs.claim(f"w{n}", 1)
+        jobs.start(lease.token, [one.id])
+        jobs.complete(f"w{n}", lease.token, {one.id: bad("builtins.MemoryError")})
+    assert bench.document(one)["state"] == "failed"
+    assert not jobs.waits("s")
+    assert jobs.stored([one]) == {}
+    jobs.submit([one], "t")
+    assert bench.document(one)["state"] == "queued"
+    assert jobs.waits("t")
+
+
+# Reap, crash, cancel, retry
+
+
+def test_a_started_unit_is_charged_when_its_lease_runs_out(jobs, bench):
+    (one,) = some_units(1)
+    started(jobs, [one])
+    assert jobs.reap() == 0
+    time.sleep(SHORT.lease + 0.1)
+    assert jobs.reap() == 1
+    assert jobs.reap() == 0
+    document = bench.document(one)
+    assert (document["state"], document["losses"], document["claim"]) == ("queued", 1, None)
+    assert document["history"][0]["why"] == "its lease ran out"
+    assert len(document["lost_on"]) == 1
+
+
+def test_three_losses_are_the_end_until_an_explicit_retry(jobs, bench):
+    (one,) = some_units(1)
+    jobs.submit([one], "s")
+    lose(jobs, one, 3)
+    document = bench.document(one)
+    assert (document["state"], document["runs"], document["wanted_by"]) == ("dead", 3, [])
+    assert not jobs.waits("s")
+    outcome = jobs.stored([one])[one.id]
+    assert outcome.lost_on == ("host 0", "host 1", "host 2")
+    assert outcome.history == ("SIGSEGV",) * 3
+    jobs.submit([one], "t")
+    assert bench.document(one)["state"] == "dead"
+    jobs.submit([one], "t", retry_failed=True)
+    document = bench.document(one)
+    assert (document["state"], document["losses"], document["wanted_by"]) == ("queued", 0, ["t"])
+
+
+def test_a_crash_with_another_token_is_nobodys_business(jobs, bench):
+    (one,) = some_units(1)
+    started(jobs, [one])
+    assert not jobs.crash("another token", one.id, "SIGSEGV", "a host")
+    assert bench.document(one)["state"] == "running"
+
+
+def test_units_of_a_vanished_worker_come_back_at_once(jobs, bench):
+    mine, other = some_units(2)
+    started(jobs, [mine], worker="gone")
+    started(jobs, [other], worker="alive")
+    assert jobs.reap_workers(["gone"], "its process is gone") == 1
+    assert bench.states() == {mine.id: "queued", other.id: "running"}
+
+
+def test_cancel_withdraws_what_nobody_else_wants(jobs, bench):
+    shared, queued, running = units = some_units(3)
+    jobs.submit(units, "s")
+    jobs.submit([shared], "t")
+    lease = jobs.claim("w", 3)
+    jobs.start(lease.token, ids(units))
+    jobs.release(lease.token, [queued.id])
+    jobs.cancel("s")
+    assert bench.states() == {
+        shared.id: "running",
+        queued.id: "cancelled",
+        running.id: "cancelled",
+    }
+    assert not jobs.waits("s")
+    assert jobs.waits("t")
+    # Its worker learns of it, and what it has already is welcome.
+    assert jobs.renew({lease.token: {shared.id, running.id}}) == {running.id}
+    assert jobs.complete("w", lease.token, {running.id: good()}) == frozenset()
+
+
+def test_a_cancelled_unit_is_reopened_by_a_later_search(jobs, bench):
+    (one,) = some_units(1)
+    jobs.submit([one], "s")
+    jobs.cancel("s")
+    jobs.submit([one], "t")
+    document = bench.document(one)
+    assert (document["state"], document["wanted_by"]) == ("queued", ["t"])
+
+
+# What is not ours
+
+
+def test_malformed_documents_and_other_schemas_stop_nobody(jobs, bench):
+    units = some_units(2)
+    started(jobs, units)
+    strange = [
+        {"_id": "a", "v": 1, "state": "running", "losses": "many", "lease_until": 0},
+        {"_id": "b", "v": 1, "state": "queued", "wanted_by": None},
+        {"_id": "c", "v": 2, "state": "queued", "wanted_by": ["s"], "lane": "a lane"},
+        {"_id": "d", "v": 1, "state": "running"},
+    ]
+    bench.units.insert_many(strange)
+    assert jobs.claim("w", 10).jobs == ()
+    time.sleep(SHORT.lease + 0.1)
+    assert jobs.reap() == 2
+    assert list(bench.units.find({"_id": {"$in": list("abcd")}}).sort("_id")) == strange
+
+
+def test_every_query_of_the_queue_uses_an_index(jobs, bench):
+    jobs.submit(some_units(50), "s")
+    with bench.client as client:
+        client.admin.command("setParameter", 1, notablescan=True)
+        try:
+            units = some_units(3)
+            jobs.submit(units, "t")
+            lease = jobs.claim("w", 3)
+            jobs.claim("w", 3, search="t")
+            jobs.claim("w", 3, lanes=["a lane"], alone=True)
+            jobs.start(lease.token, ids(lease.jobs))
+            jobs.renew({lease.token: ids(lease.jobs)})
+            jobs.reap()
+            jobs.reap_workers(["w"], "gone")
+            jobs.release(lease.token, ids(lease.jobs))
+            jobs.waits("t")
+            jobs.stored(units)
+            jobs.outcomes(ids(units))
+            jobs.cancel("t")
+        finally:
+            client.admin.command("setParameter", 1, notablescan=False)
+
+
+def test_the_servers_clock_is_read(jobs):
+    first = jobs.server_time()
+    wait_for(lambda: jobs.server_time() > first)

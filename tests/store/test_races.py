@@ -1,0 +1,119 @@
+"""Many processes at the same queue: each unit in one hand at a time, recorded once."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+from units import good, ids, some_units
+
+from optomatic.errors import StoreError
+from optomatic.records import Timing
+from optomatic.store.opening import open_store
+
+UNITS, CLAIMERS = 400, 6
+
+
+def claim_and_complete(uri, seed):
+    """Be a worker until nothing is left; return what was started and whose result was taken."""
+    rng = random.Random(seed)
+    began, taken = [], []
+    with open_store(uri, timing=Timing(lease=30.0, unstarted=10.0)) as store:
+        while store.jobs.waits("s"):
+            lease = store.jobs.claim(f"w{seed}", rng.choice([1, 8, 64]))
+            ours = store.jobs.start(lease.token, ids(lease.jobs)) if lease.jobs else ()
+            began += ours
+            if rng.random() < 0.1:
+                store.jobs.release(lease.token, list(ours), begun=ours)
+            elif ours:
+                late = store.jobs.complete(f"w{seed}", lease.token, {i: good(seed) for i in ours})
+                taken += set(ours) - late
+    return {"began": began, "taken": taken}
+
+
+if __name__ == "__main__":
+    print(json.dumps(claim_and_complete(sys.argv[1], int(sys.argv[2]))))
+    sys.exit()
+
+
+@pytest.fixture
+def together(bench):
+    """Run so many claimers at the same time; return what each of them says."""
+
+    def run(count):
+        paths = os.pathsep.join(str(Path(__file__).parents[n]) for n in (1, 2))
+        processes = [
+            subprocess.Popen(
+                [sys.executable, __file__, bench.uri, str(n)],
+                env={**os.environ, "PYTHONPATH": paths},
+                stdout=subprocess.PIPE,
+            )
+            for n in range(count)
+        ]
+        answers = [process.communicate(timeout=120)[0] for process in processes]
+        assert all(process.returncode == 0 for process in processes)
+        return [json.loads(answer) for answer in answers]
+
+    return run
+
+
+def test_claimers_in_many_processes_share_without_overlap(bench, together):
+    units = some_units(UNITS)
+    bench.jobs.submit(units, "s")
+    said = together(CLAIMERS)
+    assert sorted(i for one in said for i in one["taken"]) == sorted(ids(units))
+    for document in bench.units.find():
+        assert document["state"] == "completed"
+        (worker,) = (n for n, one in enumerate(said) if document["_id"] in one["taken"])
+        assert (document["completed_by"], document["result"]["test"]) == (f"w{worker}", worker)
+        assert document["runs"] == sum(one["began"].count(document["_id"]) for one in said)
+
+
+def test_many_submit_the_same_at_once(bench):
+    """Whoever comes second joins; nothing is there twice, and nobody's wish is lost."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    units = some_units(1500)
+    searches = [f"search {n}" for n in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda search: bench.jobs.submit(units, search), searches))
+    documents = list(bench.units.find())
+    assert len(documents) == len(units)
+    assert all(sorted(document["wanted_by"]) == searches for document in documents)
+
+
+def test_a_primary_that_is_killed_loses_nothing_that_was_acknowledged(three_nodes):
+    name = f"killed{random.getrandbits(32)}"
+    uri = three_nodes.uri(name)
+    units = some_units(300)
+    acknowledged, late = [], []
+    with open_store(uri) as store, MongoClient(uri) as client:
+        store.jobs.submit(units, "s")
+        victim = three_nodes.primary()
+        began = time.monotonic()
+        killed = False
+        try:
+            while store.jobs.waits("s"):
+                lease = store.jobs.claim("w", 16)
+                ours = store.jobs.start(lease.token, ids(lease.jobs))
+                if not killed and len(acknowledged) > 100:
+                    victim.kill()
+                    killed = True
+                late += store.jobs.complete("w", lease.token, {i: good() for i in ours})
+                acknowledged += ours
+        except StoreError as error:
+            pytest.fail(f"after {time.monotonic() - began:.0f} s: {error}")
+        finally:
+            victim.start()
+            three_nodes.primary()
+        stored = client.get_default_database()["units"]
+        assert killed
+        assert late == []
+        assert sorted(acknowledged) == sorted(ids(units))
+        assert stored.count_documents({"state": "completed", "runs": 1}) == len(units)
+        client.drop_database(name)
