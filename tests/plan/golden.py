@@ -34,7 +34,10 @@ OBJECTS = {
     "scorer": make_scorer(f1_score, average="macro"),
     "array": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "sparse": sp.csr_matrix(np.eye(3)),
-    "frame": pd.DataFrame({"a": [1, 2], "b": pd.Categorical(["x", "y"])}),
+    # Texts of dtype object: what pandas makes of plain ones depends on its version.
+    "frame": pd.DataFrame(
+        {0: [1, 2], 1: pd.Categorical.from_codes([0, 1], pd.Index(["x", "y"], dtype=object))}
+    ).set_axis(pd.Index(["a", "b"], dtype=object), axis=1),
     "builtin": [len, np.add, max],
 }
 

@@ -15,11 +15,14 @@ from optomatic import MongoSearchCV
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = """
+import signal
 import sys
 import numpy as np
 from estimators import Sleeper
 from optomatic import MongoSearchCV
 
+# Started from a shell's background it would ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 uri, n_jobs, values = sys.argv[1], eval(sys.argv[2]), eval(sys.argv[3])
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 search = MongoSearchCV(Sleeper(seconds=0.15), {"value": values}, cv=2, n_jobs=n_jobs, db=uri)
