@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import optomatic
 from optomatic.errors import OptomaticError, ServerFailed, StoreFull
 from optomatic.store.mongod import LOG, SOCKET, answers, find_mongod
 from optomatic.store.watcher import START, USERS, WATCHER, lock, open_lock
@@ -344,7 +343,7 @@ def _idle_seconds(environ: Mapping[str, str]) -> float:
 
 def _import_path() -> str:
     """Return a PYTHONPATH with which the watcher is of the very optomatic that runs here."""
-    root = str(Path(optomatic.__file__).absolute().parents[1])
+    root = str(Path(__file__).absolute().parents[2])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
 

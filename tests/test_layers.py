@@ -1,0 +1,43 @@
+"""Who may import whom; the contracts stand in pyproject.toml."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "optomatic"
+#: The one module for the private names of each library.
+HOMES = {"sklearn": "_sklearn.py"}
+
+
+def test_imports_go_down_the_ladder():
+    config = str(ROOT / "pyproject.toml")
+    assert lint_imports(config_filename=config, no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def private_imports(path, library):
+    """Return the private names of `library` that a file imports."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library:
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [n for a in node.names if a.name.split(".")[0] == library for n in [a.name]]
+            names = [part for name in names for part in name.split(".")]
+        else:
+            continue
+        found += [name for name in names if re.match(r"_(?!_)", name)]
+    return found
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_private_names_of_a_library_stand_in_one_module(library):
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if private_imports(path, library)
+    }
+    assert users == {HOMES[library]}
