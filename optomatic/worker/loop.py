@@ -153,6 +153,7 @@ class Loop:
 
     def _hand_in(self, token: str, results: dict[str, Result]) -> None:
         if results:
+            self._heart.settle(results)
             self._jobs.complete(self._worker, token, results)
             self._heart.drop(token, results)
             self.scored += len(results)
