@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pymongo import MongoClient
@@ -24,6 +25,8 @@ from optomatic.store.mongod import find_mongod
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
+#: A child that dies with its parent dies with the *thread* that started it, so this one lasts.
+_STARTER = ThreadPoolExecutor(1, "starter of servers")
 
 
 def free_port() -> int:
@@ -65,9 +68,9 @@ class Mongod:
             "--setParameter=diagnosticDataCollectionEnabled=false",
             *self.options,
         ]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
-        )
+        self.process = _STARTER.submit(
+            subprocess.Popen, command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        ).result()
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(PyMongoError), self.client(500) as client:

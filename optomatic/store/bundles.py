@@ -22,7 +22,7 @@ from pymongo.database import Database
 
 from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
-from optomatic.store.faults import PATIENCE
+from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 
 #: Bytes in a chunk: small enough that a call ends in time on a slow line.
@@ -32,9 +32,9 @@ CHUNK = 4 << 20
 class Bundles:
     """The parts in a store.  Every call may be repeated, and made by many at the same time."""
 
-    def __init__(self, database: Database[dict[str, Any]], patience: float = PATIENCE) -> None:
-        self._headers = Patient(database["bundles"], patience)
-        self._chunks = Patient(database["chunks"], patience)
+    def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
+        self._headers = Patient(database["bundles"], outage)
+        self._chunks = Patient(database["chunks"], outage)
 
     def missing(self, shas: Collection[str]) -> set[str]:
         """Return those of `shas` that are not stored, and mark the others as used now."""

@@ -11,16 +11,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
+import pymongo
 from pymongo import errors as driver
 
 from optomatic import errors
 
 T = TypeVar("T")
 
-#: Seconds for which a call is tried again before the outage is reported.
+#: Seconds for which calls are tried again before an outage is reported.
 PATIENCE = 60.0
+#: Seconds that a call may take once its store has been away for longer than that.
+_LAST_TRY = 5.0
 #: Seconds between two tries, growing; times 0.5 to 1.5.
 _PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
 #: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
@@ -53,10 +57,34 @@ def _concern_codes(error: driver.PyMongoError) -> set[int]:
     return {problem["code"] for problem in found if "code" in problem}
 
 
+@dataclass
+class Outage:
+    """For how long the calls of one store have not been answered, all of them together.
+
+    Shared by whatever calls the same server: what cleans up after a call that was given up
+    is not to wait as long again, and again.  Safe to share among threads, as all of them
+    see the same server.
+
+    Attributes
+    ----------
+    patience : float
+        Seconds of an outage after which each call is made once, and its error raised.
+    since : float or None
+        When the first call that failed was sent, by the caller's clock; None while all is well.
+    """
+
+    patience: float = PATIENCE
+    since: float | None = None
+
+    def over(self, now: float) -> bool:
+        """Tell whether it has lasted for longer than anybody waits."""
+        return self.since is not None and now > self.since + self.patience
+
+
 def patiently(
     operation: Callable[[], T],
+    outage: Outage | None = None,
     *,
-    patience: float = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
@@ -67,25 +95,35 @@ def patiently(
     ----------
     operation : callable
         Must do no harm when it runs more often than its result tells.
-    patience : float
-        Seconds after which the last error is raised.
+    outage : Outage, optional
+        Of the store that is called; its patience is how long this takes at most.
 
     Raises
     ------
     StoreError
         In place of any error of the driver.
     """
-    deadline = clock() + patience
+    outage = outage or Outage()
     pause = _PAUSE_SHORT
     while True:
+        sent_at = clock()
         try:
-            return operation()
+            result = _bounded(operation) if outage.over(sent_at) else operation()
         except driver.PyMongoError as error:
-            if not is_transient(error) or clock() + pause > deadline:
+            outage.since = sent_at if outage.since is None else outage.since
+            if not is_transient(error) or outage.over(clock() + pause):
                 # Not `from error`: the driver's texts hold addresses with credentials.
                 raise translated(error) from None
+        else:
+            outage.since = None
+            return result
         sleep(pause * (0.5 + rng()))
         pause = min(2 * pause, _PAUSE_LONG)
+
+
+def _bounded(operation: Callable[[], T]) -> T:
+    with pymongo.timeout(_LAST_TRY):
+        return operation()
 
 
 def translated(error: driver.PyMongoError) -> errors.StoreError:

@@ -30,7 +30,7 @@ from pymongo.database import Database
 
 from optomatic.records import Timing
 from optomatic.store.claiming import Claiming
-from optomatic.store.faults import PATIENCE, patiently
+from optomatic.store.faults import Outage, patiently
 from optomatic.store.finishing import Finishing
 from optomatic.store.patient import Patient
 from optomatic.store.recovering import Recovering
@@ -46,10 +46,10 @@ class Jobs(Submitting, Claiming, Finishing, Recovering):
         timing: Timing,
         *,
         prepare: Callable[[], None] = lambda: None,
-        patience: float = PATIENCE,
+        outage: Outage | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        units = Patient(database["units"], patience)
+        units = Patient(database["units"], outage)
         Submitting.__init__(self, units, prepare, self.retry)
         Claiming.__init__(self, units, timing, rng or random.Random())
         Finishing.__init__(self, units)
@@ -58,6 +58,8 @@ class Jobs(Submitting, Claiming, Finishing, Recovering):
 
     def server_time(self) -> datetime:
         """Return the server's clock."""
-        hello = patiently(lambda: self._database.client.admin.command("hello"), patience=5.0)
+        hello = patiently(
+            lambda: self._database.client.admin.command("hello"), Outage(patience=5.0)
+        )
         moment: datetime = hello["localTime"]
         return moment

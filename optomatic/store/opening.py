@@ -15,7 +15,7 @@ from pymongo.uri_parser import parse_uri
 from optomatic.errors import StoreIncompatible, StoreUnavailable, redact
 from optomatic.records import Timing
 from optomatic.store.bundles import Bundles
-from optomatic.store.faults import bad_uri, is_transient, translated
+from optomatic.store.faults import Outage, bad_uri, is_transient, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
 from optomatic.store.searches import Searches
@@ -100,12 +100,13 @@ def open_store(
     except BaseException:
         client.close()
         raise
+    outage = Outage()
     prepare = _once(lambda: create_indexes(database))
     return Store(
-        searches=Searches(database),
-        bundles=Bundles(database),
-        jobs=Jobs(database, timing or Timing(), prepare=prepare),
-        workers=Workers(database),
+        searches=Searches(database, outage),
+        bundles=Bundles(database, outage),
+        jobs=Jobs(database, timing or Timing(), prepare=prepare, outage=outage),
+        workers=Workers(database, outage),
         shown_uri=redact(uri),
         _client=client,
     )

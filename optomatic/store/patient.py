@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from optomatic.store.faults import PATIENCE, is_transient, patiently
+from optomatic.store.faults import Outage, is_transient, patiently
 
 Document = dict[str, Any]
 Filter = Mapping[str, Any]
@@ -25,14 +25,14 @@ _DUPLICATE_KEY = 11000
 
 
 class Patient:
-    """Wraps `collection`; `patience` is in seconds."""
+    """Wraps `collection`; `outage` is shared by all collections of a store."""
 
-    def __init__(self, collection: Collection[Document], patience: float = PATIENCE) -> None:
+    def __init__(self, collection: Collection[Document], outage: Outage | None = None) -> None:
         self.collection = collection
-        self._patience = patience
+        self.outage = outage or Outage()
 
     def _try(self, operation: Any) -> Any:
-        return patiently(operation, patience=self._patience)
+        return patiently(operation, self.outage)
 
     def find(
         self,

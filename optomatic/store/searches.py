@@ -18,7 +18,7 @@ from pymongo.database import Database
 
 from optomatic.records import SCHEMA, SearchRecord
 from optomatic.store.documents import storable
-from optomatic.store.faults import PATIENCE
+from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -29,9 +29,9 @@ _IDS = 20_000
 class Searches:
     """The searches of a store.  Every call may be repeated."""
 
-    def __init__(self, database: Database[dict[str, Any]], patience: float = PATIENCE) -> None:
-        self._searches = Patient(database["searches"], patience)
-        self._units = Patient(database["search_units"], patience)
+    def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
+        self._searches = Patient(database["searches"], outage)
+        self._units = Patient(database["search_units"], outage)
 
     def open(self, record: SearchRecord, unit_ids: Sequence[str]) -> None:
         """Write the record of a search that begins, and which units it asks for.

@@ -23,7 +23,7 @@ from typing import Any
 from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Process, Work, WorkerRecord
-from optomatic.store.faults import PATIENCE
+from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 
 
@@ -72,9 +72,9 @@ def _started(pid: int) -> str | None:
 class Workers:
     """The workers of a store, and the lanes that they may serve."""
 
-    def __init__(self, database: Database[dict[str, Any]], patience: float = PATIENCE) -> None:
-        self._workers = Patient(database["workers"], patience)
-        self._lanes = Patient(database["lanes"], patience)
+    def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
+        self._workers = Patient(database["workers"], outage)
+        self._lanes = Patient(database["lanes"], outage)
 
     def register(self, record: WorkerRecord) -> None:
         """Note a worker that begins."""

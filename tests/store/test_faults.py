@@ -85,20 +85,32 @@ def test_a_write_that_took_place_and_was_called_failed_counts_once(one_bench, fa
     assert (second["state"], second["runs"], second["losses"]) == ("queued", 1, 1)
 
 
-def test_a_long_outage_is_told_after_the_patience(one_bench, fail):
+def test_a_long_outage_is_told_after_the_patience():
     now = [0.0]
 
     def sleep(seconds):
         now[0] += seconds
 
     def call():
+        tries.append(now[0])
         raise driver.AutoReconnect(f"{SECRET} is gone")
 
+    outage, tries = faults.Outage(patience=60.0), []
+
     with pytest.raises(errors.StoreUnavailable) as told:
-        faults.patiently(call, patience=60.0, clock=lambda: now[0], sleep=sleep)
+        faults.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
     assert 50 < now[0] <= 60
     assert "tell-nobody" not in str(told.value)
     assert told.value.__cause__ is None
+    # What tidies up afterwards asks once and does not wait as long again.
+    now[0] = 61.0
+    before = len(tries)
+    with pytest.raises(errors.StoreUnavailable):
+        faults.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
+    assert len(tries) == before + 1
+    # Once it answers, all is as before.
+    assert faults.patiently(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
+    assert outage.since is None
 
 
 def test_what_cannot_get_better_is_told_at_once(one_bench, fail):
@@ -156,12 +168,12 @@ def test_a_frozen_server_is_not_waited_for_without_end(mongod):
         with open_store(uri) as store:
             units = some_units(2)
             store.jobs.submit(units, "s")
-            store.jobs._units._patience = 1.0
+            store.jobs._units.outage.patience = 1.0
             server.members[0].signal(signal.SIGSTOP)
             with pytest.raises(errors.StoreUnavailable):
                 store.jobs.claim("w", 2)
             server.members[0].signal(signal.SIGCONT)
-            store.jobs._units._patience = 30.0
+            store.jobs._units.outage.patience = 30.0
             assert len(store.jobs.claim("w", 2).jobs) == 2
     finally:
         server.remove()
@@ -181,7 +193,7 @@ def test_acknowledged_results_outlive_a_kill_of_the_server(mongod):
             lease = store.jobs.claim("w", 400)
             killer = threading.Timer(0.15, server.members[0].kill)
             killer.start()
-            store.jobs._units._patience = 0.2
+            store.jobs._units.outage.patience = 0.2
             with contextlib.suppress(errors.StoreUnavailable):
                 for unit in units:
                     store.jobs.complete("w", lease.token, {unit.id: good()})
