@@ -123,6 +123,10 @@ def _address(uri: str | None) -> str:
         raise bad_uri(f"it is of type {type(uri).__name__}, not a string (db takes a URI)")
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
+    if "%2F" in uri:  # a unix socket: that of an embedded server, maybe, which needs us as a client
+        from optomatic.store.embedded import revive
+
+        revive(uri)
     return uri
 
 

@@ -24,7 +24,7 @@ import pytest
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
-from optomatic.store import embedded, mongod, watcher
+from optomatic.store import embedded, mongod, opening, watcher
 from optomatic.store.mongod import find_mongod
 
 ROOT = Path(embedded.__file__).parents[2]
@@ -248,6 +248,16 @@ def test_sigterm_stops_in_good_order_and_revive_brings_back(home: Path) -> None:
     os.kill(watcher_of(home), signal.SIGTERM)
     until(lambda: not of_folder(home / "server"))
     assert embedded.revive(uri)
+    assert kept(uri) == {1}
+
+
+def test_the_address_of_a_server_that_has_stopped_starts_it(home: Path) -> None:
+    """As printed for standalone workers, which know nothing else of it."""
+    uri = embedded.serve(home)
+    put(uri, 1)
+    os.kill(watcher_of(home), signal.SIGTERM)
+    until(lambda: not of_folder(home / "server"))
+    opening.open_store(uri).close()
     assert kept(uri) == {1}
 
 
