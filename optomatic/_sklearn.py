@@ -20,7 +20,11 @@ name (versions it was checked on)              why there is no public way
 ``_check_method_params`` (1.6-1.9)             fit parameters become arrays as in GridSearchCV
 ``_warn_or_raise_about_fit_failures``,         the warnings people know, word for word
 ``_insert_error_scores`` (1.6-1.9)
-``_init_callback_context`` (1.9)               callbacks of a search, where there are any
+``_init_callback_context``,                    callbacks of a search, where there are any:
+``_skl_callbacks``, ``_parent_callback_ctx``,  which of them are called inside of the fits, and
+``_propagation_depth``,                        which errors are theirs and not the estimator's
+``CallbackContext._call_hooks`` (1.9)
+``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
 =============================================  ==========================================
 """
 
@@ -41,6 +45,7 @@ from sklearn.model_selection._validation import (
     _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
+from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from optomatic.records import Failure, Result, Scores
@@ -48,11 +53,15 @@ from optomatic.records import Failure, Result, Scores
 __all__ = [
     "BaseSearchCV",
     "callback_context",
+    "callbacks_inside_fits",
     "check_method_params",
     "fit_and_score",
     "fit_context",
+    "has_callbacks",
     "insert_error_scores",
     "numeric_config",
+    "raised_by_callback",
+    "safe_split",
     "scorers_by_name",
     "uses_own_score",
     "warn_or_raise_about_fit_failures",
@@ -61,6 +70,7 @@ __all__ = [
 check_method_params = _check_method_params
 warn_or_raise_about_fit_failures = _warn_or_raise_about_fit_failures
 insert_error_scores = _insert_error_scores
+safe_split = _safe_split
 
 #: Decorator of ``fit``: validates the constructor's parameters; the inner estimator is
 #: left to its own ``fit``, as in GridSearchCV.
@@ -263,3 +273,57 @@ def callback_context(search: Any, max_subtasks: int) -> Any:
     if not hasattr(search, "_init_callback_context"):
         return _NoCallbacks()
     return search._init_callback_context(max_subtasks=max_subtasks)
+
+
+def has_callbacks(search: Any) -> bool:
+    """Tell whether anybody listens to the units of `search`, or to what goes on in them."""
+    return bool(_callbacks_of(search) or _own_callbacks(search.estimator))
+
+
+def callbacks_inside_fits(search: Any) -> list[Any]:
+    """Return the callbacks that are called while the estimator of `search` is being fitted.
+
+    They are those that are set on it or on something in it, and those of the search that
+    scikit-learn hands down.  Its ProgressBar is left out, which only draws.
+    """
+    above = getattr(search, "_parent_callback_ctx", None)
+    depth = 0 if above is None else above._propagation_depth + 1
+    takes_them = hasattr(search.estimator, "set_callbacks")
+    handed_down = [c for c in _callbacks_of(search) if takes_them and _goes_down(c, depth)]
+    inside = _own_callbacks(search.estimator) + handed_down
+    return [callback for callback in inside if not _only_draws(callback)]
+
+
+def _goes_down(callback: Any, depth: int) -> bool:
+    if not hasattr(callback, "max_propagation_depth"):
+        return False
+    deepest = callback.max_propagation_depth
+    return deepest is None or depth < deepest
+
+
+def _only_draws(callback: Any) -> bool:
+    kind = type(callback)
+    return kind.__name__ == "ProgressBar" and kind.__module__.startswith("sklearn.")
+
+
+def _own_callbacks(estimator: Any) -> list[Any]:
+    within = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    holders = [estimator, *(value for value in within if not isinstance(value, type))]
+    return [callback for holder in holders for callback in _callbacks_of(holder)]
+
+
+def _callbacks_of(value: Any) -> Sequence[Any]:
+    """Return the callbacks set on `value`: its own attribute, not what its class makes up."""
+    own: Sequence[Any] = getattr(value, "__dict__", {}).get("_skl_callbacks", ())
+    return own
+
+
+def raised_by_callback(error: BaseException) -> bool:
+    """Tell whether `error` comes out of a callback, and not out of what is being fitted."""
+    if not hasattr(BaseSearchCV, "_init_callback_context"):
+        return False
+    from sklearn.callback._callback_context import CallbackContext
+
+    hooks = CallbackContext._call_hooks.__code__
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code is hooks for frame in frames)

@@ -7,7 +7,7 @@ that vanished are taken back, so a search ends even if every other process dies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,11 @@ from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
+
+#: Units that somebody else finished are noticed each so many seconds, where anybody asks.
+LOOK_SECONDS = 1.0
+
+Told = Callable[[Collection[str]], None]
 
 
 class Engine(Protocol):
@@ -50,6 +55,7 @@ def run(
     engine: Engine,
     *,
     retry_failed: bool = False,
+    told: Told | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
     """Have every unit of `plan` scored and return all outcomes.
@@ -58,6 +64,9 @@ def run(
     ----------
     retry_failed : bool
         Score units again whose stored end is a failure.
+    told : callable, optional
+        Is told the ids of units that have an end, in this thread: of stored ones at once, of
+        others about each second and at the end, of each at least once.
 
     Raises
     ------
@@ -78,7 +87,9 @@ def run(
     store.searches.open(record, [unit.id for unit in plan.units])
     missing = [unit for unit in plan.units if unit.id not in served]
     try:
-        scored = _score(store, plan, missing, record.id, engine, retry_failed)
+        if told is not None:
+            told(served)
+        scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except BaseException as error:
         _withdraw(store, record.id, error)
         raise
@@ -94,6 +105,8 @@ def _score(
     search: str,
     engine: Engine,
     retry_failed: bool,
+    told: Told | None,
+    clock: Callable[[], float],
 ) -> dict[str, Outcome]:
     """Submit `missing` and wait, again and again until each has an end."""
     if not missing:
@@ -106,17 +119,39 @@ def _score(
     while open_units:
         store.jobs.submit(open_units, search, retry_failed=retry_failed)
         retry_failed = False
-        engine.work(store, search, lambda: not store.jobs.waits(search))
+        engine.work(store, search, _until(store, search, open_units, told, clock))
         if engine.error is not None:
             raise engine.error
         found = store.jobs.outcomes([unit.id for unit in missing])
         open_units = [unit for unit in missing if not _ended(found.get(unit.id))]
+        if told is not None:
+            told({unit.id for unit in missing} - {unit.id for unit in open_units})
         if open_units and store.searches.withdrawn(search):
             raise SearchCancelled(
                 f"The search was cancelled while {len(open_units)} of {len(missing)} units were "
                 "not scored yet. All finished scores are stored; call fit again to go on."
             )
     return found
+
+
+def _until(
+    store: Store,
+    search: str,
+    units: Sequence[Unit],
+    told: Told | None,
+    clock: Callable[[], float],
+) -> Callable[[], bool]:
+    """Return what tells that `search` waits for nothing, and tells `told` on the way."""
+    looked = clock()
+
+    def until() -> bool:
+        nonlocal looked
+        if told is not None and clock() - looked > LOOK_SECONDS:
+            told({unit.id for unit in units}.difference(store.jobs.waiting(search)))
+            looked = clock()
+        return not store.jobs.waits(search)
+
+    return until
 
 
 def _ended(outcome: Outcome | None) -> bool:

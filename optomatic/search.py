@@ -6,7 +6,7 @@ import numbers
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sklearn.utils import indexable
 from optomatic import _sklearn, driver
 from optomatic.errors import Address, KeyNotCertain, redact
 from optomatic.plan.environment import environment
+from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
 from optomatic.plan.splits import fix_splits
 from optomatic.plan.units import Plan, Question, plan_units
@@ -26,6 +27,7 @@ from optomatic.records import Outcome, SearchRecord
 from optomatic.results import table
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
+from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import engine_for
 from optomatic.worker.score import Bundle
 
@@ -42,6 +44,8 @@ class _Request:
     base: Any
     callbacks: Any
     metadata: Mapping[str, Any] | None
+    inside: Sequence[Any]
+    inside_digest: Fingerprint | None
 
 
 class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
@@ -211,10 +215,22 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         routed = self._get_routed_params_for_fit(params)
         weight = params.get("sample_weight")
         metadata = None if weight is None else {"sample_weight": weight}
+        # Before any hook runs: what a callback is like then depends on nothing but the user.
+        inside = _sklearn.callbacks_inside_fits(self)
+        inside_digest = fingerprint({"callbacks": inside}) if inside else None
         callbacks = _sklearn.callback_context(self, max_subtasks=1 + (self.refit is not False))
         callbacks.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
         return _Request(
-            X, y, scorers, refit_metric, routed, clone(self.estimator), callbacks, metadata
+            X,
+            y,
+            scorers,
+            refit_metric,
+            routed,
+            clone(self.estimator),
+            callbacks,
+            metadata,
+            inside,
+            inside_digest,
         )
 
     def _candidates(self) -> list[dict[str, Any]]:
@@ -255,11 +271,21 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             raise ValueError(
                 "No fits were performed. Was the CV iterator empty? Were there no candidates?"
             )
+        context = request.callbacks.subcontext(
+            task_name="search", max_subtasks=n_candidates * n_splits, sequential_subtasks=False
+        )
+        context.call_on_fit_task_begin(estimator=self)
         bundle = self._bundle(request, splits)
         plan = plan_units(_question(bundle, request), candidates)
         self._report_doubts(plan)
-        ending = self._drive(plan, bundle, candidates)
-        return self._tabulate(request, plan, candidates, ending)
+        callbacks = None
+        if _sklearn.has_callbacks(self):
+            callbacks = UnitCallbacks(self, context, plan, bundle, candidates)
+        workers = self._workers_with(request.inside)
+        ending = self._drive(plan, bundle, candidates, workers, callbacks)
+        table = self._tabulate(request, plan, candidates, ending)
+        context.call_on_fit_task_end(estimator=self)
+        return table
 
     def _bundle(self, request: _Request, splits: Sequence[Any]) -> Bundle:
         return Bundle(
@@ -300,15 +326,38 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         k = effective_n_jobs(self.n_jobs)
         return None if k == 1 else k
 
+    def _workers_with(self, inside: Sequence[Any]) -> int | None:
+        """Return the number of local workers: none where callbacks reach into the fits."""
+        workers = self._workers()
+        if not inside or workers is None:
+            return workers
+        names = ", ".join(sorted({type(callback).__name__ for callback in inside}))
+        warnings.warn(
+            f"Callbacks ({names}) are called inside of the fits and live in this process, so all "
+            f"units are scored in it, one after the other, whatever n_jobs is (here "
+            f"{self.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
+            "leave the fits to workers.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return None
+
     def _drive(
-        self, plan: Plan, bundle: Bundle, candidates: Sequence[Mapping[str, Any]]
+        self,
+        plan: Plan,
+        bundle: Bundle,
+        candidates: Sequence[Mapping[str, Any]],
+        workers: int | None,
+        callbacks: UnitCallbacks | None,
     ) -> driver.Ending:
         engine = engine_for(
-            self._workers(),
+            workers,
             bundle=bundle,
             place=lambda unit_id: _place(plan, candidates, unit_id),
             error_score=self.error_score,
             verbose=self.verbose,
+            progress=_no_progress if callbacks is None else callbacks.of,
+            told=_tell_nobody if callbacks is None else callbacks.done,
         )
         self.search_id_ = secrets.token_hex(12)
         with open_store(self.db) as store:
@@ -318,6 +367,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 self._record(len(candidates)),
                 engine,
                 retry_failed=self.retry_failed,
+                told=None if callbacks is None else callbacks.done,
             )
         self.summary_ = ending.summary
         if self.verbose > 0:
@@ -422,7 +472,17 @@ def _question(bundle: Bundle, request: _Request) -> Question:
         fit_params=bundle.fit_params or {},
         score_params=bundle.score_params or {},
         options=bundle.options,
+        callbacks=request.inside_digest,
     )
+
+
+def _no_progress(_: str) -> dict[str, Any]:
+    """Stand in where there are no callbacks."""
+    return {}
+
+
+def _tell_nobody(_: Collection[str]) -> None:
+    """Stand in where there are no callbacks."""
 
 
 def _place(

@@ -35,7 +35,9 @@ class Question:
     """What a search asks, as objects: all that a score depends on but the candidate.
 
     ``scorer`` is a callable or a dict of callables by name; ``own_score`` tells that it
-    is the estimator's own ``score``, whichever estimator that will be.
+    is the estimator's own ``score``, whichever estimator that will be.  ``callbacks`` stands
+    for those that are called inside of the fits: they may end one early, so a score depends
+    on them, and they live in the process of the caller alone.
     """
 
     estimator: Any
@@ -48,6 +50,7 @@ class Question:
     score_params: Mapping[str, Any]
     options: Mapping[str, Any]
     requires: tuple[str, ...] = ()
+    callbacks: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Plan:
     places : dict of str to (int, int)
         Unit id -> a candidate and a split that it stands for.
     parts : dict of str to Part
-        What must be stored before a worker can score; empty where `refusal` is given.
+        What must be stored before a worker can score; empty where no other process may.
     doubts : tuple of str
         Where something cannot be keyed for certain, so that no other search shares it.
     refusal : NotShippable or None
@@ -90,7 +93,8 @@ def plan_units(question: Question, candidates: Sequence[Mapping[str, Any]]) -> P
     parts, spec, refusal = _parts_of(question)
     texts, readables, refused = _encode(candidates, parts)
     refusal = refusal or refused
-    work = _work(question, spec, versions, private=refusal is not None)
+    private = refusal is not None or question.callbacks is not None
+    work = _work(question, spec, versions, private=private)
     split_digests = [bytes.fromhex(split_fingerprint(*split)) for split in question.splits]
     units: dict[str, Unit] = {}
     ids: list[str] = []
@@ -103,7 +107,7 @@ def plan_units(question: Question, candidates: Sequence[Mapping[str, Any]]) -> P
             if unit_id not in units:
                 units[unit_id] = Unit(unit_id, unit_key, s, readables[c], texts[c], work)
                 places[unit_id] = (c, s)
-    if refusal is not None:
+    if private:
         parts = {}
     return Plan(list(units.values()), ids, places, parts, doubts, refusal)
 
@@ -114,6 +118,8 @@ def _candidate_keys(
     """Return a digest for each candidate (its splits apart), the doubts and the versions."""
     common = _common(question)
     doubts = {str(doubt): None for doubt in common.doubts}
+    if question.callbacks is not None:
+        doubts.update((str(doubt), None) for doubt in question.callbacks.doubts)
     versions = dict(common.versions)
     varied = {name for candidate in candidates for name in candidate}
     effective = Effective(question.estimator, varied=varied)
@@ -132,6 +138,7 @@ def _common(question: Question) -> Fingerprint:
     """Key all that the candidates share."""
     return fingerprint(
         {
+            **({} if question.callbacks is None else {"callbacks": question.callbacks.digest}),
             "X": question.X,
             "y": question.y,
             "scorer": None if question.own_score else question.scorer,

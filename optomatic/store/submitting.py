@@ -117,6 +117,11 @@ class Submitting:
         query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
         return self._units.find_one(query, {"_id": 1}) is not None
 
+    def waiting(self, search: str) -> list[str]:
+        """Return the ids of what `search` wants that has no end yet."""
+        query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
+        return [document["_id"] for document in self._units.find(query, {"_id": 1})]
+
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
         return {

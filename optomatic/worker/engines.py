@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from optomatic.worker.loop import Loop
 from optomatic.worker.score import Bundle, failed
 
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
+Progress = Callable[[str], Mapping[str, Any]]
+Told = Callable[[Collection[str]], None]
 
 #: After so many seconds without any worker, ``n_jobs=0`` says that it waits for nobody.
 LONELY_SECONDS = 10.0
@@ -47,7 +49,14 @@ def _beating(
 
 
 def engine_for(
-    workers: int | None, *, bundle: Bundle, place: Place, error_score: Any, verbose: int
+    workers: int | None,
+    *,
+    bundle: Bundle,
+    place: Place,
+    error_score: Any,
+    verbose: int,
+    progress: Progress = lambda _: {},
+    told: Told = lambda _: None,
 ) -> Here | Local | Elsewhere:
     """Return what scores the units of a fit.
 
@@ -59,17 +68,30 @@ def engine_for(
         The objects of the caller, for scoring in this process.
     place : callable
         Unit id -> (params, split).
+    progress : callable
+        Unit id -> what scikit-learn needs to tell of a unit that is scored in this process.
+    told : callable
+        Is told, in the calling thread, of units that local workers have finished.  What it
+        raises ends the search.
     """
     if workers is None:
-        return Here(bundle, place, error_score, verbose)
-    return Local(workers) if workers else Elsewhere()
+        return Here(bundle, place, error_score, verbose, progress)
+    return Local(workers, told) if workers else Elsewhere()
 
 
 class Here:
     """Scores in the calling thread from the caller's own objects; unpickles nothing."""
 
-    def __init__(self, bundle: Bundle, place: Place, error_score: Any, verbose: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        place: Place,
+        error_score: Any,
+        verbose: int,
+        progress: Progress = lambda _: {},
+    ) -> None:
         self._bundle = bundle
+        self._progress = progress
         self._place = place
         self._raises = error_score == "raise"
         self._error_score = float("nan") if self._raises else float(error_score)
@@ -102,26 +124,37 @@ class Here:
                 return_train_score=bundle.options["return_train_score"],
                 error_score=self._error_score,
                 verbose=self._verbose,
+                progress=self._progress(job.id),
             )
         except Exception as raised:
+            _let_pass_if_of_a_callback(raised)
             self.error = raised
             return failed(_sklearn.failure_of(raised, "raise"))
+        if error is not None:
+            _let_pass_if_of_a_callback(error)
         if error is not None and self._raises:
             self.error = error
         return result
 
 
+def _let_pass_if_of_a_callback(error: BaseException) -> None:
+    """Raise what a callback raised: it ends the search, and is no failure of the unit's."""
+    if _sklearn.raised_by_callback(error):
+        raise error
+
+
 class Local:
     """Scores in local worker processes, which stay warm for the next fit."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, told: Told = lambda _: None) -> None:
         self._workers = workers
+        self._told = told
         self.error: BaseException | None = None
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
         with local_workers(self._workers) as pool:
-            pool.work(store, search, until, timing_here())
+            pool.work(store, search, until, timing_here(), on_done=self._told)
 
 
 class Elsewhere:

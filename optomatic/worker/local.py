@@ -11,7 +11,7 @@ import atexit
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from optomatic.plan.environment import environment
@@ -67,6 +67,7 @@ class LocalPool:
         timing: Timing | None = None,
         *,
         parts: Iterable[Part] = (),
+        on_done: Callable[[Collection[str]], None] = lambda _: None,
     ) -> WorkSummary:
         """Score units that `search` waits for, in the calling thread, until `until()`.
 
@@ -78,6 +79,8 @@ class LocalPool:
             What ``$OPTOMATIC_LEASE`` asks for, if not given.
         parts : iterable of Part
             Parts that the caller has in memory, so that they need not be fetched.
+        on_done : callable
+            Called in this thread with the ids of units whose results arrived.
 
         Raises
         ------
@@ -94,7 +97,10 @@ class LocalPool:
         worker = secrets.token_hex(8)
         record = WorkerRecord(worker, "local", this_process(), self.size, environment())
         timing = timing or timing_here()
-        return Supervisor(store, self._crew, cache, record, timing, search=search).run(until)
+        supervisor = Supervisor(
+            store, self._crew, cache, record, timing, search=search, on_done=on_done
+        )
+        return supervisor.run(until)
 
 
 def local_workers(size: int) -> LocalPool:

@@ -21,7 +21,7 @@ import os
 import queue
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
@@ -79,6 +79,8 @@ class Supervisor:
         Wait for a store that does not answer, for ever, instead of raising StoreError.
     on_ready : callable
         Called once, when the first child can score.
+    on_done : callable
+        Called with the ids of units whose results arrived.  What it raises ends :meth:`run`.
     clock, rng
         For tests.
     """
@@ -95,6 +97,7 @@ class Supervisor:
         lanes: Lanes = lambda: None,
         lasting: bool = False,
         on_ready: Callable[[], None] = lambda: None,
+        on_done: Callable[[Collection[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -103,6 +106,8 @@ class Supervisor:
         self._cache = cache
         self._record = record
         self._on_ready: Callable[[], None] | None = on_ready
+        self._on_done = on_done
+        self._arrived: list[str] = []
         self._clock = clock
         self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
         self._outbox = Outbox(store.jobs, record.id, record.process.host, self._heart, clock)
@@ -172,8 +177,15 @@ class Supervisor:
         self._hand_in()
         self._listen()
         self._stop_lost()
+        self._tell()
         if self._deadline is not None:
             self._wind_down(self._deadline)
+
+    def _tell(self) -> None:
+        """Tell of the results that arrived: not where they are read, as this may raise anything."""
+        arrived, self._arrived = self._arrived, []
+        if arrived:
+            self._on_done(arrived)
 
     def _over(self, until: Callable[[], bool]) -> bool:
         if self._deadline is not None:
@@ -354,6 +366,7 @@ class Supervisor:
 
     def _done(self, held: Held, result: Result) -> None:
         self._outbox.result(held.token, held.job.id, result)
+        self._arrived.append(held.job.id)
         self._scored += 1
         self._failed += bool(result.failures)
         self._settle(held)
