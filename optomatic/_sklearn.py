@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import sklearn
 from sklearn.base import _fit_context, clone
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
@@ -179,7 +180,7 @@ def fit_and_score(
         test=test,
         verbose=verbose,
         parameters=params,
-        fit_params=fit_params,
+        fit_params=_not_shared(fit_params),
         score_params=score_params,
         return_train_score=return_train_score,
         return_n_test_samples=True,
@@ -197,6 +198,17 @@ def fit_and_score(
         failures=tuple(failures),
     )
     return result, watch.seen[0] if watch.seen else None
+
+
+def _not_shared(fit_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Copy arrays: some estimators write into them (SGDClassifier into ``coef_init``).
+
+    Then the next unit would not be what its key says.  GridSearchCV shares them within a
+    process and copies them to others.
+    """
+    if not fit_params:
+        return None
+    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in fit_params.items()}
 
 
 def _scores(scores: Any, watch: _Watch) -> Scores | None:

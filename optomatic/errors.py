@@ -20,7 +20,7 @@
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
     UnitsDied                   (UserWarning)      units that killed their workers
     NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
-    RandomnessUnseeded          (UserWarning)      scores are one draw
+    RandomnessUnseeded          (UserWarning)      the splits are one draw, and nothing is reused
 
 Each text says what happened, what it means for the data, and what to do next; no text
 ever holds a password (see :func:`redact`).
@@ -100,7 +100,7 @@ class NoWorkers(UserWarning):
 
 
 class RandomnessUnseeded(UserWarning):
-    """Scores are one draw, as something random has no seed."""
+    """The splitter has no seed: each fit draws other splits, and can reuse nothing."""
 
 
 # Up to the last @ of the line: a password may itself hold @, / or a blank, unescaped.

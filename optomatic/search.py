@@ -17,11 +17,11 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
-from optomatic.errors import Address, KeyNotCertain, redact
+from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
-from optomatic.plan.splits import fix_splits
+from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.units import Plan, Question, plan_units
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results import table
@@ -100,6 +100,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     Notes
     -----
+    A splitter that shuffles without a seed is asked once a fit, which is said by a
+    :class:`~optomatic.errors.RandomnessUnseeded` warning, as nothing stored can be reused
+    then.  Of an estimator without ``random_state`` nothing is said: its scores are one draw,
+    and a stored draw serves later fits.
+
     Several fits may run at the same time, in any number of processes, on one database: a
     unit that two of them want is scored once.  After a crash, Ctrl-C or ``kill -9``, the
     next equal fit computes only what is missing.
@@ -253,6 +258,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         self._checked_cv_orig = cv
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = cv.get_n_splits(X, y, **split_params)
+        if draws_anew(cv):
+            _warn_that_splits_are_a_draw(cv)
         return fix_splits(cv.split(X, y, **split_params), self.n_splits_)
 
     # Scoring
@@ -309,14 +316,14 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             warnings.warn(
                 f"{plan.refusal} It is scored in this process; other workers cannot help.",
                 KeyNotCertain,
-                stacklevel=4,
+                stacklevel=5,
             )
         if plan.doubts:
             warnings.warn(
                 "Scored for this search only and not reused by later ones, as it cannot be told "
                 "for certain when it is equal: " + "; ".join(plan.doubts),
                 KeyNotCertain,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _workers(self) -> int | None:
@@ -338,7 +345,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             f"{self.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
             "leave the fits to workers.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return None
 
@@ -459,6 +466,17 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if name == "db" and type(value) is str and redact(value) != value:
             value = Address(value)
         super().__setattr__(name, value)
+
+
+def _warn_that_splits_are_a_draw(cv: Any) -> None:
+    """Say it: unlike a random estimator, whose stored score serves, it makes a store useless."""
+    warnings.warn(
+        f"cv={cv!r} shuffles without a seed. Its splits were drawn once, and all candidates are "
+        "scored on the same; but each fit draws others, so it can reuse no stored score, and "
+        "after an interruption it begins anew. Give it a random_state=.",
+        RandomnessUnseeded,
+        stacklevel=5,
+    )
 
 
 def _question(bundle: Bundle, request: _Request) -> Question:

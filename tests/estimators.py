@@ -4,6 +4,7 @@ import ctypes
 import time
 
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 
@@ -33,3 +34,40 @@ class Crasher(Sleeper):
         if self.value == 13:
             ctypes.string_at(0)
         return super().fit(X, y)
+
+
+class ConfigReader(Sleeper):
+    """Scores what scikit-learn's global configuration is where it is fitted."""
+
+    def fit(self, X, y):
+        self.seen_ = sklearn.get_config()["working_memory"]
+        return super().fit(X, y)
+
+    def score(self, X, y):
+        return float(self.seen_) + sklearn.get_config()["assume_finite"] / 2
+
+
+class Scoreless(BaseEstimator):
+    """Predicts a constant, and cannot judge itself."""
+
+    def __init__(self, value=0):
+        self.value = value
+
+    def fit(self, X, y):
+        self.fitted_ = True
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.value)
+
+
+class Writer(Sleeper):
+    """Writes into the param that its fit is given, and scores what comes of it."""
+
+    def fit(self, X, y, start=None):
+        start += 1
+        self.start_ = start
+        return super().fit(X, y)
+
+    def score(self, X, y):
+        return float(self.start_.sum())

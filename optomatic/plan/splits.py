@@ -45,6 +45,16 @@ def fix_splits(pairs: Iterable[tuple[Any, Any]], n_splits: int) -> list[Split]:
     return splits
 
 
+def draws_anew(cv: Any) -> bool:
+    """Tell whether the splitter `cv` gives other splits at each call, for want of a seed.
+
+    A RandomState given as its seed also moves on, but whoever gives one knows.
+    """
+    if not hasattr(cv, "random_state") or not getattr(cv, "shuffle", True):
+        return False
+    return cv.random_state is None or cv.random_state is np.random
+
+
 def _as_indices(rows: Any) -> Indices:
     indices = np.asarray(rows)
     if indices.dtype == bool:

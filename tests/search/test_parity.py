@@ -1,7 +1,7 @@
 """The table, the best and the refitted model are GridSearchCV's, to the last bit."""
 
-import numpy as np
 import pytest
+from comparing import assert_same_search
 from scipy.stats import loguniform, randint
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -18,31 +18,6 @@ def data(name):
     load = {"digits": load_digits, "cancer": load_breast_cancer, "diabetes": load_diabetes}[name]
     X, y = load(return_X_y=True)
     return X[:400], y[:400]
-
-
-def assert_same_search(ours, theirs, X):
-    """Every attribute that does not tell time is equal, exactly."""
-    assert list(ours.cv_results_) == list(theirs.cv_results_)
-    for key, expected in theirs.cv_results_.items():
-        if "time" in key:
-            continue
-        got = ours.cv_results_[key]
-        if isinstance(expected, np.ma.MaskedArray):
-            assert got.dtype == expected.dtype
-            np.testing.assert_array_equal(got.mask, expected.mask)
-            assert list(got.compressed()) == list(expected.compressed())
-        elif key == "params":
-            assert [{k: str(v) for k, v in params.items()} for params in got] == [
-                {k: str(v) for k, v in params.items()} for params in expected
-            ]
-        else:
-            assert got.dtype == expected.dtype
-            np.testing.assert_array_equal(got, expected, err_msg=key)
-    for name in ("best_index_", "best_score_", "multimetric_", "n_splits_"):
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert str(ours.best_params_) == str(theirs.best_params_)
-    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
-    assert repr(ours.scorer_) == repr(theirs.scorer_)
 
 
 GRIDS = {
