@@ -7,7 +7,7 @@ release moves one of these, this is the only file to mend.
 name (versions it was checked on)              why there is no public way
 =============================================  ==========================================
 ``BaseSearchCV`` and its methods               tools ask ``isinstance(search, BaseSearchCV)``;
-``_get_scorers``, ``_check_input_parameters``, the methods hold the rules for scoring, routing,
+``_get_scorers``,                              the methods hold the rules for scoring, routing,
 ``_get_routed_params_for_fit``,                refit and the table, and copying them would drift
 ``_check_refit_for_multimetric``,              from release to release
 ``_select_best_index``, ``_format_results``
@@ -97,11 +97,10 @@ def uses_own_score(scorer: Any) -> bool:
 
 
 class _Watch(float):
-    """An ``error_score`` that notices the exception it stands in for.
+    """An ``error_score`` that notices the exception of a fit that it stands in for.
 
     scikit-learn asks ``error_score == "raise"`` while it handles an exception of the
-    estimator or the scorer, and puts ``error_score`` itself into the scores.  So the
-    exception can be seen at the question, and the failed score by identity.
+    estimator, and keeps only its text.  So the exception can be seen at the question.
     """
 
     seen: list[BaseException]
@@ -117,13 +116,71 @@ class _Watch(float):
     __hash__ = float.__hash__
 
 
+class _WatchedScorer:
+    """A scorer that gives the watch instead of raising, and keeps what was raised.
+
+    scikit-learn would warn of a failed score where the unit is scored; that may be another
+    process, or long ago, so whoever makes the table does, for all units alike.
+    """
+
+    def __init__(self, scorer: Any, watch: _Watch) -> None:
+        self._scorer = scorer
+        self._watch = watch
+        #: An error, or None, a call: the test score first, the train score second.
+        self.seen: list[BaseException | None] = []
+
+    def __repr__(self) -> str:
+        return repr(self._scorer)
+
+    def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            scores = self._scorer(estimator, *args, **kwargs)
+        except Exception as error:
+            self.seen.append(error)
+            return self._watch
+        self.seen.append(None)
+        return scores
+
+    def failures(self) -> list[Failure]:
+        stages = zip(_SCORE_STAGES, self.seen, strict=False)
+        return [failure_of(error, stage) for stage, error in stages if error is not None]
+
+    def first_error(self) -> BaseException | None:
+        return next((error for error in self.seen if error is not None), None)
+
+
 class _WatchedScorers(_MultimetricScorer):  # type: ignore[misc]  # it has no types
-    """Several metrics, whose errors are kept as text by name, a mapping a call."""
+    """Several metrics, with the watch for those that failed.
+
+    scikit-learn keeps errors as text, so that is all there is of them.
+    """
+
+    def __init__(self, scorers: Mapping[str, Any], watch: _Watch) -> None:
+        super().__init__(scorers=scorers, raise_exc=False)
+        self._watch = watch
+        #: Tracebacks by name, a call.
+        self.seen: list[dict[str, str]] = []
 
     def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
         scores = super().__call__(estimator, *args, **kwargs)
-        self.seen.append({n: s for n, s in scores.items() if isinstance(s, str)})
-        return scores
+        failed = {n: s for n, s in scores.items() if isinstance(s, str)}
+        self.seen.append(failed)
+        return {**scores, **dict.fromkeys(failed, self._watch)}
+
+    def failures(self) -> list[Failure]:
+        stages = zip(_SCORE_STAGES, self.seen, strict=False)
+        return [
+            Failure(stage, *_last_error(text), text, metric)
+            for stage, errors in stages
+            for metric, text in errors.items()
+        ]
+
+    def first_error(self) -> BaseException | None:
+        return None
+
+
+#: In the order in which scikit-learn calls the scorer.
+_SCORE_STAGES = ("score", "train_score")
 
 
 def fit_and_score(
@@ -168,14 +225,12 @@ def fit_and_score(
     """
     watch = _Watch(error_score)
     watch.seen = []
-    if isinstance(scorer, dict):
-        scorer = _WatchedScorers(scorers=scorer, raise_exc=False)
-        scorer.seen = []
+    watched = (_WatchedScorers if isinstance(scorer, dict) else _WatchedScorer)(scorer, watch)
     raw = _fit_and_score(
         clone(estimator),
         X,
         y,
-        scorer=scorer,
+        scorer=watched,
         train=train,
         test=test,
         verbose=verbose,
@@ -188,7 +243,11 @@ def fit_and_score(
         error_score=watch,
         **(progress or {}),
     )
-    failures = _failures(raw, watch, scorer)
+    if raw["fit_error"] is None:
+        failures, error = watched.failures(), watched.first_error()
+    else:
+        error = watch.seen[0]
+        failures = [failure_of(error, "fit", raw["fit_error"])]
     result = Result(
         test=_scores(raw["test_scores"], watch),
         train=_scores(raw.get("train_scores"), watch),
@@ -197,7 +256,7 @@ def fit_and_score(
         n_test=raw["n_test_samples"],
         failures=tuple(failures),
     )
-    return result, watch.seen[0] if watch.seen else None
+    return result, error
 
 
 def _not_shared(fit_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -216,29 +275,6 @@ def _scores(scores: Any, watch: _Watch) -> Scores | None:
     if isinstance(scores, Mapping):
         return {str(n): float(s) for n, s in scores.items() if s is not watch}
     return None if scores is None or scores is watch else float(scores)
-
-
-def _failures(raw: Mapping[str, Any], watch: _Watch, scorer: Any) -> list[Failure]:
-    if raw["fit_error"] is not None:
-        return [failure_of(watch.seen[0], "fit", raw["fit_error"])]
-    if isinstance(scorer, _WatchedScorers):
-        return _metric_failures(scorer.seen)
-    stages = [
-        stage
-        for stage, scores in (("score", "test_scores"), ("train_score", "train_scores"))
-        if raw.get(scores) is watch
-    ]
-    return [failure_of(error, stage) for stage, error in zip(stages, watch.seen, strict=True)]
-
-
-def _metric_failures(seen: Sequence[Mapping[str, str]]) -> list[Failure]:
-    """Make failures of the tracebacks that the multi-metric scorer keeps instead of errors."""
-    failures = []
-    for stage, errors in zip(("score", "train_score"), seen, strict=False):
-        for metric, text in errors.items():
-            type_name, message = _last_error(text)
-            failures.append(Failure(stage, type_name, message, text, metric))
-    return failures
 
 
 def _last_error(traceback_text: str) -> tuple[str, str]:

@@ -30,10 +30,12 @@ class Engine(Protocol):
     Called once per round, in the caller's thread.  ``work`` returns when ``until()`` is
     true or when the engine itself has a reason to stop, in which case ``error`` is the
     exception that the search ends with.  On KeyboardInterrupt it hands in what is
-    finished, gives back the rest, and lets the interrupt pass.
+    finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
+    units that were scored in this process: what they print has been printed.
     """
 
     error: BaseException | None
+    scored: set[str]
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
         """Have units that `search` waits for scored, until ``until()``."""

@@ -25,6 +25,7 @@ from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.units import Plan, Question, plan_units
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results import table
+from optomatic.results.cv_lines import cv_lines
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
@@ -256,7 +257,6 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         X, y, split_params = request.X, request.y, request.routed.splitter.split
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
-        self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = cv.get_n_splits(X, y, **split_params)
         if draws_anew(cv):
             _warn_that_splits_are_a_draw(cv)
@@ -288,11 +288,13 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         callbacks = None
         if _sklearn.has_callbacks(self):
             callbacks = UnitCallbacks(self, context, plan, bundle, candidates)
-        workers = self._workers_with(request.inside)
-        ending = self._drive(plan, bundle, candidates, workers, callbacks)
-        table = self._tabulate(request, plan, candidates, ending)
+        engine = self._engine(request, bundle, plan, candidates, callbacks)
+        ending = self._drive(plan, engine, n_candidates, callbacks)
+        rows = self._rows(request, [ending.outcomes[i] for i in plan.ids], candidates)
+        self._print_lines(rows, candidates, plan, engine.scored)
+        results = self._format_results(candidates, n_splits, rows)
         context.call_on_fit_task_end(estimator=self)
-        return table
+        return results, rows[0]["test_scores"]
 
     def _bundle(self, request: _Request, splits: Sequence[Any]) -> Bundle:
         return Bundle(
@@ -349,36 +351,55 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         )
         return None
 
+    def _engine(
+        self,
+        request: _Request,
+        bundle: Bundle,
+        plan: Plan,
+        candidates: Sequence[Mapping[str, Any]],
+        callbacks: UnitCallbacks | None,
+    ) -> driver.Engine:
+        def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
+            candidate, split = plan.places[unit_id]
+            return candidates[candidate], split
+
+        def progress(unit_id: str) -> dict[str, Any]:
+            candidate, split = plan.places[unit_id]
+            return {
+                "split_progress": (split, self.n_splits_),
+                "candidate_progress": (candidate, len(candidates)),
+                **({} if callbacks is None else callbacks.of(unit_id)),
+            }
+
+        return engine_for(
+            self._workers_with(request.inside),
+            bundle=bundle,
+            place=place,
+            error_score=self.error_score,
+            verbose=self.verbose,
+            progress=progress,
+            told=_tell_nobody if callbacks is None else callbacks.done,
+        )
+
     def _drive(
         self,
         plan: Plan,
-        bundle: Bundle,
-        candidates: Sequence[Mapping[str, Any]],
-        workers: int | None,
+        engine: driver.Engine,
+        n_candidates: int,
         callbacks: UnitCallbacks | None,
     ) -> driver.Ending:
-        engine = engine_for(
-            workers,
-            bundle=bundle,
-            place=lambda unit_id: _place(plan, candidates, unit_id),
-            error_score=self.error_score,
-            verbose=self.verbose,
-            progress=_no_progress if callbacks is None else callbacks.of,
-            told=_tell_nobody if callbacks is None else callbacks.done,
-        )
         self.search_id_ = secrets.token_hex(12)
+        record = self._record(n_candidates)
         with open_store(self.db) as store:
             ending = driver.run(
                 store,
                 plan,
-                self._record(len(candidates)),
+                record,
                 engine,
                 retry_failed=self.retry_failed,
                 told=None if callbacks is None else callbacks.done,
             )
         self.summary_ = ending.summary
-        if self.verbose > 0:
-            print(ending.summary)
         return ending
 
     def _record(self, n_candidates: int) -> SearchRecord:
@@ -397,14 +418,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     # Results
 
-    def _tabulate(
-        self,
-        request: _Request,
-        plan: Plan,
-        candidates: list[dict[str, Any]],
-        ending: driver.Ending,
-    ) -> tuple[dict[str, Any], list[Any]]:
-        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
+    def _rows(
+        self, request: _Request, outcomes: list[Outcome], candidates: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Make what scikit-learn tabulates of all outcomes; warn and raise as it does."""
         named = _sklearn.scorers_by_name(request.scorers)
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         self._warn_of_failures(outcomes, candidates, len(outcomes) // len(candidates))
@@ -418,8 +435,26 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         _sklearn.warn_or_raise_about_fit_failures(failed_fits, self.error_score)
         if callable(self.scoring):
             _sklearn.insert_error_scores(rows, self.error_score)
-        results = self._format_results(candidates, self.n_splits_, rows)
-        return results, rows[0]["test_scores"]
+        return rows
+
+    def _print_lines(
+        self,
+        rows: list[dict[str, Any]],
+        candidates: list[dict[str, Any]],
+        plan: Plan,
+        printed: Collection[str],
+    ) -> None:
+        """Print what `verbose` asks for of units that this process did not score itself."""
+        if self.verbose < 1:
+            return
+        n_splits = len(rows) // len(candidates)
+        leave_out = [
+            unit_id in printed and plan.places[unit_id] == divmod(n, n_splits)
+            for n, unit_id in enumerate(plan.ids)
+        ]
+        for line in cv_lines(rows, candidates, leave_out=leave_out, verbose=self.verbose):
+            print(line)
+        print(self.summary_)
 
     def _warn_of_failures(
         self, outcomes: list[Outcome], candidates: list[dict[str, Any]], n_splits: int
@@ -494,18 +529,5 @@ def _question(bundle: Bundle, request: _Request) -> Question:
     )
 
 
-def _no_progress(_: str) -> dict[str, Any]:
-    """Stand in where there are no callbacks."""
-    return {}
-
-
 def _tell_nobody(_: Collection[str]) -> None:
     """Stand in where there are no callbacks."""
-
-
-def _place(
-    plan: Plan, candidates: Sequence[Mapping[str, Any]], unit_id: str
-) -> tuple[Mapping[str, Any], int]:
-    """Return the candidate and the split of a unit."""
-    candidate, split = plan.places[unit_id]
-    return candidates[candidate], split

@@ -13,6 +13,7 @@ from optomatic import _sklearn
 from optomatic.errors import NoWorkers
 from optomatic.plan.environment import environment
 from optomatic.records import Job, Result, Timing, WorkerRecord
+from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.environment import timing_here
@@ -97,6 +98,7 @@ class Here:
         self._error_score = float("nan") if self._raises else float(error_score)
         self._verbose = verbose
         self.error: BaseException | None = None
+        self.scored: set[str] = set()
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
         """Score until ``until()``, or until something that GridSearchCV would raise."""
@@ -132,8 +134,9 @@ class Here:
             return failed(_sklearn.failure_of(raised, "raise"))
         if error is not None:
             _let_pass_if_of_a_callback(error)
-        if error is not None and self._raises:
-            self.error = error
+        self.scored.add(job.id)
+        if result.failures and self._raises:
+            self.error = error or exception_of(result.failures[0])
         return result
 
 
@@ -150,6 +153,7 @@ class Local:
         self._workers = workers
         self._told = told
         self.error: BaseException | None = None
+        self.scored: set[str] = set()
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
@@ -169,6 +173,7 @@ class Elsewhere:
         self._clock = clock
         self._sleep = sleep
         self.error: BaseException | None = None
+        self.scored: set[str] = set()
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
         """Wait until ``until()``; say so once if no worker has been seen for 10 s."""
