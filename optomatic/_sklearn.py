@@ -24,12 +24,14 @@ name (versions it was checked on)              why there is no public way
 ``_skl_callbacks``, ``_parent_callback_ctx``,  which of them are called inside of the fits, and
 ``_propagation_depth``,                        which errors are theirs and not the estimator's
 ``CallbackContext._call_hooks`` (1.9)
+``_param_validation.Interval`` (1.6-1.9)       bounds of constructor parameters, and their text
 ``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
 =============================================  ==========================================
 """
 
 from __future__ import annotations
 
+import numbers
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -46,12 +48,14 @@ from sklearn.model_selection._validation import (
     _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from optomatic.records import Failure, Result, Scores
 
 __all__ = [
+    "POSITIVE_INTEGER",
     "BaseSearchCV",
     "callback_context",
     "callbacks_inside_fits",
@@ -59,6 +63,7 @@ __all__ = [
     "fit_and_score",
     "fit_context",
     "has_callbacks",
+    "inconsistent_splits",
     "insert_error_scores",
     "numeric_config",
     "raised_by_callback",
@@ -76,6 +81,21 @@ safe_split = _safe_split
 #: Decorator of ``fit``: validates the constructor's parameters; the inner estimator is
 #: left to its own ``fit``, as in GridSearchCV.
 fit_context = _fit_context(prefer_skip_nested_validation=False)
+
+#: At least one; a constraint for constructor parameters.
+POSITIVE_INTEGER = Interval(numbers.Integral, 1, None, closed="left")
+
+_VERSION = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
+
+
+def inconsistent_splits(expected: int, got: int) -> str:
+    """Return what scikit-learn says of a splitter that does not keep to its own number."""
+    verb = "return" if _VERSION >= (1, 9) else "returned"
+    return (
+        f"cv.split and cv.get_n_splits {verb} inconsistent results. "
+        f"Expected {expected} splits, got {got}"
+    )
+
 
 #: Entries of ``sklearn.get_config()`` that only change what is printed.
 _PRESENTATION = ("display", "print_changed_only")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
 import secrets
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from optomatic import _sklearn, driver
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
-from optomatic.plan.generators import candidates_of
+from optomatic.plan.generators import Replayed, candidates_of
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.units import Plan, Question, plan_units
 from optomatic.records import Outcome, SearchRecord
@@ -62,22 +61,30 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     estimator : estimator object
         As in :class:`~sklearn.model_selection.GridSearchCV`.
     param_grid : dict, list of dict, or iterable of dict, default=None
-        The space to search.  With `n_iter`, or if a value has ``rvs``, candidates are
-        drawn from it as by RandomizedSearchCV; otherwise all combinations are tried.
-    param_distributions : dict or list of dict, default=None
-        The space to draw from.  Exactly one of the two spaces is given.
+        The space to search, as GridSearchCV takes it or as RandomizedSearchCV does: with
+        `n_iter`, or if a value has ``rvs``, candidates are drawn from it; otherwise all
+        combinations are tried.  Values may be Series too.  An iterable that is no list or
+        tuple of grids (a ParameterGrid, a ParameterSampler, a generator) gives the
+        candidates themselves, of which `n_iter` are taken, by default all.  What an iterator
+        gives is remembered: each fit, and each clone, gets all of it.
+    param_distributions : dict, list of dict, or iterable of dict, default=None
+        The same, always drawn from.  Exactly one of the two spaces is given.
     n_iter : int, default=None
         Number of candidates to draw; 10 if the space is sampled and this is None.
-    scoring, refit, cv, verbose, error_score, return_train_score
+    scoring, refit, cv, error_score, return_train_score
         As in :class:`~sklearn.model_selection.GridSearchCV`.
+    verbose : int, default=0
+        As in :class:`~sklearn.model_selection.GridSearchCV`, and a line that sums up.  Lines
+        of units that were stored, or scored by other processes, follow at the end.
     n_jobs : int, default=None
         None or 1 scores in this process; k in k local worker processes that stay warm
         between fits; -1 in one a core; 0 leaves all to standalone workers
         (``python -m optomatic.worker --db URI``), which may help in every case.
     pre_dispatch : int or str, default='2*n_jobs'
-        Accepted for compatibility; the queue needs no such limit.
+        As in :class:`~sklearn.model_selection.GridSearchCV`, without effect: the queue needs
+        no such limit.
     random_state : int, RandomState instance or None, default=None
-        Seed of the draws.
+        Seed of the draws from the space; grids have none.
     db : str, default=None
         MongoDB URI, with the database's name as its path (``mongodb://host/iris``).
         None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.
@@ -123,9 +130,9 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     _parameter_constraints: dict[str, Any] = {
         **_sklearn.BaseSearchCV._parameter_constraints,
-        "param_grid": "no_validation",
-        "param_distributions": "no_validation",
-        "n_iter": [numbers.Integral, None],
+        "param_grid": [dict, list, Iterable, None],
+        "param_distributions": [dict, list, Iterable, None],
+        "n_iter": [_sklearn.POSITIVE_INTEGER, None],
         "random_state": ["random_state"],
         "db": "no_validation",
         "name": [str, None],
@@ -496,10 +503,15 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=request.metadata)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep credentials in `db` from being printed; all else is stored untouched."""
-        # An Address stays the object that it is: clone() looks whether it does.
+        """Keep credentials in `db` from being printed, and what an iterator gives.
+
+        All else is stored untouched.
+        """
+        # Address and Replayed stay the objects that they are: clone() looks whether they do.
         if name == "db" and type(value) is str and redact(value) != value:
             value = Address(value)
+        if name in ("param_grid", "param_distributions") and isinstance(value, Iterator):
+            value = Replayed(value)
         super().__setattr__(name, value)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count, islice
 from typing import Any
 
+import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 #: Candidates drawn when a space has distributions and nobody says how many.
@@ -19,10 +22,12 @@ def candidates_of(
     Parameters
     ----------
     space : dict, list of dict, or iterable of dict
-        A grid or distributions as GridSearchCV and RandomizedSearchCV take them; an
-        iterable that is no list, tuple or dict gives its candidates itself.
+        A grid or distributions as GridSearchCV and RandomizedSearchCV take them, whose
+        values may be Series too; an iterable that is no list, tuple or dict gives its
+        candidates itself.
     n_iter : int or None
-        Number of draws where the space is sampled, by default 10.
+        Number of draws where the space is sampled, by default 10; of an iterable of
+        candidates, how many are taken, by default all.
     sampled : bool
         Draw, as RandomizedSearchCV does, whatever `space` holds.
     random_state : int, RandomState or None
@@ -34,7 +39,8 @@ def candidates_of(
         scikit-learn's own, for a space that is no space.
     """
     if _is_iterable_of_candidates(space):
-        return [dict(candidate) for candidate in space]
+        return [_candidate(item, n) for n, item in enumerate(islice(space, n_iter))]
+    space = _with_arrays(space)
     if sampled or n_iter is not None or has_distributions(space):
         draws = DEFAULT_N_ITER if n_iter is None else n_iter
         return list(ParameterSampler(space, draws, random_state=random_state))
@@ -56,3 +62,64 @@ def has_distributions(space: Any) -> bool:
 
 def _is_iterable_of_candidates(space: Any) -> bool:
     return isinstance(space, Iterable) and not isinstance(space, Mapping | list | tuple | str)
+
+
+def _candidate(item: Any, place: int) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise TypeError(
+            "A space that is an iterable gives dicts of parameters, one a candidate, but number "
+            f"{place} of it is {item!r:.200} ({type(item).__name__}). Nothing was scored. A grid "
+            "is a dict of lists, or a list of such dicts."
+        )
+    return dict(item)
+
+
+def _with_arrays(space: Any) -> Any:
+    """Return `space` with arrays for Series, which scikit-learn takes for no list of values."""
+    if isinstance(space, Mapping):
+        return {name: _array_of_series(values) for name, values in space.items()}
+    if isinstance(space, list | tuple):
+        return [_with_arrays(grid) for grid in space]
+    return space
+
+
+def _array_of_series(values: Any) -> Any:
+    is_series = hasattr(values, "to_numpy") and not isinstance(values, np.ndarray)
+    return values.to_numpy() if is_series else values
+
+
+class Replayed:
+    """What an iterator gives, as often as it is asked for.
+
+    An iterator can be gone through once and cannot be copied.  So that a search over one can
+    be fitted twice, cloned and pickled, what it gives is remembered.  Copies are this object
+    itself.  It may be gone through in several threads at once; each item is fetched when it
+    is first needed, so the iterator may be endless.  A pickle holds what was fetched and all
+    that is left.
+    """
+
+    def __init__(self, items: Iterable[Any], shown: str | None = None) -> None:
+        self._rest = iter(items)
+        self._shown = shown or repr(items)
+        self._seen: list[Any] = []
+        # Again, as a generator may come to ask for itself.
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[Any]:
+        for n in count():
+            with self._lock:
+                if n == len(self._seen):
+                    try:
+                        self._seen.append(next(self._rest))
+                    except StopIteration:
+                        return
+            yield self._seen[n]
+
+    def __deepcopy__(self, memo: Any) -> Replayed:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Replayed, (list(self), self._shown)
+
+    def __repr__(self) -> str:
+        return self._shown

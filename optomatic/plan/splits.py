@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from optomatic import _sklearn
+
 Indices = npt.NDArray[Any]
 Split = tuple[Indices, Indices]
 
@@ -38,10 +40,7 @@ def fix_splits(pairs: Iterable[tuple[Any, Any]], n_splits: int) -> list[Split]:
     """
     splits = [(_as_indices(train), _as_indices(test)) for train, test in pairs]
     if len(splits) != n_splits:
-        raise ValueError(
-            "cv.split and cv.get_n_splits return inconsistent results. "
-            f"Expected {n_splits} splits, got {len(splits)}"
-        )
+        raise ValueError(_sklearn.inconsistent_splits(n_splits, len(splits)))
     return splits
 
 

@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
     for item in items:
-        reason = FOLDER in item.path.parents and exceptions.NOT_SO.get(item.originalname)
+        reason = FOLDER in item.path.parents and exceptions.NOT_SO.get(item.name)
         if reason:
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 

@@ -1,11 +1,17 @@
 """The tests of scikit-learn's that do not hold for a search which remembers, and why."""
 
+_DRAWN_TWICE = (
+    "counts what goes on inside of the fits of a candidate that is drawn twice: it is one unit "
+    "here, fitted once"
+)
 #: These cannot pass as they are.
 NOT_SO = {
     "test_custom_run_search": (
         "compares all public fitted attributes with those of a BaseSearchCV; ours has summary_ and "
         "search_id_ besides"
     ),
+    "test_search_callbacks_propagation[search1-True]": _DRAWN_TWICE,
+    "test_search_callbacks_propagation[search1-False]": _DRAWN_TWICE,
 }
 
 #: These look at what a scorer writes down while it scores, which it does once: they get a
