@@ -19,10 +19,11 @@ from optomatic import _sklearn, driver
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
-from optomatic.plan.generators import Replayed, candidates_of
+from optomatic.plan.generators import candidates_of
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.units import Plan, Question, plan_units
 from optomatic.records import Outcome, SearchRecord
+from optomatic.replayed import Replayed
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
 from optomatic.store.opening import open_store

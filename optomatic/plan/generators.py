@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import count, islice
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -86,40 +85,3 @@ def _with_arrays(space: Any) -> Any:
 def _array_of_series(values: Any) -> Any:
     is_series = hasattr(values, "to_numpy") and not isinstance(values, np.ndarray)
     return values.to_numpy() if is_series else values
-
-
-class Replayed:
-    """What an iterator gives, as often as it is asked for.
-
-    An iterator can be gone through once and cannot be copied.  So that a search over one can
-    be fitted twice, cloned and pickled, what it gives is remembered.  Copies are this object
-    itself.  It may be gone through in several threads at once; each item is fetched when it
-    is first needed, so the iterator may be endless.  A pickle holds what was fetched and all
-    that is left.
-    """
-
-    def __init__(self, items: Iterable[Any], shown: str | None = None) -> None:
-        self._rest = iter(items)
-        self._shown = shown or repr(items)
-        self._seen: list[Any] = []
-        # Again, as a generator may come to ask for itself.
-        self._lock = threading.RLock()
-
-    def __iter__(self) -> Iterator[Any]:
-        for n in count():
-            with self._lock:
-                if n == len(self._seen):
-                    try:
-                        self._seen.append(next(self._rest))
-                    except StopIteration:
-                        return
-            yield self._seen[n]
-
-    def __deepcopy__(self, memo: Any) -> Replayed:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Replayed, (list(self), self._shown)
-
-    def __repr__(self) -> str:
-        return self._shown
