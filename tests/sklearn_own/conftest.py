@@ -40,7 +40,7 @@ def _is_of_searches(item):
 def _is_ours(value):
     if isinstance(value, dict):
         value = value.get("metaestimator")
-    return value in in_place_of.OURS or isinstance(value, in_place_of.OURS)
+    return value in in_place_of.OURS or isinstance(value, in_place_of.MongoSearchCV)
 
 
 @pytest.fixture(scope="session")
