@@ -87,7 +87,9 @@ class Namespaces:
     def close(self) -> None:
         """End everything inside at once, as a power cut does."""
         self._holder.kill()
-        self._holder.communicate()
+        self._holder.wait()
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
 
 
 class Host(Namespaces):

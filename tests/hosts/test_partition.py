@@ -5,14 +5,14 @@ from waiting import wait_for
 
 from optomatic.store.workers import this_process
 
-CANDIDATES = 14
+CANDIDATES = 10
 UNITS = 2 * CANDIDATES
 
 
 @pytest.fixture
 def at_work(lab):
     """A fit with both workers in the middle of it; the fit's process."""
-    fit = lab.fit(CANDIDATES, 0.7)
+    fit = lab.fit(CANDIDATES, 0.6)
     workers = [lab.worker(lab.left), lab.worker(lab.right)]
     wait_for(lambda: lab.running_on(lab.left) and lab.running_on(lab.right), workers[0], 60)
     return fit
@@ -24,9 +24,8 @@ def test_hosts_are_strangers_to_each_other(lab):
         "from dataclasses import astuple; from optomatic.store.workers import this_process;"
         "print(*astuple(this_process()))"
     )
-    said = [
-        lab.start(host, "-c", say, stdout=-1).communicate()[0].split() for host in lab_hosts(lab)
-    ]
+    hosts = (lab.left, lab.right, lab.client)
+    said = [lab.start(host, "-c", say, stdout=-1).communicate()[0].split() for host in hosts]
     here = this_process()
     assert [host for host, *_ in said] == ["left", "right", "client"]
     for n in (1, 2):
@@ -34,7 +33,7 @@ def test_hosts_are_strangers_to_each_other(lab):
 
 
 def test_a_host_comes_back_after_others_did_its_units(lab, at_work):
-    """Its late results are turned away, and it goes on with other units."""
+    """Its late results are turned away, and it goes on working."""
     lab.left.cut()
     wait_for(lambda: not lab.running_on(lab.left) and lab.count(losses=1))
     lost = {unit["_id"] for unit in lab.units.find({"losses": 1})}
@@ -50,6 +49,8 @@ def test_a_host_comes_back_after_others_did_its_units(lab, at_work):
         assert unit["lost_on"] == ["left"] * unit["losses"]
         assert unit["runs"] == 1 + unit["losses"]
     assert 1 <= len(lost) <= 2  # what ran, and what was started ahead of it
+    lab.right.close()
+    assert lab.scores(lab.fit(1, 0.0)) == [0]
 
 
 def test_a_late_result_is_taken_where_nobody_has_a_better_one(lab):
@@ -61,23 +62,25 @@ def test_a_late_result_is_taken_where_nobody_has_a_better_one(lab):
     wait_for(lambda: lab.count(losses=1, state="queued"))
     lab.left.heal()
     assert lab.scores(fit) == [0]
-    assert {end[0] for end in lab.ends().values()} == {lab.worker_on(lab.left)}
-    print(list(lab.units.find()))
+    (unit,) = lab.units.find({"losses": 1})
+    assert (unit["state"], unit["attempt"], unit["runs"]) == ("completed", 1, 1)
+    assert unit["completed_by"] == unit["history"][0]["worker"]
+    assert lab.count(state="completed", losses=0, runs=1) == 1
 
 
 def test_a_host_that_dies_loses_its_units_to_the_others(lab, at_work):
     lab.left.close()
-    held = lab.running_on(lab.left)
     assert lab.scores(at_work) == list(range(CANDIDATES))
     assert_each_once(lab, {})
-    assert lab.count(losses=1, runs=2, lost_on="left") == held
-    assert lab.count(losses=0, runs=1) == UNITS - held
+    lost = lab.count(losses=1, runs=2, lost_on="left")
+    assert 1 <= lost <= 2
+    assert lab.count(losses=0, runs=1) == UNITS - lost
 
 
 def test_the_database_is_cut_off_from_everybody(lab):
     """When it is back every lease looks over; but the living beat before anyone reaps."""
     lab.lease = 9.0
-    fit = lab.fit(4, 15.0)
+    fit = lab.fit(1, 14.0)
     workers = [lab.worker(lab.left), lab.worker(lab.right)]
     wait_for(lambda: lab.running_on(lab.left) and lab.running_on(lab.right), workers[0], 60)
     lab.database.host.cut()
@@ -86,8 +89,8 @@ def test_the_database_is_cut_off_from_everybody(lab):
         wait_for(lambda: lab.count(state="running", started=True, **over) == 2)
     finally:
         lab.database.host.heal()
-    assert lab.scores(fit) == list(range(4))
-    assert lab.count(state="completed", losses=0, runs=1) == 8
+    assert lab.scores(fit) == [0]
+    assert lab.count(state="completed", losses=0, runs=1) == 2
 
 
 def assert_each_once(lab, ends):
