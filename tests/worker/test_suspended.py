@@ -74,9 +74,7 @@ def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(queue, two_at
     end(other)
     after = ends(queue)
     assert {unit_id: after[unit_id] for unit_id in before} == before
-    assert {unit_id: after[unit_id][0] for unit_id in lost} == dict.fromkeys(
-        lost, other_id(queue, its_id)
-    )
+    assert its_id not in {after[unit_id][0] for unit_id in lost}
     assert 1 <= len(lost) <= 2  # what ran, and what was started ahead of it
     for unit in queue.units.find():
         assert unit["losses"] == (unit["_id"] in lost)
