@@ -39,6 +39,9 @@ _SAFE: dict[str, Any] = {
 }
 #: Nothing times out by itself, and a frozen server would be waited for without end.
 _TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
+#: Connections of one process that can be in use, besides the two with which the driver watches
+#: each server: so 64 workers need under 500 in the worst case.  Threads beyond wait their turn.
+_POOL: dict[str, Any] = {"maxPoolSize": 5}
 #: Seconds to wait for a server that has not answered yet.
 _PATIENCE = 8.0
 
@@ -135,8 +138,8 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
     try:
         given = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)["options"]
         named = {name.lower() for name in given}
-        timeouts = {k: v for k, v in _TIMEOUTS.items() if k.lower() not in named}
-        return MongoClient(uri, tz_aware=True, appname=app, **_SAFE, **timeouts)
+        free = {k: v for k, v in {**_TIMEOUTS, **_POOL}.items() if k.lower() not in named}
+        return MongoClient(uri, tz_aware=True, appname=app, **_SAFE, **free)
     except driver.ConfigurationError as error:
         if "DNS" in str(error) or "resolution" in str(error):
             raise _unavailable(str(error)) from None

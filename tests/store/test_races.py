@@ -5,7 +5,9 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,10 +76,49 @@ def test_claimers_in_many_processes_share_without_overlap(bench, together):
         assert document["runs"] == sum(one["began"].count(document["_id"]) for one in said)
 
 
+def connections(bench, app):
+    """Return how many connections the server has under this name, idle ones included."""
+    operations = {"$currentOp": {"allUsers": True, "idleConnections": True}}
+    return len(list(bench.client.admin.aggregate([operations, {"$match": {"appName": app}}])))
+
+
+def test_64_claimers_share_without_overlap_on_few_connections(one_bench):
+    """Each is as light as a worker can be: a thread, and a store of its own."""
+    one_bench.jobs.submit(some_units(1280), "s")
+    all_open = threading.Barrier(65)
+
+    def claim(number):
+        taken = []
+        with open_store(one_bench.uri, timing=Timing(unstarted=100.0), app="64 claimers") as store:
+            while lease := ids(store.jobs.claim(f"w{number}", 4).jobs):
+                taken += lease
+            all_open.wait(60)
+            all_open.wait(60)
+        return taken
+
+    with ThreadPoolExecutor(64) as threads:
+        claimed = [threads.submit(claim, n) for n in range(64)]
+        all_open.wait(60)
+        used = connections(one_bench, "64 claimers")
+        all_open.wait(60)
+    taken = [unit_id for one in claimed for unit_id in one.result()]
+    assert len(taken) == len(set(taken)) == 1280
+    assert one_bench.units.count_documents({"state": "running", "attempt": 1}) == 1280
+    assert 64 <= used <= 64 * 4
+
+
+def test_one_store_has_few_connections_however_many_threads_use_it(one_bench):
+    used = []
+    with open_store(one_bench.uri, app="threads") as store, ThreadPoolExecutor(40) as threads:
+        calls = [threads.submit(store.jobs.waits, "s") for _ in range(2000)]
+        while not all(call.done() for call in calls):
+            used.append(connections(one_bench, "threads"))
+        assert not any(call.result() for call in calls)
+    assert 2 < max(used) <= 7  # five, and two that watch the server
+
+
 def test_many_submit_the_same_at_once(bench):
     """Whoever comes second joins; nothing is there twice, and nobody's wish is lost."""
-    from concurrent.futures import ThreadPoolExecutor
-
     units = some_units(1500)
     searches = [f"search {n}" for n in range(6)]
     with ThreadPoolExecutor(6) as threads:
