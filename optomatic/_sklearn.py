@@ -31,6 +31,7 @@ name (versions it was checked on)              why there is no public way
 
 from __future__ import annotations
 
+import copy
 import numbers
 import sys
 import traceback
@@ -66,6 +67,7 @@ __all__ = [
     "inconsistent_splits",
     "insert_error_scores",
     "numeric_config",
+    "own_score_of",
     "raised_by_callback",
     "safe_split",
     "scorers_by_name",
@@ -114,6 +116,15 @@ def scorers_by_name(scorer: Any) -> dict[str, Any] | None:
 def uses_own_score(scorer: Any) -> bool:
     """Tell whether `scorer` is the estimator's own ``score`` (``scoring=None``)."""
     return isinstance(scorer, _PassthroughScorer)
+
+
+def own_score_of(estimator: Any, scorer: Any) -> Any:
+    """Return `scorer`, or if it is an estimator's own ``score``, the same of `estimator`."""
+    if not uses_own_score(scorer):
+        return scorer
+    made = copy.copy(scorer)
+    made._estimator = estimator
+    return made
 
 
 class _Watch(float):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units import Plan
-from optomatic.records import Outcome, SearchRecord, Unit
+from optomatic.records import Outcome, Result, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -98,6 +98,32 @@ def run(
     summary = _summary(len(plan.units), served, scored, clock() - began)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending({**served, **scored}, frozenset(scored), summary)
+
+
+class Alone(Protocol):
+    """An engine that also scores one unit at a time."""
+
+    error: BaseException | None
+
+    def score(self, unit_id: str) -> Result:
+        """Score a unit in this process."""
+
+
+def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.monotonic) -> Ending:
+    """Have every unit of `plan` scored in this process, without a store.
+
+    So does a search inside of a worker, which is part of a unit of another search: what
+    comes of the whole is stored, and no address of a store ever travels to workers.
+    """
+    began = clock()
+    outcomes = {}
+    for unit in plan.units:
+        result = engine.score(unit.id)
+        if engine.error is not None:
+            raise engine.error
+        outcomes[unit.id] = Outcome(unit.id, "failed" if result.failures else "completed", result)
+    summary = _summary(len(plan.units), {}, outcomes, clock() - began)
+    return Ending(outcomes, frozenset(outcomes), summary)
 
 
 def _score(

@@ -29,6 +29,9 @@ ever holds a password (see :func:`redact`).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class OptomaticError(Exception):
@@ -110,6 +113,10 @@ _SECRET_OPTIONS = re.compile(
 )
 
 
+#: Stands where credentials stood.
+WITHHELD = "://***@"
+
+
 def redact(text: str) -> str:
     """Return `text` without the credentials of any URI in it.
 
@@ -135,3 +142,21 @@ class Address(str):
 
     def __repr__(self) -> str:
         return repr(redact(str(self)))
+
+
+_in_payload: ContextVar[bool] = ContextVar("in_payload", default=False)
+
+
+@contextmanager
+def payload() -> Iterator[None]:
+    """What is pickled in this context goes to workers by way of the store: no address is in it."""
+    before = _in_payload.set(True)
+    try:
+        yield
+    finally:
+        _in_payload.reset(before)
+
+
+def in_payload() -> bool:
+    """Tell whether a payload is being pickled."""
+    return _in_payload.get()

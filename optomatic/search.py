@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 import time
 import warnings
@@ -16,7 +17,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
-from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
+from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
@@ -29,7 +30,8 @@ from optomatic.results.cv_lines import cv_lines
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
-from optomatic.worker.engines import engine_for
+from optomatic.worker.engines import Here, engine_for
+from optomatic.worker.environment import inside_worker
 from optomatic.worker.score import Bundle
 
 
@@ -113,6 +115,19 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     :class:`~optomatic.errors.RandomnessUnseeded` warning, as nothing stored can be reused
     then.  Of an estimator without ``random_state`` nothing is said: its scores are one draw,
     and a stored draw serves later fits.
+
+    A fitted search is pickled without the credentials in `db` and without training data, and
+    predicts where no database is.  To fit it (or a clone) there, give the address by
+    ``$OPTOMATIC_DB`` or ``set_params(db=...)``.  One that is not fitted yet is pickled with
+    its `db`, so that it works in other processes; if such pickles are kept, leave `db` out and
+    set ``$OPTOMATIC_DB``.  Copies (:mod:`copy`) keep all.
+
+    Inside of a worker (as the estimator of another search, say) a search scores all of its
+    units there, one after the other and without a store: the address of the database does not
+    travel to workers, and what is stored is what comes of the whole.
+
+    Callbacks are told of each unit once, in the thread that calls ``fit``: see
+    :mod:`optomatic.unit_callbacks`.
 
     Several fits may run at the same time, in any number of processes, on one database: a
     unit that two of them want is scored once.  After a crash, Ctrl-C or ``kill -9``, the
@@ -320,6 +335,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         )
 
     def _report_doubts(self, plan: Plan) -> None:
+        if inside_worker():  # nothing is shared anyway
+            return
         if plan.refusal is not None and self._workers() is not None:
             raise plan.refusal
         if plan.refusal is not None:
@@ -338,6 +355,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     def _workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is nobody."""
+        if inside_worker():
+            return None
         if self.n_jobs == 0:
             return 0
         k = effective_n_jobs(self.n_jobs)
@@ -397,18 +416,25 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         callbacks: UnitCallbacks | None,
     ) -> driver.Ending:
         self.search_id_ = secrets.token_hex(12)
-        record = self._record(n_candidates)
+        if isinstance(engine, Here) and inside_worker():
+            ending = driver.run_alone(plan, engine)
+        else:
+            ending = self._run(plan, engine, n_candidates, callbacks)
+        self.summary_ = ending.summary
+        return ending
+
+    def _run(
+        self, plan: Plan, engine: driver.Engine, n_candidates: int, callbacks: UnitCallbacks | None
+    ) -> driver.Ending:
         with open_store(self.db) as store:
-            ending = driver.run(
+            return driver.run(
                 store,
                 plan,
-                record,
+                self._record(n_candidates),
                 engine,
                 retry_failed=self.retry_failed,
                 told=None if callbacks is None else callbacks.done,
             )
-        self.summary_ = ending.summary
-        return ending
 
     def _record(self, n_candidates: int) -> SearchRecord:
         space = self.param_distributions if self.param_grid is None else self.param_grid
@@ -514,6 +540,53 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if name in ("param_grid", "param_distributions") and isinstance(value, Iterator):
             value = Replayed(value)
         super().__setattr__(name, value)
+
+    # Copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled.
+
+        For workers, without any address.  A fitted search is kept and passed on to predict,
+        so it goes without credentials; one that is not fitted yet is on its way to a process
+        where it has to reach its database.
+        """
+        state = dict(super().__getstate__())
+        if in_payload():
+            state["db"] = None
+        elif hasattr(self, "cv_results_"):
+            state["db"] = _without_credentials(self.db)
+            inner = _with_no_credentials_inside(self.estimator)
+            if inner is not self.estimator:
+                state["estimator"] = inner
+                state["scorer_"] = _sklearn.own_score_of(inner, self.scorer_)
+        return state
+
+    def __copy__(self) -> MongoSearchCV:
+        """Return a shallow copy: it stays in this process, with all that it knows."""
+        made = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MongoSearchCV:
+        """Return a deep copy: it stays in this process, with all that it knows."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
+
+def _without_credentials(db: str | None) -> str | None:
+    return Address(redact(db)) if isinstance(db, Address) else db
+
+
+def _with_no_credentials_inside(estimator: Any) -> Any:
+    """Return `estimator`, or a clone where searches in it had credentials."""
+    addresses = {
+        name: _without_credentials(value)
+        for name, value in estimator.get_params(deep=True).items()
+        if isinstance(value, Address)
+    }
+    return clone(estimator).set_params(**addresses) if addresses else estimator
 
 
 def _warn_that_splits_are_a_draw(cv: Any) -> None:

@@ -26,7 +26,7 @@ import cloudpickle
 import numpy as np
 import scipy.sparse
 
-from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible
+from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible, payload
 from optomatic.records import Part
 
 _READ_BYTES = 1 << 20
@@ -154,7 +154,8 @@ def _is_plain_sparse(value: Any) -> bool:
 
 def _pickled(value: object) -> bytes:
     try:
-        return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+        with payload():
+            return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
     except Exception as error:  # whatever a __reduce__ of the user's raises
         where, cause = _culprit(value, type(value).__name__, error)
         raise NotShippable(

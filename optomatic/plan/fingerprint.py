@@ -49,6 +49,8 @@ KEY_VERSION = 1
 
 #: Params of scikit-learn's own classes that say how to compute, not what.
 _HOW = frozenset({"n_jobs", "verbose", "memory"})
+#: The same of our own search, inside of which another one may search.
+_HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,9 +292,11 @@ def has_own_clone(value: object) -> bool:
 def estimator_children(walk: Walk, value: Any, path: str) -> list[tuple[str, object]]:
     """Return the params of an estimator that count, by name."""
     params = value.get_params(deep=False)
-    if type(value).__module__.partition(".")[0] == "sklearn":
-        params = {name: held for name, held in params.items() if name not in walk.left_out}
-    return sorted(params.items())
+    library = type(value).__module__.partition(".")[0]
+    left_out = walk.left_out if library in ("sklearn", "optomatic") else frozenset()
+    if library == "optomatic":
+        left_out |= _HOW_OF_A_SEARCH
+    return sorted((name, held) for name, held in params.items() if name not in left_out)
 
 
 def estimator_head(walk: Walk, value: Any, path: str) -> bytes:

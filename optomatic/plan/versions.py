@@ -43,7 +43,8 @@ def _installed(top: str) -> tuple[str, str] | None:
         found = metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return None
-    if _is_editable(found):
+    # Our own code scores by scikit-learn's; to walk it would only lead to locks and sockets.
+    if _is_editable(found) and name != "optomatic":
         return None
     version = found.version
     if name in _MINOR_IS_ENOUGH:

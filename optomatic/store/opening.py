@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo import errors as driver
 from pymongo.uri_parser import parse_uri
 
-from optomatic.errors import StoreIncompatible, StoreUnavailable, redact
+from optomatic.errors import WITHHELD, StoreIncompatible, StoreUnavailable, redact
 from optomatic.records import Timing
 from optomatic.store.bundles import Bundles
 from optomatic.store.faults import Outage, bad_uri, is_transient, translated
@@ -126,11 +126,25 @@ def _address(uri: str | None) -> str:
         raise bad_uri(f"it is of type {type(uri).__name__}, not a string (db takes a URI)")
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
+    uri = _with_credentials(uri)
     if "%2F" in uri:  # a unix socket: that of an embedded server, maybe, which needs us as a client
         from optomatic.store.embedded import revive
 
         revive(uri)
     return uri
+
+
+def _with_credentials(uri: str) -> str:
+    """Return `uri`, or if a pickled search lost its credentials, what ``$OPTOMATIC_DB`` has."""
+    if WITHHELD not in uri:
+        return uri
+    whole = os.environ.get(DB_VARIABLE, "")
+    if redact(whole) == uri and WITHHELD not in whole:
+        return whole
+    raise bad_uri(
+        f"it came without its credentials ({uri}), as a fitted search is pickled without them; "
+        f"give the whole address by ${DB_VARIABLE} or set_params(db=...)"
+    )
 
 
 def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:

@@ -43,8 +43,10 @@ def main(arguments: list[str]) -> None:
     setup = channel.next(None)
     _take_over(setup)
     # Only now: scikit-learn is to be found where the parent finds it.
+    from optomatic.worker.environment import enter_worker
     from optomatic.worker.loading import Loader
 
+    enter_worker()
     channel.send([None, None])
     serve(channel, Loader(), idle=setup["idle"])
     ending.set()

@@ -12,7 +12,7 @@ from typing import Any
 from optomatic import _sklearn
 from optomatic.errors import NoWorkers
 from optomatic.plan.environment import environment
-from optomatic.records import Job, Result, Timing, WorkerRecord
+from optomatic.records import Result, Timing, WorkerRecord
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
@@ -105,11 +105,14 @@ class Here:
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
         with _beating(store, timing, lease, processes=1) as (worker, heart):
-            loop = Loop(store.jobs, worker, search, self._score, heart, lease=lease)
+            loop = Loop(
+                store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
+            )
             loop.run(until, stop=lambda: self.error is not None)
 
-    def _score(self, job: Job) -> Result:
-        params, split = self._place(job.id)
+    def score(self, unit_id: str) -> Result:
+        """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
+        params, split = self._place(unit_id)
         bundle = self._bundle
         train, test = bundle.splits[split]
         try:
@@ -126,7 +129,7 @@ class Here:
                 return_train_score=bundle.options["return_train_score"],
                 error_score=self._error_score,
                 verbose=self._verbose,
-                progress=self._progress(job.id),
+                progress=self._progress(unit_id),
             )
         except Exception as raised:
             _let_pass_if_of_a_callback(raised)
@@ -134,7 +137,7 @@ class Here:
             return failed(_sklearn.failure_of(raised, "raise"))
         if error is not None:
             _let_pass_if_of_a_callback(error)
-        self.scored.add(job.id)
+        self.scored.add(unit_id)
         if result.failures and self._raises:
             self.error = error or exception_of(result.failures[0])
         return result

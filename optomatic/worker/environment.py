@@ -72,3 +72,17 @@ def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(home).expanduser() / "cache"
     base = environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "optomatic"
+
+
+#: Neither an address nor a key, so it is not named like them.
+_INSIDE = "_OPTOMATIC_INSIDE_WORKER"
+
+
+def enter_worker() -> None:
+    """Note that this process, and what it starts, scores for a worker."""
+    os.environ[_INSIDE] = "1"
+
+
+def inside_worker() -> bool:
+    """Tell whether this process scores for a worker.  It has neither address nor key then."""
+    return _INSIDE in os.environ
