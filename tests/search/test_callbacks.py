@@ -10,6 +10,8 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from optomatic import MongoSearchCV
@@ -275,3 +277,39 @@ def test_a_model_that_takes_callbacks_in_local_workers(uri):
     search = fit(uri, model, callbacks=[callback.ProgressBar()], n_jobs=2)
     assert search.summary_.scored == 9
     assert search.summary_.workers == 1  # one supervisor: they were not scored in this process
+
+
+def test_a_scoring_monitor_of_the_search_has_nothing_to_log(uri):
+    """As in GridSearchCV: a search shows no fitted estimator on the way."""
+    for search, n_jobs in ((GridSearchCV, None), (MongoSearchCV, None), (MongoSearchCV, 2)):
+        monitor = callback.ScoringMonitor(scoring="accuracy")
+        fit(uri, callbacks=[monitor], search=search, n_jobs=n_jobs)
+        with pytest.raises(ValueError, match="No logs to retrieve"):
+            monitor.get_logs()
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, None])
+def test_callbacks_of_a_pipeline_around_the_search(uri, depth):
+    """They come to the search from above; from some depth on they do not reach the fits."""
+    heard = []
+    space = {"estimator": Steps(), "param_grid": STEPS, "cv": 3, **MEAN}
+    for made in (GridSearchCV(**space), MongoSearchCV(db=uri, **space)):
+        recorder = Inside()
+        recorder.max_propagation_depth = depth
+        make_pipeline(StandardScaler(), made).set_callbacks(recorder).fit(X, Y)
+        heard.append(sorted((event[0], *path(event[2])) for event in recorder.heard))
+    assert heard[0] == heard[1]
+
+
+def path(context):
+    """The names and numbers of a task and all above it, without those of the class."""
+    above = () if context.parent is None else path(context.parent)
+    return (*above, f"{context.task_name} {context.task_id}")
+
+
+def test_without_callbacks_nothing_is_made_for_them(uri, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("made without need")
+
+    monkeypatch.setattr("optomatic.search.UnitCallbacks", fail)
+    assert fit(uri, n_jobs=2).summary_.scored == 9
