@@ -167,3 +167,24 @@ def test_a_worker_that_was_forked_away_from_is_still_used(uri, expected):
     assert fit(uri, 2, {"C": [7]})[1] == 2
     assert {child.pid for crew in _idle for child in crew.children} >= mine
     np.testing.assert_array_equal(fit(uri)[0], expected)
+
+
+class WhereAmI(Sleeper):
+    """Scores the number of the process that it is fitted in."""
+
+    def fit(self, X, y):
+        self.pid_ = os.getpid()
+        return super().fit(X, y)
+
+    def score(self, X, y):
+        return float(self.pid_)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "given", "here"), [(2, None, False), (2, 1, True), (1, 2, False)]
+)
+def test_n_jobs_of_parallel_config_holds_where_none_is_given(uri, n_jobs, given, here):
+    with joblib.parallel_config(n_jobs=n_jobs):
+        search = MongoSearchCV(WhereAmI(), {"value": [1]}, cv=2, n_jobs=given, db=uri, refit=False)
+        scores = search.fit(X, Y).cv_results_["split0_test_score"]
+    assert bool(scores[0] == os.getpid()) is here

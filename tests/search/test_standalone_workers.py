@@ -9,10 +9,18 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from estimators import Crasher, Sleeper
+from comparing import assert_same_table
+from estimators import ConfigReader, Crasher, Sleeper
 from pymongo import MongoClient
+from sklearn import config_context
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
@@ -128,3 +136,30 @@ def test_nobody_there_is_said(standalone_uri, start_worker, monkeypatch):
     with pytest.warns(NoWorkers, match="python -m optomatic.worker"):
         MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=0, db=standalone_uri).fit(X, Y)
     late.join()
+
+
+def test_configuration_frames_and_routed_params_reach_standalone_workers(
+    standalone_uri, start_worker
+):
+    start_worker(standalone_uri)
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": ["x", "y"] * 20}, index=np.arange(40) * 2)
+    y = pd.Series(np.arange(40) // 2 % 2, index=frame.index)
+    options = {"cv": GroupKFold(2), "n_jobs": 0, "db": standalone_uri, "refit": False}
+    with config_context(working_memory=17, assume_finite=True):
+        found = MongoSearchCV(ConfigReader(), {"value": [1]}, **options)
+        found.fit(frame, y, groups=np.arange(40) % 4)
+    assert list(found.cv_results_["mean_test_score"]) == [17.5]
+    with config_context(enable_metadata_routing=True, transform_output="pandas"):
+        model = make_pipeline(
+            make_column_transformer(
+                (OneHotEncoder(sparse_output=False, handle_unknown="ignore"), ["b"]),
+                remainder="passthrough",
+            ),
+            LogisticRegression().set_fit_request(sample_weight="w"),
+        )
+        grid = {"logisticregression__C": [0.01, 1]}
+        params = {"w": np.linspace(0.1, 2, 40), "groups": np.arange(40) % 4}
+        ours = MongoSearchCV(model, grid, **options).fit(frame, y, **params)
+        theirs = GridSearchCV(model, grid, cv=GroupKFold(2), refit=False)
+        assert_same_table(ours, theirs.fit(frame, y, **params))
+    assert ours.summary_.workers == 1
