@@ -314,7 +314,10 @@ def test_polars_frames(uri):
     )
     model = make_pipeline(encode, SVC()).set_output(transform="polars")
     case = Case(model, {"svc__C": [0.1, 10]}, frame, polars.Series("y", y))
-    theirs = fit(GridSearchCV, case)
+    try:
+        theirs = fit(GridSearchCV, case)
+    except ValueError as error:
+        pytest.skip(f"this scikit-learn does not take this polars: {str(error)[-80:]}")
     assert_same_search(fit(MongoSearchCV, case, db=uri, n_jobs=2), theirs, frame)
     again = fit(MongoSearchCV, case, db=uri)
     assert again.summary_.scored == 0

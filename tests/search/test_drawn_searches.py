@@ -37,7 +37,10 @@ from optomatic import MongoSearchCV
 
 CLASSES = [load_breast_cancer, load_digits, load_iris, load_wine]
 CLASSIFIERS = [
-    (SVC(), {"C": loguniform(0.01, 100), "kernel": ["rbf", "linear"], "gamma": ["scale", 0.01]}),
+    (
+        SVC(max_iter=5000),
+        {"C": loguniform(0.01, 100), "kernel": ["rbf", "linear"], "gamma": ["scale", 0.01]},
+    ),
     (
         LogisticRegression(max_iter=60),
         {"C": loguniform(0.01, 10), "class_weight": [None, "balanced"]},
@@ -52,7 +55,7 @@ CLASSIFIERS = [
 REGRESSORS = [
     (Ridge(), {"alpha": loguniform(0.01, 10), "fit_intercept": [True, False]}),
     (ElasticNet(), {"alpha": [0.01, 1.0], "l1_ratio": uniform(0, 1)}),
-    (SVR(), {"C": loguniform(0.1, 100), "epsilon": [0.01, 0.5]}),
+    (SVR(max_iter=5000), {"C": loguniform(0.1, 100), "epsilon": [0.01, 0.5]}),
     (KNeighborsRegressor(), {"n_neighbors": randint(1, 9), "p": [1, 2]}),
     (DecisionTreeRegressor(random_state=1), {"max_depth": [2, None], "min_samples_leaf": [1, 0.1]}),
 ]
