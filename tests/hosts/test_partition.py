@@ -41,7 +41,8 @@ def test_a_host_comes_back_after_others_did_its_units(lab, at_work):
     ends = lab.ends()
     lab.left.heal()
     log = lab.log_of(lab.left)
-    wait_for(lambda: "others were first" in log.read_text() or "taken away" in log.read_text())
+    handled = ("others were first", "taken away")
+    wait_for(lambda: any(words in log.read_text() for words in handled))
     assert lab.scores(at_work) == list(range(CANDIDATES))
     assert_each_once(lab, ends)
     for unit in lab.units.find():
