@@ -15,6 +15,8 @@
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
     ├── NotShippable            (TypeError)        cannot be pickled for workers
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
+    ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
+    ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
     └── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
 
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
@@ -84,6 +86,14 @@ class NotShippable(OptomaticError, TypeError):
 
 class SearchCancelled(OptomaticError, RuntimeError):
     """The search was withdrawn while it was waiting."""
+
+
+class FitTimeout(OptomaticError, TimeoutError):
+    """A unit was ended as it took longer than the search's ``fit_timeout``."""
+
+
+class MemoryLimit(OptomaticError, MemoryError):
+    """A unit was ended as it took more memory than the search's ``memory_limit``."""
 
 
 class UnitFailed(OptomaticError, RuntimeError):

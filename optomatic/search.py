@@ -21,7 +21,9 @@ from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payl
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
+from optomatic.plan.limits import limits_of
 from optomatic.plan.splits import draws_anew, fix_splits
+from optomatic.plan.tags import tags_of
 from optomatic.plan.units import Plan, Question, plan_units
 from optomatic.records import Outcome, SearchRecord
 from optomatic.replayed import Replayed
@@ -31,7 +33,7 @@ from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import Here, engine_for
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.environment import inside_worker, tags_here
 from optomatic.worker.score import Bundle
 
 
@@ -96,6 +98,22 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     retry_failed : bool, default=False
         Score units again whose stored end is a failure of the estimator, or that were
         given up after killing three workers.
+    fit_timeout : float, default=None
+        Seconds that a unit may take to be fitted and scored, loading apart.  One that is not
+        done then is ended and gets `error_score`.
+    memory_limit : int or str, default=None
+        Bytes, or a size such as ``"500MB"``: how much memory the process that scores a unit
+        and all that it starts may hold for themselves, of which Python with scikit-learn
+        takes about 100 MB and data that is an array of numbers nothing.  A unit that
+        takes more is ended and gets `error_score`.  With either limit ``n_jobs=None`` scores in
+        one local worker process instead of this one.
+    requires : set of str, default=None
+        Only workers that carry all these tags score the search (``python -m optomatic.worker
+        --tag gpu``).  Local workers carry those in ``$OPTOMATIC_TAG``; if that does not do,
+        `fit` leaves all to standalone workers, whatever `n_jobs` is.
+    inner_max_num_threads : int, default=None
+        Threads that numeric libraries (BLAS, OpenMP) may use in each process that scores.
+        None shares the cores of a machine out among the processes of a worker.
 
     Attributes
     ----------
@@ -153,6 +171,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         "db": "no_validation",
         "name": [str, None],
         "retry_failed": ["boolean"],
+        "fit_timeout": "no_validation",
+        "memory_limit": "no_validation",
+        "requires": "no_validation",
+        "inner_max_num_threads": [numbers.Integral, None],
     }
 
     def __init__(
@@ -174,6 +196,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         db: str | None = None,
         name: str | None = None,
         retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -193,6 +219,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         self.db = db
         self.name = name
         self.retry_failed = retry_failed
+        self.fit_timeout = fit_timeout
+        self.memory_limit = memory_limit
+        self.requires = requires
+        self.inner_max_num_threads = inner_max_num_threads
 
     @_sklearn.fit_context  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> MongoSearchCV:
@@ -306,7 +336,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         )
         context.call_on_fit_task_begin(estimator=self)
         bundle = self._bundle(request, splits)
-        plan = plan_units(_question(bundle, request), candidates)
+        question = _question(bundle, request, tags_of(self.requires))
+        plan = plan_units(question, candidates)
         self._report_doubts(plan)
         callbacks = None
         if _sklearn.has_callbacks(self):
@@ -331,8 +362,20 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             options={
                 "return_train_score": bool(self.return_train_score),
                 "config": _sklearn.numeric_config(),
+                **self._how_to_run(),
             },
         )
+
+    def _how_to_run(self) -> dict[str, Any]:
+        """Return what is said of how units may be run; empty if nothing is."""
+        threads = self.inner_max_num_threads
+        if threads is not None and threads < 1:
+            raise ValueError(f"inner_max_num_threads is a number from 1 on, not {threads}")
+        how = {
+            "limits": limits_of(self.fit_timeout, self.memory_limit),
+            "inner_max_num_threads": threads and int(threads),
+        }
+        return {name: value for name, value in how.items() if value}
 
     def _report_doubts(self, plan: Plan) -> None:
         if inside_worker():  # nothing is shared anyway
@@ -357,10 +400,12 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         """Return the number of local workers: None is this process, 0 is nobody."""
         if inside_worker():
             return None
-        if self.n_jobs == 0:
+        if self.n_jobs == 0 or not set(tags_of(self.requires)) <= set(tags_here()):
             return 0
         k = effective_n_jobs(self.n_jobs)
-        return None if k == 1 else k
+        # A limit is held by ending the process that scores.
+        limited = self.fit_timeout is not None or self.memory_limit is not None
+        return None if k == 1 and not limited else k
 
     def _workers_with(self, inside: Sequence[Any]) -> int | None:
         """Return the number of local workers: none where callbacks reach into the fits."""
@@ -600,7 +645,7 @@ def _warn_that_splits_are_a_draw(cv: Any) -> None:
     )
 
 
-def _question(bundle: Bundle, request: _Request) -> Question:
+def _question(bundle: Bundle, request: _Request, requires: tuple[str, ...]) -> Question:
     return Question(
         estimator=bundle.estimator,
         X=bundle.X,
@@ -612,6 +657,7 @@ def _question(bundle: Bundle, request: _Request) -> Question:
         score_params=bundle.score_params or {},
         options=bundle.options,
         callbacks=request.inside_digest,
+        requires=requires,
     )
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from estimators import Sleeper
 from sklearn.base import BaseEstimator
 
@@ -75,9 +76,31 @@ class Misbehaver(Sleeper):
     def _hang(self):
         time.sleep(1000)
 
+    def _sleep_a_little(self):
+        time.sleep(1.0)
+
     def _close_all(self):
         os.closerange(3, 1000)
         time.sleep(1000)
+
+
+class Glutton(Misbehaver):
+    """Takes two gigabytes, in one of several ways, if `value` is 13."""
+
+    def _slowly(self):
+        kept = []
+        for _ in range(200):
+            kept.append(np.ones(10_000_000 // 8))
+            time.sleep(0.01)
+
+    def _at_once(self):
+        np.ones(2_000_000_000 // 8)
+
+    def _elsewhere(self):
+        script = (
+            "import time\nkept = []\nwhile True: kept.append(b'x' * 10_000_000); time.sleep(0.01)"
+        )
+        subprocess.run([sys.executable, "-c", script], check=True)
 
 
 class Unloadable(BaseEstimator):

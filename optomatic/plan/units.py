@@ -28,6 +28,8 @@ from optomatic.records import SCHEMA, Part, Unit, Work
 
 #: Modules whose versions count whatever the estimator is.
 _ALWAYS = ("sklearn", "numpy", "scipy")
+#: Options that say how a unit may be run, not what is computed.
+_TERMS = ("inner_max_num_threads", "limits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ def _work(
     secret = secrets.token_hex(16) if private else None
     able = ["score", SCHEMA, sorted(env.items()), sorted(question.requires), secret]
     wanted = [able, bool(question.options["return_train_score"])]
+    wanted += [[name, question.options[name]] for name in _TERMS if question.options.get(name)]
     return Work(
         kind="score",
         spec=spec,

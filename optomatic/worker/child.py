@@ -23,6 +23,7 @@ from optomatic.worker.channel import Channel
 from optomatic.worker.messages import result_to_wire
 
 if TYPE_CHECKING:
+    from optomatic.records import Result
     from optomatic.worker.loading import Loader
 
 _PR_SET_PDEATHSIG = 1
@@ -106,13 +107,33 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> N
     """
     loader.know(message["parts"])
     done = None
-    for unit_id, split, params_text, number in message["units"]:
+    for unit in message["units"]:
+        unit_id, number = unit[0], unit[3]
         channel.send([done, unit_id])
         began = time.perf_counter()
-        result, loading = loader.score(message["bundles"][number], params_text, split)
+        result, loading = _score(channel, loader, message["bundles"][number], unit)
         seconds = time.perf_counter() - began - loading
         done = [unit_id, result_to_wire(result), seconds]
     channel.send([done, None])
+
+
+def _score(
+    channel: Channel, loader: Loader, work: dict[str, Any], unit: list[Any]
+) -> tuple[Result, float]:
+    """Score one unit; if it has limits say again that it begins, once its data is loaded."""
+    from optomatic.plan.limits import limits_in
+    from optomatic.worker.limits import within_limits
+
+    unit_id, split, params_text, _ = unit
+    limits = limits_in(work["options"])
+
+    def loaded() -> None:
+        if limits:
+            channel.send([None, unit_id])
+
+    return within_limits(
+        work["options"], lambda: loader.score(work, params_text, split, loaded=loaded)
+    )
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from optomatic.records import Failure
 from optomatic.worker.channel import Channel
 from optomatic.worker.intake import Held
 
@@ -85,6 +86,8 @@ class Child:
         A descriptor that becomes readable when the child ends, where there is such a thing.
     last : Held or None
         What it may still finish when its parent ends.
+    passed : (str, Failure) or None
+        The unit for which it was killed as that passed a limit.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
@@ -96,6 +99,7 @@ class Child:
         self.running: Held | None = None
         self.stopped: str | None = None
         self.last: Held | None = None
+        self.passed: tuple[str, Failure] | None = None
         self.death = _open_pidfd(process.pid)
 
     def waitables(self) -> list[Any]:

@@ -16,8 +16,9 @@ from optomatic.records import Result, Timing, WorkerRecord
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.environment import timing_here
+from optomatic.worker.environment import tags_here, timing_here
 from optomatic.worker.heart import Heart
+from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
 from optomatic.worker.score import Bundle, failed
@@ -38,7 +39,7 @@ def _beating(
 ) -> Iterator[tuple[str, Heart]]:
     """Be a worker of the store, with a heart, as long as the context lasts."""
     worker = secrets.token_hex(8)
-    record = WorkerRecord(worker, "here", this_process(), processes, environment())
+    record = WorkerRecord(worker, "here", this_process(), processes, environment(), tags_here())
     store.workers.register(record)
     heart = Heart(store, worker, timing, lease=lease)
     heart.start()
@@ -104,7 +105,8 @@ class Here:
         """Score until ``until()``, or until something that GridSearchCV would raise."""
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
-        with _beating(store, timing, lease, processes=1) as (worker, heart):
+        threads = inner_threads(self._bundle.options)
+        with threads, _beating(store, timing, lease, processes=1) as (worker, heart):
             loop = Loop(
                 store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 
 from optomatic.plan.environment import environment, matched_version
+from optomatic.plan.tags import tags_of
 from optomatic.records import Timing
 
 
@@ -58,6 +59,11 @@ def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
         return timing_of(environ.get("OPTOMATIC_LEASE"))
     except ValueError as error:
         raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
+
+
+def tags_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the tags that ``$OPTOMATIC_TAG`` gives to workers, separated by commas."""
+    return tags_of(environ.get("OPTOMATIC_TAG", "").replace(",", " ").split())
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +31,35 @@ class Loader:
         """Remember kind and path of parts, by hash."""
         self._where.update(where)
 
-    def score(self, work: Mapping[str, Any], text: str, split: int) -> tuple[Result, float]:
+    def score(
+        self,
+        work: Mapping[str, Any],
+        text: str,
+        split: int,
+        *,
+        loaded: Callable[[], None] = lambda: None,
+    ) -> tuple[Result, float]:
         """Score one unit; return its result and the seconds of it that went into loading.
 
-        `work` has ``spec`` and ``options``, and a ``key`` that is equal for equal ones.
+        `work` has ``spec`` and ``options``, and a ``key`` that is equal for equal ones;
+        `loaded` is called between loading and scoring.
 
         Never raises for what the user's code does, ``SystemExit`` included: whatever keeps
         the objects from being loaded is a failure of stage ``load``.
         """
         began = time.perf_counter()
-        loaded = 0.0
+        loading = 0.0
         try:
             try:
                 bundle = self._bundle(work)
                 candidate = params.decode(text, self._value)
             except Exception as error:
                 return failed(_sklearn.failure_of(error, "load")), 0.0
-            loaded = time.perf_counter() - began
-            return score_unit(bundle, candidate, split), loaded
+            loading = time.perf_counter() - began
+            loaded()
+            return score_unit(bundle, candidate, split), loading
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
-            return failed(_sklearn.failure_of(error, "raise")), loaded
+            return failed(_sklearn.failure_of(error, "raise")), loading
 
     def _bundle(self, work: Mapping[str, Any]) -> Bundle:
         key = work["key"]

@@ -20,7 +20,7 @@ from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Crew, Setup, current_path, threads_each
-from optomatic.worker.environment import cache_home, cores, timing_here
+from optomatic.worker.environment import cache_home, cores, tags_here, timing_here
 from optomatic.worker.supervisor import Supervisor, WorkSummary
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ class LocalPool:
         for part in parts:
             cache.keep(part)
         worker = secrets.token_hex(8)
-        record = WorkerRecord(worker, "local", this_process(), self.size, environment())
+        process, env = this_process(), environment()
+        record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(
             store, self._crew, cache, record, timing, search=search, on_done=on_done

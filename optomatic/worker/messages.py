@@ -12,7 +12,8 @@ parent to child      meaning
 
 A child answers with one ``[done, begun]`` after another.  ``done`` is ``[id, result, seconds]``
 or null, ``begun`` the id of the unit that starts now or null; ``[null, null]``, once, says that
-the child is ready.  Units are scored in the order in which they came.
+the child is ready.  A unit that has limits begins twice: its clock starts anew once its data
+is loaded.  Units are scored in the order in which they came.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from optomatic.worker.messages import result_from_wire
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.patience import Patience
+from optomatic.worker.warden import Warden
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Supervisor:
         self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
         self._outbox = Outbox(store.jobs, record.id, record.process.host, self._heart, clock)
         self._pace = Pace()
+        self._warden = Warden()
         self._intake = Intake(
             *(store.jobs, record.id, timing, self._pace),
             search=search,
@@ -354,8 +356,10 @@ class Supervisor:
             self._done(held, result)
             child.queue.popleft()
             child.running = None
+            self._warden.forget(child)
         if begun is not None:
             child.running = _expect(child, begun)
+            self._warden.begins(child, child.running)
 
     def _ready(self, child: Child) -> None:
         child.ready = True
@@ -388,16 +392,25 @@ class Supervisor:
 
     def _bury(self, child: Child) -> None:
         """Account for what a dead child had, and note whose fault its end was."""
+        self._warden.forget(child)
         how = self._crew.remove(child)
         rest = list(child.queue)
         child.queue.clear()
-        if child.stopped is not None:
+        if _passed_a_limit(child):
+            self._limited(child, rest.pop(0))
+        elif child.stopped is not None:
             log.info("child %d was killed: %s", child.pid, child.stopped)
         elif child.running is not None:
             self._crash(child, rest.pop(0), how)
         elif not child.ready:
             self._false_start(how)
         self._release(rest, child.running)
+
+    def _limited(self, child: Child, held: Held) -> None:
+        """Hand in that a unit has failed by passing a limit: nobody is charged for it."""
+        assert child.passed is not None
+        self._done(held, _without_scores(child.passed[1]))
+        child.running = None
 
     def _crash(self, child: Child, held: Held, how: str) -> None:
         self._crashed += 1
@@ -474,6 +487,7 @@ class Supervisor:
             self._outbox.try_flush()
 
     def _leave(self) -> None:
+        self._warden.stop()
         self._heart.stop()
         # Whoever comes late must not write into what gets these numbers next.
         ends, self._wake_write = (self._wake_write, self._wake_read), -1
@@ -494,7 +508,17 @@ def _expect(child: Child, unit_id: str) -> Held:
     return held
 
 
+def _passed_a_limit(child: Child) -> bool:
+    """Tell whether what `child` ran when it ended is what it was killed for."""
+    running = child.running.job.id if child.running else None
+    return child.passed is not None and child.passed[0] == running
+
+
 def _unloadable(error: BundleDamaged) -> Result:
     kind = type(error)
-    failure = Failure("load", f"{kind.__module__}.{kind.__qualname__}", str(error), "")
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return _without_scores(Failure("load", name, str(error), ""))
+
+
+def _without_scores(failure: Failure) -> Result:
     return Result(None, None, 0.0, 0.0, 0, (failure,))

@@ -1,0 +1,85 @@
+"""How long a unit may take and how much memory: sizes for people <-> numbers.
+
+Limits are terms, not part of a key: a score that was reached within them is the score that
+would have been reached without.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", re.IGNORECASE)
+
+
+def size_of(size: object) -> int:
+    """Return a number of bytes, given as such or as ``"500MB"``, ``"1.5 GiB"``.
+
+    Raises
+    ------
+    ValueError
+        If it is no size above 0.
+
+    >>> size_of("500MB"), size_of("1 GiB"), size_of(4096)
+    (500000000, 1073741824, 4096)
+    """
+    if _is_positive(size):
+        return int(size)  # type: ignore[call-overload,no-any-return]
+    found = _SIZE.fullmatch(size) if isinstance(size, str) else None
+    if found is None or float(found[1]) == 0 or (found[3] and not found[2]):
+        raise ValueError(f"a size is a number of bytes above 0, or like '500MB', not {size!r}")
+    units = _BINARY if found[3] else _UNITS
+    return int(float(found[1]) * units[found[2].lower()])
+
+
+def limits_of(fit_timeout: float | None, memory_limit: int | str | None) -> dict[str, Any]:
+    """Return the limits of a unit as plain values: ``seconds``, ``bytes``, those that are given.
+
+    Raises
+    ------
+    ValueError
+        If one of them is no number above 0.
+    """
+    limits: dict[str, Any] = {}
+    if fit_timeout is not None:
+        limits["seconds"] = _seconds(fit_timeout)
+    if memory_limit is not None:
+        try:
+            limits["bytes"] = size_of(memory_limit)
+        except ValueError as error:
+            raise ValueError(f"memory_limit: {error}") from None
+    return limits
+
+
+def _seconds(seconds: object) -> float:
+    if not _is_positive(seconds):
+        raise ValueError(f"fit_timeout: a number of seconds above 0, not {seconds!r}")
+    return float(seconds)  # type: ignore[arg-type]
+
+
+def _is_positive(value: Any) -> bool:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return is_number and bool(0 < value < float("inf"))
+
+
+def shown_size(size: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> shown_size(500e6), shown_size(1.5e9), shown_size(300)
+    ('500 MB', '1.5 GB', '300 bytes')
+    """
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def limits_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the limits in the options of a unit; empty if there are none."""
+    return options.get("limits") or {}

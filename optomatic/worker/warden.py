@@ -1,0 +1,167 @@
+"""Ends children whose unit runs for too long or takes too much memory.
+
+A thread of its own, as the supervisor's loop may wait for a slow store meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from optomatic.plan.limits import limits_in, shown_size
+from optomatic.records import Failure
+from optomatic.worker.children import Child
+from optomatic.worker.intake import Held
+from optomatic.worker.limits import too_large, too_long
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+POLL = 0.05
+
+
+def anonymous_memory(pid: int) -> int:
+    """Return the bytes that a process and all that it started hold for themselves alone.
+
+    Files that are mapped into memory are shared with others, and are not counted.
+    """
+    return sum(_anonymous(one) for one in _tree(pid))
+
+
+def _anonymous(pid: int) -> int:
+    try:
+        memory: Any = psutil.Process(pid).memory_info()
+    except psutil.Error:  # it is over
+        return 0
+    return int(memory.rss - getattr(memory, "shared", 0))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _started_by(pid):
+        yield from _tree(child)
+
+
+def _started_by(pid: int) -> list[int]:
+    """Return the children of a process.
+
+    psutil reads all processes of the machine for that, 20 times what this takes.
+    """
+    tasks = Path(f"/proc/{pid}/task")
+    found: list[int] = []
+    try:
+        for task in tasks.iterdir():
+            found += map(int, (task / "children").read_text().split())
+    except OSError:
+        return [] if tasks.parent.is_dir() or tasks.parents[1].is_dir() else _by_psutil(pid)
+    return found
+
+
+def _by_psutil(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+@dataclass(slots=True)
+class Watch:
+    """What one child runs, since when, and what it must not pass."""
+
+    child: Child
+    unit: str
+    began: float
+    seconds: float | None
+    size: int | None
+
+
+class Warden:
+    """Watches units that have limits.
+
+    Parameters
+    ----------
+    clock, measure
+        For tests.  ``measure(pid)`` returns bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        measure: Callable[[int], int] = anonymous_memory,
+    ) -> None:
+        self._clock = clock
+        self._measure = measure
+        self._lock = threading.Lock()
+        self._watches: dict[int, Watch] = {}
+        self._something = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begins(self, child: Child, held: Held) -> None:
+        """Watch `child` from now on, which begins with `held`, or has just loaded its data."""
+        limits = limits_in(held.job.options)
+        if not limits:
+            self.forget(child)
+            return
+        seconds, size = limits.get("seconds"), limits.get("bytes")
+        with self._lock:
+            self._watches[child.pid] = Watch(child, held.job.id, self._clock(), seconds, size)
+        self._something.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="optomatic-warden", daemon=True)
+            self._thread.start()
+
+    def forget(self, child: Child) -> None:
+        """Leave `child` alone; when this returns it will not be killed any more."""
+        if self._watches:
+            with self._lock:
+                self._watches.pop(child.pid, None)
+
+    def stop(self) -> None:
+        """End the thread, if there is one."""
+        self._stopping.set()
+        self._something.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(POLL):
+            if not self._watches:
+                self._something.clear()
+                if not self._watches:
+                    self._something.wait()
+            self.look()
+
+    def look(self) -> None:
+        """End what has passed a limit."""
+        with self._lock:
+            for watch in list(self._watches.values()):
+                failure = self._passed(watch)
+                if failure is not None:
+                    del self._watches[watch.child.pid]
+                    watch.child.passed = (watch.unit, failure)
+                    watch.child.kill("its unit passed a limit")
+
+    def _passed(self, watch: Watch) -> Failure | None:
+        if watch.seconds is not None and self._clock() - watch.began > watch.seconds:
+            _say(watch, f"is not done after fit_timeout={watch.seconds:g} s")
+            return too_long(watch.seconds)
+        if watch.size is None:
+            return None
+        held = self._measure(watch.child.pid)
+        if held <= watch.size:
+            return None
+        _say(watch, f"has {shown_size(held)} of memory, its limit is {shown_size(watch.size)}")
+        return too_large(watch.size)
+
+
+def _say(watch: Watch, what: str) -> None:
+    log.warning("child %d is ended: unit %s %s", watch.child.pid, watch.unit, what)
