@@ -58,7 +58,7 @@ class Claiming:
         count: int,
         *,
         lanes: Sequence[str] | None = None,
-        search: str | None = None,
+        search: str | Sequence[str] | None = None,
         alone: bool = True,
     ) -> Lease:
         """Take up to `count` queued units.
@@ -69,8 +69,8 @@ class Claiming:
         count : int
         lanes : sequence of str, optional
             Only units of these lanes.
-        search : str, optional
-            Only units that this search waits for.
+        search : str or sequence of str, optional
+            Only units that this search, or one of these, waits for.
         alone : bool
             Whether the worker has nothing else started.  Only then a unit that was lost
             before may be handed out, and then it comes alone, so that nobody else can be
@@ -86,7 +86,7 @@ class Claiming:
         if lanes is not None:
             queued["lane"] = {"$in": list(lanes)}
         if search is not None:
-            queued["wanted_by"] = search
+            queued["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
         ids = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
         if not ids:
             return Lease("", ())

@@ -9,13 +9,12 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
 
 from optomatic.errors import OptomaticError, redact
 from optomatic.plan.environment import environment
+from optomatic.plan.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
@@ -27,35 +26,15 @@ from optomatic.worker.environment import (
     cores,
     timing_of,
 )
+from optomatic.worker.options import parser
 from optomatic.worker.supervisor import Supervisor
 
 log = logging.getLogger("optomatic.worker")
 
-_DESCRIPTION = """\
-Score the units that searches wait for, until told to end.
-
-A worker adds capacity to every search on its database, before, during or after the search
-was started. It claims only what it can load: units of the same Python, scikit-learn and
-numpy. Modules that your estimators come from must be installed, or lie in the current
-directory.
-"""
-_EPILOG = """\
-Each option has an environment variable of the same meaning: OPTOMATIC_DB,
-OPTOMATIC_PROCESSES, OPTOMATIC_SEARCH, OPTOMATIC_UNTIL_EMPTY (1), OPTOMATIC_MAX_IDLE,
-OPTOMATIC_LEASE, OPTOMATIC_GRACE, OPTOMATIC_CACHE_DIR. An address with a password is better
-kept in OPTOMATIC_DB, as others can see command lines.
-
-Signals: SIGTERM and Ctrl-C give back at once what is not running, let running units finish
-for --grace seconds, and end; a second one ends at once.
-
-Exit codes: 0 ended as asked; 1 the store cannot be used, or nothing can be started here;
-2 wrong usage; 128 + n after a second signal n.
-"""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; return its exit code."""
-    options = _parser(os.environ).parse_args(arguments)
+    options = parser(os.environ).parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -76,19 +55,25 @@ def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
     crew = Crew(number, Setup(current_path(), threads_each(number, cores())))
-    record = WorkerRecord(secrets.token_hex(8), "standalone", this_process(), number, environment())
+    tags = tags_of(options.tag)
+    record = WorkerRecord(
+        secrets.token_hex(8), "standalone", this_process(), number, environment(), tags
+    )
     supervisor = Supervisor(
         store,
         crew,
-        Cache(options.cache_dir or cache_home()),
+        Cache(options.cache_dir or cache_home(), largest=options.cache_size),
         record,
         timing,
-        search=options.search,
-        lanes=_Lanes(store),
+        search=_searches(store, options.search),
+        lanes=_lanes(store, tags),
+        most=options.max_units,
         lasting=True,
         on_ready=lambda: _say_ready(record, options.db),
     )
     _obey_signals(supervisor, crew, options.grace)
+    if options.deadline is not None:
+        supervisor.end_in(options.deadline, options.grace)
     try:
         summary = supervisor.run(lambda: _idle_enough(supervisor, options))
     finally:
@@ -113,21 +98,33 @@ def _idle_enough(supervisor: Supervisor, options: argparse.Namespace) -> bool:
     return options.until_empty or (options.max_idle is not None and idle >= options.max_idle)
 
 
-class _Lanes:
-    """The lanes that this machine can serve, read anew after a moment."""
+class _Fresh:
+    """What `read` returned last, at most a second old."""
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store = store
+    def __init__(
+        self, read: Callable[[], Sequence[str]], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
         self._clock = clock
-        self._installed = Installed()
-        self._lanes: Sequence[str] = ()
+        self._found: Sequence[str] = ()
         self._read_at = float("-inf")
 
     def __call__(self) -> Sequence[str]:
         if self._clock() >= self._read_at + 1.0:
-            self._lanes = self._store.workers.lanes_for(self._installed, ())
+            self._found = self._read()
             self._read_at = self._clock()
-        return self._lanes
+        return self._found
+
+
+def _lanes(store: Store, tags: Sequence[str]) -> _Fresh:
+    """Return the lanes that this machine can serve."""
+    installed = Installed()
+    return _Fresh(lambda: store.workers.lanes_for(installed, tags))
+
+
+def _searches(store: Store, name: str | None) -> _Fresh | None:
+    """Return the ids of the searches of a name, also of those that begin later."""
+    return None if name is None else _Fresh(lambda: store.searches.ids_of(name))
 
 
 def _obey_signals(supervisor: Supervisor, crew: Crew, grace: float) -> None:
@@ -145,75 +142,6 @@ def _obey_signals(supervisor: Supervisor, crew: Crew, grace: float) -> None:
 
     signal.signal(signal.SIGTERM, obey)
     signal.signal(signal.SIGINT, obey)
-
-
-# -- arguments -----------------------------------------------------------------------------
-
-
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m optomatic.worker",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-    def add(name: str, kind: Callable[[str], Any], default: str | None, text: str) -> None:
-        variable = "OPTOMATIC_" + name.upper().replace("-", "_")
-        value = environ.get(variable) or default
-        metavar = kind.__name__.strip("_").upper()
-        parser.add_argument(f"--{name}", type=kind, default=value, metavar=metavar, help=text)
-
-    add("db", _uri, None, "the store, such as mongodb://host/name (the embedded server)")
-    add("processes", _number, "1", "processes that score, a number or 'auto': one a core (1)")
-    add("search", _name, None, "score only for this search, by its name or id (for all)")
-    add("max-idle", _seconds, None, "end after so long without work (never)")
-    add("lease", _lease, None, "after so long without a sign of life others take over (30)")
-    add("grace", _seconds, "10", "how long running units may go on after SIGTERM (10)")
-    add("cache-dir", _folder, None, "where data is kept on this machine (~/.cache/optomatic)")
-    parser.add_argument(
-        "--until-empty",
-        action="store_true",
-        default=environ.get("OPTOMATIC_UNTIL_EMPTY", "") not in ("", "0"),
-        help="end as soon as there is nothing to claim",
-    )
-    return parser
-
-
-def _uri(text: str) -> str:
-    return text
-
-
-def _name(text: str) -> str:
-    return text
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _number(text: str) -> int | str:
-    if text == "auto":
-        return text
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"a number of processes or 'auto', not {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}")
-    return seconds
-
-
-def _lease(text: str) -> float:
-    if _seconds(text) == 0:
-        raise argparse.ArgumentTypeError("a lease lasts longer than 0 seconds")
-    return _seconds(text)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ _SMALL = 32_000
 _STALE = 0.7
 
 Lanes = Callable[[], Sequence[str] | None]
+#: The id of a search, or what returns the ids of several now; None for all.
+Searches = str | Callable[[], Sequence[str]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Intake:
         timing: Timing,
         pace: Pace,
         *,
-        search: str | None,
+        search: Searches,
         lanes: Lanes,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -79,7 +81,7 @@ class Intake:
         self.waiting: deque[Held] = deque()
         self.idle_since: float | None = None
 
-    def claim(self, children: int, hungry: int, *, busy: bool) -> bool:
+    def claim(self, children: int, hungry: int, *, busy: bool, most: int | None = None) -> bool:
         """Claim a batch, unless the last look at an empty queue was a moment ago.
 
         Parameters
@@ -88,6 +90,8 @@ class Intake:
             How many there are, and how many of them could begin now.
         busy : bool
             Something is started, so nothing that has to run alone is claimed.
+        most : int, optional
+            Of units.
 
         Returns
         -------
@@ -97,11 +101,12 @@ class Intake:
         now = self._clock()
         if now < self._claim_at:
             return False
+        batch = self._pace.batch(children, hungry)
         lease = self._jobs.claim(
             self._worker,
-            self._pace.batch(children, hungry),
+            batch if most is None else min(batch, most),
             lanes=self._lanes(),
-            search=self._search,
+            search=self._search() if callable(self._search) else self._search,
             alone=not busy,
         )
         for job in lease.jobs:

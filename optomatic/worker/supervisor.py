@@ -32,7 +32,7 @@ from optomatic.store.opening import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Child, Crew
 from optomatic.worker.heart import Heart
-from optomatic.worker.intake import Held, Intake, Lanes
+from optomatic.worker.intake import Held, Intake, Lanes, Searches
 from optomatic.worker.messages import result_from_wire
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 _MERCY = 0.25
 #: So many children in a row that end before they can be used are a fault of the machine.
 _FALSE_STARTS = 3
+#: Seconds without work after which a worker says that it is idle.
+_IDLE = 1.0
 #: The loop looks around at least so often, in seconds.
 _LONGEST_WAIT = 2.0
 
@@ -72,8 +74,10 @@ class Supervisor:
     record : WorkerRecord
         Who claims.
     timing : Timing
-    search : str, optional
-        Only units that this search waits for are claimed.
+    search : str or callable, optional
+        Only units that this search waits for are claimed, or one of those whose ids it returns.
+    most : int, optional
+        It ends by itself once it has scored so many units.
     lanes : callable, optional
         Returns the lanes that may be claimed, asked before each claim; all if not given.
     lasting : bool
@@ -94,7 +98,8 @@ class Supervisor:
         record: WorkerRecord,
         timing: Timing,
         *,
-        search: str | None = None,
+        search: Searches = None,
+        most: int | None = None,
         lanes: Lanes = lambda: None,
         lasting: bool = False,
         on_ready: Callable[[], None] = lambda: None,
@@ -106,9 +111,13 @@ class Supervisor:
         self._crew = crew
         self._cache = cache
         self._record = record
+        self._name = record.id[:4]
         self._on_ready: Callable[[], None] | None = on_ready
         self._on_done = on_done
         self._arrived: list[str] = []
+        self._most = most
+        self._end_at: tuple[float, float] | None = None
+        self._mood = ""
         self._clock = clock
         self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
         self._outbox = Outbox(store.jobs, record.id, record.process.host, self._heart, clock)
@@ -166,6 +175,11 @@ class Supervisor:
         self._deadline = self._clock() + grace
         self._wake()
 
+    def end_in(self, seconds: float, grace: float) -> None:
+        """Have :meth:`run` be over in `seconds`: :meth:`stop` comes `grace` seconds before."""
+        grace = min(grace, max(0.0, seconds))
+        self._end_at = (self._clock() + seconds - grace, grace)
+
     def idle_for(self) -> float | None:
         """Return for how many seconds there has been nothing to do, None if there is something."""
         since = self._intake.idle_since
@@ -173,6 +187,7 @@ class Supervisor:
 
     def _turn(self) -> None:
         self._heart.check()
+        self._look_at_the_clock()
         if self._deadline is None:
             self._crew.fill()
             self._feed()
@@ -192,7 +207,12 @@ class Supervisor:
     def _over(self, until: Callable[[], bool]) -> bool:
         if self._deadline is not None:
             return not self._busy() and not self._intake.waiting
-        if self._intake.mine or not self._outbox.empty() or not self._may_be_over:
+        if self._intake.mine or not self._outbox.empty():
+            return False
+        if self._left() == 0:
+            log.info("worker %s has scored as many units as it was to", self._name)
+            return True
+        if not self._may_be_over:
             return False
         # It may cost a round trip, so it is asked only when the answer may have changed.
         self._may_be_over = False
@@ -201,6 +221,25 @@ class Supervisor:
         except StoreError as error:
             self._patience.failed(error)
             return False
+
+    def _left(self) -> int | None:
+        """Return how many units may still be claimed, None if there is no limit."""
+        if self._most is None:
+            return None
+        return max(0, self._most - self._scored - len(self._intake.mine))
+
+    def _look_at_the_clock(self) -> None:
+        if self._end_at is not None and self._clock() >= self._end_at[0]:
+            grace = self._end_at[1]
+            self._end_at = None
+            log.info("worker %s is near its deadline, ending", self._name)
+            self.stop(grace)
+
+    def _is(self, mood: str) -> None:
+        """Log that the worker is idle or at work now, if that is new."""
+        if mood != self._mood:
+            log.info("worker %s is %s, %d units scored so far", self._name, mood, self._scored)
+            self._mood = mood
 
     def _busy(self) -> bool:
         return any(child.queue for child in self._crew.children)
@@ -226,14 +265,23 @@ class Supervisor:
         children = self._crew.children
         if any(child.queue and child.queue[0].job.losses for child in children):
             return []  # it runs alone
+        if self._left() == 0 and not self._intake.waiting:
+            return []
         hungry = [c for c in children if c.ready and self._pace.wants_more(len(c.queue))]
         return sorted(hungry, key=lambda child: len(child.queue))
 
     def _claim(self, hungry: int) -> None:
         children = len(self._crew.children)
-        if self._intake.claim(children, hungry, busy=self._busy()):
+        if self._intake.claim(children, hungry, busy=self._busy(), most=self._left()):
             self._patience.answered()
             self._may_be_over = not self._intake.waiting
+            self._say_how_it_is()
+
+    def _say_how_it_is(self) -> None:
+        if self._intake.waiting:
+            self._is("at work")
+        elif (self.idle_for() or 0.0) > _IDLE:
+            self._is("idle")
 
     def _start(self, hungry: Sequence[Child]) -> None:
         """START what `hungry` get, in one call, and send what is still ours."""
@@ -324,6 +372,8 @@ class Supervisor:
         flush = self._outbox.due_in()
         if flush is not None:
             due.append(max(flush, patience))
+        if self._end_at is not None:
+            due.append(self._end_at[0] - self._clock())
         if self._deadline is not None:
             due.append(self._deadline - self._clock())
         elif self._hungry():

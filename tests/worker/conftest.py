@@ -39,7 +39,7 @@ class Queue:
         self.store.close()
         self.client.close()
 
-    def submit(self, estimator, candidates, *, search=None, requires=()):
+    def submit(self, estimator, candidates, *, search=None, name=None, requires=()):
         """Submit the units of `candidates` on two splits; return the id of their search."""
         question = Question(
             estimator=estimator,
@@ -56,7 +56,7 @@ class Queue:
         plan = plan_units(question, candidates)
         search = search or secrets.token_hex(8)
         record = SearchRecord(
-            *(search, search, "test", "test", "test", len(candidates), len(SPLITS)),
+            *(search, name or search, "test", "test", "test", len(candidates), len(SPLITS)),
             environment(),
             this_process(),
         )

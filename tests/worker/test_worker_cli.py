@@ -52,6 +52,59 @@ def test_it_scores_for_one_search_alone_if_told_so(queue, worker):
     assert queue.states() == {"completed": 2, "queued": 2}
 
 
+def test_a_search_is_known_by_its_name_also_if_it_begins_later(queue, worker):
+    process = worker("--search", "mine", "--max-units", "2")
+    queue.submit(Sleeper(), values(1))
+    late = queue.submit(Sleeper(), values(2), name="mine")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert queue.states() == {"completed": 2, "queued": 2}
+    assert queue.over(late)()
+
+
+def test_it_ends_after_so_many_units(queue, worker):
+    queue.submit(Sleeper(), values(*range(20)))
+    process = worker("--max-units", "7", "--processes", "2")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert queue.states() == {"completed": 7, "queued": 33}
+    assert "as many units as it was to" in log
+
+
+def test_it_is_gone_by_its_deadline_and_gives_back_what_runs(queue, worker, tmp_path):
+    queue.submit(Misbehaver(how="hang", note=str(tmp_path / "note")), values(13))
+    process = worker("--deadline", "4s", "--grace", "0.5")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert "deadline" in log
+    assert queue.states() == {"queued": 2}
+    assert queue.field("losses") == [0, 0]
+
+
+def test_it_takes_what_requires_its_tags_and_no_others(queue, worker):
+    queue.submit(Sleeper(), values(1), requires=("gpu",))
+    queue.submit(Sleeper(), values(2), requires=("big", "gpu"))
+    queue.submit(Sleeper(), values(3), requires=("fast",))
+    queue.submit(Sleeper(), values(4))
+    process = worker("--until-empty", "--tag", "gpu", OPTOMATIC_TAG="big,huge")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert queue.states() == {"completed": 6, "queued": 2}
+
+
+def test_it_logs_a_line_for_each_change_and_is_quiet_when_idle(queue, worker):
+    queue.submit(Sleeper(), values(1))
+    process = worker("--max-idle", "4")
+    _, log = process.communicate(timeout=60)
+    lines = [line.split(" ", 3)[3] for line in log.splitlines()]
+    name = lines[0].split()[1]
+    assert lines == [
+        f"worker {name} is at work, 0 units scored so far",
+        f"worker {name} is idle, 2 units scored so far",
+        f"worker {name} ends: 2 units scored, 0 of them with failures, 0 crashes",
+    ]
+
+
 def test_a_killed_worker_loses_its_units_to_another_after_the_lease(queue, worker, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
@@ -139,6 +192,10 @@ def test_a_store_that_is_not_there_is_exit_code_1_without_the_password(worker):
         ["--grace", "-1"],
         ["--max-idle", "nan"],
         ["--unknown"],
+        ["--tag", "a b"],
+        ["--max-units", "0"],
+        ["--cache-size", "much"],
+        ["--deadline", "tomorrow"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments, capsys):

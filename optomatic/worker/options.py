@@ -1,0 +1,180 @@
+"""What a standalone worker can be told, on its command line and in the environment."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from optomatic.plan.limits import size_of
+from optomatic.plan.tags import tags_of
+
+_DESCRIPTION = """\
+Score the units that searches wait for, until told to end.
+
+A worker adds capacity to every search on its database, before, during or after the search
+was started.  It claims only what it can load: units of the same Python, scikit-learn and
+numpy.  Modules that your estimators come from must be installed, or lie in the current
+directory.
+"""
+_EPILOG = """\
+environment:
+  Each option has a variable of the same meaning, which the command line overrides:
+  OPTOMATIC_DB, OPTOMATIC_SEARCH, OPTOMATIC_TAG (several with commas between, to which the
+  command line adds), OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE, OPTOMATIC_UNTIL_EMPTY (1 or 0),
+  OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE, OPTOMATIC_LEASE,
+  OPTOMATIC_CACHE_DIR, OPTOMATIC_CACHE_SIZE.  An address with a password is better kept in
+  OPTOMATIC_DB, as others can see command lines.
+
+signals:
+  SIGTERM and Ctrl-C give back at once what is not running, let running units finish for
+  --grace seconds, give back the others uncharged, and end.  A second one ends at once.
+
+exit codes:
+  0        ended as asked: by a signal, or as one of the limits above was reached
+  1        the store cannot be used, or nothing can be started here
+  2        wrong usage
+  128 + n  after a second signal n
+"""
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the parser of the command line, with defaults from `environ`.
+
+    Its namespace has ``db``, ``processes`` (int or "auto"), ``search``, ``tag`` (list of str),
+    ``max_units``, ``max_idle`` (seconds), ``until_empty`` (bool), ``deadline`` (seconds from
+    now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path) and ``cache_size`` (bytes);
+    what was not given and has no default is None.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m optomatic.worker",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Layout,
+    )
+    what, until, how = (
+        parser.add_argument_group(title)
+        for title in ("what to score", "when to end", "how to work")
+    )
+
+    def add(group: Any, name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
+        given = environ.get(_variable(name))
+        more["default"] = given if given else more.get("default")
+        group.add_argument(f"--{name}", type=kind, help=text, **more)
+
+    add(what, "db", str, "the store, such as mongodb://host/name (the embedded server)",
+        metavar="URI")  # fmt: skip
+    add(what, "search", str, "score only for the searches of this name or id (for all)",
+        metavar="NAME")  # fmt: skip
+    add(what, "tag", _tag, "score also what requires this tag; may be repeated (no tags)",
+        metavar="TAG", action="append")  # fmt: skip
+    add(until, "max-units", _count, "end after so many units (never)", metavar="N")
+    add(until, "max-idle", _seconds, "end after so long without work (never)", metavar="SECONDS")
+    until.add_argument(
+        "--until-empty",
+        action="store_true",
+        default=environ.get("OPTOMATIC_UNTIL_EMPTY", "") not in ("", "0"),
+        help="end as soon as there is nothing to claim",
+    )
+    add(until, "deadline", _deadline,
+        "be gone by then: from now (3600, 90m, 2h) or at a time (2030-01-31T22:00); --grace "
+        "seconds before it works like SIGTERM (never)", metavar="WHEN")  # fmt: skip
+    add(how, "processes", _number, "processes that score, a number or 'auto': one a core (1)",
+        metavar="N", default="1")  # fmt: skip
+    add(how, "grace", _seconds, "how long running units may go on after SIGTERM (10)",
+        metavar="SECONDS", default="10")  # fmt: skip
+    add(how, "lease", _lease, "after so long without a sign of life others take over (30)",
+        metavar="SECONDS")  # fmt: skip
+    add(how, "cache-dir", _folder, "where data is kept on this machine (~/.cache/optomatic)",
+        metavar="DIR")  # fmt: skip
+    add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
+        metavar="SIZE", default="10GiB")  # fmt: skip
+    parser.set_defaults(tag=_tags_in(parser, environ))
+    return parser
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as this page, whatever the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=90)
+
+
+def _variable(name: str) -> str:
+    return "OPTOMATIC_" + name.upper().replace("-", "_")
+
+
+def _tags_in(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> list[str]:
+    words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
+    try:
+        return [_tag(word) for word in words]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"OPTOMATIC_TAG: {error}")
+
+
+def _tag(text: str) -> str:
+    try:
+        (tag,) = tags_of([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return tag
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _size(text: str) -> int:
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _number(text: str) -> int | str:
+    try:
+        return text if text == "auto" else _count(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"a number of processes or 'auto', not {text!r}") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}")
+    return seconds
+
+
+def _lease(text: str) -> float:
+    if _seconds(text) == 0:
+        raise argparse.ArgumentTypeError("a lease lasts longer than 0 seconds")
+    return _seconds(text)
+
+
+def _deadline(text: str) -> float:
+    """Return the seconds from now until `text`, a span or a moment (local time if not said)."""
+    span = _SPAN.fullmatch(text)
+    if span:
+        return float(span[1]) * _SPANS[span[2]]
+    try:
+        moment = datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"a span such as 90m or a time such as 2030-01-31T22:00, not {text!r}"
+        ) from None
+    return (moment - datetime.now().astimezone()).total_seconds()
