@@ -19,7 +19,7 @@ from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Crew, Setup, current_path, threads_each
+from optomatic.worker.children import Crew, current_path, threads_each
 from optomatic.worker.environment import (
     Installed,
     cache_home,
@@ -27,6 +27,7 @@ from optomatic.worker.environment import (
     timing_of,
 )
 from optomatic.worker.options import parser
+from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor
 
 log = logging.getLogger("optomatic.worker")
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
-    crew = Crew(number, Setup(current_path(), threads_each(number, cores())))
+    crew = Crew(number, Setup(current_path(), threads_each(number, cores()), captured=True))
     tags = tags_of(options.tag)
     record = WorkerRecord(
         secrets.token_hex(8), "standalone", this_process(), number, environment(), tags

@@ -1,4 +1,5 @@
-"""The process that scores: ``python -m optomatic.worker.child FD PARENT``.
+"""The process that scores: a fork of :mod:`optomatic.worker.template`, or, where there is none,
+``python -m optomatic.worker.child FD PARENT``.
 
 It runs what users wrote, so it may crash, hang, print, or hold the interpreter for hours.  It
 knows no store and no credentials; it talks through one socket with the process that
@@ -31,25 +32,36 @@ _PR_SET_PDEATHSIG = 1
 
 def main(arguments: list[str]) -> None:
     """Score what comes through the socket, until it says ``end`` or closes."""
+    ignore_terminal()
+    channel = Channel(socket.socket(fileno=int(arguments[0])))
+    die_with(int(arguments[1]))
+    setup = channel.next(None)
+    take_over(setup)
+    run(channel, setup["idle"])
+
+
+def ignore_terminal() -> None:
+    """Leave what comes from a terminal to the parent."""
     # Ctrl-C at a terminal may reach every process there; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # In a process group of its own, printing to a terminal could stop it.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    channel = Channel(socket.socket(fileno=int(arguments[0])))
-    die_with(int(arguments[1]))
+
+
+def run(channel: Channel, idle: float | None) -> None:
+    """Score what comes through `channel`, until it says ``end`` or closes."""
     ending = threading.Event()
     threading.Thread(
         target=_end_with_peer, args=(channel.fileno(), ending), name="lifeline", daemon=True
     ).start()
-    setup = channel.next(None)
-    _take_over(setup)
+    os.register_at_fork(after_in_child=channel.close)  # what it forks is no child of ours
     # Only now: scikit-learn is to be found where the parent finds it.
     from optomatic.worker.environment import enter_worker
     from optomatic.worker.loading import Loader
 
     enter_worker()
     channel.send([None, None])
-    serve(channel, Loader(), idle=setup["idle"])
+    serve(channel, Loader(), idle=idle)
     ending.set()
 
 
@@ -78,7 +90,7 @@ def _end_with_peer(descriptor: int, ending: threading.Event) -> None:
         os._exit(1)
 
 
-def _take_over(setup: dict[str, Any]) -> None:
+def take_over(setup: dict[str, Any]) -> None:
     """Find modules where the parent does; leave PYTHONPATH as the user set it."""
     sys.path[:] = setup["path"]
     if setup["python_path"] is None:

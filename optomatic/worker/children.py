@@ -1,8 +1,7 @@
 """Child processes: starting them, talking to them, ending them.
 
-:func:`start_child` is the only place where one comes into being.  It is a fresh interpreter,
-not a fork: nothing of the parent's memory or threads is in it, and the user's ``__main__``
-is never run again.
+:func:`start_child` is the only place where one comes into being, and
+:mod:`optomatic.worker.processes` says how.
 """
 
 from __future__ import annotations
@@ -12,50 +11,19 @@ import os
 import queue
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from optomatic.records import Failure
 from optomatic.worker.channel import Channel
 from optomatic.worker.intake import Held
-
-#: Numeric libraries read these when they are loaded.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How a child is to be started.
-
-    Attributes
-    ----------
-    path : tuple of str
-        Its ``sys.path``: modules of the user's script must be found as in the parent.
-    threads : int or None
-        How many threads numeric libraries may use, where the user has not said so in the
-        environment; None leaves it to them.
-    idle : float or None
-        It ends by itself after so many seconds without work.
-    """
-
-    path: tuple[str, ...]
-    threads: int | None = None
-    idle: float | None = None
+from optomatic.worker.output import carry
+from optomatic.worker.processes import Forked, Fresh, Setup, Starter, first_message, manner
 
 
 def current_path() -> tuple[str, ...]:
@@ -90,7 +58,7 @@ class Child:
         The unit for which it was killed as that passed a limit.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+    def __init__(self, process: Fresh | Forked, channel: Channel) -> None:
         self._process = process
         self.channel = channel
         self.pid = process.pid
@@ -108,17 +76,7 @@ class Child:
 
     def alive(self) -> bool:
         """Tell whether the process runs.  Looks without reaping it: see :meth:`kill`."""
-        return self._look() == "runs"
-
-    def _look(self) -> str:
-        """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
-        if self._process.returncode is not None:
-            return "gone"
-        try:
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # someone waits for all children of this process, or ignores them
-            return "gone"
-        return "runs" if ended is None else "dead"
+        return self._process.state() == "runs"
 
     def send(self, message: object) -> None:
         """Send a message; a child that is gone is noticed elsewhere."""
@@ -136,7 +94,7 @@ class Child:
         self._kill_group()
 
     def _kill_group(self) -> None:
-        if self._look() == "gone":
+        if self._process.state() == "gone":
             return
         # What it started may outlive it.  Its number is not given to another process or
         # group before it has been waited for.
@@ -153,7 +111,9 @@ class Child:
         self._kill_group()
         code = self._process.wait()
         self.close()
-        return _manner(code)
+        if code is None:  # killed as its template was, which nobody is to be charged for
+            self.stopped = self.stopped or "the process that it was forked from ended"
+        return "its template's end" if code is None else manner(code)
 
     def wait(self, seconds: float) -> None:
         """Wait up to `seconds` for the child to end by itself."""
@@ -164,6 +124,7 @@ class Child:
     def close(self) -> None:
         """Close this process's ends of what connects it with the child."""
         self.channel.close()
+        self._process.close()
         if self.death is not None:
             os.close(self.death)
             self.death = None
@@ -177,16 +138,6 @@ def _open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:
         return None
-
-
-def _manner(code: int) -> str:
-    """Say how a process ended: ``SIGSEGV``, ``exit code 1``."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def start_child(setup: Setup) -> Child:
@@ -216,10 +167,11 @@ class Spawner:
             raise
 
     def _serve(self) -> None:
+        starter = Starter()
         while True:
             setup, answer = self._orders.get()
             try:
-                answer.set_result(_start(setup))
+                answer.set_result(_start(starter, setup))
             except Exception as error:
                 answer.set_exception(error)
 
@@ -245,37 +197,15 @@ def _forget_in_fork() -> None:
 os.register_at_fork(after_in_child=_forget_in_fork)
 
 
-def _start(setup: Setup) -> Child:
+def _start(starter: Starter, setup: Setup) -> Child:
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            _command(theirs.fileno()),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=child_environment(os.environ, setup),
-            process_group=0,  # Ctrl-C goes to the parent alone; all it starts can be killed
-        )
+    with theirs, carry(setup.captured) as (output, whose):
+        process = starter.start(setup, theirs.fileno(), output)
+        whose(process.pid)
     child = Child(process, Channel(ours))
-    own = os.environ.get("PYTHONPATH")
-    child.send({"path": setup.path, "python_path": own, "idle": setup.idle})
+    if setup.fresh:
+        child.send(first_message(setup))
     return child
-
-
-def _command(descriptor: int) -> list[str]:
-    warnings = [f"-W{option}" for option in sys.warnoptions]
-    # -P: the current directory must not come before the parent's path.
-    python = [sys.executable, "-P", *warnings, "-m", "optomatic.worker.child"]
-    return [*python, str(descriptor), str(os.getpid())]
-
-
-def child_environment(environ: Mapping[str, str], setup: Setup) -> dict[str, str]:
-    """Return the environment of a child: without addresses and keys, with bounded threads."""
-    kept = {k: v for k, v in environ.items() if not k.startswith("OPTOMATIC_")}
-    kept["PYTHONPATH"] = os.pathsep.join(setup.path)
-    if setup.threads is not None:
-        for variable in THREAD_VARIABLES:
-            kept.setdefault(variable, str(setup.threads))
-    return kept
 
 
 class Crew:

@@ -19,8 +19,9 @@ from optomatic.records import Part, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Crew, Setup, current_path, threads_each
+from optomatic.worker.children import Crew, current_path, threads_each
 from optomatic.worker.environment import cache_home, cores, tags_here, timing_here
+from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor, WorkSummary
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any
 
-from optomatic.errors import BundleDamaged, OptomaticError, StoreError
+from optomatic.errors import BundleDamaged, StoreError
 from optomatic.records import Failure, Result, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.worker.cache import Cache
@@ -37,6 +37,7 @@ from optomatic.worker.messages import result_from_wire
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.patience import Patience
+from optomatic.worker.processes import cannot_start
 from optomatic.worker.warden import Warden
 
 log = logging.getLogger(__name__)
@@ -471,11 +472,7 @@ class Supervisor:
     def _false_start(self, how: str) -> None:
         self._false_starts += 1
         if self._false_starts >= _FALSE_STARTS:
-            raise OptomaticError(
-                f"The processes that score units end as soon as they are started ({how}); what "
-                "they printed stands above. Nothing was scored by this worker, and nothing is "
-                "lost. Check that Python and scikit-learn can be imported by a new process here."
-            )
+            raise cannot_start(how)
 
     def _hand_in(self) -> None:
         """Flush the outbox when it is time, or when there is nothing else to do."""

@@ -16,7 +16,8 @@ from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Crew, Setup, current_path
+from optomatic.worker.children import Crew, current_path
+from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2

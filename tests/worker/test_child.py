@@ -16,27 +16,22 @@ from waiting import wait_for
 
 from optomatic.plan import bundle, params
 from optomatic.plan.splits import pack_splits
-from optomatic.worker.children import (
-    THREAD_VARIABLES,
-    Setup,
-    child_environment,
-    current_path,
-    start_child,
-    threads_each,
-)
+from optomatic.worker.children import current_path, start_child, threads_each
 from optomatic.worker.messages import result_from_wire
+from optomatic.worker.processes import THREAD_VARIABLES, Setup, child_environment
 
 TESTS = Path(__file__).parents[1]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SPLITS = [(np.arange(10), np.arange(10, 20)), (np.arange(10, 20), np.arange(10))]
 
 
-@pytest.fixture
-def start():
+@pytest.fixture(params=["forked", "fresh"])
+def start(request):
+    """Start children, from a template or as interpreters of their own."""
     started = []
 
     def start(**setup):
-        child = start_child(Setup(current_path(), **setup))
+        child = start_child(Setup(current_path(), fresh=request.param == "fresh", **setup))
         started.append(child)
         return child
 
@@ -192,7 +187,8 @@ def test_it_ends_when_its_parent_closes_the_channel(start, store_parts):
 
 PARENT = """
 import json, sys, time
-from optomatic.worker.children import Setup, current_path, start_child
+from optomatic.worker.children import current_path, start_child
+from optomatic.worker.processes import Setup
 child = start_child(Setup(current_path()))
 child.send(json.load(sys.stdin))
 while child.channel.next(60.0)[1] is None:

@@ -202,8 +202,8 @@ def test_the_end_of_a_process_ends_its_warm_children(script):
     seen = set()
 
     def started():
-        seen.update(psutil.Process(process.pid).children())
-        return len(seen) >= 2
+        seen.update(psutil.Process(process.pid).children(recursive=True))
+        return len(seen) >= 3  # two, and what they were forked from
 
     wait_for(started)
     assert process.wait(60.0) == 0

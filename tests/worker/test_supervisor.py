@@ -12,9 +12,10 @@ from sklearn.pipeline import Pipeline
 from waiting import wait_for
 
 from optomatic.errors import OptomaticError
-from optomatic.worker import children
-from optomatic.worker.children import Crew, Setup, current_path
+from optomatic.worker import children, processes
+from optomatic.worker.children import Crew, current_path
 from optomatic.worker.environment import Installed
+from optomatic.worker.processes import Setup
 
 
 def values(*numbers):
@@ -188,7 +189,8 @@ def test_only_lanes_that_it_satisfies_are_taken(queue, supervisor):
 
 
 def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, supervisor, monkeypatch):
-    monkeypatch.setattr(children, "_command", lambda _: ["false"])
+    monkeypatch.setattr(processes, "python_command", lambda *_: ["false"])
+    monkeypatch.setattr(children, "_only", None)  # no template is there yet
     queue.submit(Sleeper(), values(1))
     with pytest.raises(OptomaticError, match="exit code 1"):
         supervisor().run(lambda: False)

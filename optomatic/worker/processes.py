@@ -1,0 +1,259 @@
+"""Starting the processes that score, from the parent's side: forked by a template, or afresh.
+
+Where the kernel can tell of the end of any process (pidfd, Linux), children are forked from
+:mod:`optomatic.worker.template`; elsewhere each is a fresh interpreter.  Neither has anything
+of the parent's memory or threads in it, and the user's ``__main__`` is never run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optomatic.errors import OptomaticError
+
+#: Numeric libraries read these when they are loaded.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+CAN_FORK = hasattr(os, "pidfd_open") and sys.platform == "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a child is to be started.
+
+    Attributes
+    ----------
+    path : tuple of str
+        Its ``sys.path``: modules of the user's script must be found as in the parent.
+    threads : int or None
+        How many threads numeric libraries may use, where the user has not said so in the
+        environment; None leaves it to them.
+    idle : float or None
+        It ends by itself after so many seconds without work.
+    captured : bool
+        What it prints goes through its parent, which bounds it.
+    fresh : bool
+        A fresh interpreter, also where it could be a fork of a template.
+    """
+
+    path: tuple[str, ...]
+    threads: int | None = None
+    idle: float | None = None
+    captured: bool = False
+    fresh: bool = not CAN_FORK
+
+
+def child_environment(environ: Mapping[str, str], setup: Setup) -> dict[str, str]:
+    """Return the environment of a child: without addresses and keys, with bounded threads."""
+    kept = {k: v for k, v in environ.items() if not k.startswith("OPTOMATIC_")}
+    kept["PYTHONPATH"] = os.pathsep.join(setup.path)
+    if setup.threads is not None:
+        for variable in THREAD_VARIABLES:
+            kept.setdefault(variable, str(setup.threads))
+    return kept
+
+
+def own_environment(setup: Setup) -> dict[str, str]:
+    """Return the environment that a child is to show to what it runs: PYTHONPATH is the user's."""
+    shown = child_environment(os.environ, setup)
+    del shown["PYTHONPATH"]
+    own = os.environ.get("PYTHONPATH")
+    return shown if own is None else {**shown, "PYTHONPATH": own}
+
+
+def first_message(setup: Setup) -> dict[str, Any]:
+    """Return what a fresh interpreter is told first."""
+    own = os.environ.get("PYTHONPATH")
+    return {"path": setup.path, "python_path": own, "idle": setup.idle}
+
+
+class Fresh:
+    """A process that this one has started itself."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def state(self) -> str:
+        """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
+        if self._process.returncode is not None:
+            return "gone"
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # someone waits for all children of this process, or ignores them
+            return "gone"
+        return "runs" if ended is None else "dead"
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
+        return self._process.wait()
+
+    def close(self) -> None:
+        """Free what was held for it."""
+
+
+class Forked:
+    """A process that a template has forked."""
+
+    def __init__(self, template: Template, pid: int) -> None:
+        self._template = template
+        self.pid = pid
+        self._death: int | None = os.pidfd_open(pid)
+        self._over = False
+
+    def state(self) -> str:
+        """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
+        if self._over or self._death is None:
+            return "gone"
+        if not select.select([self._death], [], [], 0)[0]:
+            return "runs"
+        # Its template keeps its number; if that is gone, the number may be another's.
+        return "dead" if self._template.alive() else "gone"
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
+        if not self._over and self._death is not None:
+            select.select([self._death], [], [])
+        self._over = True
+        return self._template.wait_for(self.pid)
+
+    def close(self) -> None:
+        """Free what was held for it."""
+        if self._death is not None:
+            os.close(self._death)
+            self._death = None
+
+
+class Template:
+    """The process that forks children, seen from its parent.  Safe to share among threads."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._lock = threading.Lock()
+        self._setup = setup
+        self._environ = own_environment(setup)
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = start_python("optomatic.worker.template", theirs.fileno(), setup)
+        self._ours.send(json.dumps(first_message(setup)).encode())
+
+    def alive(self) -> bool:
+        """Tell whether it runs."""
+        return self._process.poll() is None
+
+    def fork(self, channel: int, output: int | None) -> Forked | None:
+        """Return a new child with these descriptors; None if the template is gone."""
+        descriptors = [channel] if output is None else [channel, output]
+        environ = own_environment(self._setup)
+        changed = {} if environ == self._environ else {"environ": environ}
+        answer = self._ask({"do": "fork", **changed}, descriptors)
+        return None if answer is None else Forked(self, answer["pid"])
+
+    def wait_for(self, pid: int) -> int | None:
+        """Return how a child ended that is dead; None if the template is gone."""
+        answer = self._ask({"do": "wait", "pid": pid})
+        return None if answer is None else answer["code"]
+
+    def _ask(self, order: Mapping[str, Any], descriptors: list[int] | None = None) -> Any:
+        data = json.dumps(order).encode()
+        with self._lock:
+            try:
+                socket.send_fds(self._ours, [data], descriptors or [])
+                answer = self._ours.recv(1 << 16)
+            except OSError:
+                return None
+        return json.loads(answer) if answer else None
+
+    def end(self) -> int:
+        """End it, and with it all its children; return how it ended."""
+        self._ours.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(1.0)
+        self._process.kill()
+        return self._process.wait()
+
+
+def start_python(
+    module: str, descriptor: int, setup: Setup, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m module descriptor pid`` in the environment of a child."""
+    return subprocess.Popen(
+        python_command(module, descriptor),
+        pass_fds=[descriptor],
+        stdin=subprocess.DEVNULL,
+        env=child_environment(os.environ, setup),
+        process_group=0,  # Ctrl-C goes to the parent alone; all it starts can be killed
+        **options,
+    )
+
+
+def python_command(module: str, descriptor: int) -> list[str]:
+    """Return the command line of a process that talks through `descriptor`."""
+    warnings = [f"-W{option}" for option in sys.warnoptions]
+    # -P: the current directory must not come before the parent's path.
+    return [sys.executable, "-P", *warnings, "-m", module, str(descriptor), str(os.getpid())]
+
+
+class Starter:
+    """Starts processes.  Used by one thread, which has to live as long as they do.
+
+    Linux kills a process when the *thread* that started it ends.
+    """
+
+    def __init__(self) -> None:
+        self._template: Template | None = None
+        self._made_for: object = None
+
+    def start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
+        """Start a process that finds its end of the channel at the descriptor `channel`."""
+        if setup.fresh:
+            printed = {} if output is None else {"stdout": output, "stderr": output}
+            return Fresh(start_python("optomatic.worker.child", channel, setup, **printed))
+        wanted = setup, [os.environ.get(variable) for variable in THREAD_VARIABLES]
+        if wanted != self._made_for or self._template is None:
+            # Another path or number of threads.  Who still has children of the old one keeps it.
+            self._template, self._made_for = Template(setup), wanted
+        child = self._template.fork(channel, output)
+        if child is None:  # it had nothing to do for long, or was killed
+            self._template = Template(setup)
+            child = self._template.fork(channel, output)
+        if child is None:
+            raise cannot_start(manner(self._template.end()))
+        return child
+
+
+def cannot_start(how: str) -> OptomaticError:
+    """Return the error of processes that end as soon as they are started."""
+    return OptomaticError(
+        f"The processes that score units end as soon as they are started ({how}); what "
+        "they printed stands above. Nothing was scored by this worker, and nothing is "
+        "lost. Check that Python and scikit-learn can be imported by a new process here."
+    )
+
+
+def manner(code: int) -> str:
+    """Say how a process ended: ``SIGSEGV``, ``exit code 1``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
