@@ -185,6 +185,15 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """What a worker must be able to do to be given some work (see :class:`Work`)."""
+
+    id: str
+    env: Mapping[str, str]
+    requires: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchRecord:
     """One ``fit``: what was asked, by whom, with what."""
 

@@ -96,6 +96,16 @@ class Claiming:
         self._crowded = 2 * len(lease.jobs) < len(ids)
         return lease
 
+    def anything_queued(self) -> bool:
+        """Tell whether anything is queued at all, for anybody: one cheap look."""
+        query = {"state": "queued", "lane": {"$gte": ""}}  # any lane: so that an index serves
+        return self._units.find_one(query, {"_id": 1}) is not None
+
+    def anything_runs(self) -> bool:
+        """Tell whether any worker holds anything: without it nothing can be taken back."""
+        query = {"state": "running", "lease_until": {"$type": "date"}}  # an index serves it
+        return self._units.find_one(query, {"_id": 1}) is not None
+
     def _some_of(self, queued: dict[str, Any], count: int) -> list[str]:
         calm = {**queued, "losses": {"$type": "number", "$lte": 0}}
         skip = self._rng.randrange(_FURTHER * count) if self._crowded else 0

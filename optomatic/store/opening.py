@@ -14,6 +14,7 @@ from pymongo.uri_parser import parse_uri
 
 from optomatic.errors import WITHHELD, StoreIncompatible, StoreUnavailable, redact
 from optomatic.records import Timing
+from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
 from optomatic.store.faults import Outage, bad_uri, is_transient, translated
 from optomatic.store.indexes import create_indexes
@@ -57,6 +58,7 @@ class Store:
     bundles: Bundles
     jobs: Jobs
     workers: Workers
+    alarms: Alarms
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
@@ -110,6 +112,7 @@ def open_store(
         bundles=Bundles(database, outage),
         jobs=Jobs(database, timing or Timing(), prepare=prepare, outage=outage),
         workers=Workers(database, outage),
+        alarms=Alarms(database["units"]),
         shown_uri=redact(uri),
         _client=client,
     )

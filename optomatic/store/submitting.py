@@ -122,6 +122,12 @@ class Submitting:
         query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
         return [document["_id"] for document in self._units.find(query, {"_id": 1})]
 
+    def lanes_of(self, search: str) -> list[str]:
+        """Return the lane in which `search` has something queued, if it has: all have the same."""
+        query = {"wanted_by": search, "state": "queued"}
+        found = self._units.find_one(query, {"lane": 1})
+        return [] if found is None else [found["lane"]]
+
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
         return {

@@ -22,7 +22,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, Process, Work, WorkerRecord
+from optomatic.records import SCHEMA, Lane, Process, Work, WorkerRecord
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 
@@ -91,10 +91,11 @@ class Workers:
         """Forget a worker that ends by itself and holds nothing."""
         self._workers.delete({"_id": worker})
 
-    def alive(self, seconds: float, kind: str = "standalone") -> int:
-        """Return how many workers of `kind` were seen in the last `seconds`."""
+    def alive(self, seconds: float, kind: str = "standalone") -> list[WorkerRecord]:
+        """Return the workers of `kind` that were seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        return len(self._workers.find({"kind": kind, "$expr": recent}, {"_id": 1}))
+        found = self._workers.find({"kind": kind, "v": SCHEMA, "$expr": recent})
+        return [_record(document) for document in found]
 
     def vanished(self) -> list[str]:
         """Return the workers of this machine whose processes are gone.
@@ -134,6 +135,11 @@ class Workers:
             upsert=True,
         )
 
+    def lanes(self, ids: Sequence[str]) -> list[Lane]:
+        """Return what these lanes stand for."""
+        found = self._lanes.find({"_id": {"$in": list(ids)}, "v": SCHEMA})
+        return [Lane(lane["_id"], dict(lane["env"]), tuple(lane["requires"])) for lane in found]
+
     def lanes_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
         """Return the lanes that a worker with `env` and `tags` can serve.
 
@@ -146,3 +152,14 @@ class Workers:
             if all(env.get(name) == version for name, version in lane["env"])
             and set(lane["requires"]) <= set(tags)
         ]
+
+
+def _record(document: Mapping[str, Any]) -> WorkerRecord:
+    return WorkerRecord(
+        document["_id"],
+        document["kind"],
+        Process(**document["process"]),
+        document["processes"],
+        dict(document["env"]),
+        tuple(document["tags"]),
+    )

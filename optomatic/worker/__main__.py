@@ -69,6 +69,7 @@ def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
         search=_searches(store, options.search),
         lanes=_lanes(store, tags),
         most=options.max_units,
+        max_idle=options.max_idle,
         lasting=True,
         on_ready=lambda: _say_ready(record, options.db),
     )
@@ -76,7 +77,7 @@ def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
     if options.deadline is not None:
         supervisor.end_in(options.deadline, options.grace)
     try:
-        summary = supervisor.run(lambda: _idle_enough(supervisor, options))
+        summary = supervisor.run(lambda: options.until_empty and supervisor.idle_for() is not None)
     finally:
         crew.close()
     log.info(
@@ -89,14 +90,6 @@ def _say_ready(record: WorkerRecord, uri: str | None) -> None:
     number = f"{record.processes} process{'es' * (record.processes != 1)}"
     where = redact(uri) if uri else "the embedded server"
     print(f"optomatic worker {record.id[:4]}: {number}, {where}, ready", flush=True)
-
-
-def _idle_enough(supervisor: Supervisor, options: argparse.Namespace) -> bool:
-    """Tell whether the worker is to end, as there is nothing to do (for so long)."""
-    idle = supervisor.idle_for()
-    if idle is None:
-        return False
-    return options.until_empty or (options.max_idle is not None and idle >= options.max_idle)
 
 
 class _Fresh:

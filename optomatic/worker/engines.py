@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,6 +17,7 @@ from optomatic.records import Result, Timing, WorkerRecord
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
+from optomatic.worker.ability import missing_in
 from optomatic.worker.environment import tags_here, timing_here
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
@@ -29,6 +31,8 @@ Told = Callable[[Collection[str]], None]
 
 #: After so many seconds without any worker, ``n_jobs=0`` says that it waits for nobody.
 LONELY_SECONDS = 10.0
+#: Seconds between looks at a search that others work on: without an alarm, with one, at least.
+_LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
 #: A process that scores by itself has no parent to beat for it, so its leases are longer.
 LEASES_OF_ONE_PROCESS = 10
 
@@ -181,25 +185,41 @@ class Elsewhere:
         self.scored: set[str] = set()
 
     def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
-        """Wait until ``until()``; say so once if no worker has been seen for 10 s."""
+        """Wait until ``until()``; say so once if for 10 s no worker is there that can score."""
         timing = timing_here()
         began = self._clock()
-        said = False
-        with _beating(store, timing, timing.lease, processes=0):
+        look_at = began + LONELY_SECONDS
+        rung = threading.Event()
+        with (
+            _beating(store, timing, timing.lease, processes=0),
+            store.alarms.ended(rung.set) as alarm,
+        ):
             while not until():
-                said = said or self._lonely(store, began, timing.lease / 2)
-                self._sleep(0.2)
+                now = self._clock()
+                if now >= look_at:
+                    said = _lonely(store, search, now - began, timing)
+                    look_at = float("inf") if said else now + LONELY_SECONDS
+                self._wait(rung, _LOOK_ALARMED if alarm.listening else _LOOK)
 
-    def _lonely(self, store: Store, began: float, beat: float) -> bool:
-        """Warn if no worker has shown up; `beat` is how seldom one that lives may be seen."""
-        waited = self._clock() - began
-        if waited < LONELY_SECONDS or store.workers.alive(waited + beat):
-            return False
-        warnings.warn(
-            f"n_jobs=0 leaves all units to standalone workers, and none has been seen for "
-            f"{waited:.0f} s. The units stay queued. Start one on any machine with: "
-            f"python -m optomatic.worker --db {store.shown_uri}",
-            NoWorkers,
-            stacklevel=2,
-        )
-        return True
+    def _wait(self, rung: threading.Event, seconds: float) -> None:
+        """Wait until `rung`, for `seconds` at most, and not so often that it costs."""
+        rung.wait(seconds)
+        rung.clear()
+        self._sleep(_LOOK_PAUSE)
+
+
+def _lonely(store: Store, search: str, waited: float, timing: Timing) -> bool:
+    """Warn if nobody who could score `search` has shown up; tell whether that was said."""
+    # One that lives and has nothing to do is not seen more often.
+    alive = store.workers.alive(waited + timing.lease)
+    why = missing_in(alive, store.workers.lanes(store.jobs.lanes_of(search)))
+    if why is None:
+        return False
+    warnings.warn(
+        f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. The "
+        "units stay queued. Start one on any machine with: python -m optomatic.worker "
+        f"--db {store.shown_uri}",
+        NoWorkers,
+        stacklevel=3,
+    )
+    return True

@@ -122,7 +122,10 @@ class Heart:
         self._beat_at = self._reap_at = clock()
         self._standing = Standing(timing.lease / 3)
         self._well = True
+        self._rested = False
         self._thread: threading.Thread | None = None
+        #: Nobody waits for this worker: it looks after others less often.
+        self.calm = False
         #: What ended the heart's thread, if not :meth:`stop`.  Then nothing is renewed.
         self.error: Exception | None = None
 
@@ -191,6 +194,8 @@ class Heart:
         """Do what is due.  A store that cannot be reached is asked again soon, for ever."""
         try:
             now = self._clock()
+            if self._rests(now):
+                return
             self._store.workers.seen(self._worker)
             if now >= self._beat_at:
                 self._beat()
@@ -200,6 +205,24 @@ class Heart:
             self._failed(error)
         else:
             self._recovered()
+
+    def _rests(self, now: float) -> bool:
+        """Tell whether there is nothing to do for a worker in calm; then look again in a beat.
+
+        Where nothing runs nothing can be taken back.  Idle workers may be many, and should
+        cost next to nothing.
+        """
+        if not self.calm or self.held() or self._store.jobs.anything_runs():
+            self._rested = False
+            return False
+        if not self._rested:
+            self._store.workers.seen(self._worker)
+        self._rested = not self._rested
+        # What may have happened meanwhile is not known, so there is no good standing.
+        self._standing.failed()
+        self._beat_at = self._reap_at = now + self._jittered(self._timing.lease / 3)
+        self._recovered()
+        return True
 
     def _beat(self) -> None:
         held = self.held()

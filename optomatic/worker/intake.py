@@ -17,6 +17,8 @@ from optomatic.worker.pace import CHUNK_SECONDS, Pace
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
 POLL_SHORT, POLL_LONG = 0.2, 2.0
+#: Seconds between looks while an alarm is set: it may have failed.
+POLL_ALARMED = 60.0
 #: Characters that a child's channel takes for certain while nobody reads it.
 _SMALL = 32_000
 #: What waits for more than this part of its short lease is given back.
@@ -53,6 +55,8 @@ class Intake:
         What of it is not started.
     idle_since : float or None
         Since when, by the worker's clock, there was nothing to claim while nothing ran.
+    longest : float
+        Seconds between looks at a queue in which there is nothing, in the end.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Intake:
         self.mine: dict[str, Held] = {}
         self.waiting: deque[Held] = deque()
         self.idle_since: float | None = None
+        self.longest = POLL_LONG
 
     def claim(self, children: int, hungry: int, *, busy: bool, most: int | None = None) -> bool:
         """Claim a batch, unless the last look at an empty queue was a moment ago.
@@ -101,6 +106,9 @@ class Intake:
         now = self._clock()
         if now < self._claim_at:
             return False
+        if self.idle_since is not None and not self._jobs.anything_queued():
+            self._wait_longer(busy)
+            return True
         batch = self._pace.batch(children, hungry)
         lease = self._jobs.claim(
             self._worker,
@@ -121,9 +129,14 @@ class Intake:
     def _wait_longer(self, busy: bool) -> None:
         now = self._clock()
         self._claim_at = now + self._pause * (0.5 + self._rng())
-        self._pause = min(2 * self._pause, POLL_LONG)
+        # Also after a ring some looks come soon: what it was for may take a moment to be seen.
+        self._pause = 2 * self._pause if 2 * self._pause < POLL_LONG else self.longest
         if not busy and self.idle_since is None:
             self.idle_since = now
+
+    def hurry(self) -> None:
+        """Look at the queue at once: something may have been queued."""
+        self._claim_at, self._pause = self._clock(), 4 * POLL_SHORT
 
     def time_left(self) -> float:
         """Return the seconds until there is something to start or to claim."""

@@ -32,7 +32,7 @@ from optomatic.store.opening import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Child, Crew
 from optomatic.worker.heart import Heart
-from optomatic.worker.intake import Held, Intake, Lanes, Searches
+from optomatic.worker.intake import POLL_ALARMED, POLL_LONG, Held, Intake, Lanes, Searches
 from optomatic.worker.messages import result_from_wire
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
@@ -50,7 +50,7 @@ _FALSE_STARTS = 3
 #: Seconds without work after which a worker says that it is idle.
 _IDLE = 1.0
 #: The loop looks around at least so often, in seconds.
-_LONGEST_WAIT = 2.0
+_LONGEST_WAIT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class Supervisor:
         Only units that this search waits for are claimed, or one of those whose ids it returns.
     most : int, optional
         It ends by itself once it has scored so many units.
+    max_idle : float, optional
+        It ends by itself after so many seconds without work.
     lanes : callable, optional
         Returns the lanes that may be claimed, asked before each claim; all if not given.
     lasting : bool
@@ -101,6 +103,7 @@ class Supervisor:
         *,
         search: Searches = None,
         most: int | None = None,
+        max_idle: float | None = None,
         lanes: Lanes = lambda: None,
         lasting: bool = False,
         on_ready: Callable[[], None] = lambda: None,
@@ -117,6 +120,7 @@ class Supervisor:
         self._on_done = on_done
         self._arrived: list[str] = []
         self._most = most
+        self._max_idle = max_idle
         self._end_at: tuple[float, float] | None = None
         self._mood = ""
         self._clock = clock
@@ -134,6 +138,8 @@ class Supervisor:
         self._patience = Patience(lasting=lasting, clock=clock, rng=rng)
         self._taken: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
         self._lost: dict[str, float] = {}  # unit id -> when what still runs it is killed
+        self._alarm = store.alarms.queued(self._ring) if lasting else None
+        self._rung = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._deadline: float | None = None
@@ -189,6 +195,7 @@ class Supervisor:
     def _turn(self) -> None:
         self._heart.check()
         self._look_at_the_clock()
+        self._rest_or_rise()
         if self._deadline is None:
             self._crew.fill()
             self._feed()
@@ -213,6 +220,8 @@ class Supervisor:
         if self._left() == 0:
             log.info("worker %s has scored as many units as it was to", self._name)
             return True
+        if self._idle_left() == 0:
+            return True
         if not self._may_be_over:
             return False
         # It may cost a round trip, so it is asked only when the answer may have changed.
@@ -229,12 +238,37 @@ class Supervisor:
             return None
         return max(0, self._most - self._scored - len(self._intake.mine))
 
+    def _idle_left(self) -> float | None:
+        """Return the seconds for which it may still be idle, None if there is no limit."""
+        idle = self.idle_for()
+        return None if self._max_idle is None or idle is None else max(0.0, self._max_idle - idle)
+
     def _look_at_the_clock(self) -> None:
         if self._end_at is not None and self._clock() >= self._end_at[0]:
             grace = self._end_at[1]
             self._end_at = None
             log.info("worker %s is near its deadline, ending", self._name)
             self.stop(grace)
+
+    def _ring(self) -> None:
+        """Look at the queue soon, in the loop's own thread."""
+        self._rung = True
+        self._wake()
+
+    def _rest_or_rise(self) -> None:
+        """While nothing is to be done cost nothing, and have an alarm tell of what comes."""
+        if self._alarm is None:
+            return
+        if self._rung:
+            self._rung = False
+            self._intake.hurry()
+        calm = (self.idle_for() or 0.0) > _IDLE
+        self._heart.calm = calm
+        if calm:
+            self._alarm.arm()
+        else:
+            self._alarm.disarm()
+        self._intake.longest = POLL_ALARMED if self._alarm.listening else POLL_LONG
 
     def _is(self, mood: str) -> None:
         """Log that the worker is idle or at work now, if that is new."""
@@ -373,6 +407,7 @@ class Supervisor:
         flush = self._outbox.due_in()
         if flush is not None:
             due.append(max(flush, patience))
+        due.extend([] if (left := self._idle_left()) is None else [left])
         if self._end_at is not None:
             due.append(self._end_at[0] - self._clock())
         if self._deadline is not None:
@@ -535,6 +570,8 @@ class Supervisor:
 
     def _leave(self) -> None:
         self._warden.stop()
+        if self._alarm is not None:
+            self._alarm.stop()
         self._heart.stop()
         # Whoever comes late must not write into what gets these numbers next.
         ends, self._wake_write = (self._wake_write, self._wake_read), -1

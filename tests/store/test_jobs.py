@@ -398,11 +398,26 @@ def test_every_query_of_the_queue_uses_an_index(jobs, bench):
             jobs.reap_workers(["w"], "gone")
             jobs.release(lease.token, ids(lease.jobs))
             jobs.waits("t")
+            jobs.anything_queued()
+            jobs.anything_runs()
+            jobs.lanes_of("t")
             jobs.stored(units)
             jobs.outcomes(ids(units))
             jobs.cancel("t")
         finally:
             client.admin.command("setParameter", 1, notablescan=False)
+
+
+def test_it_can_be_told_whether_anything_is_queued_or_runs(jobs):
+    assert not jobs.anything_queued()
+    units = some_units(1)
+    jobs.submit(units, "s")
+    assert jobs.anything_queued()
+    assert not jobs.anything_runs()
+    assert jobs.lanes_of("s") == ["a lane"]
+    jobs.claim("w", 1)
+    assert (jobs.anything_queued(), jobs.anything_runs()) == (False, True)
+    assert jobs.lanes_of("s") == []
 
 
 def test_the_servers_clock_is_read(jobs):

@@ -1,0 +1,46 @@
+"""Why workers that are there cannot score what is queued: versions and tags, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optomatic.records import Lane, WorkerRecord
+
+
+def missing_in(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str | None:
+    """Return why none of `workers` can serve one of `lanes`, None if one can.
+
+    Says nothing against a worker of which it is not known: it registers only the versions
+    that every unit depends on.
+
+    Parameters
+    ----------
+    workers : sequence of WorkerRecord
+        Those that are alive.
+    lanes : sequence of Lane
+        What is queued.
+    """
+    if not lanes:  # nothing is queued: somebody works on all of it
+        return None
+    if not workers:
+        return "none has been seen"
+    lacks = [lack for worker in workers for lane in lanes if (lack := lacking(worker, lane))]
+    if len(lacks) < len(workers) * len(lanes):
+        return None
+    count = f"the {len(workers)} that are there" if len(workers) > 1 else "the one that is there"
+    return f"{count} cannot score them: needed is {_either(lacks)}"
+
+
+def lacking(worker: WorkerRecord, lane: Lane) -> str:
+    """Return what `worker` lacks for `lane`, empty if nothing is known."""
+    versions = [
+        f"{name} {wanted} (it has {worker.env[name] or 'none'})"
+        for name, wanted in sorted(lane.env.items())
+        if name in worker.env and worker.env[name] != wanted
+    ]
+    tags = [f"--tag {tag}" for tag in lane.requires if tag not in worker.tags]
+    return " and ".join([*versions, *tags])
+
+
+def _either(lacks: Sequence[str]) -> str:
+    return ", or ".join(dict.fromkeys(lacks))
