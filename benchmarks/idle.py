@@ -77,8 +77,8 @@ def cost(client: MongoClient, workers: list[subprocess.Popen], seconds: float) -
     print(f"  and hello, with which drivers watch their servers: {own / seconds:.2f}/s")
 
 
-def waking(uri: str, submits: int, pause: float) -> list[float]:
-    """Return the milliseconds from the call of submit to the first claim of its units."""
+def waking(uri: str, submits: int, pause: float) -> list[tuple[float, float]]:
+    """Return the milliseconds from the call of submit, and from its return, to the claim."""
     found = []
     work = Work("score", {}, {"return_train_score": False}, environment(), (), "lane", "terms")
     with open_store(uri) as store, MongoClient(uri, tz_aware=True) as client:
@@ -89,9 +89,11 @@ def waking(uri: str, submits: int, pause: float) -> list[float]:
             (unit,) = some_units(1, lane="lane")
             at = time.time()
             store.jobs.submit([unit], f"search {n}")
+            done = time.time()
             while (document := units.find_one({"_id": unit.id, "attempt": {"$gt": 0}})) is None:
                 time.sleep(0.001)
-            found.append(1000 * (document["claimed_at"].timestamp() - at))
+            claimed = document["claimed_at"].timestamp()
+            found.append((1000 * (claimed - at), 1000 * (claimed - done)))
             while units.find_one({"state": {"$in": ["queued", "running"]}}):
                 time.sleep(0.05)
     return found
@@ -118,8 +120,9 @@ def main() -> None:
         with server.members[0].client() as client:
             cost(client, workers, chosen.seconds)
         found = waking(uri, chosen.submits, chosen.pause)
-        median = statistics.median(found)
-        print(f"woken after {median:.1f} ms (of {len(found)}, at most {max(found):.1f})")
+        for what, times in zip(("called", "returned"), zip(*found, strict=True), strict=True):
+            median, most = statistics.median(times), max(times)
+            print(f"  claimed {median:.1f} ms after submit {what} (median, at most {most:.1f})")
     finally:
         for worker in workers:
             worker.terminate()

@@ -25,7 +25,7 @@ class Misbehaver(Sleeper):
     def fit(self, X, y):
         if self.note and self.how not in ("tell", "start_another"):
             with Path(self.note).open("a") as file:
-                file.write(f"{os.getpid()} {self.value}\n")
+                file.write(f"{os.getpid()} {self.value} {time.time():.3f}\n")
         if self.value == 13 or self.value < 0:
             getattr(self, f"_{self.how}")()
         return super().fit(X, y)
@@ -56,6 +56,26 @@ class Misbehaver(Sleeper):
         os.write(2, b"{}\n" * 1000)
         os.close(0)
         os.close(1)
+
+    def _print_much(self):
+        for _ in range(20):
+            os.write(1, b"x" * 1_000_000)
+
+    def _close_output(self):
+        os.closerange(1, 3)
+
+    def _close_everything(self):
+        os.closerange(3, 1000)
+
+    def _fork(self):
+        os.fork()  # both go on
+
+    def _fork_and_stay(self):
+        if os.fork() == 0:
+            time.sleep(1000)
+
+    def _abort(self):
+        os.abort()
 
     def _exit(self):
         sys.exit(3)

@@ -81,6 +81,7 @@ class Intake:
         self._rng = rng
         self._claim_at = clock()
         self._pause = POLL_SHORT
+        self._rung = False
         self.mine: dict[str, Held] = {}
         self.waiting: deque[Held] = deque()
         self.idle_since: float | None = None
@@ -106,7 +107,9 @@ class Intake:
         now = self._clock()
         if now < self._claim_at:
             return False
-        if self.idle_since is not None and not self._jobs.anything_queued():
+        looks = self.idle_since is not None and not self._rung
+        self._rung = False
+        if looks and not self._jobs.anything_queued():
             self._wait_longer(busy)
             return True
         batch = self._pace.batch(children, hungry)
@@ -136,7 +139,7 @@ class Intake:
 
     def hurry(self) -> None:
         """Look at the queue at once: something may have been queued."""
-        self._claim_at, self._pause = self._clock(), 4 * POLL_SHORT
+        self._claim_at, self._pause, self._rung = self._clock(), 4 * POLL_SHORT, True
 
     def time_left(self) -> float:
         """Return the seconds until there is something to start or to claim."""

@@ -307,7 +307,9 @@ class Supervisor:
 
     def _claim(self, hungry: int) -> None:
         children = len(self._crew.children)
-        if self._intake.claim(children, hungry, busy=self._busy(), most=self._left()):
+        # What is on its way back to the store may be what is to be claimed next.
+        busy = self._busy() or not self._outbox.empty()
+        if self._intake.claim(children, hungry, busy=busy, most=self._left()):
             self._patience.answered()
             self._may_be_over = not self._intake.waiting
             self._say_how_it_is()
