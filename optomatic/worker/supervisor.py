@@ -330,7 +330,9 @@ class Supervisor:
         try:
             ours = self._store.jobs.start(held[0].token, [one.job.id for one in held])
         except StoreError:
-            # Started or not, nobody is charged for what was not sent to a child.
+            # Started or not, nobody is charged for what was not sent to a child: it is renewed,
+            # in case it was started, until the store has it back.
+            self._heart.hold(held[0].token, [one.job.id for one in held])
             self._release(held)
             raise
         self._pace.note_start(self._clock() - began)

@@ -1,0 +1,85 @@
+"""A worker outlives an outage of its server, however long, and goes on by itself."""
+
+import logging
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import servers
+from estimators import Sleeper
+from pymongo.errors import PyMongoError
+from waiting import wait_for
+
+from optomatic.plan.environment import environment
+from optomatic.records import Timing, WorkerRecord
+from optomatic.store.bundles import Bundles
+from optomatic.store.jobs import Jobs
+from optomatic.store.workers import Workers, this_process
+from optomatic.worker.cache import Cache
+from optomatic.worker.supervisor import Supervisor
+
+#: Seconds for which a call is tried again; far less than the outage lasts.
+PATIENCE = 0.5
+OUTAGE = 8.0
+TIMING = Timing(lease=3.0, unstarted=1.0)
+
+
+@pytest.fixture(params=["standalone", "replica set"])
+def server(mongod, request):
+    """A server of its own, to be killed."""
+    alone = request.param == "standalone"
+    server = servers.standalone() if alone else servers.replica_set(1)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def uri(server):
+    address = server.uri("outage")
+    return f"{address}{'&' if '?' in address else '?'}timeoutMS=1000"
+
+
+@pytest.fixture
+def impatient(queue):
+    """Have the store give up soon, so that an outage need not last for minutes."""
+    database = queue.store._client.get_default_database()  # which writes as is due
+    queue.store = replace(
+        queue.store,
+        jobs=Jobs(database, TIMING, patience=PATIENCE),
+        workers=Workers(database, PATIENCE),
+        bundles=Bundles(database, PATIENCE),
+    )
+    return queue
+
+
+def completed(queue):
+    try:
+        return queue.count(state="completed")
+    except PyMongoError:
+        return 0
+
+
+def test_an_outage_longer_than_leases_and_patience_costs_nothing(
+    server, impatient, crew, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    queue = impatient
+    search = queue.submit(Sleeper(seconds=0.2), [{"value": value} for value in range(30)])
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, environment())
+    cache = Cache(tmp_path / "cache")
+    worker = Supervisor(queue.store, crew, cache, record, TIMING, lasting=True)
+    thread = threading.Thread(target=worker.run, args=(queue.over(search),))
+    thread.start()
+    wait_for(lambda: completed(queue) >= 4)
+    (member,) = server.members
+    member.kill()
+    time.sleep(OUTAGE)  # the outage itself: nothing is waited for
+    assert "the store does not answer, waiting for it" in caplog.text
+    member.start()
+    thread.join(60.0)
+    assert not thread.is_alive()
+    assert "the store answers again" in caplog.text
+    wait_for(lambda: completed(queue) == 60)
+    assert set(queue.field("losses")) == {0}
+    assert set(queue.field("runs")) == {1}
