@@ -21,7 +21,7 @@ from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payl
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
-from optomatic.plan.limits import limits_of
+from optomatic.plan.limits import limits_of, threads_of
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import Plan, Question, plan_units
@@ -174,7 +174,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         "fit_timeout": "no_validation",
         "memory_limit": "no_validation",
         "requires": "no_validation",
-        "inner_max_num_threads": [numbers.Integral, None],
+        "inner_max_num_threads": "no_validation",
     }
 
     def __init__(
@@ -368,12 +368,9 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     def _how_to_run(self) -> dict[str, Any]:
         """Return what is said of how units may be run; empty if nothing is."""
-        threads = self.inner_max_num_threads
-        if threads is not None and threads < 1:
-            raise ValueError(f"inner_max_num_threads is a number from 1 on, not {threads}")
         how = {
             "limits": limits_of(self.fit_timeout, self.memory_limit),
-            "inner_max_num_threads": threads and int(threads),
+            "inner_max_num_threads": threads_of(self.inner_max_num_threads),
         }
         return {name: value for name, value in how.items() if value}
 

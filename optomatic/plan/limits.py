@@ -68,6 +68,21 @@ def _is_positive(value: Any) -> bool:
     return is_number and bool(0 < value < float("inf"))
 
 
+def threads_of(threads: object) -> int | None:
+    """Return a number of threads, or None for no limit.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor a whole number from 1 on.
+    """
+    if threads is None:
+        return None
+    if not (isinstance(threads, numbers.Integral) and _is_positive(threads)):
+        raise ValueError(f"inner_max_num_threads: a whole number from 1 on, not {threads!r}")
+    return int(threads)
+
+
 def shown_size(size: float) -> str:
     """Return a number of bytes for people.
 

@@ -14,6 +14,7 @@ from waiting import wait_for
 from optomatic.plan.environment import environment
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.bundles import Bundles
+from optomatic.store.faults import Outage
 from optomatic.store.jobs import Jobs
 from optomatic.store.workers import Workers, this_process
 from optomatic.worker.cache import Cache
@@ -44,11 +45,12 @@ def uri(server):
 def impatient(queue):
     """Have the store give up soon, so that an outage need not last for minutes."""
     database = queue.store._client.get_default_database()  # which writes as is due
+    outage = Outage(PATIENCE)
     queue.store = replace(
         queue.store,
-        jobs=Jobs(database, TIMING, patience=PATIENCE),
-        workers=Workers(database, PATIENCE),
-        bundles=Bundles(database, PATIENCE),
+        jobs=Jobs(database, TIMING, outage=outage),
+        workers=Workers(database, outage),
+        bundles=Bundles(database, outage),
     )
     return queue
 
