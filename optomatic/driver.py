@@ -14,7 +14,7 @@ from typing import Protocol
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Result, SearchRecord, Unit
-from optomatic.results.progress import FitSummary
+from optomatic.results.progress import FitSummary, upload_lines
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
 
@@ -58,6 +58,7 @@ def run(
     *,
     retry_failed: bool = False,
     told: Told | None = None,
+    say: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
     """Have every unit of `plan` scored and return all outcomes.
@@ -69,6 +70,9 @@ def run(
     told : callable, optional
         Is told the ids of units that have an end, in this thread: of stored ones at once, of
         others about each second and at the end, of each at least once.
+
+    say : callable, optional
+        Is told in a line now and then how far the upload of large data has come.
 
     Raises
     ------
@@ -91,6 +95,8 @@ def run(
     try:
         if told is not None:
             told(served)
+        if missing:
+            _upload(store, plan, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except BaseException as error:
         _withdraw(store, record.id, error)
@@ -126,6 +132,13 @@ def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.mo
     return Ending(outcomes, frozenset(outcomes), summary)
 
 
+def _upload(store: Store, plan: Plan, say: Callable[[str], None]) -> None:
+    """Store the parts that are not stored yet."""
+    for sha in store.bundles.missing(list(plan.parts)):
+        part = plan.parts[sha]
+        store.bundles.put(part, upload_lines(part.size, say))
+
+
 def _score(
     store: Store,
     plan: Plan,
@@ -139,8 +152,6 @@ def _score(
     """Submit `missing` and wait, again and again until each has an end."""
     if not missing:
         return {}
-    for sha in store.bundles.missing(list(plan.parts)):
-        store.bundles.put(plan.parts[sha])
     take_back_from_the_vanished(store)
     store.workers.publish(missing[0].work)
     open_units = list(missing)

@@ -476,6 +476,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 engine,
                 retry_failed=self.retry_failed,
                 told=None if callbacks is None else callbacks.done,
+                say=print if self.verbose > 0 else _tell_nobody,
             )
 
     def _record(self, n_candidates: int) -> SearchRecord:

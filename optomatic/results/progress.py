@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -39,3 +40,23 @@ class FitSummary:
         if self.failed:
             line += f", {self.failed} failed"
         return f"{line} in {self.seconds:.1f} s"
+
+
+#: Bytes of data from which its upload is told of, and how often.
+UPLOAD_STEP = 100_000_000
+
+
+def upload_lines(size: int, say: Callable[[str], None]) -> Callable[[int], None]:
+    """Return what is to be told how much of `size` bytes is stored, and says so now and then.
+
+    Nothing is said of less than 100 MB; of more a line each 100 MB, or each tenth.
+    """
+    step = max(UPLOAD_STEP, size // 10)
+    next_at = [step if size >= UPLOAD_STEP else size + 1]
+
+    def stored(done: int) -> None:
+        if done >= next_at[0] or (done == size >= UPLOAD_STEP):
+            next_at[0] = done + step
+            say(f"{done / 1e6:,.0f} of {size / 1e6:,.0f} MB of data are in the database")
+
+    return stored

@@ -13,7 +13,7 @@ by one killed upload.)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,36 @@ class Bundles:
         self._headers.update(query, [{"$set": {"at": "$$NOW"}}])
         return set(shas) - there
 
-    def put(self, part: Part) -> None:
-        """Store a part; when this returns it can be fetched."""
-        n = 0
+    def put(self, part: Part, told: Callable[[int], None] = lambda _: None) -> None:
+        """Store a part; when this returns it can be fetched.
+
+        Chunks that an upload which was cut off has left are not sent again.
+
+        Parameters
+        ----------
+        told : callable
+            Told after each chunk how many bytes of the part are stored.
+        """
+        there = self._chunks_of(part.sha)
+        n = done = 0
         for n, data in enumerate(_cut(part.buffers), 1):
-            self._chunks.update(
-                {"_id": f"{part.sha}:{n - 1}"},
-                [{"$set": {"data": {"$literal": Binary(data)}, "at": "$$NOW"}}],
-                upsert=True,
-            )
+            chunk = f"{part.sha}:{n - 1}"
+            if there.get(chunk) != len(data):
+                content = {"data": {"$literal": Binary(data)}, "at": "$$NOW"}
+                self._chunks.update({"_id": chunk}, [{"$set": content}], upsert=True)
+            done += len(data)
+            told(done)
         header = {"v": SCHEMA, "kind": part.kind, "size": part.size, "chunks": n, "at": "$$NOW"}
         self._headers.update({"_id": part.sha}, [{"$set": header}], upsert=True)
+
+    def _chunks_of(self, sha: str) -> dict[str, int]:
+        """Return the bytes in each chunk that is there, and mark all of them as used now."""
+        # Ids are <sha>:<n>, and ";" comes right after ":".
+        query = {"_id": {"$gte": f"{sha}:", "$lt": f"{sha};"}}
+        found = self._chunks.find(query, {"size": {"$binarySize": "$data"}})
+        if found:
+            self._chunks.update(query, [{"$set": {"at": "$$NOW"}}])
+        return {chunk["_id"]: chunk["size"] for chunk in found}
 
     def get(self, sha: str) -> tuple[str, bytes]:
         """Return kind and content of a part.
@@ -126,6 +145,6 @@ def _check(sha: str, kind: str, digest: Any) -> None:
         raise BundleDamaged(
             f"Part {sha[:12]} of a bundle ({kind}) does not match its hash: bytes were lost or "
             "changed in the database. It was not loaded, and no score comes of it. Stored scores "
-            "are not touched. Delete its document from the collection 'bundles' and fit again: "
-            "the part is then uploaded anew."
+            "are not touched. Delete its document from the collection 'bundles' and those of "
+            "'chunks' whose _id begins like it, and fit again: the part is then uploaded anew."
         )

@@ -1,18 +1,20 @@
 """Parts of bundles on local disk: content-addressed, verified, shared by all workers of a user.
 
 The parent fills the cache and never decodes what is in it; children map the files into
-memory.  Any number of processes may use one directory: files appear whole, by a rename, and
-a removed file stays readable for those that have it open.
+memory.  Any number of processes may use one directory: files appear whole, by a rename; who
+fetches a part holds a lock, so that others wait for it instead of fetching it too; and who
+uses one holds a shared lock on its file, so that it is not removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from optomatic.errors import BundleDamaged
@@ -21,8 +23,7 @@ from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.
 LARGEST = 10 * 1024**3
-#: Nothing that was used so many seconds ago or later is removed: a child may be opening it.
-IN_USE = 3600.0
+_LOCK = ".lock-"
 
 
 class Cache:
@@ -48,12 +49,21 @@ class Cache:
         self._largest = largest
         self._clock = clock
         self._verified: dict[str, tuple[str, Path]] = {}
+        self._pins: dict[str, int] = {}
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _claim_for_owner(root)
 
     def get(self, sha: str, fetch: Callable[[str, Path], str]) -> tuple[str, Path]:
-        """Return kind and path of a part; ``fetch(sha, path)`` gets it if it is not here."""
-        return self.find(sha) or self.add(sha, lambda path: fetch(sha, path))
+        """Return kind and path of a part; ``fetch(sha, path)`` gets it if it is not here.
+
+        Of several processes that want it at the same time one fetches it.  It is in use, and
+        not removed, until :meth:`let_go` or the end of this process.
+        """
+        found = self.find(sha)
+        if found is None:
+            with self._alone(_plain(sha)):
+                found = self.find(sha) or self.add(sha, lambda path: fetch(sha, path))
+        return found
 
     def find(self, sha: str) -> tuple[str, Path] | None:
         """Return kind and path of a part, or None if it is not here.
@@ -61,11 +71,42 @@ class Cache:
         It is verified on the first look of this object; what is damaged is removed.
         """
         known = self._verified.get(sha) or self._look(_plain(sha))
-        if known is None or not _touch(known[1], self._clock()):
+        if known is None or not self._pin(sha, known[1]) or not _touch(known[1], self._clock()):
             self._verified.pop(sha, None)
+            self._unpin(sha)
             return None
         self._verified[sha] = known
         return known
+
+    def let_go(self, in_use: Collection[str]) -> None:
+        """Let all parts but these be removed when there is no room for them."""
+        for sha in [sha for sha in self._pins if sha not in in_use]:
+            self._unpin(sha)
+
+    def _pin(self, sha: str, path: Path) -> bool:
+        """Keep a file from being removed; tell whether it was still there."""
+        if sha not in self._pins:
+            try:
+                self._pins[sha] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            fcntl.flock(self._pins[sha], fcntl.LOCK_SH)
+        return os.fstat(self._pins[sha]).st_nlink > 0
+
+    def _unpin(self, sha: str) -> None:
+        descriptor = self._pins.pop(sha, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _alone(self, sha: str) -> Iterator[None]:
+        """Be the only process that fetches this part (or one of the few that share its lock)."""
+        descriptor = os.open(self._root / f"{_LOCK}{sha[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def add(self, sha: str, write: Callable[[Path], str]) -> tuple[str, Path]:
         """Add a part: ``write(path)`` writes its content to a new file and returns its kind.
@@ -82,6 +123,8 @@ class Cache:
             path = self._root / f"{sha}.{_plain(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
+            self._unpin(sha)
+            self._pin(sha, path)
         finally:
             temporary.unlink(missing_ok=True)
         self._verified[sha] = (kind, path)
@@ -100,13 +143,13 @@ class Cache:
         return self.find(part.sha) or self.add(part.sha, write)
 
     def trim(self) -> None:
-        """Remove the least recently used files until the rest fits."""
-        files = sorted(_files(self._root), key=lambda found: found[0], reverse=True)
-        total = 0
-        for used_at, size, path in files:
-            total += size
-            if total > self._largest and used_at < self._clock() - IN_USE:
-                path.unlink(missing_ok=True)
+        """Remove the least recently used files that nobody uses, until the rest fits."""
+        files = sorted(_files(self._root), key=lambda found: found[0])
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self._largest:
+                return
+            if _remove_unused(path):
                 total -= size
 
     def _look(self, sha: str) -> tuple[str, Path] | None:
@@ -119,6 +162,22 @@ class Cache:
             else:
                 return kind, path
         return None
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a file unless some process uses it; tell whether it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _plain(name: str) -> str:
@@ -156,6 +215,8 @@ def _files(root: Path) -> list[tuple[float, int, Path]]:
     """Return (last use, bytes, path) of all files, unfinished ones of ended processes included."""
     found = []
     for path in root.iterdir():
+        if path.name.startswith(_LOCK):
+            continue
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             found.append((status.st_mtime, status.st_size, path))

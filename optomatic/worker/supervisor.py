@@ -311,6 +311,7 @@ class Supervisor:
         busy = self._busy() or not self._outbox.empty()
         if self._intake.claim(children, hungry, busy=busy, most=self._left()):
             self._patience.answered()
+            self._cache.let_go({sha for held in self._intake.mine.values() for sha in held.parts})
             self._may_be_over = not self._intake.waiting
             self._say_how_it_is()
 

@@ -2,13 +2,15 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged
 from optomatic.plan import bundle
-from optomatic.worker.cache import IN_USE, Cache
+from optomatic.worker.cache import Cache
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_damage_on_the_way_is_noticed_and_nothing_is_kept(root, part):
 
     with pytest.raises(BundleDamaged):
         Cache(root).get(part.sha, damaged)
-    assert list(root.iterdir()) == []
+    assert parts_in(root) == []
 
 
 def test_damage_on_disk_is_mended_by_fetching_again(root, part):
@@ -99,17 +101,58 @@ def test_a_part_that_somebody_removed_is_fetched_again(root, part):
 
 def test_the_least_recently_used_go_first_but_nothing_in_use(root):
     now = [1e9]
-    parts = [bundle.dump(np.full(1000, float(n))) for n in range(4)]
-    cache = Cache(root, largest=2 * parts[0].size, clock=lambda: now[0])
+    parts = [bundle.dump(np.full(1000, float(n))) for n in range(5)]
+
+    def open_cache():
+        return Cache(root, largest=2 * parts[0].size, clock=lambda: now[0])
+
+    cache, other = open_cache(), open_cache()
     for part in parts[:3]:
         cache.keep(part)
         now[0] += 1
-    assert len(list(root.iterdir())) == 3  # all were used a moment ago
-    now[0] += IN_USE
+    assert len(parts_in(root)) == 3  # all are in use
+    other.get(parts[1].sha, never)
+    cache.let_go([])
+    now[0] += 1
     cache.get(parts[0].sha, never)
     cache.keep(parts[3])
-    left = {path.stem for path in root.iterdir()}
-    assert left == {parts[0].sha, parts[3].sha}
+    # The second is used by another, the third was used before the first and the fourth.
+    assert set(parts_in(root)) == {parts[0].sha, parts[1].sha, parts[3].sha}
+    other.let_go([])
+    cache.keep(parts[4])
+    assert parts[1].sha not in parts_in(root)
+
+
+def parts_in(root):
+    """Return the hashes of the parts in a cache."""
+    return [path.stem for path in root.iterdir() if not path.name.startswith(".")]
+
+
+FETCHER = """
+import sys, time
+from pathlib import Path
+from optomatic.worker.cache import Cache
+root, sha, source, log = sys.argv[1:]
+def fetch(sha, path):
+    with open(log, "a") as file:
+        file.write("fetched\\n")
+    time.sleep(0.5)
+    path.write_bytes(Path(source).read_bytes())
+    return "npy"
+Cache(Path(root)).get(sha, fetch)
+"""
+
+
+def test_of_many_processes_one_fetches(root, part, tmp_path):
+    source, log = tmp_path / "source", tmp_path / "log"
+    source.write_bytes(content(part))
+    command = [sys.executable, "-c", FETCHER, root, part.sha, source, log]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [subprocess.Popen(command, env=environ) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0] * 4
+    assert log.read_text() == "fetched\n"
+    # Who fetches and is killed leaves no lock behind.
+    assert Cache(root).get(part.sha, never)
 
 
 @pytest.mark.parametrize("sha", ["../../etc/passwd", "a/b", "", "a.b", "*"])

@@ -92,7 +92,7 @@ def test_what_was_blamed_before_runs_alone(queue, supervisor, tmp_path):
     supervisor().run(queue.over(search))
     assert queue.states() == {"dead": 2, "completed": 58}
     assert queue.field("losses", state="completed") == [0] * 58
-    assert note.read_text().count(" 13\n") == 6
+    assert note.read_text().count(" 13 ") == 6
 
 
 def test_a_crash_costs_the_neighbours_in_its_chunk_nothing(queue, supervisor):
