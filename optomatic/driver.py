@@ -7,13 +7,13 @@ that vanished are taken back, so a search ends even if every other process dies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units import Plan
-from optomatic.records import Outcome, Result, SearchRecord, Unit
+from optomatic.records import Outcome, Part, Result, SearchRecord, Unit
 from optomatic.results.progress import FitSummary, upload_lines
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -59,6 +59,7 @@ def run(
     retry_failed: bool = False,
     told: Told | None = None,
     say: Callable[[str], None] = lambda _: None,
+    trial: Callable[[Iterable[Part]], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
     """Have every unit of `plan` scored and return all outcomes.
@@ -73,6 +74,9 @@ def run(
 
     say : callable, optional
         Is told in a line now and then how far the upload of large data has come.
+
+    trial : callable, optional
+        Is given the parts before anything is queued, and raises what would go wrong elsewhere.
 
     Raises
     ------
@@ -96,6 +100,7 @@ def run(
         if told is not None:
             told(served)
         if missing:
+            trial(plan.parts.values())
             _upload(store, plan, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except BaseException as error:

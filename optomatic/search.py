@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of
 from optomatic.plan.limits import limits_of, threads_of
+from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import Plan, Question, plan_units
@@ -35,6 +37,7 @@ from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import Here, engine_for
 from optomatic.worker.environment import inside_worker, tags_here
 from optomatic.worker.score import Bundle
+from optomatic.worker.trial import try_loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,9 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     inner_max_num_threads : int, default=None
         Threads that numeric libraries (BLAS, OpenMP) may use in each process that scores.
         None shares the cores of a machine out among the processes of a worker.
+    ship_modules : list of str or module, default=None
+        Modules whose code travels to workers with the search, as that of ``__main__`` and of
+        notebooks does; all others must be installed there.
 
     Attributes
     ----------
@@ -175,6 +181,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         "memory_limit": "no_validation",
         "requires": "no_validation",
         "inner_max_num_threads": "no_validation",
+        "ship_modules": "no_validation",
     }
 
     def __init__(
@@ -200,6 +207,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         memory_limit: int | str | None = None,
         requires: Collection[str] | None = None,
         inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -223,6 +231,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         self.memory_limit = memory_limit
         self.requires = requires
         self.inner_max_num_threads = inner_max_num_threads
+        self.ship_modules = ship_modules
 
     @_sklearn.fit_context  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> MongoSearchCV:
@@ -337,7 +346,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         context.call_on_fit_task_begin(estimator=self)
         bundle = self._bundle(request, splits)
         question = _question(bundle, request, tags_of(self.requires))
-        plan = plan_units(question, candidates)
+        with shipping(self.ship_modules):
+            plan = plan_units(question, candidates)
         self._report_doubts(plan)
         callbacks = None
         if _sklearn.has_callbacks(self):
@@ -477,6 +487,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 retry_failed=self.retry_failed,
                 told=None if callbacks is None else callbacks.done,
                 say=print if self.verbose > 0 else _tell_nobody,
+                trial=_tell_nobody if isinstance(engine, Here) else try_loading,
             )
 
     def _record(self, n_candidates: int) -> SearchRecord:
@@ -659,5 +670,5 @@ def _question(bundle: Bundle, request: _Request, requires: tuple[str, ...]) -> Q
     )
 
 
-def _tell_nobody(_: Collection[str]) -> None:
-    """Stand in where there are no callbacks."""
+def _tell_nobody(_: object) -> None:
+    """Stand in where nobody wants to know."""

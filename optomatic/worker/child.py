@@ -108,6 +108,9 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             return
         if message is None or message["do"] == "end":
             return
+        if message["do"] == "load":
+            channel.send({"problem": loader.try_all(message["parts"])})
+            continue
         _score_chunk(channel, loader, message)
 
 

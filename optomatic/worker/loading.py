@@ -61,6 +61,16 @@ class Loader:
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             return failed(_sklearn.failure_of(error, "raise")), loading
 
+    def try_all(self, where: Mapping[str, tuple[str, str]]) -> str | None:
+        """Load parts for nothing; return what goes wrong with the first that cannot be loaded."""
+        self.know(where)
+        for sha in where:
+            try:
+                self._load(sha)
+            except (Exception, SystemExit) as error:
+                return f"{type(error).__name__}: {error}"
+        return None
+
     def _bundle(self, work: Mapping[str, Any]) -> Bundle:
         key = work["key"]
         if key not in self._bundles:

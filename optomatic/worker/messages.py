@@ -7,6 +7,7 @@ parent to child      meaning
                      own PYTHONPATH or None), ``idle`` (seconds or None)
 ``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
                      [{key, spec, options}], ``parts``: {sha: [kind, path]}
+``load``             ``parts``: load them for nothing; the answer is {problem: text or null}
 ``end``              finish, once what came before is scored
 ===================  ==========================================================================
 
