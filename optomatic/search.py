@@ -19,14 +19,15 @@ from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
+from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
-from optomatic.plan.generators import candidates_of
+from optomatic.plan.generators import candidates_of, shown
 from optomatic.plan.limits import limits_of, threads_of
 from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.tags import tags_of
-from optomatic.plan.units import Plan, Question, plan_units
+from optomatic.plan.units import Plan, plan_units
 from optomatic.records import Outcome, SearchRecord
 from optomatic.replayed import Replayed
 from optomatic.results import table
@@ -36,7 +37,6 @@ from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import Here, engine_for
 from optomatic.worker.environment import inside_worker, tags_here
-from optomatic.worker.score import Bundle
 from optomatic.worker.trial import try_loading
 
 
@@ -345,9 +345,13 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         )
         context.call_on_fit_task_begin(estimator=self)
         bundle = self._bundle(request, splits)
-        question = _question(bundle, request, tags_of(self.requires))
         with shipping(self.ship_modules):
-            plan = plan_units(question, candidates)
+            plan = plan_units(
+                bundle,
+                candidates,
+                requires=tags_of(self.requires),
+                callbacks=request.inside_digest,
+            )
         self._report_doubts(plan)
         callbacks = None
         if _sklearn.has_callbacks(self):
@@ -496,7 +500,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             id=self.search_id_,
             name=self.name or f"{type(self.estimator).__name__}-{self.search_id_[:6]}",
             estimator=repr(self.estimator)[:4000],
-            space=repr(space)[:4000],
+            space=shown(space),
             scoring=repr(self.scoring)[:1000],
             n_candidates=n_candidates,
             n_splits=self.n_splits_,
@@ -651,22 +655,6 @@ def _warn_that_splits_are_a_draw(cv: Any) -> None:
         "after an interruption it begins anew. Give it a random_state=.",
         RandomnessUnseeded,
         stacklevel=5,
-    )
-
-
-def _question(bundle: Bundle, request: _Request, requires: tuple[str, ...]) -> Question:
-    return Question(
-        estimator=bundle.estimator,
-        X=bundle.X,
-        y=bundle.y,
-        splits=bundle.splits,
-        scorer=bundle.scorer,
-        own_score=_sklearn.uses_own_score(request.scorers),
-        fit_params=bundle.fit_params or {},
-        score_params=bundle.score_params or {},
-        options=bundle.options,
-        callbacks=request.inside_digest,
-        requires=requires,
     )
 
 

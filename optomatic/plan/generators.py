@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -85,3 +86,11 @@ def _with_arrays(space: Any) -> Any:
 def _array_of_series(values: Any) -> Any:
     is_series = hasattr(values, "to_numpy") and not isinstance(values, np.ndarray)
     return values.to_numpy() if is_series else values
+
+
+def shown(space: Any) -> str:
+    """Write down `space` for people: of many values the first, and no more than that."""
+    writer = reprlib.Repr()
+    writer.maxdict = writer.maxlist = writer.maxtuple = writer.maxset = 20
+    writer.maxlevel, writer.maxstring, writer.maxother = 8, 200, 500
+    return writer.repr(space)

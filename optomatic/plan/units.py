@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from optomatic import _sklearn
 from optomatic.errors import NotShippable
 from optomatic.plan import bundle, params
+from optomatic.plan.bundle import Bundle
 from optomatic.plan.effective import Effective
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
-from optomatic.plan.splits import Split, pack_splits
+from optomatic.plan.splits import pack_splits
 from optomatic.plan.versions import installed_versions
 from optomatic.records import SCHEMA, Part, Unit, Work
 
@@ -30,29 +32,6 @@ from optomatic.records import SCHEMA, Part, Unit, Work
 _ALWAYS = ("sklearn", "numpy", "scipy")
 #: Options that say how a unit may be run, not what is computed.
 _TERMS = ("inner_max_num_threads", "limits")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a search asks, as objects: all that a score depends on but the candidate.
-
-    ``scorer`` is a callable or a dict of callables by name; ``own_score`` tells that it
-    is the estimator's own ``score``, whichever estimator that will be.  ``callbacks`` stands
-    for those that are called inside of the fits: they may end one early, so a score depends
-    on them, and they live in the process of the caller alone.
-    """
-
-    estimator: Any
-    X: Any
-    y: Any
-    splits: Sequence[Split]
-    scorer: Any
-    own_score: bool
-    fit_params: Mapping[str, Any]
-    score_params: Mapping[str, Any]
-    options: Mapping[str, Any]
-    requires: tuple[str, ...] = ()
-    callbacks: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +62,37 @@ class Plan:
     refusal: NotShippable | None
 
 
-def plan_units(question: Question, candidates: Sequence[Mapping[str, Any]]) -> Plan:
-    """Make the units of `question` for `candidates`.
+def plan_units(
+    shared: Bundle,
+    candidates: Sequence[Mapping[str, Any]],
+    *,
+    requires: tuple[str, ...] = (),
+    callbacks: Fingerprint | None = None,
+) -> Plan:
+    """Make the units of `candidates` and the splits of `shared`.
+
+    Parameters
+    ----------
+    shared : Bundle
+        All that a score depends on but the candidate.
+    requires : tuple of str
+        Tags that a worker must carry.
+    callbacks : Fingerprint or None
+        Stands for those that are called inside of the fits: they may end one early, so a
+        score depends on them, and they live in the process of the caller alone.
 
     Raises
     ------
     ValueError
         scikit-learn's own, for a parameter name that the estimator does not have.
     """
-    keys, doubts, versions = _candidate_keys(question, candidates)
-    parts, spec, refusal = _parts_of(question)
+    keys, doubts, versions = _candidate_keys(shared, candidates, callbacks)
+    parts, spec, refusal = _parts_of(shared)
     texts, readables, refused = _encode(candidates, parts)
     refusal = refusal or refused
-    private = refusal is not None or question.callbacks is not None
-    work = _work(question, spec, versions, private=private)
-    split_digests = [bytes.fromhex(split_fingerprint(*split)) for split in question.splits]
+    private = refusal is not None or callbacks is not None
+    work = _work(shared, spec, versions, requires, private=private)
+    split_digests = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
     units: dict[str, Unit] = {}
     ids: list[str] = []
     places: dict[str, tuple[int, int]] = {}
@@ -115,16 +110,16 @@ def plan_units(question: Question, candidates: Sequence[Mapping[str, Any]]) -> P
 
 
 def _candidate_keys(
-    question: Question, candidates: Sequence[Mapping[str, Any]]
+    shared: Bundle, candidates: Sequence[Mapping[str, Any]], callbacks: Fingerprint | None
 ) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
     """Return a digest for each candidate (its splits apart), the doubts and the versions."""
-    common = _common(question)
+    common = _common(shared, callbacks)
     doubts = {str(doubt): None for doubt in common.doubts}
-    if question.callbacks is not None:
-        doubts.update((str(doubt), None) for doubt in question.callbacks.doubts)
+    if callbacks is not None:
+        doubts.update((str(doubt), None) for doubt in callbacks.doubts)
     versions = dict(common.versions)
     varied = {name for candidate in candidates for name in candidate}
-    effective = Effective(question.estimator, varied=varied)
+    effective = Effective(shared.estimator, varied=varied)
     keys = []
     for candidate in candidates:
         own = effective.of(candidate)
@@ -136,38 +131,38 @@ def _candidate_keys(
     return keys, tuple(doubts), versions
 
 
-def _common(question: Question) -> Fingerprint:
+def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:
     """Key all that the candidates share."""
     return fingerprint(
         {
-            **({} if question.callbacks is None else {"callbacks": question.callbacks.digest}),
-            "X": question.X,
-            "y": question.y,
-            "scorer": None if question.own_score else question.scorer,
-            "fit_params": dict(question.fit_params),
-            "score_params": dict(question.score_params),
-            "config": dict(question.options.get("config", {})),
+            **({} if callbacks is None else {"callbacks": callbacks.digest}),
+            "X": shared.X,
+            "y": shared.y,
+            "scorer": None if _sklearn.uses_own_score(shared.scorer) else shared.scorer,
+            "fit_params": dict(shared.fit_params or {}),
+            "score_params": dict(shared.score_params or {}),
+            "config": dict(shared.options.get("config", {})),
             "versions": {name: installed_versions(name) for name in _ALWAYS},
         }
     )
 
 
 def _parts_of(
-    question: Question,
+    shared: Bundle,
 ) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
     """Dump what workers need; say instead of raising what cannot be dumped."""
     roles: dict[str, Any] = {
-        "estimator": question.estimator,
-        "X": question.X,
-        "y": question.y,
-        "scorer": question.scorer,
-        "fit_params": dict(question.fit_params) or None,
-        "score_params": dict(question.score_params) or None,
+        "estimator": shared.estimator,
+        "X": shared.X,
+        "y": shared.y,
+        "scorer": shared.scorer,
+        "fit_params": dict(shared.fit_params or {}) or None,
+        "score_params": dict(shared.score_params or {}) or None,
     }
     parts: dict[str, Part] = {}
     spec: dict[str, str | None] = {}
     try:
-        spec["splits"] = _keep(bundle.dump(pack_splits(list(question.splits))), parts)
+        spec["splits"] = _keep(bundle.dump(pack_splits(list(shared.splits))), parts)
         for role, value in roles.items():
             spec[role] = None if value is None else _keep(bundle.dump(value), parts)
     except NotShippable as refusal:
@@ -216,24 +211,25 @@ def _remembering(dump: Callable[[object], Part]) -> Callable[[object], Part]:
 
 
 def _work(
-    question: Question,
+    shared: Bundle,
     spec: Mapping[str, str | None],
     versions: Mapping[str, str],
+    requires: tuple[str, ...],
     *,
     private: bool,
 ) -> Work:
     """Say how the units may be run.  Private work has a lane that no other process serves."""
     env = environment(versions)
     secret = secrets.token_hex(16) if private else None
-    able = ["score", SCHEMA, sorted(env.items()), sorted(question.requires), secret]
-    wanted = [able, bool(question.options["return_train_score"])]
-    wanted += [[name, question.options[name]] for name in _TERMS if question.options.get(name)]
+    able = ["score", SCHEMA, sorted(env.items()), sorted(requires), secret]
+    wanted = [able, bool(shared.options["return_train_score"])]
+    wanted += [[name, shared.options[name]] for name in _TERMS if shared.options.get(name)]
     return Work(
         kind="score",
         spec=spec,
-        options=question.options,
+        options=shared.options,
         env=env,
-        requires=question.requires,
+        requires=requires,
         lane=_hash(able),
         terms=_hash(wanted)[:16],
     )

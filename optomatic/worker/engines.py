@@ -12,6 +12,7 @@ from typing import Any
 
 from optomatic import _sklearn
 from optomatic.errors import NoWorkers
+from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
 from optomatic.records import Result, Timing, WorkerRecord
 from optomatic.results.table import exception_of
@@ -23,7 +24,7 @@ from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
-from optomatic.worker.score import Bundle, failed
+from optomatic.worker.score import failed
 
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
 Progress = Callable[[str], Mapping[str, Any]]

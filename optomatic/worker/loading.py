@@ -11,9 +11,10 @@ from typing import Any
 from optomatic import _sklearn
 from optomatic.plan import bundle as parts
 from optomatic.plan import params
+from optomatic.plan.bundle import Bundle
 from optomatic.plan.splits import unpack_splits
 from optomatic.records import Result
-from optomatic.worker.score import Bundle, failed, score_unit
+from optomatic.worker.score import failed, score_unit
 
 #: So many bundles stay loaded, and so many objects that stand in candidates.
 _BUNDLES, _VALUES = 4, 64

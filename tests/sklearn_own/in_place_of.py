@@ -7,6 +7,7 @@ RandomizedSearchCV.  Nothing of scikit-learn's is copied, and nothing stays patc
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -104,6 +105,7 @@ OURS = (GridSearchCV, RandomizedSearchCV)
 _INSTANCES = "sklearn.utils._test_common.instance_generator"
 
 
+@functools.cache
 def imported_with_ours(name):
     """Return the installed module `name`, executed anew with our searches for scikit-learn's.
 

@@ -10,8 +10,9 @@ import pytest
 from misbehaving import own_score
 from pymongo import MongoClient
 
+from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
-from optomatic.plan.units import Question, plan_units
+from optomatic.plan.units import plan_units
 from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
@@ -42,19 +43,17 @@ class Queue:
 
     def submit(self, estimator, candidates, *, search=None, name=None, requires=()):
         """Submit the units of `candidates` on two splits; return the id of their search."""
-        question = Question(
+        shared = Bundle(
             estimator=estimator,
             X=X,
             y=Y,
             splits=SPLITS,
             scorer=own_score,
-            own_score=True,
             fit_params={},
             score_params={},
             options=OPTIONS,
-            requires=requires,
         )
-        plan = plan_units(question, candidates)
+        plan = plan_units(shared, candidates, requires=requires)
         search = search or secrets.token_hex(8)
         record = SearchRecord(
             *(search, name or search, "test", "test", "test", len(candidates), len(SPLITS)),
