@@ -320,7 +320,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
         self.n_splits_ = cv.get_n_splits(X, y, **split_params)
-        if draws_anew(cv):
+        if draws_anew(cv) and not inside_worker():
             _warn_that_splits_are_a_draw(cv)
         return fix_splits(cv.split(X, y, **split_params), self.n_splits_)
 

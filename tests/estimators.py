@@ -2,10 +2,12 @@
 
 import ctypes
 import time
+from pathlib import Path
 
 import numpy as np
 import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
+from waiting import wait_for
 
 
 class Sleeper(ClassifierMixin, BaseEstimator):
@@ -45,6 +47,19 @@ class ConfigReader(Sleeper):
 
     def score(self, X, y):
         return float(self.seen_) + sklearn.get_config()["assume_finite"] / 2
+
+
+class Gated(Sleeper):
+    """Waits in fit, where `value` is 4 or more, for a file to appear."""
+
+    def __init__(self, value=0, gate=""):
+        super().__init__(value)
+        self.gate = gate
+
+    def fit(self, X, y):
+        if self.value >= 4:
+            wait_for(lambda: Path(self.gate).exists(), seconds=60)
+        return super().fit(X, y)
 
 
 class Scoreless(BaseEstimator):
