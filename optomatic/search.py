@@ -430,7 +430,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             f"{self.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
             "leave the fits to workers.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
         return None
 

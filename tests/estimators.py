@@ -9,6 +9,8 @@ import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
 from waiting import wait_for
 
+from optomatic.worker.environment import inside_worker
+
 
 class Sleeper(ClassifierMixin, BaseEstimator):
     """Waits `seconds` in fit; scores `value`."""
@@ -74,6 +76,13 @@ class Scoreless(BaseEstimator):
 
     def predict(self, X):
         return np.full(len(X), self.value)
+
+
+class InsideAsker(Sleeper):
+    """Scores 1 where it is fitted by a worker, 0 elsewhere."""
+
+    def score(self, X, y):
+        return float(inside_worker())
 
 
 class Writer(Sleeper):

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from estimators import InsideAsker
 from pymongo import MongoClient
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.cluster import KMeans
@@ -253,6 +254,12 @@ def test_in_cross_val_score(uri, n_jobs):
     again = cross_validate(search, X, Y, n_jobs=n_jobs, return_estimator=True)
     assert [fitted.summary_.scored for fitted in again["estimator"]] == [0] * 5
     cross_val_predict(search, X, Y, n_jobs=n_jobs)
+
+
+@pytest.mark.parametrize(("n_jobs", "inside"), [(None, 0), (2, 1)])
+def test_what_a_worker_fits_knows_that_it_is_inside(uri, n_jobs, inside):
+    search = MongoSearchCV(InsideAsker(), {"value": [1]}, n_jobs=n_jobs, db=uri).fit(X, Y)
+    assert search.best_score_ == inside
 
 
 @pytest.mark.parametrize("inner", [None, 2])

@@ -221,8 +221,9 @@ def test_a_callback_that_stops_fits_has_scores_of_its_own(uri, n_jobs):
     if n_jobs is None:
         assert scores(StopsEarly(1)) == ([1, 1], 0)
     else:
-        with pytest.warns(UserWarning, match="StopsEarly.*scored in it"):
+        with pytest.warns(UserWarning, match="StopsEarly.*scored in it") as said:
             assert scores(StopsEarly(1), n_jobs=2) == ([1, 1], 0)
+        assert said[0].filename == __file__
     assert scores(StopsEarly(3)) == ([2, 3], 0)
     assert scores(StopsEarly(1)) == ([1, 1], 6)  # an equal callback, an equal score
     assert scores() == ([2, 4], 6)

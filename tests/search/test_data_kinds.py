@@ -1,5 +1,6 @@
 """All kinds of data, splits and params of fit: as GridSearchCV, here and in local workers."""
 
+import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -39,9 +40,15 @@ from sklearn.model_selection import (
     StratifiedGroupKFold,
     TimeSeriesSplit,
 )
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import KernelCenterer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KernelCenterer,
+    OneHotEncoder,
+    StandardScaler,
+)
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
@@ -102,6 +109,25 @@ def encoded(*columns):
         (OneHotEncoder(handle_unknown="ignore"), list(columns)), remainder="passthrough"
     )
     return make_pipeline(encode, TREE)
+
+
+def as_days(frame):
+    """Days since 1970, from a frame of moments."""
+    return frame.apply(lambda column: column.astype("int64") / 86_400e9)
+
+
+def mapped(array):
+    """The same values, in a file."""
+    with tempfile.TemporaryFile() as file:
+        made = np.memmap(file, array.dtype, "w+", shape=array.shape)
+    made[:] = array
+    return made
+
+
+def with_long_indices(X):
+    made = scipy.sparse.csr_matrix(np.floor(X / 5))
+    made.indices, made.indptr = made.indices.astype(np.int64), made.indptr.astype(np.int64)
+    return made
 
 
 @cache
@@ -172,6 +198,30 @@ def cases():
         "a frame with nothing but numbers": Case(
             TREE, DEPTHS, pd.DataFrame(iris[0], columns=list("abcd")), pd.Series(iris[1])
         ),
+        "a frame of sparse columns": Case(
+            LogisticRegression(max_iter=50),
+            {"C": [0.1, 1]},
+            pd.DataFrame.sparse.from_spmatrix(scipy.sparse.csr_matrix(np.floor(digits[0] / 5))),
+            digits[1],
+            {"cv": 2},
+        ),
+        "moments and missing words": Case(
+            make_pipeline(
+                make_column_transformer(
+                    (OneHotEncoder(handle_unknown="ignore"), ["word"]),
+                    (FunctionTransformer(as_days), ["when"]),
+                ),
+                TREE,
+            ),
+            {"decisiontreeclassifier__max_depth": [1, None]},
+            pd.DataFrame(
+                {
+                    "when": pd.date_range("2020-03-28", periods=N, freq="5h", tz="Europe/Berlin"),
+                    "word": np.where(GROUPS == 2, None, WORDS[GROUPS]),
+                }
+            ),
+            iris[1],
+        ),
         "categories": Case(
             HistGradientBoostingClassifier(
                 max_iter=2, random_state=0, categorical_features="from_dtype"
@@ -234,6 +284,10 @@ def cases():
         ),
         "every second row and column": Case(
             Ridge(), {"alpha": [0.1, 1]}, real(load_diabetes)[0][::2, ::-2], diabetes[1][::2]
+        ),
+        "memory-mapped": Case(SVC(), svc, mapped(digits[0]), mapped(digits[1]), {"cv": 2}),
+        "sparse, 64-bit indices": Case(
+            MultinomialNB(), {"alpha": [0.1, 1]}, with_long_indices(digits[0]), digits[1], {"cv": 2}
         ),
         "bytes swapped": Case(TREE, DEPTHS, iris[0].astype(">f8"), iris[1].astype(">i4")),
         "missing values": Case(
@@ -395,7 +449,8 @@ def test_an_unseeded_shuffler_is_asked_once_and_that_is_said_once(uri, n_jobs):
     search = MongoSearchCV(SVC(), {"C": [1, 1.0]}, cv=ShuffleSplit(4), n_jobs=n_jobs, db=uri)
     with pytest.warns(RandomnessUnseeded, match=r"cv=ShuffleSplit.*random_state") as said:
         search.fit(X, y)
-    assert len([w for w in said if w.category is RandomnessUnseeded]) == 1
+    (warning,) = [w for w in said if w.category is RandomnessUnseeded]
+    assert warning.filename == __file__
     # An int and an equal float are the same to an SVC: on equal splits they score the same.
     for n in range(4):
         scores = search.cv_results_[f"split{n}_test_score"]
