@@ -153,7 +153,8 @@ class Template:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = start_python("optomatic.worker.template", theirs.fileno(), setup)
-        self._ours.send(json.dumps(first_message(setup)).encode())
+        with contextlib.suppress(OSError):  # that it has ended is noticed when it is to fork
+            self._ours.send(json.dumps(first_message(setup)).encode())
 
     def alive(self) -> bool:
         """Tell whether it runs."""
