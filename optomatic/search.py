@@ -6,7 +6,7 @@ import copy
 import secrets
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -28,7 +28,7 @@ from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import Plan, plan_units
-from optomatic.records import Outcome, SearchRecord
+from optomatic.records import Outcome, Part, SearchRecord
 from optomatic.replayed import Replayed
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
@@ -491,8 +491,14 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 retry_failed=self.retry_failed,
                 told=None if callbacks is None else callbacks.done,
                 say=print if self.verbose > 0 else _tell_nobody,
-                trial=_tell_nobody if isinstance(engine, Here) else try_loading,
+                trial=self._trial(engine),
             )
+
+    def _trial(self, engine: driver.Engine) -> Callable[[Iterable[Part]], None]:
+        """Return what tries whether others can load what is about to be queued for them."""
+        if isinstance(engine, Here):
+            return _tell_nobody
+        return lambda parts: try_loading(parts, self._workers() or 0)
 
     def _record(self, n_candidates: int) -> SearchRecord:
         space = self.param_distributions if self.param_grid is None else self.param_grid

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from estimators import Sleeper
 from sklearn.base import BaseEstimator
+from threadpoolctl import threadpool_info
 
 
 class Misbehaver(Sleeper):
@@ -121,6 +122,16 @@ class Glutton(Misbehaver):
             "import time\nkept = []\nwhile True: kept.append(b'x' * 10_000_000); time.sleep(0.01)"
         )
         subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class ThreadCounter(Misbehaver):
+    """Notes how many threads numeric libraries would use in its process."""
+
+    def fit(self, X, y):
+        with Path(self.note).open("a") as file:
+            found = [[pool["user_api"], pool["num_threads"]] for pool in threadpool_info()]
+            file.write(json.dumps(found) + "\n")
+        return self
 
 
 class Unloadable(BaseEstimator):

@@ -112,9 +112,14 @@ def local_workers(size: int) -> LocalPool:
     return LocalPool(size)
 
 
+def setup_of(size: int) -> Setup:
+    """Return how the children of a pool of `size` are to be started."""
+    return Setup(current_path(), threads_each(size, cores()), IDLE_SECONDS)
+
+
 def _take(size: int) -> Crew:
     """Return a crew of `size` that nobody else uses, with as many warm children as fit."""
-    setup = Setup(current_path(), threads_each(size, cores()), IDLE_SECONDS)
+    setup = setup_of(size)
     with _lock:
         crew = _idle.pop() if _idle else Crew(size, setup)
     if crew.setup != setup:  # another path or number of threads: what was loaded may be wrong

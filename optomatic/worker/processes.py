@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+#: So many templates are kept, for different paths and numbers of threads.
+_TEMPLATES = 3
 CAN_FORK = hasattr(os, "pidfd_open") and sys.platform == "linux"
 
 
@@ -220,25 +223,33 @@ class Starter:
     """
 
     def __init__(self) -> None:
-        self._template: Template | None = None
-        self._made_for: object = None
+        self._templates: OrderedDict[object, Template] = OrderedDict()
 
     def start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
         """Start a process that finds its end of the channel at the descriptor `channel`."""
         if setup.fresh:
             printed = {} if output is None else {"stdout": output, "stderr": output}
             return Fresh(start_python("optomatic.worker.child", channel, setup, **printed))
-        wanted = setup, [os.environ.get(variable) for variable in THREAD_VARIABLES]
-        if wanted != self._made_for or self._template is None:
-            # Another path or number of threads.  Who still has children of the old one keeps it.
-            self._template, self._made_for = Template(setup), wanted
-        child = self._template.fork(channel, output)
-        if child is None:  # it had nothing to do for long, or was killed
-            self._template = Template(setup)
-            child = self._template.fork(channel, output)
+        threads = tuple(os.environ.get(variable) for variable in THREAD_VARIABLES)
+        wanted = (setup.path, setup.threads, setup.idle, threads)
+        known = self._templates.get(wanted)
+        child = known.fork(channel, output) if known else None
+        if child is None:  # there is none, or it had nothing to do for long, or was killed
+            template = self._keep(wanted, Template(setup))
+            child = template.fork(channel, output)
+        else:
+            self._templates.move_to_end(wanted)
         if child is None:
-            raise cannot_start(manner(self._template.end()))
+            raise cannot_start(manner(template.end()))
         return child
+
+    def _keep(self, wanted: object, template: Template) -> Template:
+        """Keep a template for the next child.  One with children is kept by them too."""
+        self._templates[wanted] = template
+        self._templates.move_to_end(wanted)
+        while len(self._templates) > _TEMPLATES:
+            self._templates.popitem(last=False)
+        return template
 
 
 def cannot_start(how: str) -> OptomaticError:

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from optomatic.errors import NotShippable
 from optomatic.records import Part
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Child, current_path, start_child
+from optomatic.worker.children import Child, start_child
 from optomatic.worker.environment import cache_home
-from optomatic.worker.processes import Setup
+from optomatic.worker.local import setup_of
 
 #: What is larger is data, which takes long to load and has no code in it.
 _LARGEST = 10_000_000
@@ -25,8 +25,13 @@ _PATIENCE = 60.0
 _loaded: set[str] = set()
 
 
-def try_loading(parts: Iterable[Part]) -> None:
+def try_loading(parts: Iterable[Part], workers: int) -> None:
     """Have another process load `parts`, each once in the life of this process.
+
+    Parameters
+    ----------
+    workers : int
+        How many local workers there are going to be: theirs is the process that is used.
 
     Raises
     ------
@@ -38,7 +43,7 @@ def try_loading(parts: Iterable[Part]) -> None:
         return
     cache = Cache(cache_home())
     where = {part.sha: [part.kind, str(cache.keep(part)[1])] for part in new}
-    child = start_child(Setup(current_path(), threads=1))
+    child = start_child(setup_of(max(1, workers)))
     try:
         problem = _ask(child, where)
     finally:

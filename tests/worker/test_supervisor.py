@@ -188,6 +188,35 @@ def test_only_lanes_that_it_satisfies_are_taken(queue, supervisor):
     assert queue.states() == {"completed": 2, "queued": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("python", "3.9"), ("scikit-learn", "0.1"), ("numpy", "0.1"), ("cloudpickle", "99")],
+)
+def test_work_of_another_version_is_left_alone_before_it_is_claimed(
+    queue, supervisor, name, version
+):
+    queue.submit(Sleeper(), values(1))
+    lanes = queue.client.get_default_database()["lanes"]
+    (lane,) = lanes.find()
+    env = [[n, version if n == name else v] for n, v in lane["env"]]
+    assert env != lane["env"]
+    lanes.update_one({}, {"$set": {"env": env}})
+    supervisor(lanes=lambda: queue.store.workers.lanes_for(Installed(), ())).run(lambda: True)
+    assert queue.states() == {"queued": 2}
+    assert queue.field("attempt") == [0, 0]
+
+
+def test_work_of_another_schema_is_left_alone(queue, supervisor):
+    queue.submit(Sleeper(), values(1))
+    queue.units.update_many({}, {"$set": {"v": 2}})
+    supervisor().run(lambda: True)
+    assert queue.field("attempt") == [0, 0]
+    queue.units.update_many({}, {"$set": {"v": 1}})
+    lanes = queue.client.get_default_database()["lanes"]
+    lanes.update_many({}, {"$set": {"v": 2}})
+    assert queue.store.workers.lanes_for(Installed(), ()) == []
+
+
 def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, supervisor, monkeypatch):
     monkeypatch.setattr(processes, "python_command", lambda *_: ["false"])
     monkeypatch.setattr(children, "_only", None)  # no template is there yet
