@@ -282,12 +282,30 @@ def test_a_search_in_a_search(auth_server, standalone_uri, outer, inner):
     assert SECRET.replace(" ", "%20").encode() not in found
 
 
+def test_searches_as_candidates_take_no_address_with_them(uri):
+    """Workers score them without a database, so it does not matter that there is none."""
+    db = "mongodb://ann:s3cret@nowhere.invalid/iris"
+    inner = [MongoSearchCV(SVC(), {"C": [c, 1]}, cv=2, db=db) for c in (0.1, 10)]
+    model = Pipeline([("scale", StandardScaler()), ("model", SVC())])
+    ours = MongoSearchCV(model, {"model": inner}, cv=2, n_jobs=2, refit=False, db=uri).fit(X, Y)
+    plain = [GridSearchCV(SVC(), {"C": [c, 1]}, cv=2) for c in (0.1, 10)]
+    theirs = GridSearchCV(model, {"model": plain}, cv=2, refit=False).fit(X, Y)
+    np.testing.assert_array_equal(*(s.cv_results_["mean_test_score"] for s in (ours, theirs)))
+    with MongoClient(uri) as client:
+        found = bytes_in(client.get_default_database())
+    assert b"s3cret" not in found
+    assert b"MongoSearchCV" in found
+
+
 def stored_bytes(server, name):
-    """Everything that a database holds, as it would lie on a disk."""
     with MongoClient(with_password(server, name)) as client:
-        database = client.get_default_database()
-        return b"".join(
-            bson.encode(document)
-            for collection in database.list_collection_names()
-            for document in database[collection].find()
-        )
+        return bytes_in(client.get_default_database())
+
+
+def bytes_in(database):
+    """Everything that a database holds, as it would lie on a disk."""
+    return b"".join(
+        bson.encode(document)
+        for collection in database.list_collection_names()
+        for document in database[collection].find()
+    )
