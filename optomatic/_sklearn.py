@@ -61,6 +61,7 @@ __all__ = [
     "callback_context",
     "callbacks_inside_fits",
     "check_method_params",
+    "estimator_of",
     "fit_and_score",
     "fit_context",
     "has_callbacks",
@@ -118,9 +119,14 @@ def uses_own_score(scorer: Any) -> bool:
     return isinstance(scorer, _PassthroughScorer)
 
 
+def estimator_of(scorer: Any) -> Any:
+    """Return the estimator that holds the ``score`` which `scorer` is."""
+    return scorer._estimator
+
+
 def own_score_of(estimator: Any, scorer: Any) -> Any:
     """Return `scorer`, or if it is an estimator's own ``score``, the same of `estimator`."""
-    if not uses_own_score(scorer):
+    if not uses_own_score(scorer) or scorer._estimator is estimator:
         return scorer
     made = copy.copy(scorer)
     made._estimator = estimator

@@ -19,6 +19,7 @@ from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
+from optomatic.kept_state import without_credentials
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
@@ -618,11 +619,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if in_payload():
             state["db"] = None
         elif hasattr(self, "cv_results_"):
-            state["db"] = _without_credentials(self.db)
-            inner = _with_no_credentials_inside(self.estimator)
-            if inner is not self.estimator:
-                state["estimator"] = inner
-                state["scorer_"] = _sklearn.own_score_of(inner, self.scorer_)
+            state = {name: without_credentials(value) for name, value in state.items()}
         return state
 
     def __copy__(self) -> MongoSearchCV:
@@ -637,20 +634,6 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         memo[id(self)] = made
         made.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return made
-
-
-def _without_credentials(db: str | None) -> str | None:
-    return Address(redact(db)) if isinstance(db, Address) else db
-
-
-def _with_no_credentials_inside(estimator: Any) -> Any:
-    """Return `estimator`, or a clone where searches in it had credentials."""
-    addresses = {
-        name: _without_credentials(value)
-        for name, value in estimator.get_params(deep=True).items()
-        if isinstance(value, Address)
-    }
-    return clone(estimator).set_params(**addresses) if addresses else estimator
 
 
 def _warn_that_splits_are_a_draw(cv: Any) -> None:

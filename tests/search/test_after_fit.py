@@ -222,6 +222,27 @@ def test_a_fitted_search_is_pickled_without_password_and_data(
         clone(loaded).fit(X, y)
 
 
+def test_no_password_of_candidates_or_of_what_is_in_them_is_pickled(auth_server):
+    """Wherever a search inside of a fitted search keeps an address of its own."""
+    uri = with_password(auth_server, "candidates")
+    inner = MongoSearchCV(SVC(), {"C": [1, 2]}, cv=2, db=uri)
+    model = Pipeline([("scale", StandardScaler()), ("model", inner)])
+    many = OneVsRestClassifier(clone(inner))
+    grid = [{"model": [many, SVC()]}, {"model__cv": [2]}]
+    search = MongoSearchCV(model, grid, cv=2, db=uri).fit(X, Y)
+    search.set_params(estimator__scale=many)
+    data = pickle.dumps(search)
+    assert b"right" not in data
+    loaded = pickle.loads(data)
+    np.testing.assert_array_equal(loaded.predict(X), search.predict(X))
+    assert str(loaded.cv_results_["params"]) == str(search.cv_results_["params"])
+    np.testing.assert_array_equal(
+        loaded.cv_results_["param_model"].mask, search.cv_results_["param_model"].mask
+    )
+    assert [p["model"].estimator.db for p in search.cv_results_["params"][:1]] == [uri]
+    assert inner.db == uri
+
+
 @pytest.mark.parametrize("how", DUMPS)
 def test_a_search_that_is_not_fitted_yet_finds_its_database(auth_server, how):
     search = MongoSearchCV(SVC(), {"C": [0.1, 1]}, cv=2, db=with_password(auth_server, "before"))
