@@ -26,8 +26,9 @@ _PATIENCE = 10.0
 _PAUSE = 2.0
 #: Seconds between two rings at the least: what comes in between is one ring.
 _GAP = 0.02
-#: "The $changeStream stage is only supported on replica sets"; a stage that is not known.
-_NEVER = frozenset({40573, 40324})
+#: "The $changeStream stage is only supported on replica sets"; a stage that is not known; a
+#: user who may not watch.
+_NEVER = frozenset({40573, 40324, 13})
 
 _QUEUED: Mapping[str, Any] = {
     "$or": [{"operationType": "insert"}, {"updateDescription.updatedFields.state": "queued"}]
