@@ -416,8 +416,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             return 0
         k = effective_n_jobs(self.n_jobs)
         # A limit is held by ending the process that scores.
-        limited = self.fit_timeout is not None or self.memory_limit is not None
-        return None if k == 1 and not limited else k
+        return None if k == 1 and not self._limited() else k
+
+    def _limited(self) -> bool:
+        return self.fit_timeout is not None or self.memory_limit is not None
 
     def _workers_with(self, inside: Sequence[Any]) -> int | None:
         """Return the number of local workers: none where callbacks reach into the fits."""
@@ -425,6 +427,12 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if not inside or workers is None:
             return workers
         names = ", ".join(sorted({type(callback).__name__ for callback in inside}))
+        if self._limited() or self.requires:
+            raise ValueError(
+                f"Callbacks ({names}) are called inside of the fits, so these run in this process, "
+                "where fit_timeout, memory_limit and requires cannot be held. Nothing was queued. "
+                "Leave out one or the other."
+            )
         warnings.warn(
             f"Callbacks ({names}) are called inside of the fits and live in this process, so all "
             f"units are scored in it, one after the other, whatever n_jobs is (here "

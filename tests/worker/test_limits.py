@@ -128,3 +128,24 @@ def test_memory_is_that_of_the_whole_tree_and_files_do_not_count(tmp_path):
             process.kill()
         os.waitpid(pid, 0)
     assert warden.anonymous_memory(pid) == 0
+
+
+class Inside:
+    """A callback that is handed down into the fits."""
+
+    max_propagation_depth = None
+
+    def setup(self, *_, **__):
+        pass
+
+    on_fit_task_begin = on_fit_task_end = teardown = setup
+
+
+def test_limits_are_not_given_up_for_callbacks_that_need_this_process(queue, searched):
+    pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
+    from sklearn.linear_model import LogisticRegression
+
+    search = MongoSearchCV(LogisticRegression(), {"C": [1.0]}, db=queue.uri, fit_timeout=9)
+    with pytest.raises(ValueError, match=r"Callbacks \(Inside\).*cannot be held"):
+        search.set_callbacks(Inside()).fit(X, Y)
+    assert queue.states() == {}
