@@ -44,7 +44,7 @@ from optomatic.worker.__main__ import main as worker_main
 LEASE = 2.0
 #: What happens in each round, in random order, after a random time each.
 EVENTS = ("kill", "kill", "end", "stop", "server")
-PAUSE = (0.3, 1.7)
+PAUSE = (0.2, 1.2)
 CANDIDATES, SPLITS = 10, 5
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
@@ -203,7 +203,7 @@ def disturb(
             time.sleep(rng.uniform(*PAUSE))
             if event == "server":
                 server.members[0].kill()
-                time.sleep(rng.uniform(0, 2))
+                time.sleep(rng.uniform(0, 1))
                 server.members[0].start()
             else:
                 getattr(workers, event)(workers.victim())
