@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from optomatic.function_search import MongoSearch as MongoSearch
     from optomatic.search import MongoSearchCV as MongoSearchCV
 
-__all__ = ["MongoSearchCV"]
+__all__ = ["MongoSearch", "MongoSearchCV"]
 __version__ = "0.1.0"
 
 
@@ -15,6 +16,10 @@ def __getattr__(name: str) -> Any:
         from optomatic.search import MongoSearchCV
 
         return MongoSearchCV
+    if name == "MongoSearch":
+        from optomatic.function_search import MongoSearch
+
+        return MongoSearch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,11 +7,12 @@ that vanished are taken back, so a search ends even if every other process dies.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from optomatic.errors import SearchCancelled, StoreError
+from optomatic.errors import KeyNotCertain, SearchCancelled, StoreError
 from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Part, Result, SearchRecord, Unit
 from optomatic.results.progress import FitSummary, upload_lines
@@ -48,6 +49,31 @@ class Ending:
     outcomes: dict[str, Outcome]
     fresh: frozenset[str]
     summary: FitSummary
+
+
+def report_doubts(plan: Plan, workers: int | None) -> None:
+    """Warn of what cannot be shared with other searches, and with other processes.
+
+    Raises
+    ------
+    NotShippable
+        If other processes are to score what cannot be sent to them.
+    """
+    if plan.refusal is not None and workers is not None:
+        raise plan.refusal
+    if plan.refusal is not None:
+        warnings.warn(
+            f"{plan.refusal} It is scored in this process; other workers cannot help.",
+            KeyNotCertain,
+            stacklevel=3,
+        )
+    if plan.doubts:
+        warnings.warn(
+            "Scored for this search only and not reused by later ones, as it cannot be told "
+            "for certain when it is equal: " + "; ".join(plan.doubts),
+            KeyNotCertain,
+            stacklevel=3,
+        )
 
 
 def run(

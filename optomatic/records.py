@@ -107,7 +107,8 @@ class Result:
 
     ``test`` and ``train`` are a float, or floats by metric name; ``None`` where there
     are none (the fit failed, no train scores asked for).  A metric that failed is
-    absent from the mapping and present in ``failures``.  Times are seconds.
+    absent from the mapping and present in ``failures``.  Times are seconds.  ``extra`` is what
+    a scoring function returned beside its score, as text (plan/extras.py).
     """
 
     test: Scores | None
@@ -116,6 +117,7 @@ class Result:
     score_time: float
     n_test: int
     failures: tuple[Failure, ...] = ()
+    extra: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,37 @@ class Outcome:
     losses: int = 0
     lost_on: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What is known of one candidate: what generators are told, and a row of a frame.
+
+    Attributes
+    ----------
+    number : int
+        Of the candidate in its search, from 0.
+    params : mapping
+    state : {"pending", "completed", "failed"}
+        Pending: queued or being scored.  Failed: not all of its units have a score.
+    scores : mapping of str to float
+        By metric, ``score`` if there is one without a name; means over the splits that have
+        a score, NaN where none has.
+    seconds : float
+        What its units took together.
+    extra : str or None
+        What a scoring function returned beside the score, as text.
+    error : str or None
+        Of a failed one, type and text of the first error.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    state: Literal["pending", "completed", "failed"]
+    scores: Mapping[str, float]
+    seconds: float = 0.0
+    extra: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

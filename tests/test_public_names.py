@@ -7,9 +7,10 @@ import optomatic
 
 
 def test_public_names():
-    assert optomatic.__all__ == ["MongoSearchCV"]
+    assert optomatic.__all__ == ["MongoSearch", "MongoSearchCV"]
     assert set(optomatic.__all__) <= set(dir(optomatic))
     assert optomatic.MongoSearchCV.__module__ == "optomatic.search"
+    assert optomatic.MongoSearch.__module__ == "optomatic.function_search"
 
 
 def test_importing_opens_no_socket_and_sets_no_logging_up():

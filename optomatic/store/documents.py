@@ -16,6 +16,7 @@ The document of a unit (collection ``units``), schema 1::
     lost_on     hosts of losses    machine_failures  times it failed for want of memory and such
     worker, host, claim, started, lease_until, claimed_at    who has it now (server's clock)
     result, completed_by, completed_at       history  the last 5 of {attempt, worker, at, why}
+                result.extra: what a function returned beside its score, as text
     error       {type, text, traceback, stage, metric, failures: [all of them]}
 
 To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
@@ -135,13 +136,14 @@ JOB_FIELDS = dict.fromkeys(
 
 def result_document(result: Result) -> Document:
     """Return the stored form of what a unit came to (its failures are in ``error``)."""
-    return {
+    document = {
         "test": _scores(result.test),
         "train": _scores(result.train),
         "fit_time": result.fit_time,
         "score_time": result.score_time,
         "n_test": result.n_test,
     }
+    return document if result.extra is None else {**document, "extra": result.extra}
 
 
 def _scores(scores: Any) -> Any:
@@ -210,6 +212,7 @@ def outcome_of(document: Document) -> Outcome:
             float(stored["score_time"]),
             int(stored["n_test"]),
             tuple(Failure(**failure) for failure in error["failures"]) if error else (),
+            stored.get("extra"),
         )
     return Outcome(
         document["_id"],

@@ -20,6 +20,7 @@ from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.ability import missing_in
 from optomatic.worker.environment import tags_here, timing_here
+from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
@@ -154,6 +155,25 @@ def _let_pass_if_of_a_callback(error: BaseException) -> None:
     """Raise what a callback raised: it ends the search, and is no failure of the unit's."""
     if _sklearn.raised_by_callback(error):
         raise error
+
+
+class FunctionHere(Here):
+    """Calls a scoring function in the calling thread, with the caller's own objects."""
+
+    def __init__(self, bundle: FunctionBundle, place: Place, *, raises: bool) -> None:
+        self._function = bundle
+        self._place = place
+        self._raises = raises
+        self.error = None
+        self.scored = set()
+
+    def _score(self, job: Job) -> Result:
+        params, _ = self._place(job.id)
+        result, error = score_candidate(self._function, params)
+        self.scored.add(job.id)
+        if error is not None and self._raises:
+            self.error = error
+        return result
 
 
 class Local:

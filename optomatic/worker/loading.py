@@ -14,6 +14,7 @@ from optomatic.plan import params
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.splits import unpack_splits
 from optomatic.records import Result
+from optomatic.worker.functions import FunctionBundle
 from optomatic.worker.score import failed, score_unit
 
 #: So many bundles stay loaded, and so many objects that stand in candidates.
@@ -25,7 +26,7 @@ class Loader:
 
     def __init__(self) -> None:
         self._where: dict[str, tuple[str, str]] = {}
-        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+        self._bundles: OrderedDict[str, Bundle | FunctionBundle] = OrderedDict()
         self._values: OrderedDict[str, object] = OrderedDict()
 
     def know(self, where: Mapping[str, tuple[str, str]]) -> None:
@@ -72,15 +73,19 @@ class Loader:
                 return f"{type(error).__name__}: {error}"
         return None
 
-    def _bundle(self, work: Mapping[str, Any]) -> Bundle:
+    def _bundle(self, work: Mapping[str, Any]) -> Bundle | FunctionBundle:
         key = work["key"]
         if key not in self._bundles:
             _keep(self._bundles, key, self._load_bundle(work["spec"], work["options"]), _BUNDLES)
         self._bundles.move_to_end(key)
         return self._bundles[key]
 
-    def _load_bundle(self, spec: Mapping[str, str | None], options: Mapping[str, Any]) -> Bundle:
+    def _load_bundle(
+        self, spec: Mapping[str, str | None], options: Mapping[str, Any]
+    ) -> Bundle | FunctionBundle:
         have = {role: self._load(sha) for role, sha in spec.items() if sha is not None}
+        if "function" in have:
+            return FunctionBundle.of_roles(have, options)
         return Bundle(
             estimator=have["estimator"],
             X=have.get("X"),

@@ -37,6 +37,7 @@ def result_to_wire(result: Result) -> list[Any]:
         result.score_time,
         result.n_test,
         failures,
+        result.extra,
     ]
 
 
@@ -48,8 +49,9 @@ def _failure_to_wire(failure: Failure) -> list[str | None]:
 
 def result_from_wire(wire: list[Any]) -> Result:
     """Return the result that :func:`result_to_wire` made `wire` of."""
-    test, train, fit_time, score_time, n_test, failures = wire
-    return Result(test, train, fit_time, score_time, n_test, tuple(Failure(*f) for f in failures))
+    test, train, fit_time, score_time, n_test, failed, extra = wire
+    failures = tuple(Failure(*failure) for failure in failed)
+    return Result(test, train, fit_time, score_time, n_test, failures, extra)
 
 
 def _cut(text: str, length: int) -> str:

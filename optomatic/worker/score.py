@@ -10,9 +10,10 @@ from sklearn import config_context
 from optomatic import _sklearn
 from optomatic.plan.bundle import Bundle
 from optomatic.records import Failure, Result
+from optomatic.worker.functions import FunctionBundle, score_candidate
 
 
-def score_unit(bundle: Bundle, params: Mapping[str, Any], split: int) -> Result:
+def score_unit(bundle: Bundle | FunctionBundle, params: Mapping[str, Any], split: int) -> Result:
     """Score one candidate on one split.
 
     Parameters
@@ -28,6 +29,8 @@ def score_unit(bundle: Bundle, params: Mapping[str, Any], split: int) -> Result:
         Whatever the user's code raised is in ``failures``, of stage ``raise`` if
         GridSearchCV would not turn it into an ``error_score``.
     """
+    if isinstance(bundle, FunctionBundle):
+        return score_candidate(bundle, params)[0]
     train, test = bundle.splits[split]
     try:
         with config_context(**bundle.options.get("config", {})):

@@ -1,0 +1,292 @@
+"""MongoSearch: the line of MongoSearchCV for any scoring function."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from joblib import effective_n_jobs
+from sklearn.exceptions import FitFailedWarning
+
+from optomatic import driver
+from optomatic.errors import Address, redact
+from optomatic.plan.environment import environment
+from optomatic.plan.extras import decode_extra
+from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion, style_of
+from optomatic.plan.generators import candidates_of
+from optomatic.plan.units import Plan
+from optomatic.records import Evaluation, SearchRecord
+from optomatic.results import table
+from optomatic.results.frames import SCORE, evaluation_of, frame_of
+from optomatic.store.opening import open_store
+from optomatic.store.workers import this_process
+from optomatic.worker.engines import Elsewhere, FunctionHere, Local
+from optomatic.worker.functions import FunctionBundle
+
+
+class MongoSearch:
+    """Search over the params of any function, every score kept in MongoDB.
+
+    Each candidate is a job that any worker on any machine can claim, in the same store and by
+    the same workers as those of :class:`MongoSearchCV`.  A stored score serves every later
+    search with the same code, data and params.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a candidate, as ``function(params, **data)`` or ``function(**params, **data)``,
+        whichever its signature fits, and returns
+
+        - a number: the score;
+        - a dict of numbers: scores by metric;
+        - a pair of one of these and an extra: plain values (numbers, texts, small arrays,
+          lists and dicts of them), which are kept and come back as ``extra``.
+
+        What it raises is kept as a failure of its candidate.
+    space : dict, list of dict, or iterable of dict
+        A grid; or, if a value has ``rvs`` or `n_iter` is given, distributions to draw from;
+        or anything that gives candidates, such as ``ParameterGrid(...)`` or a Python generator.
+    data : mapping of str to object, optional
+        Arguments that are equal for all candidates.  They are stored once, and workers keep
+        them on their disks.
+    n_iter : int, default=None
+        Number of draws; 10 if the space is sampled and this is None.
+    direction : {"maximize", "minimize"}, default="maximize"
+        Which score is the best.
+    metric : str, default=None
+        By which metric, where the function returns several; the first if not given.
+    n_jobs : int, default=None
+        None or 1 calls the function in this process; k in k local worker processes; -1 in
+        one a core; 0 leaves all to standalone workers (``python -m optomatic.worker``).
+    random_state : int, RandomState instance or None, default=None
+        Seed of the draws.
+    error_score : "raise" or float, default=nan
+        Score of a candidate whose call raised; "raise" raises what it raised.
+    verbose : int, default=0
+        Above 0 the summary is printed.
+    db : str, default=None
+        MongoDB URI.  None reads ``$OPTOMATIC_DB``; without that, a private embedded server is
+        used.
+    name : str, default=None
+        Name of the search in the database.
+    retry_failed : bool, default=False
+        Score candidates again whose stored end is a failure.
+
+    Attributes
+    ----------
+    results_ : DataFrame
+        One row a candidate, in the order in which they were proposed: ``param_<name>``,
+        ``score`` (or ``score_<metric>``), ``state``, ``seconds``, ``error``, ``extra``.
+    best_params_, best_score_, best_index_, best_extra_
+        Of the best candidate; the first of equal ones.
+    summary_ : FitSummary
+        How many units were stored, scored and failed, by how many workers.
+    search_id_ : str
+        Id of this run's record in the database.
+
+    Notes
+    -----
+    The function is known by its code, not by its name: the byte code, constants, defaults,
+    closures and globals that it uses, or distribution and version if it is installed.
+    An edited function scores anew.
+
+    Examples
+    --------
+    >>> from optomatic import MongoSearch
+    >>> def distance(x, y):
+    ...     return (x - 3) ** 2 + y
+    >>> search = MongoSearch(
+    ...     distance, {"x": range(6), "y": [0, 1]}, direction="minimize"
+    ... ).run()  # doctest: +SKIP
+    >>> search.best_params_  # doctest: +SKIP
+    {'x': 3, 'y': 0}
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        space: Any,
+        *,
+        data: Mapping[str, Any] | None = None,
+        n_iter: int | None = None,
+        direction: Literal["maximize", "minimize"] = "maximize",
+        metric: str | None = None,
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        error_score: float | Literal["raise"] = np.nan,
+        verbose: int = 0,
+        db: str | None = None,
+        name: str | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        self.function = function
+        self.space = space
+        self.data = data
+        self.n_iter = n_iter
+        self.direction = direction
+        self.metric = metric
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.error_score = error_score
+        self.verbose = verbose
+        # Credentials are not printed by whoever shows the attributes.
+        self.db = Address(db) if isinstance(db, str) and redact(db) != db else db
+        self.name = name
+        self.retry_failed = retry_failed
+
+    def run(self) -> MongoSearch:
+        """Score every candidate.
+
+        Returns
+        -------
+        self : MongoSearch
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a bad argument; or if no candidate came to a score.
+        StoreError
+            If the database cannot be used, within 10 s at the start and a minute later.
+        NotShippable
+            With workers, if the function or its data cannot be pickled.
+
+        Notes
+        -----
+        After a crash, Ctrl-C or ``kill -9`` the next equal run calls the function only for
+        what is missing.
+        """
+        self._check()
+        candidates = candidates_of(
+            self.space, n_iter=self.n_iter, sampled=False, random_state=self.random_state
+        )
+        if not candidates:
+            raise ValueError("The space has no candidates, so there is nothing to score.")
+        question = self._question(candidates[0])
+        plan = FunctionPlanner(question).plan(candidates)
+        driver.report_doubts(plan, self._workers())
+        ending = self._drive(question, plan, candidates)
+        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
+        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        self._tabulate(
+            [
+                evaluation_of(n, c, [o])
+                for n, (c, o) in enumerate(zip(candidates, outcomes, strict=True))
+            ]
+        )
+        return self
+
+    # What is asked
+
+    def _check(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function is {self.function!r:.100}, which cannot be called")
+        if self.direction not in ("maximize", "minimize"):
+            raise ValueError(f"direction is 'maximize' or 'minimize', not {self.direction!r}")
+        if self.error_score != "raise" and not isinstance(self.error_score, int | float):
+            raise ValueError(f"error_score is a number or 'raise', not {self.error_score!r}")
+        for name in self.data or ():
+            if not (isinstance(name, str) and name.isidentifier()):
+                raise ValueError(f"data are arguments of the function by name, not {name!r}")
+
+    def _question(self, first: Mapping[str, Any]) -> FunctionQuestion:
+        data = dict(self.data or {})
+        return FunctionQuestion(self.function, data, style_of(self.function, data, first))
+
+    def _workers(self) -> int | None:
+        """Return the number of local workers: None is this process, 0 is nobody."""
+        if self.n_jobs == 0:
+            return 0
+        k = effective_n_jobs(self.n_jobs)
+        return None if k == 1 else k
+
+    # Scoring
+
+    def _drive(
+        self, question: FunctionQuestion, plan: Plan, candidates: list[dict[str, Any]]
+    ) -> driver.Ending:
+        bundle = FunctionBundle(question.function, question.data, {"style": question.style})
+
+        def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
+            return candidates[plan.places[unit_id][0]], 0
+
+        engine = self._engine(bundle, place)
+        record = self._record(len(candidates))
+        with open_store(self.db) as store:
+            ending = driver.run(store, plan, record, engine, retry_failed=self.retry_failed)
+        self.summary_ = ending.summary
+        if self.verbose > 0:
+            print(ending.summary)
+        return ending
+
+    def _engine(self, bundle: FunctionBundle, place: Any) -> driver.Engine:
+        workers = self._workers()
+        if workers is None:
+            return FunctionHere(bundle, place, raises=self.error_score == "raise")
+        return Local(workers) if workers else Elsewhere()
+
+    def _record(self, n_candidates: int) -> SearchRecord:
+        self.search_id_ = secrets.token_hex(12)
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return SearchRecord(
+            id=self.search_id_,
+            name=self.name or f"{name}-{self.search_id_[:6]}",
+            estimator=f"{getattr(self.function, '__module__', None)}:{name}",
+            space=repr(self.space)[:4000],
+            scoring=self.direction,
+            n_candidates=n_candidates,
+            n_splits=1,
+            env=environment(),
+            process=this_process(),
+        )
+
+    # Results
+
+    def _tabulate(self, evaluations: list[Evaluation]) -> None:
+        metric = self._metric_of(evaluations)
+        frame = frame_of(evaluations, extras=decode_extra)
+        label = SCORE if metric == SCORE else f"score_{metric}"
+        failed = frame["state"] == "failed"
+        if self.error_score != "raise":
+            frame.loc[failed, label] = float(self.error_score)
+        self.results_ = frame
+        if failed.any():
+            self._warn_of_failures(frame[failed], len(frame))
+        self._choose_best(evaluations, frame[label].to_numpy())
+
+    def _metric_of(self, evaluations: list[Evaluation]) -> str:
+        """Return the metric that decides: the one asked for, else the first there is."""
+        names = next((list(e.scores) for e in evaluations if e.scores), [SCORE])
+        if self.metric is not None and self.metric not in names:
+            raise ValueError(
+                f"metric is {self.metric!r}, and the function returned {names}. Its scores are "
+                "stored: run again with one of these, and nothing is scored twice."
+            )
+        return self.metric or names[0]
+
+    def _warn_of_failures(self, failed: pd.DataFrame, n_candidates: int) -> None:
+        counts = failed["error"].value_counts()
+        lines = "\n".join(f"  {count} x {error:.300}" for error, count in counts.items())
+        warnings.warn(
+            f"{len(failed)} of {n_candidates} candidates failed; their score is set to "
+            f"{self.error_score}. `retry_failed=True` runs them again, and error_score='raise' "
+            f"raises the first.\n{lines}",
+            FitFailedWarning,
+            stacklevel=4,
+        )
+
+    def _choose_best(self, evaluations: list[Evaluation], scores: Any) -> None:
+        if np.isnan(scores).all():
+            raise ValueError(
+                f"None of the {len(scores)} candidates came to a score, so there is no best one. "
+                f"The first error: {evaluations[0].error or 'the score is NaN'}. What they came "
+                "to is in results_, and stored; mend the function, or use retry_failed=True."
+            )
+        choose = np.nanargmax if self.direction == "maximize" else np.nanargmin
+        self.best_index_ = int(choose(scores))
+        self.best_score_ = float(scores[self.best_index_])
+        self.best_params_ = dict(evaluations[self.best_index_].params)
+        self.best_extra_ = decode_extra(evaluations[self.best_index_].extra)

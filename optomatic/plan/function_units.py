@@ -1,0 +1,238 @@
+"""Candidates of a scoring function -> units, one each.
+
+The key of a unit is a hash over the identity of the function's code, the data that it is given
+and the params; so an edited function, or other data, scores anew, and equal ones never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optomatic.errors import NotShippable
+from optomatic.plan import bundle, params
+from optomatic.plan.environment import environment
+from optomatic.plan.fingerprint import KEY_VERSION, fingerprint
+from optomatic.plan.units import Plan
+from optomatic.plan.versions import installed_versions
+from optomatic.records import SCHEMA, Part, Unit, Work
+
+#: How a function takes a candidate: as one dict, or as keyword arguments.
+Style = Literal["params", "keywords"]
+#: Roles of data in the spec of a unit begin so.
+_DATA = "data:"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionQuestion:
+    """What is scored: a function, and the data that all candidates share.
+
+    Attributes
+    ----------
+    function : callable
+        Called with a candidate and ``**data``.
+    data : mapping of str to object
+    style : {"params", "keywords"}
+    """
+
+    function: Callable[..., Any]
+    data: Mapping[str, Any]
+    style: Style
+
+
+class FunctionPlanner:
+    """Makes the units of `question`, for some candidates after others.
+
+    What all of them share is keyed and dumped once.
+    """
+
+    def __init__(self, question: FunctionQuestion) -> None:
+        self._question = question
+        self._common = fingerprint(
+            {
+                "function": question.function,
+                "data": dict(question.data),
+                "style": question.style,
+                "versions": {"numpy": installed_versions("numpy")},
+            }
+        )
+        self._parts, self._spec, self._refusal = _parts_of(question)
+        self._private = secrets.token_hex(16)
+
+    def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+        """Return the units of `candidates`, in their order; equal candidates share one.
+
+        Raises
+        ------
+        TypeError
+            If the function does not take a param that a candidate has.
+        """
+        doubts = {str(doubt): None for doubt in self._common.doubts}
+        versions = dict(self._common.versions)
+        keys = []
+        for candidate in candidates:
+            check_takes(self._question, candidate)
+            own = fingerprint(dict(sorted(candidate.items())))
+            doubts.update((str(doubt), None) for doubt in own.doubts)
+            versions.update(own.versions)
+            text = f"function:{KEY_VERSION}:{self._common.digest}:{own.digest}"
+            keys.append(hashlib.sha256(text.encode()).hexdigest())
+        return self._units(candidates, keys, versions, tuple(doubts))
+
+    def _units(
+        self,
+        candidates: Sequence[Mapping[str, Any]],
+        keys: Sequence[str],
+        versions: Mapping[str, str],
+        doubts: tuple[str, ...],
+    ) -> Plan:
+        parts = dict(self._parts)
+        encoded, refused = _encode(candidates)
+        refusal = self._refusal or refused
+        work = self._work(versions, private=refusal is not None)
+        units: dict[str, Unit] = {}
+        ids: list[str] = []
+        places: dict[str, tuple[int, int]] = {}
+        for n, (key, own) in enumerate(zip(keys, encoded, strict=True)):
+            unit_id = f"u{SCHEMA}:{key}:{work.terms}"
+            ids.append(unit_id)
+            if unit_id not in units:
+                units[unit_id] = Unit(unit_id, key, 0, own.readable, own.text, work)
+                places[unit_id] = (n, 0)
+            parts.update(own.parts)
+        if refusal is not None:
+            parts = {}
+        return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+
+    def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
+        """Say how the units may be run.  Private work has a lane that nobody else serves."""
+        env = environment(versions)
+        able = ["function", SCHEMA, sorted(env.items()), self._private if private else None]
+        return Work(
+            kind="function",
+            spec=self._spec,
+            options={"style": self._question.style},
+            env=env,
+            requires=(),
+            lane=_hash(able),
+            terms=_hash(able)[:16],
+        )
+
+
+def style_of(
+    function: Callable[..., Any], data: Mapping[str, Any], candidate: Mapping[str, Any]
+) -> Style:
+    """Tell how `function` takes candidates, by its signature and the first of them.
+
+    ``function(**params)`` if it takes their names; else ``function(params)`` if one argument is
+    left beside the data, or the first of several is called ``params``.
+
+    Raises
+    ------
+    TypeError
+        If neither fits.
+    """
+    signature = _signature(function)
+    if signature is None:
+        return "params"
+    if _binds(signature, candidate, data):
+        return "keywords"
+    if not _takes_a_dict(signature, data):
+        raise _does_not_take(function, candidate, data)
+    return "params"
+
+
+def check_takes(question: FunctionQuestion, candidate: Mapping[str, Any]) -> None:
+    """Raise TypeError if the function does not take a candidate's params by their names."""
+    if question.style == "params":
+        return
+    signature = _signature(question.function)
+    if signature is not None and not _binds(signature, candidate, question.data):
+        raise _does_not_take(question.function, candidate, question.data)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # some callables of C have none
+        return None
+
+
+def _binds(
+    signature: inspect.Signature, candidate: Mapping[str, Any], data: Mapping[str, Any]
+) -> bool:
+    try:
+        signature.bind(**{**candidate, **data})
+    except TypeError:
+        return False
+    return not set(candidate) & set(data)
+
+
+def _takes_a_dict(signature: inspect.Signature, data: Mapping[str, Any]) -> bool:
+    left = [name for name in signature.parameters if name not in data]
+    try:
+        signature.bind({}, **data)
+    except TypeError:
+        return False
+    return len(left) == 1 or left[:1] == ["params"]
+
+
+def _does_not_take(
+    function: Callable[..., Any], candidate: Mapping[str, Any], data: Mapping[str, Any]
+) -> TypeError:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    given = ", ".join(sorted(data)) or "none"
+    return TypeError(
+        f"{name}{_signature(function)} takes neither the params {sorted(candidate)} by their names "
+        f"nor all of them as one dict (data given besides: {given}). This candidate was not "
+        "queued; what was scored is stored. Take them as function(params, ...) or "
+        "function(**params, ...), and check the names in the space."
+    )
+
+
+def _parts_of(
+    question: FunctionQuestion,
+) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
+    """Dump the function and each of its data; say instead of raising what cannot be dumped."""
+    parts: dict[str, Part] = {}
+    spec: dict[str, str | None] = {}
+    roles = {"function": question.function}
+    roles.update((_DATA + name, value) for name, value in question.data.items())
+    try:
+        for role, value in roles.items():
+            part = bundle.dump(value)
+            parts[part.sha] = part
+            spec[role] = part.sha
+    except NotShippable as refusal:
+        return {}, {}, refusal
+    return parts, spec, None
+
+
+def data_in(have: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a function is given besides, of values by their role in a unit's spec."""
+    return {
+        role.removeprefix(_DATA): value for role, value in have.items() if role.startswith(_DATA)
+    }
+
+
+def _encode(
+    candidates: Sequence[Mapping[str, Any]],
+) -> tuple[list[params.Encoded], NotShippable | None]:
+    refusal = None
+    encoded = []
+    for candidate in candidates:
+        try:
+            encoded.append(params.encode(candidate, bundle.dump))
+        except NotShippable as error:
+            refusal = refusal or error
+            encoded.append(params.encode({}, bundle.dump))
+    return encoded, refusal
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

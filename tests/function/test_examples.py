@@ -1,0 +1,25 @@
+"""The examples of scoring functions run, and remember."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_the_driver_scores_nothing_twice(uri):
+    def run():
+        return subprocess.run(
+            [sys.executable, "driver.py"],
+            cwd=EXAMPLES,
+            env={**os.environ, "OPTOMATIC_DB": uri},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
+    assert re.findall(r"(\d+) stored, (\d+) scored", run()) == [("0", "6"), ("0", "4"), ("4", "4")]
+    assert re.findall(r"(\d+) stored, (\d+) scored", run()) == [("6", "0"), ("4", "0"), ("8", "0")]

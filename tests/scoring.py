@@ -1,0 +1,43 @@
+"""Functions to score with, importable by workers."""
+
+import ctypes
+import os
+import time
+
+
+def parabola(x, y=0):
+    """Best at x = 3, y = 0."""
+    return -((x - 3) ** 2) - y
+
+
+def with_extra(params):
+    return params["x"] ** 2, {"path": (params["x"], "é", None), "pid": os.getpid()}
+
+
+def metrics(x):
+    return {"loss": float(x), "gain": -2.0 * x}
+
+
+def of_data(params, X, y):
+    return float(X.sum() * params["weight"] + len(y))
+
+
+def fails_at_two(x):
+    if x == 2:
+        raise KeyError("two is too much")
+    return x
+
+
+def crashes_at_two(x):
+    if x == 2:
+        ctypes.string_at(0)
+    return x
+
+
+def slow(x, seconds=0.1):
+    time.sleep(seconds)
+    return x
+
+
+def metrics_of_kind(kind, x):
+    return len(kind) + x
