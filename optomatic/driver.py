@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from optomatic.records import Outcome, Part, Result, SearchRecord, Unit
 from optomatic.results.progress import FitSummary, upload_lines
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
+from optomatic.worker.turns import NO_TURNS, Turns
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0
@@ -38,7 +39,9 @@ class Engine(Protocol):
     error: BaseException | None
     scored: set[str]
 
-    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
         """Have units that `search` waits for scored, until ``until()``."""
 
 
@@ -130,11 +133,12 @@ def run(
             _upload(store, plan, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except BaseException as error:
-        _withdraw(store, record.id, error)
+        withdraw(store, record.id, error)
         raise
-    summary = _summary(len(plan.units), served, scored, clock() - began)
+    outcomes = {**served, **scored}
+    summary = summary_of(outcomes, scored, clock() - began)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
-    return Ending({**served, **scored}, frozenset(scored), summary)
+    return Ending(outcomes, frozenset(scored), summary)
 
 
 class Alone(Protocol):
@@ -193,7 +197,7 @@ def _score(
         if engine.error is not None:
             raise engine.error
         found = store.jobs.outcomes([unit.id for unit in missing])
-        open_units = [unit for unit in missing if not _ended(found.get(unit.id))]
+        open_units = [unit for unit in missing if not has_ended(found.get(unit.id))]
         if told is not None:
             told({unit.id for unit in missing} - {unit.id for unit in open_units})
         if open_units and store.searches.withdrawn(search):
@@ -224,11 +228,12 @@ def _until(
     return until
 
 
-def _ended(outcome: Outcome | None) -> bool:
+def has_ended(outcome: Outcome | None) -> bool:
+    """Tell whether no worker will change a unit by itself any more."""
     return outcome is not None and outcome.state in ("completed", "failed", "dead")
 
 
-def _withdraw(store: Store, search: str, error: BaseException) -> None:
+def withdraw(store: Store, search: str, error: BaseException) -> None:
     """Leave the queue without what only this search waits for; keep the first error."""
     try:
         store.jobs.cancel(search)
@@ -240,15 +245,30 @@ def _withdraw(store: Store, search: str, error: BaseException) -> None:
         )
 
 
-def _summary(
-    units: int, served: dict[str, Outcome], scored: dict[str, Outcome], seconds: float
+def summary_of(
+    outcomes: Mapping[str, Outcome],
+    fresh: Collection[str],
+    seconds: float,
+    *,
+    left_out: str = "",
+    stopped: str = "",
 ) -> FitSummary:
-    ends = [*served.values(), *scored.values()]
+    """Sum up a search.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to Outcome
+        Of all its units that have an end.
+    fresh : collection of str
+        Those of them that were scored while it ran.
+    """
     return FitSummary(
-        units=units,
-        stored=len(served),
-        scored=len(scored),
-        failed=sum(outcome.state != "completed" for outcome in ends),
-        workers=len({o.worker for o in scored.values() if o.worker}),
+        units=len(outcomes),
+        stored=len(outcomes) - len(fresh),
+        scored=len(fresh),
+        failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
+        workers=len({w for i in fresh if (w := outcomes[i].worker)}),
         seconds=seconds,
+        left_out=left_out,
+        stopped=stopped,
     )

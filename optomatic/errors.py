@@ -17,6 +17,8 @@
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
     ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
+    ├── GeneratorFailed         (ValueError)       a generator raised, or gave no candidates
+    ├── FilterFailed            (ValueError)       a filter raised, or gave no answers
     └── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
 
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
@@ -94,6 +96,14 @@ class FitTimeout(OptomaticError, TimeoutError):
 
 class MemoryLimit(OptomaticError, MemoryError):
     """A unit was ended as it took more memory than the search's ``memory_limit``."""
+
+
+class GeneratorFailed(OptomaticError, ValueError):
+    """A generator of candidates raised, or gave something that is no candidate."""
+
+
+class FilterFailed(OptomaticError, ValueError):
+    """A filter raised, or its answers cannot be read."""
 
 
 class UnitFailed(OptomaticError, RuntimeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,18 +13,24 @@ from joblib import effective_n_jobs
 from sklearn.exceptions import FitFailedWarning
 
 from optomatic import driver
+from optomatic.asking import asking_for, is_open, nothing_complete
 from optomatic.errors import Address, redact
+from optomatic.ledger import Ledger
 from optomatic.plan.environment import environment
 from optomatic.plan.extras import decode_extra
-from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion, style_of
+from optomatic.plan.filtering import Filter
+from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
 from optomatic.plan.generators import candidates_of
-from optomatic.plan.units import Plan
+from optomatic.plan.proposing import is_generator
+from optomatic.plan.stopping import Budget
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
+from optomatic.results.progress import FitSummary
+from optomatic.rounds import Rounds
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.engines import Elsewhere, FunctionHere, Local
+from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
 
 
@@ -47,18 +53,36 @@ class MongoSearch:
           lists and dicts of them), which are kept and come back as ``extra``.
 
         What it raises is kept as a failure of its candidate.
-    space : dict, list of dict, or iterable of dict
+    space : dict, list of dict, iterable of dict, or generator
         A grid; or, if a value has ``rvs`` or `n_iter` is given, distributions to draw from;
-        or anything that gives candidates, such as ``ParameterGrid(...)`` or a Python generator.
+        or anything that gives candidates, such as ``ParameterGrid(...)`` or a Python generator,
+        which is gone through no further than is needed; or an adaptive generator
+        (:mod:`optomatic.plan.proposing`): an object with ``ask(n)``, and ``tell(evaluations)`` if
+        it likes, or a function of ``history``, a DataFrame like `results_`.  It is asked
+        as units finish, and knows what is in flight.
     data : mapping of str to object, optional
         Arguments that are equal for all candidates.  They are stored once, and workers keep
         them on their disks.
     n_iter : int, default=None
-        Number of draws; 10 if the space is sampled and this is None.
-    direction : {"maximize", "minimize"}, default="maximize"
+        Number of draws, 10 if the space is sampled and this is None; of a generator, how many
+        candidates it is asked for, as many as it gives if this is None.
+    direction : {"maximize", "minimize"} or dict of them by metric, default="maximize"
         Which score is the best.
     metric : str, default=None
         By which metric, where the function returns several; the first if not given.
+    filters : sequence of callable, default=()
+        Each gets candidates (list of dict) and history (DataFrame), and returns one answer a
+        candidate: True keeps it; False, or a text that is the reason, leaves it out.
+    time_budget : float, default=None
+        Seconds after which the search ends: what is queued is withdrawn at once, and what runs
+        gets 5 s (with ``n_jobs=None`` it finishes).
+    target_score : float, default=None
+        The search ends with the first candidate that is as good.
+    n_no_improve : int, default=None
+        The search ends after so many candidates in a row that are no better than the best.
+    replay : str, default=None
+        Id or name of an earlier search on `db`: the generator is asked and told as it was
+        then, so that it proposes the same candidates, however many workers there are now.
     n_jobs : int, default=None
         None or 1 calls the function in this process; k in k local worker processes; -1 in
         one a core; 0 leaves all to standalone workers (``python -m optomatic.worker``).
@@ -113,8 +137,13 @@ class MongoSearch:
         *,
         data: Mapping[str, Any] | None = None,
         n_iter: int | None = None,
-        direction: Literal["maximize", "minimize"] = "maximize",
+        direction: str | Mapping[str, str] = "maximize",
         metric: str | None = None,
+        filters: Sequence[Filter] = (),
+        time_budget: float | None = None,
+        target_score: float | None = None,
+        n_no_improve: int | None = None,
+        replay: str | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         error_score: float | Literal["raise"] = np.nan,
@@ -129,6 +158,11 @@ class MongoSearch:
         self.n_iter = n_iter
         self.direction = direction
         self.metric = metric
+        self.filters = filters
+        self.time_budget = time_budget
+        self.target_score = target_score
+        self.n_no_improve = n_no_improve
+        self.replay = replay
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.error_score = error_score
@@ -160,23 +194,10 @@ class MongoSearch:
         what is missing.
         """
         self._check()
-        candidates = candidates_of(
-            self.space, n_iter=self.n_iter, sampled=False, random_state=self.random_state
-        )
-        if not candidates:
-            raise ValueError("The space has no candidates, so there is nothing to score.")
-        question = self._question(candidates[0])
-        plan = FunctionPlanner(question).plan(candidates)
-        driver.report_doubts(plan, self._workers())
-        ending = self._drive(question, plan, candidates)
-        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
-        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
-        self._tabulate(
-            [
-                evaluation_of(n, c, [o])
-                for n, (c, o) in enumerate(zip(candidates, outcomes, strict=True))
-            ]
-        )
+        if is_open(self.space, self.filters, self._budget(), self.replay):
+            self._tabulate(self._run_open())
+        else:
+            self._tabulate(self._run_all())
         return self
 
     # What is asked
@@ -184,17 +205,16 @@ class MongoSearch:
     def _check(self) -> None:
         if not callable(self.function):
             raise TypeError(f"function is {self.function!r:.100}, which cannot be called")
-        if self.direction not in ("maximize", "minimize"):
-            raise ValueError(f"direction is 'maximize' or 'minimize', not {self.direction!r}")
+        for metric, direction in self._directions().items():
+            if direction not in ("maximize", "minimize"):
+                raise ValueError(
+                    f"direction of {metric} is 'maximize' or 'minimize', not {direction!r}"
+                )
         if self.error_score != "raise" and not isinstance(self.error_score, int | float):
             raise ValueError(f"error_score is a number or 'raise', not {self.error_score!r}")
         for name in self.data or ():
             if not (isinstance(name, str) and name.isidentifier()):
                 raise ValueError(f"data are arguments of the function by name, not {name!r}")
-
-    def _question(self, first: Mapping[str, Any]) -> FunctionQuestion:
-        data = dict(self.data or {})
-        return FunctionQuestion(self.function, data, style_of(self.function, data, first))
 
     def _workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is nobody."""
@@ -203,28 +223,90 @@ class MongoSearch:
         k = effective_n_jobs(self.n_jobs)
         return None if k == 1 else k
 
+    def _directions(self) -> dict[str, str]:
+        if isinstance(self.direction, Mapping):
+            return dict(self.direction)
+        return {self.metric or SCORE: self.direction}
+
+    def _direction(self) -> str:
+        """Return the direction of the metric that decides."""
+        directions = self._directions()
+        return directions.get(self.metric or "", next(iter(directions.values())))
+
+    def _budget(self) -> Budget:
+        limits = (self.time_budget, self.target_score, self.n_no_improve)
+        return Budget(*limits, self._direction())
+
     # Scoring
 
-    def _drive(
-        self, question: FunctionQuestion, plan: Plan, candidates: list[dict[str, Any]]
-    ) -> driver.Ending:
-        bundle = FunctionBundle(question.function, question.data, {"style": question.style})
+    def _run_all(self) -> list[Evaluation]:
+        """Score candidates that are all known."""
+        candidates = self._all_candidates()
+        if not candidates:
+            raise ValueError("The space has no candidates, so there is nothing to score.")
+        planner = FunctionPlanner(self.function, self.data or {})
+        plan = planner.plan(candidates)
+        driver.report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
 
-        engine = self._engine(bundle, place)
+        engine = self._engine(planner.question, place)
         record = self._record(len(candidates))
         with open_store(self.db) as store:
             ending = driver.run(store, plan, record, engine, retry_failed=self.retry_failed)
-        self.summary_ = ending.summary
-        if self.verbose > 0:
-            print(ending.summary)
-        return ending
+        self._sum_up(ending.summary)
+        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
+        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        pairs = zip(candidates, outcomes, strict=True)
+        return [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(pairs)]
 
-    def _engine(self, bundle: FunctionBundle, place: Any) -> driver.Engine:
+    def _all_candidates(self) -> list[dict[str, Any]]:
+        return candidates_of(
+            self.space, n_iter=self.n_iter, sampled=False, random_state=self.random_state
+        )
+
+    def _run_open(self) -> list[Evaluation]:
+        """Score candidates as they come about."""
+        ledger = Ledger()
+        planner = FunctionPlanner(self.function, self.data or {})
+        generator = is_generator(self.space)
+        with open_store(self.db) as store:
+            asking = asking_for(
+                store,
+                self.space if generator else self._all_candidates(),
+                directions=self._directions(),
+                metric=self.metric,
+                filters=self.filters,
+                budget=self._budget(),
+                n_iter=self.n_iter if generator else None,
+                n_splits=1,
+                workers=self._workers(),
+                replay=self.replay,
+            )
+            rounds = Rounds(
+                *(store, self._record(0), planner, asking, ledger),
+                workers=self._workers(),
+                retry_failed=self.retry_failed,
+            )
+            summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
+        self._sum_up(summary)
+        complete = ledger.complete()
+        if not complete:
+            raise ValueError(nothing_complete(summary))
+        outcomes = [ledger.outcomes[unit_id] for entry in complete for unit_id in entry.ids]
+        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        return [ledger.evaluation(entry) for entry in complete]
+
+    def _sum_up(self, summary: FitSummary) -> None:
+        self.summary_ = summary
+        if self.verbose > 0:
+            print(summary)
+
+    def _engine(self, question: FunctionQuestion, place: Place) -> driver.Engine:
         workers = self._workers()
         if workers is None:
+            bundle = FunctionBundle(question.function, question.data, {"style": question.style})
             return FunctionHere(bundle, place, raises=self.error_score == "raise")
         return Local(workers) if workers else Elsewhere()
 
@@ -236,7 +318,7 @@ class MongoSearch:
             name=self.name or f"{name}-{self.search_id_[:6]}",
             estimator=f"{getattr(self.function, '__module__', None)}:{name}",
             space=repr(self.space)[:4000],
-            scoring=self.direction,
+            scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,
             env=environment(),
@@ -265,7 +347,7 @@ class MongoSearch:
                 f"metric is {self.metric!r}, and the function returned {names}. Its scores are "
                 "stored: run again with one of these, and nothing is scored twice."
             )
-        return self.metric or names[0]
+        return self.metric or next((n for n in self._directions() if n in names), names[0])
 
     def _warn_of_failures(self, failed: pd.DataFrame, n_candidates: int) -> None:
         counts = failed["error"].value_counts()
@@ -285,7 +367,7 @@ class MongoSearch:
                 f"The first error: {evaluations[0].error or 'the score is NaN'}. What they came "
                 "to is in results_, and stored; mend the function, or use retry_failed=True."
             )
-        choose = np.nanargmax if self.direction == "maximize" else np.nanargmin
+        choose = np.nanargmax if self._direction() == "maximize" else np.nanargmin
         self.best_index_ = int(choose(scores))
         self.best_score_ = float(scores[self.best_index_])
         self.best_params_ = dict(evaluations[self.best_index_].params)

@@ -148,8 +148,9 @@ class Evaluation:
     number : int
         Of the candidate in its search, from 0.
     params : mapping
-    state : {"pending", "completed", "failed"}
-        Pending: queued or being scored.  Failed: not all of its units have a score.
+    state : {"pending", "completed", "failed", "left out"}
+        Pending: queued or being scored.  Failed: not all of its units have a score.  Left
+        out: by a filter, whose reason is in ``error``.
     scores : mapping of str to float
         By metric, ``score`` if there is one without a name; means over the splits that have
         a score, NaN where none has.
@@ -163,7 +164,7 @@ class Evaluation:
 
     number: int
     params: Mapping[str, Any]
-    state: Literal["pending", "completed", "failed"]
+    state: Literal["pending", "completed", "failed", "left out"]
     scores: Mapping[str, float]
     seconds: float = 0.0
     extra: str | None = None

@@ -46,13 +46,20 @@ class FunctionQuestion:
 
 
 class FunctionPlanner:
-    """Makes the units of `question`, for some candidates after others.
+    """Makes the units of a function, for some candidates after others.
 
-    What all of them share is keyed and dumped once.
+    What all of them share is keyed and dumped once, with the first of them.
     """
 
-    def __init__(self, question: FunctionQuestion) -> None:
-        self._question = question
+    def __init__(self, function: Callable[..., Any], data: Mapping[str, Any]) -> None:
+        self._function = function
+        self._data = dict(data)
+        self._begun = False
+        self._secret = secrets.token_hex(16)
+
+    def _begin(self, first: Mapping[str, Any]) -> None:
+        style = style_of(self._function, self._data, first)
+        self.question = question = FunctionQuestion(self._function, self._data, style)
         self._common = fingerprint(
             {
                 "function": question.function,
@@ -62,7 +69,7 @@ class FunctionPlanner:
             }
         )
         self._parts, self._spec, self._refusal = _parts_of(question)
-        self._private = secrets.token_hex(16)
+        self._begun = True
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`, in their order; equal candidates share one.
@@ -72,11 +79,15 @@ class FunctionPlanner:
         TypeError
             If the function does not take a param that a candidate has.
         """
+        if not candidates:
+            return Plan([], [], {}, {}, (), None)
+        if not self._begun:
+            self._begin(candidates[0])
         doubts = {str(doubt): None for doubt in self._common.doubts}
         versions = dict(self._common.versions)
         keys = []
         for candidate in candidates:
-            check_takes(self._question, candidate)
+            check_takes(self.question, candidate)
             own = fingerprint(dict(sorted(candidate.items())))
             doubts.update((str(doubt), None) for doubt in own.doubts)
             versions.update(own.versions)
@@ -112,11 +123,11 @@ class FunctionPlanner:
     def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
         env = environment(versions)
-        able = ["function", SCHEMA, sorted(env.items()), self._private if private else None]
+        able = ["function", SCHEMA, sorted(env.items()), self._secret if private else None]
         return Work(
             kind="function",
             spec=self._spec,
-            options={"style": self._question.style},
+            options={"style": self.question.style},
             env=env,
             requires=(),
             lane=_hash(able),
@@ -189,8 +200,8 @@ def _does_not_take(
     given = ", ".join(sorted(data)) or "none"
     return TypeError(
         f"{name}{_signature(function)} takes neither the params {sorted(candidate)} by their names "
-        f"nor all of them as one dict (data given besides: {given}). This candidate was not "
-        "queued; what was scored is stored. Take them as function(params, ...) or "
+        f"nor all of them as one dict (data given besides: {given}). It was not queued; "
+        "what was scored is stored. Take them as function(params, ...) or "
         "function(**params, ...), and check the names in the space."
     )
 

@@ -24,6 +24,10 @@ class FitSummary:
         Workers that scored.
     seconds : float
         From the look-up of the units to the last of them.
+    left_out : str
+        What filters left out, and why; empty if there is nothing to say.
+    stopped : str
+        Why the search ended before its generator; empty if it did not.
     """
 
     units: int
@@ -32,6 +36,8 @@ class FitSummary:
     failed: int
     workers: int
     seconds: float
+    left_out: str = ""
+    stopped: str = ""
 
     def __str__(self) -> str:
         line = f"{self.units} units: {self.stored} stored, {self.scored} scored"
@@ -39,7 +45,8 @@ class FitSummary:
             line += f" by {self.workers} worker{'s' if self.workers != 1 else ''}"
         if self.failed:
             line += f", {self.failed} failed"
-        return f"{line} in {self.seconds:.1f} s"
+        line = f"{line} in {self.seconds:.1f} s"
+        return "; ".join(part for part in (line, self.left_out, self.stopped) if part)
 
 
 #: Bytes of data from which its upload is told of, and how often.

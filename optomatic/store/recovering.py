@@ -120,6 +120,16 @@ class Recovering:
             ],
         )
 
+    def cancel_queued(self, search: str) -> None:
+        """Withdraw what only `search` waits for and nobody works on, in one update."""
+        self._units.update(
+            {"wanted_by": search, "state": "queued"},
+            [
+                {"$set": {"wanted_by": {"$setDifference": ["$wanted_by", [{"$literal": search}]]}}},
+                {"$set": {"state": {"$cond": [_UNWANTED, "cancelled", "$state"]}}},
+            ],
+        )
+
     def retry(self, ids: Sequence[str], search: str) -> int:
         """Queue units again that have failed or are dead, with a clean slate, for `search`."""
         return self._units.update(

@@ -5,7 +5,9 @@
     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
                    process, state: running | completed | interrupted | cancelled, began_at,
                    seen_at, ended_at, summary}
-    search_units  {_id: "<search>:<n>", v, search, ids: [...]}    so a search may have any size
+    search_units  {_id: "<search>:<n>", v, search, ids: [...], events: [...]}
+                  so a search may have any size, and grow; events: what its generator was asked
+                  and told, in order, where it has one
 """
 
 from __future__ import annotations
@@ -48,6 +50,37 @@ class Searches:
         document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
+
+    def extend(
+        self,
+        search: str,
+        page: int,
+        unit_ids: Sequence[str],
+        events: Sequence[Sequence[Any]],
+        *,
+        n_units: int,
+        n_candidates: int,
+    ) -> None:
+        """Add to what a search asks for, and to what its generator was asked and told.
+
+        Parameters
+        ----------
+        page : int
+            Consecutive, from 0.
+        n_units, n_candidates : int
+            Of the whole search now.
+        """
+        ids = list(unit_ids)
+        document = {"_id": f"{search}:{page}", "v": SCHEMA, "search": search, "ids": ids}
+        self._units.insert([{**document, "events": [list(event) for event in events]}])
+        counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
+        self._searches.update({"_id": search}, [{"$set": counts}])
+
+    def events(self, search: str) -> list[list[Any]]:
+        """Return what the generator of a search was asked and told, in order."""
+        pages = self._units.find({"search": search, "v": SCHEMA}, {"events": 1})
+        pages.sort(key=lambda page: int(page["_id"].rpartition(":")[2]))
+        return [event for page in pages for event in page.get("events", ())]
 
     def touch(self, search: str) -> None:
         """Note that the client of `search` is there."""

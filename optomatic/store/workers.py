@@ -97,6 +97,12 @@ class Workers:
         found = self._workers.find({"kind": kind, "v": SCHEMA, "$expr": recent})
         return [_record(document) for document in found]
 
+    def capacity(self, seconds: float) -> int:
+        """Return how many processes the standalone workers have that were seen in `seconds`."""
+        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
+        found = self._workers.find({"kind": "standalone", "$expr": recent}, {"processes": 1})
+        return sum(document["processes"] for document in found)
+
     def vanished(self) -> list[str]:
         """Return the workers of this machine whose processes are gone.
 

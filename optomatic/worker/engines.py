@@ -26,6 +26,7 @@ from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
 from optomatic.worker.score import failed
+from optomatic.worker.turns import NO_TURNS, Turns
 
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
 Progress = Callable[[str], Mapping[str, Any]]
@@ -107,7 +108,9 @@ class Here:
         self.error: BaseException | None = None
         self.scored: set[str] = set()
 
-    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
         """Score until ``until()``, or until something that GridSearchCV would raise."""
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
@@ -116,7 +119,7 @@ class Here:
             loop = Loop(
                 store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
             )
-            loop.run(until, stop=lambda: self.error is not None)
+            loop.run(until, lambda: self.error is not None or turns.grace() is not None, turns.turn)
 
     def score(self, unit_id: str) -> Result:
         """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
@@ -167,10 +170,11 @@ class FunctionHere(Here):
         self.error = None
         self.scored = set()
 
-    def _score(self, job: Job) -> Result:
-        params, _ = self._place(job.id)
+    def score(self, unit_id: str) -> Result:
+        """Score one unit; with ``raises``, what the function raised is in ``error`` then."""
+        params, _ = self._place(unit_id)
         result, error = score_candidate(self._function, params)
-        self.scored.add(job.id)
+        self.scored.add(unit_id)
         if error is not None and self._raises:
             self.error = error
         return result
@@ -185,10 +189,12 @@ class Local:
         self.error: BaseException | None = None
         self.scored: set[str] = set()
 
-    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
         with local_workers(self._workers) as pool:
-            pool.work(store, search, until, timing_here(), on_done=self._told)
+            pool.work(store, search, until, timing_here(), on_done=self._told, turns=turns)
 
 
 class Elsewhere:
@@ -205,22 +211,29 @@ class Elsewhere:
         self.error: BaseException | None = None
         self.scored: set[str] = set()
 
-    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
         """Wait until ``until()``; say so once if for 10 s no worker is there that can score."""
         timing = timing_here()
         began = self._clock()
         look_at = began + LONELY_SECONDS
+        end_at = float("inf")
         rung = threading.Event()
         with (
             _beating(store, timing, timing.lease, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
-            while not until():
+            pause = _LOOK_ALARMED if alarm.listening and turns is NO_TURNS else _LOOK
+            while not until() and self._clock() < end_at:
                 now = self._clock()
                 if now >= look_at:
                     said = _lonely(store, search, now - began, timing)
                     look_at = float("inf") if said else now + LONELY_SECONDS
-                self._wait(rung, _LOOK_ALARMED if alarm.listening else _LOOK)
+                turns.turn()
+                if end_at == float("inf") and (grace := turns.grace()) is not None:
+                    end_at = now + grace
+                self._wait(rung, pause)
 
     def _wait(self, rung: threading.Event, seconds: float) -> None:
         """Wait until `rung`, for `seconds` at most, and not so often that it costs."""

@@ -23,6 +23,7 @@ from optomatic.worker.children import Crew, current_path, threads_each
 from optomatic.worker.environment import cache_home, cores, tags_here, timing_here
 from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor, WorkSummary
+from optomatic.worker.turns import NO_TURNS, Turns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,6 +70,7 @@ class LocalPool:
         *,
         parts: Iterable[Part] = (),
         on_done: Callable[[Collection[str]], None] = lambda _: None,
+        turns: Turns = NO_TURNS,
     ) -> WorkSummary:
         """Score units that `search` waits for, in the calling thread, until `until()`.
 
@@ -82,6 +84,8 @@ class LocalPool:
             Parts that the caller has in memory, so that they need not be fetched.
         on_done : callable
             Called in this thread with the ids of units whose results arrived.
+        turns : Turns
+            What the search does meanwhile, in this thread.
 
         Raises
         ------
@@ -100,7 +104,7 @@ class LocalPool:
         record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(
-            store, self._crew, cache, record, timing, search=search, on_done=on_done
+            store, self._crew, cache, record, timing, search=search, on_done=on_done, turns=turns
         )
         return supervisor.run(until)
 

@@ -71,14 +71,24 @@ class Loop:
         self._begun: tuple[str, ...] = ()
         self.scored = 0
 
-    def run(self, until: Callable[[], bool], stop: Callable[[], bool]) -> None:
+    def run(
+        self,
+        until: Callable[[], bool],
+        stop: Callable[[], bool],
+        turn: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Work until nothing is left to claim and ``until()``, or until ``stop()``.
+
+        ``turn()`` is called whenever nothing is in hand; it may queue more.
 
         While other workers hold the rest it looks again every 0.2 to 2 s: what they
         lose is claimed here.
         """
         pause = PAUSE_SHORT
         while not stop():
+            turn()
+            if stop():
+                return
             lease = self._jobs.claim(self._worker, self._batch(), search=self._search)
             if lease.jobs:
                 self._work_off(lease, stop)

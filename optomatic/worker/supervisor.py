@@ -38,6 +38,7 @@ from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.patience import Patience
 from optomatic.worker.processes import cannot_start
+from optomatic.worker.turns import NO_TURNS, Turns
 from optomatic.worker.warden import Warden
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ _MERCY = 0.25
 _FALSE_STARTS = 3
 #: Seconds without work after which a worker says that it is idle.
 _IDLE = 1.0
+#: The search that is worked for has its turn at least so often, in seconds, if it wants any.
+_TURN = 0.2
 #: The loop looks around at least so often, in seconds.
 _LONGEST_WAIT = 10.0
 
@@ -89,6 +92,8 @@ class Supervisor:
         Called once, when the first child can score.
     on_done : callable
         Called with the ids of units whose results arrived.  What it raises ends :meth:`run`.
+    turns : Turns
+        What the search does meanwhile; called in the thread of :meth:`run`.
     clock, rng
         For tests.
     """
@@ -108,6 +113,7 @@ class Supervisor:
         lasting: bool = False,
         on_ready: Callable[[], None] = lambda: None,
         on_done: Callable[[Collection[str]], None] = lambda _: None,
+        turns: Turns = NO_TURNS,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -118,6 +124,8 @@ class Supervisor:
         self._name = record.id[:4]
         self._on_ready: Callable[[], None] | None = on_ready
         self._on_done = on_done
+        self._turns = turns
+        self._turn_at = clock()
         self._arrived: list[str] = []
         self._most = most
         self._max_idle = max_idle
@@ -200,11 +208,23 @@ class Supervisor:
             self._crew.fill()
             self._feed()
         self._hand_in()
+        if self._turns is not NO_TURNS and self._deadline is None:
+            self._take_turn()
         self._listen()
         self._stop_lost()
         self._tell()
         if self._deadline is not None:
             self._wind_down(self._deadline)
+
+    def _take_turn(self) -> None:
+        grace = self._turns.grace()
+        if grace is not None:
+            self.stop(grace)
+        elif self._clock() >= self._turn_at and self._outbox.empty():
+            self._turn_at = self._clock() + _TURN
+            if self._turns.turn():
+                self._intake.hurry()
+            self._may_be_over = not self._intake.mine
 
     def _tell(self) -> None:
         """Tell of the results that arrived: not where they are read, as this may raise anything."""
@@ -422,6 +442,8 @@ class Supervisor:
         if self._may_be_over and not self._intake.mine:
             due.append(patience)
         due.extend(at - self._clock() for at in self._lost.values())
+        if self._turns is not NO_TURNS and self._deadline is None and self._outbox.empty():
+            due.append(self._turn_at - self._clock())
         return max(0.0, min(due))
 
     def _hear(self, child: Child) -> None:
@@ -522,6 +544,7 @@ class Supervisor:
         try:
             self._outbox.flush()
             self._patience.answered()
+            self._turn_at = self._clock()
         except StoreError as error:
             self._patience.failed(error)
 

@@ -187,7 +187,11 @@ def test_all_of_nan_is_no_best(uri):
             TypeError,
             r"parabola\(x, y=0\) takes neither .*'w', 'z'",
         ),
-        ({"space": iter([{"x": 1}, {"z": 1}])}, TypeError, r"takes neither the params \['z'\]"),
+        (
+            {"space": iter([{"x": 1}, {"z": 1}])},
+            ValueError,
+            r"list_iterator gave .* takes neither the params \['z'\]",
+        ),
         ({"space": []}, ValueError, "no candidates"),
         ({"error_score": "nan"}, ValueError, "error_score is a number or 'raise'"),
         ({"data": {"a b": 1}}, ValueError, "arguments of the function by name, not 'a b'"),

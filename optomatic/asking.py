@@ -1,0 +1,124 @@
+"""How the candidates of an open search come about: what the two searches share."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optomatic.plan.filtering import Filter, Filters
+from optomatic.plan.proposing import is_generator, proposer_for
+from optomatic.plan.schedule import Event, Live, Recorded
+from optomatic.plan.stopping import Budget, Stopping
+from optomatic.records import Evaluation
+from optomatic.results.progress import FitSummary
+from optomatic.rounds import Asking
+from optomatic.store.opening import Store
+
+#: Units that are queued ahead where nothing is learned from those before.
+_FAR_AHEAD = 2000
+#: Seconds for which a count of standalone workers is believed.
+_COUNT_SECONDS = 5.0
+
+
+def is_open(space: Any, filters: Sequence[Filter], budget: Budget, replay: str | None) -> bool:
+    """Tell whether candidates come about while others are scored, or the end is open."""
+    lazy = is_generator(space) and not hasattr(space, "__len__")
+    return lazy or bool(filters) or budget.limits_anything() or replay is not None
+
+
+def asking_for(
+    store: Store,
+    space: Any,
+    *,
+    directions: Mapping[str, str],
+    metric: str | None,
+    filters: Sequence[Filter],
+    budget: Budget,
+    n_iter: int | None,
+    n_splits: int,
+    workers: int | None,
+    replay: str | None,
+) -> Asking:
+    """Say how candidates come about.
+
+    Parameters
+    ----------
+    space : generator or list of dict
+    directions : mapping of str to str
+        Metric -> "maximize" or "minimize".
+    metric : str or None
+        Which one decides; the first that there is if not given.
+    n_iter : int or None
+        So many candidates are asked for.
+    workers : int or None
+        None for this process, 0 for standalone workers only, k for k local workers.
+    replay : str or None
+        Id or name of an earlier search.
+
+    Raises
+    ------
+    ValueError
+        If there is no search to replay.
+    """
+    proposer = proposer_for(space, directions)
+    chain = Filters(filters, directions)
+    schedule: Live | Recorded
+    if replay is not None:
+        schedule = Recorded(_events_of(store, replay))
+    else:
+        learns = proposer.adaptive or bool(chain)
+        ahead = _ahead_of(store, workers) if learns else lambda: _FAR_AHEAD
+        schedule = Live(ahead, n_splits, n_iter)
+    return Asking(proposer, chain, schedule, Stopping(budget), lambda e: score_of(e, metric))
+
+
+def score_of(evaluation: Evaluation, metric: str | None) -> float:
+    """Return the score that decides, by `metric` or by the first there is; NaN if none is."""
+    if metric is not None:
+        return evaluation.scores.get(metric, math.nan)
+    return next(iter(evaluation.scores.values()), math.nan)
+
+
+def _ahead_of(
+    store: Store, workers: int | None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], int]:
+    """Return what tells how many units keep the workers busy.
+
+    In this process one: the next candidate is asked for once the last one is known.  Of
+    others one more than there are, so that nobody waits for the generator.
+    """
+    if workers is None:
+        return lambda: 1
+    if workers:
+        return lambda: workers + 1
+    counted, counted_at = 0, -math.inf
+
+    def standalone() -> int:
+        nonlocal counted, counted_at
+        if clock() - counted_at > _COUNT_SECONDS:
+            counted, counted_at = store.workers.capacity(30.0), clock()
+        return counted + 1
+
+    return standalone
+
+
+def _events_of(store: Store, replay: str) -> list[Event]:
+    for search in store.searches.ids_of(replay):
+        events = store.searches.events(search)
+        if events:
+            return events
+    raise ValueError(
+        f"There is no search with a generator of the name or id {replay!r} on this database, so "
+        "none can be replayed. Nothing was scored. Look at the name, and at db."
+    )
+
+
+def nothing_complete(summary: FitSummary) -> str:
+    """Say that no candidate came to a score, and why."""
+    why = summary.stopped or summary.left_out or "the generator gave none"
+    return (
+        f"No candidate was completed ({why}), so there is nothing to choose from. Finished units "
+        "are stored: search again, with more time or other filters, and it goes on from there."
+    )

@@ -1,0 +1,122 @@
+"""What a search has asked for so far, and what has come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from optomatic.plan.units import Plan
+from optomatic.records import Evaluation, Outcome, Unit
+from optomatic.results.frames import evaluation_of, frame_of
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One proposed candidate: its units, one a split, or why it was left out."""
+
+    number: int
+    params: dict[str, Any]
+    ids: tuple[str, ...]
+    reason: str | None
+
+
+class Ledger:
+    """All candidates of a search in the order in which they were proposed.
+
+    Attributes
+    ----------
+    entries : list of Entry
+    outcomes : dict of str to Outcome
+        By unit id, of what has an end.
+    open : dict of str to Unit
+        What has none yet.
+    fresh : set of str
+        Units that were scored while the search ran.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.open: dict[str, Unit] = {}
+        self.fresh: set[str] = set()
+        self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
+        self._untold: dict[int, None] = {}
+        self._evaluations: dict[int, Evaluation] = {}
+
+    def add(
+        self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
+    ) -> list[Unit]:
+        """Note candidates; return the units among theirs that are new.
+
+        Parameters
+        ----------
+        reasons : sequence of str or None
+            Why a candidate was left out; None for those that `plan` is of.
+        """
+        kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
+        n_splits = len(plan.ids) // len(kept) if kept else 0
+        ids = iter(plan.ids)
+        for params, reason in zip(candidates, reasons, strict=True):
+            own = () if reason else tuple(next(ids) for _ in range(n_splits))
+            number = len(self.entries)
+            self.entries.append(Entry(number, params, own, reason))
+            self._untold[number] = None
+            for split, unit_id in enumerate(own):
+                self._places.setdefault(unit_id, (params, split))
+        new = [u for u in plan.units if u.id not in self.outcomes and u.id not in self.open]
+        self.open.update((unit.id, unit) for unit in new)
+        return new
+
+    def end(self, outcomes: Mapping[str, Outcome], *, fresh: bool) -> None:
+        """Note ends of units."""
+        self.outcomes.update(outcomes)
+        for unit_id in outcomes:
+            self.open.pop(unit_id, None)
+        if fresh:
+            self.fresh.update(outcomes)
+
+    def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
+        """Return params and split of a unit."""
+        return self._places[unit_id]
+
+    def untold(self) -> list[int]:
+        """Return the candidates that have ended, or were left out, and nobody was told of."""
+        return [n for n in self._untold if not self._is_open(self.entries[n])]
+
+    def _is_open(self, entry: Entry) -> bool:
+        return any(unit_id in self.open for unit_id in entry.ids)
+
+    def told(self, numbers: Sequence[int]) -> list[Evaluation]:
+        """Return what is known of candidates, which are now told of."""
+        for number in numbers:
+            self._untold.pop(number, None)
+        return [self.evaluation(self.entries[number]) for number in numbers]
+
+    def evaluation(self, entry: Entry) -> Evaluation:
+        """Return what is known of a candidate."""
+        known = self._evaluations.get(entry.number)
+        if known is not None:
+            return known
+        if entry.reason is not None:
+            found = Evaluation(entry.number, entry.params, "left out", {}, error=entry.reason)
+        else:
+            outcomes = [self.outcomes.get(unit_id) for unit_id in entry.ids]
+            found = evaluation_of(entry.number, entry.params, outcomes)
+        if not self._is_open(entry):
+            self._evaluations[entry.number] = found
+        return found
+
+    def history(self) -> pd.DataFrame:
+        """Return all candidates that were not left out, those in flight included."""
+        return frame_of(self.evaluation(e) for e in self.entries if e.reason is None)
+
+    def complete(self) -> list[Entry]:
+        """Return the candidates all of whose units have an end."""
+        return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
+
+    def ended(self, unit_id: str) -> bool:
+        """Tell whether a unit has an end."""
+        return unit_id in self.outcomes

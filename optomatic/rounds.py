@@ -1,0 +1,322 @@
+"""The rounds of an open search: ask -> filter -> submit -> wait -> tell, without a barrier.
+
+Whoever has units scored calls :meth:`Rounds.turn` between them.  What has ended since is
+told to the generator, which is then asked for as much as keeps the workers busy; so new
+candidates are proposed while others are in flight, and known to be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from optomatic import driver
+from optomatic.errors import GeneratorFailed, SearchCancelled
+from optomatic.ledger import Ledger
+from optomatic.plan.filtering import Filters, shown
+from optomatic.plan.proposing import Proposer
+from optomatic.plan.schedule import Event, Live, Recorded
+from optomatic.plan.stopping import Stopping
+from optomatic.plan.units import Plan
+from optomatic.records import Evaluation, SearchRecord, Unit
+from optomatic.results.progress import FitSummary
+from optomatic.store.opening import Store
+from optomatic.worker.heart import take_back_from_the_vanished
+
+#: Units that run when a search ends early may go on for so many seconds.
+GRACE = 5.0
+#: A search ends after so many candidates in a row that filters left out.
+LEFT_OUT_IN_A_ROW = 1000
+
+
+class Planner(Protocol):
+    """Makes units of candidates, of some after others."""
+
+    def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+        """Return the units of `candidates`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the candidates of a search come about.
+
+    Attributes
+    ----------
+    proposer : Proposer
+    filters : Filters
+    schedule : Live or Recorded
+    stopping : Stopping
+    score_of : callable
+        Evaluation -> the score that decides, NaN if there is none.
+    """
+
+    proposer: Proposer
+    filters: Filters
+    schedule: Live | Recorded
+    stopping: Stopping
+    score_of: Callable[[Evaluation], float]
+
+
+class Rounds:
+    """One open search.
+
+    Parameters
+    ----------
+    store : Store
+    record : SearchRecord
+    planner : Planner
+    asking : Asking
+    ledger : Ledger
+        Empty; filled as the search goes on, and left as it is when something is raised.
+    workers : int or None
+        As for :func:`~optomatic.driver.report_doubts`.
+    retry_failed : bool
+    clock : callable
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        record: SearchRecord,
+        planner: Planner,
+        asking: Asking,
+        ledger: Ledger,
+        *,
+        workers: int | None = None,
+        retry_failed: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._planner = planner
+        self._asking = asking
+        self._ledger = ledger
+        self._workers = workers
+        self._retry_failed = retry_failed
+        self._clock = clock
+        self._began = clock()
+        self._known_parts: set[str] = set()
+        self._lanes: set[str] = set()
+        self._doubts_said = False
+        self._left_out_in_a_row = 0
+        self._cut_off = False
+        self._pages = 0
+        self._n_units = 0
+        self._new_ids: list[str] = []
+        self._events: list[Event] = []
+
+    def run(self, start: Callable[[], driver.Engine]) -> FitSummary:
+        """Go on until the generator has nothing more, or until the search is to end early.
+
+        Parameters
+        ----------
+        start : callable
+            Returns the engine; called once there is something to score.
+
+        Raises
+        ------
+        GeneratorFailed, FilterFailed
+            If one of them raises or gives nonsense.
+        SearchCancelled, StoreError
+            As :func:`optomatic.driver.run`.
+
+        Notes
+        -----
+        On any exception the units that nobody else waits for are withdrawn from the queue;
+        what was scored stays stored, and the next equal search goes on from there.
+        """
+        search = self._record.id
+        self._store.searches.open(self._record, [])
+        try:
+            take_back_from_the_vanished(self._store)
+            self.turn()
+            while not self.over():
+                engine = start()
+                engine.work(self._store, search, self.over, self)
+                if engine.error is not None:
+                    raise engine.error
+                if self._cut_off:
+                    break
+            self._settle()
+        except BaseException as error:
+            driver.withdraw(self._store, search, error)
+            raise
+        return self._finish()
+
+    # -- between units ---------------------------------------------------------------------
+
+    def turn(self) -> bool:
+        """Look what has ended, tell and ask; return whether anything was queued."""
+        if self.grace() is not None:
+            return False
+        self._look()
+        queued = False
+        while self._asking.stopping.reason is None:
+            untold, n_open = self._ledger.untold(), len(self._ledger.open)
+            event = self._asking.schedule.next(untold, n_open)
+            if event is None:
+                break
+            queued = self._do(event) or queued
+        self._note()
+        return queued
+
+    def grace(self) -> float | None:
+        """Return how long running units may go on, once the search is to end early."""
+        stopping = self._asking.stopping
+        stopping.after(self._clock() - self._began)
+        if stopping.reason is None:
+            return None
+        if not self._cut_off:
+            self._cut_off = True
+            self._store.jobs.cancel_queued(self._record.id)
+        return GRACE
+
+    def over(self) -> bool:
+        """Tell whether there is nothing to wait for."""
+        if self.grace() is not None:
+            return not self._store.jobs.waits(self._record.id)
+        return self._asking.schedule.exhausted and not self._ledger.open
+
+    def _do(self, event: Event) -> bool:
+        self._events.append(event)
+        if event[0] == "ask":
+            return self._ask(event[1])
+        evaluations = self._ledger.told(event[1])
+        self._asking.proposer.tell(evaluations)
+        for evaluation in evaluations:
+            if evaluation.state != "left out":
+                self._asking.stopping.note(self._asking.score_of(evaluation))
+        return False
+
+    # -- ask, filter, submit ---------------------------------------------------------------
+
+    def _ask(self, n: int) -> bool:
+        asking, ledger = self._asking, self._ledger
+        candidates = asking.proposer.ask(n, ledger.history)
+        reasons = asking.filters.reasons(candidates, ledger.history)
+        kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
+        plan = self._plan(kept)
+        new = ledger.add(candidates, reasons, plan)
+        self._new_ids += [unit.id for unit in new]
+        adaptive = asking.proposer.adaptive
+        asking.schedule.given(len(candidates), len(ledger.open), adaptive=adaptive)
+        self._count_left_out(reasons)
+        return self._submit(plan, new)
+
+    def _plan(self, kept: Sequence[dict[str, Any]]) -> Plan:
+        try:
+            plan = self._planner.plan(kept)
+        except (TypeError, ValueError) as error:
+            raise GeneratorFailed(
+                f"The generator {self._asking.proposer.name} gave candidates that cannot be "
+                f"scored. {error}"
+            ) from error
+        if kept and not self._doubts_said:
+            self._doubts_said = True
+            driver.report_doubts(plan, self._workers)
+        return plan
+
+    def _count_left_out(self, reasons: Sequence[str | None]) -> None:
+        for reason in reasons:
+            self._left_out_in_a_row = self._left_out_in_a_row + 1 if reason else 0
+        if self._left_out_in_a_row >= LEFT_OUT_IN_A_ROW:
+            self._asking.stopping.reason = (
+                f"the last {self._left_out_in_a_row:,} candidates were all left out"
+            )
+
+    def _submit(self, plan: Plan, new: Sequence[Unit]) -> bool:
+        """Take what is stored, queue the rest; tell whether there is any."""
+        if not new:
+            return False
+        served = self._store.jobs.stored(new)
+        if self._retry_failed:
+            served = {i: o for i, o in served.items() if o.state == "completed"}
+        self._ledger.end(served, fresh=False)
+        missing = [unit for unit in new if unit.id not in served]
+        if missing:
+            self._note()  # a search that is there is there with all that it asked for
+            self._publish(plan, missing)
+            self._store.jobs.submit(missing, self._record.id, retry_failed=self._retry_failed)
+        return bool(missing)
+
+    def _publish(self, plan: Plan, missing: Sequence[Unit]) -> None:
+        """Store the parts that workers need, and say what the lane stands for."""
+        parts = [sha for sha in plan.parts if sha not in self._known_parts]
+        for sha in self._store.bundles.missing(parts) if parts else ():
+            self._store.bundles.put(plan.parts[sha])
+        self._known_parts.update(parts)
+        work = missing[0].work
+        if work.lane not in self._lanes:
+            self._store.workers.publish(work)
+            self._lanes.add(work.lane)
+
+    # -- what has ended --------------------------------------------------------------------
+
+    def _look(self) -> None:
+        open_units = self._ledger.open
+        if not open_units:
+            return
+        gone = set(open_units).difference(self._store.jobs.waiting(self._record.id))
+        if not gone:
+            return
+        found = self._store.jobs.outcomes(sorted(gone))
+        self._ledger.end({i: o for i, o in found.items() if driver.has_ended(o)}, fresh=True)
+        again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
+        if again and not self._cut_off:
+            self._refuse_if_withdrawn(len(again))
+            self._store.jobs.submit(again, self._record.id)
+
+    def _refuse_if_withdrawn(self, n_open: int) -> None:
+        if self._store.searches.withdrawn(self._record.id):
+            raise SearchCancelled(
+                f"The search was cancelled while {n_open} units were not scored yet. All finished "
+                "scores are stored; search again to go on."
+            )
+
+    def _settle(self) -> None:
+        """Withdraw what an early end left over, and read what came all the same."""
+        if self._cut_off:
+            self._store.jobs.cancel(self._record.id)
+            self._look()
+        self._note()
+
+    # -- the record ------------------------------------------------------------------------
+
+    def _note(self) -> None:
+        """Write down what was asked for and told since the last time."""
+        if not self._events and not self._new_ids:
+            return
+        self._n_units += len(self._new_ids)
+        self._store.searches.extend(
+            self._record.id,
+            self._pages,
+            self._new_ids,
+            self._events,
+            n_units=self._n_units,
+            n_candidates=len(self._ledger.entries),
+        )
+        self._pages += 1
+        self._new_ids, self._events = [], []
+
+    def _finish(self) -> FitSummary:
+        ledger, asking = self._ledger, self._asking
+        left_out = asking.filters.left_out
+        summary = driver.summary_of(
+            ledger.outcomes,
+            ledger.fresh,
+            self._clock() - self._began,
+            left_out=shown(left_out, len(ledger.entries)) if left_out else "",
+            stopped=asking.stopping.reason or "",
+        )
+        self._store.searches.finish(
+            self._record.id,
+            "completed",
+            {
+                "line": str(summary),
+                "stopped": asking.stopping.reason,
+                "left_out": [list(pair) for pair in left_out.items()],
+            },
+        )
+        return summary
