@@ -1,0 +1,12 @@
+"""Generators of candidates, for users: the names, from where they live.
+
+>>> from optomatic.generators import QuasiRandom
+
+A generator of one's own is any iterable of dicts, an object with ``ask(n)`` and maybe
+``tell(evaluations)``, or a function of the history (see :mod:`optomatic.plan.proposing`).
+"""
+
+from optomatic.plan.optuna_samplers import OptunaGenerator
+from optomatic.plan.quasi_random import QuasiRandom
+
+__all__ = ["OptunaGenerator", "QuasiRandom"]
