@@ -24,7 +24,8 @@ name (versions it was checked on)              why there is no public way
 ``_skl_callbacks``, ``_parent_callback_ctx``,  which of them are called inside of the fits, and
 ``_propagation_depth``,                        which errors are theirs and not the estimator's
 ``CallbackContext._call_hooks`` (1.9)
-``_param_validation.Interval`` (1.6-1.9)       bounds of constructor parameters, and their text
+``_param_validation.Interval``,                bounds of constructor parameters, and their text
+``_param_validation.HasMethods`` (1.6-1.9)
 ``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
 =============================================  ==========================================
 """
@@ -49,13 +50,14 @@ from sklearn.model_selection._validation import (
     _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from optomatic.records import Failure, Result, Scores
 
 __all__ = [
+    "ASKS",
     "POSITIVE_INTEGER",
     "BaseSearchCV",
     "callback_context",
@@ -85,6 +87,8 @@ safe_split = _safe_split
 #: left to its own ``fit``, as in GridSearchCV.
 fit_context = _fit_context(prefer_skip_nested_validation=False)
 
+#: A constraint for constructor parameters: an adaptive generator.
+ASKS = HasMethods("ask")
 #: At least one; a constraint for constructor parameters.
 POSITIVE_INTEGER = Interval(numbers.Integral, 1, None, closed="left")
 

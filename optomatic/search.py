@@ -18,22 +18,29 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
+from optomatic.asking import asking_for, is_open, nothing_complete
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
 from optomatic.kept_state import without_credentials
+from optomatic.ledger import Ledger
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
+from optomatic.plan.filtering import Filter
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of, shown
 from optomatic.plan.limits import limits_of, threads_of
+from optomatic.plan.proposing import is_adaptive
 from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits
+from optomatic.plan.stopping import Budget
 from optomatic.plan.tags import tags_of
-from optomatic.plan.units import Plan, plan_units
+from optomatic.plan.units import Plan, UnitPlanner, plan_units
 from optomatic.records import Outcome, Part, SearchRecord
 from optomatic.replayed import Replayed
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
-from optomatic.store.opening import open_store
+from optomatic.results.frames import SCORE
+from optomatic.rounds import Asking, Rounds
+from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import Here, engine_for
@@ -75,7 +82,9 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         combinations are tried.  Values may be Series too.  An iterable that is no list or
         tuple of grids (a ParameterGrid, a ParameterSampler, a generator) gives the
         candidates themselves, of which `n_iter` are taken, by default all.  What an iterator
-        gives is remembered: each fit, and each clone, gets all of it.
+        gives is remembered: each fit, and each clone, gets all of it.  So does an adaptive
+        generator (:mod:`optomatic.generators`), which is asked for `n_iter` candidates as units
+        finish; each fit begins with a copy of it.
     param_distributions : dict, list of dict, or iterable of dict, default=None
         The same, always drawn from.  Exactly one of the two spaces is given.
     n_iter : int, default=None
@@ -94,6 +103,21 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         no such limit.
     random_state : int, RandomState instance or None, default=None
         Seed of the draws from the space; grids have none.
+    filters : sequence of callable, default=None
+        Each gets candidates (list of dict) and history (DataFrame), and returns one answer a
+        candidate: True keeps it; False, or a text that is the reason, leaves it out
+        (:mod:`optomatic.filters` has some).
+    time_budget : float, default=None
+        Seconds after which the search for candidates ends: what is queued is withdrawn at
+        once, what runs gets 5 s (with ``n_jobs=None`` it finishes), and candidates all of
+        whose splits are scored make ``cv_results_``.  Then the best is refitted.
+    target_score : float, default=None
+        The search ends with the first candidate whose mean test score is as good.
+    n_no_improve : int, default=None
+        The search ends after so many candidates in a row that are no better than the best.
+    replay : str, default=None
+        Id or name of an earlier search on `db`: an adaptive generator is asked and told as it
+        was then, so that it proposes the same candidates, however many workers there are.
     db : str, default=None
         MongoDB URI, with the database's name as its path (``mongodb://host/iris``).
         None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.
@@ -171,10 +195,15 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
     _parameter_constraints: dict[str, Any] = {
         **_sklearn.BaseSearchCV._parameter_constraints,
-        "param_grid": [dict, list, Iterable, None],
-        "param_distributions": [dict, list, Iterable, None],
+        "param_grid": [dict, list, Iterable, _sklearn.ASKS, callable, None],
+        "param_distributions": [dict, list, Iterable, _sklearn.ASKS, callable, None],
         "n_iter": [_sklearn.POSITIVE_INTEGER, None],
         "random_state": ["random_state"],
+        "filters": [list, tuple, None],
+        "time_budget": "no_validation",
+        "target_score": "no_validation",
+        "n_no_improve": "no_validation",
+        "replay": [str, None],
         "db": "no_validation",
         "name": [str, None],
         "retry_failed": ["boolean"],
@@ -201,6 +230,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         random_state: Any = None,
         error_score: Any = np.nan,
         return_train_score: bool = False,
+        filters: Sequence[Filter] | None = None,
+        time_budget: float | None = None,
+        target_score: float | None = None,
+        n_no_improve: int | None = None,
+        replay: str | None = None,
         db: str | None = None,
         name: str | None = None,
         retry_failed: bool = False,
@@ -225,6 +259,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         self.param_distributions = param_distributions
         self.n_iter = n_iter
         self.random_state = random_state
+        self.filters = filters
+        self.time_budget = time_budget
+        self.target_score = target_score
+        self.n_no_improve = n_no_improve
+        self.replay = replay
         self.db = db
         self.name = name
         self.retry_failed = retry_failed
@@ -262,9 +301,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             scikit-learn's own for bad parameters, data or spaces.
         """
         request = self._check(X, y, params)
-        candidates = self._candidates()
-        splits = self._fix_splits(request)
-        results, scores = self._evaluate(request, candidates, splits)
+        results, scores = self._search(request)
         self._choose_best(request, results, scores)
         self._refit_best(request)
         self.scorer_ = _sklearn.scorers_by_name(request.scorers) or request.scorers
@@ -302,17 +339,33 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             inside_digest,
         )
 
-    def _candidates(self) -> list[dict[str, Any]]:
+    def _search(self, request: _Request) -> tuple[dict[str, Any], Any]:
+        """Return ``cv_results_`` and the test scores of the first unit."""
+        self._refuse_two_spaces()
+        space, budget = self._space(), self._budget()
+        if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay):
+            return self._evaluate_open(request, space, self._fix_splits(request))
+        candidates = self._candidates()
+        return self._evaluate(request, candidates, self._fix_splits(request))
+
+    def _space(self) -> Any:
+        return self.param_distributions if self.param_grid is None else self.param_grid
+
+    def _budget(self) -> Budget:
+        return Budget(self.time_budget, self.target_score, self.n_no_improve)
+
+    def _refuse_two_spaces(self) -> None:
         if (self.param_grid is None) == (self.param_distributions is None):
             raise ValueError(
                 "Give exactly one of param_grid and param_distributions; "
                 f"{'neither' if self.param_grid is None else 'both'} was given."
             )
-        sampled = self.param_grid is None
+
+    def _candidates(self) -> list[dict[str, Any]]:
         return candidates_of(
-            self.param_distributions if sampled else self.param_grid,
+            self._space(),
             n_iter=self.n_iter,
-            sampled=sampled,
+            sampled=self.param_grid is None,
             random_state=self.random_state,
         )
 
@@ -364,6 +417,59 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         results = self._format_results(candidates, n_splits, rows)
         context.call_on_fit_task_end(estimator=self)
         return results, rows[0]["test_scores"]
+
+    def _evaluate_open(
+        self, request: _Request, space: Any, splits: Sequence[Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Have candidates scored as they come about; tabulate those that are complete."""
+        ledger = Ledger()
+        bundle = self._bundle(request, splits)
+        workers = self._workers_with(request.inside)
+        self.search_id_ = secrets.token_hex(12)
+        with shipping(self.ship_modules), open_store(self.db) as store:
+            planner = UnitPlanner(
+                bundle, requires=tags_of(self.requires), callbacks=request.inside_digest
+            )
+            rounds = Rounds(
+                *(store, self._record(0), planner, self._asking(store, space, workers), ledger),
+                workers=workers,
+                retry_failed=self.retry_failed,
+            )
+            self.summary_ = rounds.run(lambda: self._open_engine(bundle, ledger, workers))
+        if self.verbose > 0:
+            print(self.summary_)
+        complete = ledger.complete()
+        if not complete:
+            raise ValueError(nothing_complete(self.summary_))
+        candidates = [entry.params for entry in complete]
+        outcomes = [ledger.outcomes[unit_id] for entry in complete for unit_id in entry.ids]
+        rows = self._rows(request, outcomes, candidates)
+        return self._format_results(candidates, len(splits), rows), rows[0]["test_scores"]
+
+    def _asking(self, store: Store, space: Any, workers: int | None) -> Asking:
+        adaptive = is_adaptive(space)
+        metric = self.refit if isinstance(self.refit, str) else None
+        return asking_for(
+            store,
+            space if adaptive else self._candidates(),
+            directions={metric or SCORE: "maximize"},
+            metric=metric,
+            filters=self.filters or (),
+            budget=self._budget(),
+            n_iter=self.n_iter if adaptive else None,
+            n_splits=self.n_splits_,
+            workers=workers,
+            replay=self.replay,
+        )
+
+    def _open_engine(self, bundle: Bundle, ledger: Ledger, workers: int | None) -> driver.Engine:
+        return engine_for(
+            workers,
+            bundle=bundle,
+            place=ledger.place,
+            error_score=self.error_score,
+            verbose=self.verbose,
+        )
 
     def _bundle(self, request: _Request, splits: Sequence[Any]) -> Bundle:
         return Bundle(
@@ -510,12 +616,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         return lambda parts: try_loading(parts, self._workers() or 0)
 
     def _record(self, n_candidates: int) -> SearchRecord:
-        space = self.param_distributions if self.param_grid is None else self.param_grid
         return SearchRecord(
             id=self.search_id_,
             name=self.name or f"{type(self.estimator).__name__}-{self.search_id_[:6]}",
             estimator=repr(self.estimator)[:4000],
-            space=shown(space),
+            space=shown(self._space()),
             scoring=repr(self.scoring)[:1000],
             n_candidates=n_candidates,
             n_splits=self.n_splits_,

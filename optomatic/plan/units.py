@@ -86,49 +86,83 @@ def plan_units(
     ValueError
         scikit-learn's own, for a parameter name that the estimator does not have.
     """
-    keys, doubts, versions = _candidate_keys(shared, candidates, callbacks)
-    parts, spec, refusal = _parts_of(shared)
-    texts, readables, refused = _encode(candidates, parts)
-    refusal = refusal or refused
-    private = refusal is not None or callbacks is not None
-    work = _work(shared, spec, versions, requires, private=private)
-    split_digests = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
-    units: dict[str, Unit] = {}
-    ids: list[str] = []
-    places: dict[str, tuple[int, int]] = {}
-    for c, key in enumerate(keys):
-        for s, split_digest in enumerate(split_digests):
-            unit_key = hashlib.sha256(key + split_digest).hexdigest()
-            unit_id = f"u{SCHEMA}:{unit_key}:{work.terms}"
-            ids.append(unit_id)
-            if unit_id not in units:
-                units[unit_id] = Unit(unit_id, unit_key, s, readables[c], texts[c], work)
-                places[unit_id] = (c, s)
-    if private:
-        parts = {}
-    return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+    return UnitPlanner(shared, requires=requires, callbacks=callbacks).plan(candidates)
 
 
-def _candidate_keys(
-    shared: Bundle, candidates: Sequence[Mapping[str, Any]], callbacks: Fingerprint | None
-) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
-    """Return a digest for each candidate (its splits apart), the doubts and the versions."""
-    common = _common(shared, callbacks)
-    doubts = {str(doubt): None for doubt in common.doubts}
-    if callbacks is not None:
-        doubts.update((str(doubt), None) for doubt in callbacks.doubts)
-    versions = dict(common.versions)
-    varied = {name for candidate in candidates for name in candidate}
-    effective = Effective(shared.estimator, varied=varied)
-    keys = []
-    for candidate in candidates:
-        own = effective.of(candidate)
-        if own.doubts:
-            doubts.update((str(doubt), None) for doubt in own.doubts)
-        versions.update(own.versions)
-        text = f"{KEY_VERSION}:{common.digest}:{own.digest}"
-        keys.append(hashlib.sha256(text.encode()).digest())
-    return keys, tuple(doubts), versions
+class UnitPlanner:
+    """Makes units as :func:`plan_units` does, for some candidates after others.
+
+    What all of them share is keyed and dumped once.
+    """
+
+    def __init__(
+        self,
+        shared: Bundle,
+        *,
+        requires: tuple[str, ...] = (),
+        callbacks: Fingerprint | None = None,
+    ) -> None:
+        self._shared = shared
+        self._requires = requires
+        self._callbacks = callbacks
+        self._common = _common(shared, callbacks)
+        self._parts, self._spec, self._refusal = _parts_of(shared)
+        self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
+        self._effective: dict[frozenset[str], Effective] = {}
+
+    def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+        """Return the units of `candidates`.
+
+        Raises
+        ------
+        ValueError
+            As :func:`plan_units`.
+        """
+        keys, doubts, versions = self._keys(candidates)
+        parts = dict(self._parts)
+        texts, readables, refused = _encode(candidates, parts)
+        refusal = self._refusal or refused
+        private = refusal is not None or self._callbacks is not None
+        work = _work(self._shared, self._spec, versions, self._requires, private=private)
+        units: dict[str, Unit] = {}
+        ids: list[str] = []
+        places: dict[str, tuple[int, int]] = {}
+        for c, key in enumerate(keys):
+            for s, split_digest in enumerate(self._splits):
+                unit_key = hashlib.sha256(key + split_digest).hexdigest()
+                unit_id = f"u{SCHEMA}:{unit_key}:{work.terms}"
+                ids.append(unit_id)
+                if unit_id not in units:
+                    units[unit_id] = Unit(unit_id, unit_key, s, readables[c], texts[c], work)
+                    places[unit_id] = (c, s)
+        if private:
+            parts = {}
+        return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+
+    def _keys(
+        self, candidates: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
+        """Return a digest for each candidate (its splits apart), the doubts and the versions."""
+        common, callbacks = self._common, self._callbacks
+        doubts = {str(doubt): None for doubt in common.doubts}
+        if callbacks is not None:
+            doubts.update((str(doubt), None) for doubt in callbacks.doubts)
+        versions = dict(common.versions)
+        effective = self._effective_of(frozenset(n for c in candidates for n in c))
+        keys = []
+        for candidate in candidates:
+            own = effective.of(candidate)
+            if own.doubts:
+                doubts.update((str(doubt), None) for doubt in own.doubts)
+            versions.update(own.versions)
+            text = f"{KEY_VERSION}:{common.digest}:{own.digest}"
+            keys.append(hashlib.sha256(text.encode()).digest())
+        return keys, tuple(doubts), versions
+
+    def _effective_of(self, varied: frozenset[str]) -> Effective:
+        if varied not in self._effective:
+            self._effective[varied] = Effective(self._shared.estimator, varied=varied)
+        return self._effective[varied]
 
 
 def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:
