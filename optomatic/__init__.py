@@ -1,25 +1,34 @@
 """Hyper-parameter search for scikit-learn that remembers every score in MongoDB."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from optomatic.function_search import MongoSearch as MongoSearch
+    from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
+    from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
     from optomatic.search import MongoSearchCV as MongoSearchCV
 
-__all__ = ["MongoSearch", "MongoSearchCV"]
+__all__ = [
+    "MongoHalvingGridSearchCV",
+    "MongoHalvingRandomSearchCV",
+    "MongoSearch",
+    "MongoSearchCV",
+]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "MongoHalvingGridSearchCV": "optomatic.halving",
+    "MongoHalvingRandomSearchCV": "optomatic.halving",
+    "MongoSearch": "optomatic.function_search",
+    "MongoSearchCV": "optomatic.search",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the search when it is asked for: workers and the watcher start without it."""
-    if name == "MongoSearchCV":
-        from optomatic.search import MongoSearchCV
-
-        return MongoSearchCV
-    if name == "MongoSearch":
-        from optomatic.function_search import MongoSearch
-
-        return MongoSearch
+    """Import a search when it is asked for: workers and the watcher start without it."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -26,6 +26,9 @@ name (versions it was checked on)              why there is no public way
 ``CallbackContext._call_hooks`` (1.9)
 ``_param_validation.Interval``,                bounds of constructor parameters, and their text
 ``_param_validation.HasMethods`` (1.6-1.9)
+``HalvingGridSearchCV``,                       its rungs, and which candidates go on, without
+``HalvingRandomSearchCV``, ``_run_search``,    asking for its experimental names for everybody;
+``_check_input_parameters`` (1.6-1.9)          calling scikit-learn's own keeps them equal to it
 ``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
 =============================================  ==========================================
 """
@@ -33,6 +36,7 @@ name (versions it was checked on)              why there is no public way
 from __future__ import annotations
 
 import copy
+import inspect
 import numbers
 import sys
 import traceback
@@ -45,6 +49,10 @@ import sklearn
 from sklearn.base import _fit_context, clone
 from sklearn.metrics._scorer import _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._search_successive_halving import (
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+)
 from sklearn.model_selection._validation import (
     _fit_and_score,
     _insert_error_scores,
@@ -60,6 +68,8 @@ __all__ = [
     "ASKS",
     "POSITIVE_INTEGER",
     "BaseSearchCV",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
     "callback_context",
     "callbacks_inside_fits",
     "check_method_params",
@@ -72,6 +82,7 @@ __all__ = [
     "numeric_config",
     "own_score_of",
     "raised_by_callback",
+    "run_search",
     "safe_split",
     "scorers_by_name",
     "uses_own_score",
@@ -416,3 +427,11 @@ def raised_by_callback(error: BaseException) -> bool:
     hooks = CallbackContext._call_hooks.__code__
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     return any(frame.f_code is hooks for frame in frames)
+
+
+def run_search(search: Any, evaluate: Any, context: Any) -> None:
+    """Let scikit-learn's own search decide what ``evaluate(candidates, cv, ...)`` gets."""
+    if "callback_ctx" in inspect.signature(search._run_search).parameters:
+        search._run_search(evaluate, callback_ctx=context)
+    else:
+        search._run_search(evaluate)

@@ -369,14 +369,22 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             random_state=self.random_state,
         )
 
-    def _fix_splits(self, request: _Request) -> list[Any]:
+    def _check_cv(self, request: _Request) -> Any:
+        """Return the splitter; note how many splits it makes."""
         X, y, split_params = request.X, request.y, request.routed.splitter.split
-        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        self._checked_cv_orig = cv
-        self.n_splits_ = cv.get_n_splits(X, y, **split_params)
+        self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
+        return self._checked_cv_orig
+
+    def _fix_splits(self, request: _Request) -> list[Any]:
+        cv = self._check_cv(request)
         if draws_anew(cv) and not inside_worker():
             _warn_that_splits_are_a_draw(cv)
-        return fix_splits(cv.split(X, y, **split_params), self.n_splits_)
+        return self._splits_of(cv, request)
+
+    def _splits_of(self, cv: Any, request: _Request) -> list[Any]:
+        split_params = request.routed.splitter.split
+        return fix_splits(cv.split(request.X, request.y, **split_params), self.n_splits_)
 
     # Scoring
 
@@ -385,6 +393,18 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     ) -> tuple[dict[str, Any], list[Any]]:
         """Have all units scored; return ``cv_results_`` and the first unit's test scores."""
         n_candidates, n_splits = len(candidates), len(splits)
+        self._announce(n_candidates, n_splits)
+        context = request.callbacks.subcontext(
+            task_name="search", max_subtasks=n_candidates * n_splits, sequential_subtasks=False
+        )
+        context.call_on_fit_task_begin(estimator=self)
+        rows = self._score(request, candidates, splits, context)
+        results = self._format_results(candidates, n_splits, rows)
+        context.call_on_fit_task_end(estimator=self)
+        return results, rows[0]["test_scores"]
+
+    def _announce(self, n_candidates: int, n_splits: int) -> None:
+        """Say what will be fitted, or that it is nothing."""
         if self.verbose > 0:
             print(
                 f"Fitting {n_splits} folds for each of {n_candidates} candidates, "
@@ -394,10 +414,15 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             raise ValueError(
                 "No fits were performed. Was the CV iterator empty? Were there no candidates?"
             )
-        context = request.callbacks.subcontext(
-            task_name="search", max_subtasks=n_candidates * n_splits, sequential_subtasks=False
-        )
-        context.call_on_fit_task_begin(estimator=self)
+
+    def _score(
+        self,
+        request: _Request,
+        candidates: list[dict[str, Any]],
+        splits: Sequence[Any],
+        context: Any,
+    ) -> list[dict[str, Any]]:
+        """Have all units scored; return what scikit-learn tabulates, of each."""
         bundle = self._bundle(request, splits)
         with shipping(self.ship_modules):
             plan = plan_units(
@@ -411,12 +436,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if _sklearn.has_callbacks(self):
             callbacks = UnitCallbacks(self, context, plan, bundle, candidates)
         engine = self._engine(request, bundle, plan, candidates, callbacks)
-        ending = self._drive(plan, engine, n_candidates, callbacks)
+        ending = self._drive(plan, engine, len(candidates), callbacks)
         rows = self._rows(request, [ending.outcomes[i] for i in plan.ids], candidates)
         self._print_lines(rows, candidates, plan, engine.scored)
-        results = self._format_results(candidates, n_splits, rows)
-        context.call_on_fit_task_end(estimator=self)
-        return results, rows[0]["test_scores"]
+        return rows
 
     def _evaluate_open(
         self, request: _Request, space: Any, splits: Sequence[Any]

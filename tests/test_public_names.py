@@ -7,9 +7,15 @@ import optomatic
 
 
 def test_public_names():
-    assert optomatic.__all__ == ["MongoSearch", "MongoSearchCV"]
+    assert optomatic.__all__ == [
+        "MongoHalvingGridSearchCV",
+        "MongoHalvingRandomSearchCV",
+        "MongoSearch",
+        "MongoSearchCV",
+    ]
     assert set(optomatic.__all__) <= set(dir(optomatic))
     assert optomatic.MongoSearchCV.__module__ == "optomatic.search"
+    assert optomatic.MongoHalvingGridSearchCV.__module__ == "optomatic.halving"
     assert optomatic.MongoSearch.__module__ == "optomatic.function_search"
 
 

@@ -105,9 +105,13 @@ class Effective:
         return self._root is not None and all(type(v) in _PLAIN for v in params.values())
 
     def _applied(self, params: Mapping[str, Any]) -> Fingerprint:
-        estimator = clone(self._base).set_params(**clone(dict(params), safe=False))
+        given = clone(dict(params), safe=False)
+        estimator = clone(self._base).set_params(**given)
         walk = Walk(self._varied, self._versions)
-        return walk.result(walk.digest(estimator, ""))
+        digest = walk.digest(estimator, "")
+        if not _reports(estimator, given):
+            digest = node("not reported", digest, walk.digest(dict(sorted(given.items())), ""))
+        return walk.result(digest)
 
     def _replaced(self, params: Mapping[str, Any]) -> Fingerprint | None:
         """Return the fingerprint with leaves replaced, or None where that is not all."""
@@ -186,6 +190,15 @@ class Effective:
             branch.children[index] = part.digest()
         else:
             branch.children[index] = self._walk.digest(held, path)
+
+
+def _reports(estimator: Any, given: Mapping[str, Any]) -> bool:
+    """Tell whether `estimator` says that it has the params that were set.
+
+    One with a ``get_params`` of its own may not, and would look the same for all of them.
+    """
+    reported = estimator.get_params(deep=True)
+    return all(name in reported and reported[name] is value for name, value in given.items())
 
 
 def _depth(branch: _Branch) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -67,3 +67,19 @@ def upload_lines(size: int, say: Callable[[str], None]) -> Callable[[int], None]
             say(f"{done / 1e6:,.0f} of {size / 1e6:,.0f} MB of data are in the database")
 
     return stored
+
+
+def together(parts: Sequence[FitSummary]) -> FitSummary:
+    """Sum up a search that was made in parts, one after the other.
+
+    A worker that scored in several parts is not counted again, as far as that is known: there
+    were at least as many as in the part with the most.
+    """
+    return FitSummary(
+        units=sum(part.units for part in parts),
+        stored=sum(part.stored for part in parts),
+        scored=sum(part.scored for part in parts),
+        failed=sum(part.failed for part in parts),
+        workers=max((part.workers for part in parts), default=0),
+        seconds=sum(part.seconds for part in parts),
+    )

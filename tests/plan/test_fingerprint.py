@@ -374,6 +374,19 @@ def test_the_short_way_is_the_long_way(base, params):
     assert [effective.of(params).digest for _ in range(3)] == [long_way] * 3
 
 
+class Reticent(SVC):
+    """Does not say what it was given."""
+
+    def get_params(self, deep=True):
+        return {**super().get_params(deep), "C": "whatever"}
+
+
+def test_params_that_an_estimator_does_not_report_count():
+    effective = Effective(Reticent(), varied=["C"])
+    assert effective.of({"C": 1}).digest != effective.of({"C": 2}).digest
+    assert effective.of({"C": 1}).digest == effective.of({"C": 1}).digest
+
+
 def test_the_base_is_not_changed_by_its_candidates():
     effective = Effective(VOTING)
     before = effective.of({}).digest

@@ -1,8 +1,8 @@
-"""MongoSearchCV under the names and the signatures of scikit-learn's two searches.
+"""Our searches under the names and the signatures of scikit-learn's.
 
 scikit-learn's own tests are run with these: :func:`imported_with_ours` executes an installed
-test module once more, with these two classes where it would find GridSearchCV and
-RandomizedSearchCV.  Nothing of scikit-learn's is copied, and nothing stays patched.
+test module once more, with these classes where it would find GridSearchCV, RandomizedSearchCV
+and the two of successive halving.  Nothing of scikit-learn's is copied, and nothing stays patched.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import sklearn.model_selection
 import sklearn.utils
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import _search_successive_halving
 
-from optomatic import MongoSearchCV
+from optomatic import MongoHalvingGridSearchCV, MongoHalvingRandomSearchCV, MongoSearchCV
 
 
 def _constraints_of(theirs):
@@ -101,6 +103,101 @@ class RandomizedSearchCV(MongoSearchCV):
 OURS = (GridSearchCV, RandomizedSearchCV)
 
 
+class HalvingGridSearchCV(MongoHalvingGridSearchCV):
+    """Successive halving of all combinations of `param_grid`."""
+
+    _parameter_constraints: ClassVar = _search_successive_halving.HalvingGridSearchCV.__dict__[
+        "_parameter_constraints"
+    ]
+
+    def __init__(
+        self,
+        estimator,
+        param_grid,
+        *,
+        factor=3,
+        resource="n_samples",
+        max_resources="auto",
+        min_resources="exhaust",
+        aggressive_elimination=False,
+        cv=5,
+        scoring=None,
+        refit=True,
+        error_score=np.nan,
+        return_train_score=True,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        super().__init__(
+            estimator,
+            param_grid,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+
+
+class HalvingRandomSearchCV(MongoHalvingRandomSearchCV):
+    """Successive halving of `n_candidates` draws from `param_distributions`."""
+
+    _parameter_constraints: ClassVar = _search_successive_halving.HalvingRandomSearchCV.__dict__[
+        "_parameter_constraints"
+    ]
+
+    def __init__(
+        self,
+        estimator,
+        param_distributions,
+        *,
+        n_candidates="exhaust",
+        factor=3,
+        resource="n_samples",
+        max_resources="auto",
+        min_resources="smallest",
+        aggressive_elimination=False,
+        cv=5,
+        scoring=None,
+        refit=True,
+        error_score=np.nan,
+        return_train_score=True,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_candidates=n_candidates,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+
+
+HALVING = (HalvingGridSearchCV, HalvingRandomSearchCV)
+
+
 #: scikit-learn's table of instances for its tests of all estimators, by class.
 _INSTANCES = "sklearn.utils._test_common.instance_generator"
 
@@ -130,7 +227,7 @@ def _ours_in_scikit_learn():
     """Let ``from sklearn... import`` give ours."""
     patch = pytest.MonkeyPatch()
     with patch.context() as during:
-        for ours in OURS:
+        for ours in (*OURS, *HALVING):
             during.setattr(sklearn.model_selection, ours.__name__, ours)
         during.setattr(sklearn.utils, "all_estimators", _our_estimators)
         yield

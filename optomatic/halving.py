@@ -1,0 +1,218 @@
+"""Successive halving, as scikit-learn's two classes do it, with every score kept.
+
+What is tried, on how much, and who goes on is decided by scikit-learn's own code; scoring goes
+the way of MongoSearchCV: each iteration is a search of its own in the database, and a unit is
+known by its candidate and its subsample, so whatever was scored before is not again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optomatic import _sklearn
+from optomatic.results.progress import FitSummary, together
+from optomatic.search import MongoSearchCV
+
+_OURS = {
+    name: MongoSearchCV._parameter_constraints[name] for name in ("db", "name", "retry_failed")
+}
+
+
+class _Halving(MongoSearchCV):
+    """What the two have in common: how one iteration after the other is scored.
+
+    It stands behind scikit-learn's class, whose ``fit`` then calls that of MongoSearchCV where
+    it means its own base class.
+    """
+
+    def _search(self, request: Any) -> tuple[dict[str, Any], Any]:
+        self._check_cv(request)
+        split_params = request.routed.splitter.split
+        self._check_input_parameters(X=request.X, y=request.y, split_params=split_params)
+        iterations = _Iterations(self, request)
+        _sklearn.run_search(self, iterations.evaluate, request.callbacks)
+        self.summary_ = together(iterations.summaries)
+        return iterations.results, iterations.rows[0]["test_scores"]
+
+
+class _Iterations:
+    """Has one iteration after the other scored; keeps the table of all so far."""
+
+    def __init__(self, search: _Halving, request: Any) -> None:
+        self._search = search
+        self._request = request
+        self._candidates: list[dict[str, Any]] = []
+        self._more: dict[str, list[Any]] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.summaries: list[FitSummary] = []
+        self.results: dict[str, Any] = {}
+
+    def evaluate(
+        self,
+        candidate_params: Sequence[dict[str, Any]],
+        cv: Any,
+        more_results: dict[str, list[Any]],
+        callback_ctx: Any = None,
+    ) -> dict[str, Any]:
+        """Score these candidates on the splits of `cv`; return the table so far."""
+        search, request = self._search, self._request
+        candidates = list(candidate_params)
+        search._announce(len(candidates), search.n_splits_)
+        splits = search._splits_of(cv, request)
+        context = request.callbacks if callback_ctx is None else callback_ctx
+        self.rows += search._score(request, candidates, splits, context)
+        self.summaries.append(search.summary_)
+        self._candidates += candidates
+        for name, values in more_results.items():
+            self._more.setdefault(name, []).extend(values)
+        self.results = search._format_results(
+            self._candidates, search.n_splits_, self.rows, self._more
+        )
+        return self.results
+
+
+class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type: ignore[misc]
+    """HalvingGridSearchCV whose every score is kept in MongoDB.
+
+    Parameters
+    ----------
+    estimator, param_grid, factor, resource, max_resources, min_resources, \
+    aggressive_elimination, cv, scoring, refit, error_score, return_train_score, \
+    random_state, verbose
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    n_jobs, db, name, retry_failed
+        As in :class:`MongoSearchCV`.
+
+    Attributes
+    ----------
+    n_resources_, n_candidates_, n_remaining_candidates_, max_resources_, min_resources_, \
+    n_iterations_, n_possible_iterations_, n_required_iterations_, cv_results_, ...
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    summary_ : FitSummary
+        Of all iterations.
+    search_id_ : str
+        Id of the record of the last iteration; each has one.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **_sklearn.HalvingGridSearchCV._parameter_constraints,
+        **_OURS,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        factor: float = 3,
+        resource: str = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "exhaust",
+        aggressive_elimination: bool = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: bool = True,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        db: str | None = None,
+        name: str | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
+            estimator,
+            param_grid,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.db = db
+        self.name = name
+        self.retry_failed = retry_failed
+
+
+class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # type: ignore[misc]
+    """HalvingRandomSearchCV whose every score is kept in MongoDB.
+
+    Parameters
+    ----------
+    estimator, param_distributions, n_candidates, factor, resource, max_resources, \
+    min_resources, aggressive_elimination, cv, scoring, refit, error_score, \
+    return_train_score, random_state, verbose
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    n_jobs, db, name, retry_failed
+        As in :class:`MongoSearchCV`.
+
+    Attributes
+    ----------
+    n_resources_, n_candidates_, n_remaining_candidates_, max_resources_, min_resources_, \
+    n_iterations_, n_possible_iterations_, n_required_iterations_, cv_results_, ...
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    summary_, search_id_
+        As in :class:`MongoHalvingGridSearchCV`.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **_sklearn.HalvingRandomSearchCV._parameter_constraints,
+        **_OURS,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_candidates: Any = "exhaust",
+        factor: float = 3,
+        resource: str = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "smallest",
+        aggressive_elimination: bool = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: bool = True,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        db: str | None = None,
+        name: str | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
+            estimator,
+            param_distributions,
+            n_candidates=n_candidates,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self.db = db
+        self.name = name
+        self.retry_failed = retry_failed
