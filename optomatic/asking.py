@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optomatic.errors import OptomaticError
 from optomatic.plan.filtering import Filter, Filters
 from optomatic.plan.proposing import is_generator, proposer_for
 from optomatic.plan.schedule import Event, Live, Recorded
@@ -15,6 +16,7 @@ from optomatic.records import Evaluation
 from optomatic.results.progress import FitSummary
 from optomatic.rounds import Asking
 from optomatic.store.opening import Store
+from optomatic.worker.environment import inside_worker
 
 #: Units that are queued ahead where nothing is learned from those before.
 _FAR_AHEAD = 2000
@@ -26,6 +28,22 @@ def is_open(space: Any, filters: Sequence[Filter], budget: Budget, replay: str |
     """Tell whether candidates come about while others are scored, or the end is open."""
     lazy = is_generator(space) and not hasattr(space, "__len__")
     return lazy or bool(filters) or budget.limits_anything() or replay is not None
+
+
+def refuse_inside_worker() -> None:
+    """Raise what says that this process has no store of its own.
+
+    Raises
+    ------
+    OptomaticError
+        In a process that scores for a worker.
+    """
+    if inside_worker():
+        raise OptomaticError(
+            "A search with a generator, filters, a budget or replay keeps its course in the store, "
+            "and a process that scores for a worker has none. Nothing was scored. Inside of what "
+            "is scored use a search over a grid or over draws."
+        )
 
 
 def asking_for(

@@ -163,7 +163,7 @@ def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.mo
         if engine.error is not None:
             raise engine.error
         outcomes[unit.id] = Outcome(unit.id, "failed" if result.failures else "completed", result)
-    summary = summary(len(plan.units), {}, outcomes, clock() - began)
+    summary = summary_of(outcomes, outcomes, clock() - began)
     return Ending(outcomes, frozenset(outcomes), summary)
 
 

@@ -13,7 +13,7 @@ from joblib import effective_n_jobs
 from sklearn.exceptions import FitFailedWarning
 
 from optomatic import driver
-from optomatic.asking import asking_for, is_open, nothing_complete
+from optomatic.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
 from optomatic.errors import Address, redact
 from optomatic.ledger import Ledger
 from optomatic.plan.environment import environment
@@ -30,7 +30,8 @@ from optomatic.results.progress import FitSummary
 from optomatic.rounds import Rounds
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
+from optomatic.worker.engines import Elsewhere, FunctionHere, Here, Local, Place
+from optomatic.worker.environment import inside_worker
 from optomatic.worker.functions import FunctionBundle
 
 
@@ -253,8 +254,11 @@ class MongoSearch:
 
         engine = self._engine(planner.question, place)
         record = self._record(len(candidates))
-        with open_store(self.db) as store:
-            ending = driver.run(store, plan, record, engine, retry_failed=self.retry_failed)
+        if isinstance(engine, Here) and inside_worker():
+            ending = driver.run_alone(plan, engine)
+        else:
+            with open_store(self.db) as store:
+                ending = driver.run(store, plan, record, engine, retry_failed=self.retry_failed)
         self._sum_up(ending.summary)
         outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
@@ -268,6 +272,7 @@ class MongoSearch:
 
     def _run_open(self) -> list[Evaluation]:
         """Score candidates as they come about."""
+        refuse_inside_worker()
         ledger = Ledger()
         planner = FunctionPlanner(self.function, self.data or {})
         generator = is_generator(self.space)

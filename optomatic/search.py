@@ -18,7 +18,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
-from optomatic.asking import asking_for, is_open, nothing_complete
+from optomatic.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
 from optomatic.kept_state import without_credentials
 from optomatic.ledger import Ledger
@@ -445,6 +445,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         self, request: _Request, space: Any, splits: Sequence[Any]
     ) -> tuple[dict[str, Any], Any]:
         """Have candidates scored as they come about; tabulate those that are complete."""
+        refuse_inside_worker()
         ledger = Ledger()
         bundle = self._bundle(request, splits)
         workers = self._workers_with(request.inside)

@@ -49,3 +49,10 @@ def of_kind(kind, x):
 
 def two_goals(x):
     return {"cost": x**2, "gain": (x - 2) ** 2}
+
+
+def of_a_search_inside(top, uri, **options):
+    """Search in what is scored: there is no store of ones own there."""
+    from optomatic import MongoSearch
+
+    return MongoSearch(parabola, {"x": range(top)}, db=uri, **options).run().best_score_

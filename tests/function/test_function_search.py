@@ -221,3 +221,19 @@ def test_credentials_are_not_printed():
     search = MongoSearch(scoring.parabola, {"x": [1]}, db="mongodb://ann:secret@host/iris")
     assert "secret" not in repr(vars(search))
     assert str(search.db) == "mongodb://ann:secret@host/iris"
+
+
+def test_a_search_inside_of_what_is_scored(uri):
+    def run(**options):
+        data = {"uri": uri, **options}
+        return MongoSearch(
+            scoring.of_a_search_inside, {"top": [2, 5]}, data=data, n_jobs=2, db=uri
+        ).run()
+
+    assert run().results_["score"].tolist() == [-4.0, 0.0]
+    assert len(units(uri)) == 2  # those inside are not stored
+    with (
+        pytest.warns(FitFailedWarning, match="a process that scores for a worker has none"),
+        pytest.raises(ValueError, match="None of the 2 candidates"),
+    ):
+        run(time_budget=60)
