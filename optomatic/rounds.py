@@ -27,6 +27,9 @@ from optomatic.worker.heart import take_back_from_the_vanished
 
 #: Units that run when a search ends early may go on for so many seconds.
 GRACE = 5.0
+#: Seconds between two looks at what has ended, where much is open and nobody waits for it.
+_LOOK = 0.5
+_MUCH = 100
 #: A search ends after so many candidates in a row that filters left out.
 LEFT_OUT_IN_A_ROW = 1000
 
@@ -101,6 +104,7 @@ class Rounds:
         self._lanes: set[str] = set()
         self._doubts_said = False
         self._left_out_in_a_row = 0
+        self._looked_at = -_LOOK
         self._cut_off = False
         self._pages = 0
         self._n_units = 0
@@ -255,9 +259,10 @@ class Rounds:
     # -- what has ended --------------------------------------------------------------------
 
     def _look(self) -> None:
-        open_units = self._ledger.open
-        if not open_units:
+        open_units, now = self._ledger.open, self._clock()
+        if not open_units or (len(open_units) > _MUCH and now - self._looked_at < _LOOK):
             return
+        self._looked_at = now
         gone = set(open_units).difference(self._store.jobs.waiting(self._record.id))
         if not gone:
             return
@@ -265,15 +270,15 @@ class Rounds:
         self._ledger.end({i: o for i, o in found.items() if driver.has_ended(o)}, fresh=True)
         again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
         if again and not self._cut_off:
-            self._refuse_if_withdrawn(len(again))
+            if self._store.searches.withdrawn(self._record.id):
+                raise self._cancelled()
             self._store.jobs.submit(again, self._record.id)
 
-    def _refuse_if_withdrawn(self, n_open: int) -> None:
-        if self._store.searches.withdrawn(self._record.id):
-            raise SearchCancelled(
-                f"The search was cancelled while {n_open} units were not scored yet. All finished "
-                "scores are stored; search again to go on."
-            )
+    def _cancelled(self) -> SearchCancelled:
+        return SearchCancelled(
+            f"The search was cancelled while {len(self._ledger.open)} units were not scored yet. "
+            "All finished scores are stored; search again to go on."
+        )
 
     def _settle(self) -> None:
         """Withdraw what an early end left over, and read what came all the same."""
@@ -289,7 +294,7 @@ class Rounds:
         if not self._events and not self._new_ids:
             return
         self._n_units += len(self._new_ids)
-        self._store.searches.extend(
+        goes_on = self._store.searches.extend(
             self._record.id,
             self._pages,
             self._new_ids,
@@ -299,6 +304,8 @@ class Rounds:
         )
         self._pages += 1
         self._new_ids, self._events = [], []
+        if not goes_on:
+            raise self._cancelled()
 
     def _finish(self) -> FitSummary:
         ledger, asking = self._ledger, self._asking

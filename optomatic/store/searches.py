@@ -60,7 +60,7 @@ class Searches:
         *,
         n_units: int,
         n_candidates: int,
-    ) -> None:
+    ) -> bool:
         """Add to what a search asks for, and to what its generator was asked and told.
 
         Parameters
@@ -69,12 +69,17 @@ class Searches:
             Consecutive, from 0.
         n_units, n_candidates : int
             Of the whole search now.
+
+        Returns
+        -------
+        bool
+            Whether it goes on; False once somebody withdrew it.
         """
         ids = list(unit_ids)
         document = {"_id": f"{search}:{page}", "v": SCHEMA, "search": search, "ids": ids}
         self._units.insert([{**document, "events": [list(event) for event in events]}])
         counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
-        self._searches.update({"_id": search}, [{"$set": counts}])
+        return bool(self._searches.update({"_id": search, "state": "running"}, [{"$set": counts}]))
 
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""

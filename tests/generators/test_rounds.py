@@ -1,14 +1,18 @@
 """Generators: asked as units finish, told what came of them, and replayed."""
 
+import os
+import signal
+import threading
 from itertools import count
 
 import numpy as np
 import pytest
 import scoring
 from pymongo import MongoClient
+from waiting import wait_for
 
 from optomatic import MongoSearch
-from optomatic.errors import GeneratorFailed
+from optomatic.errors import GeneratorFailed, SearchCancelled
 from optomatic.store.opening import open_store
 
 ENGINES = [None, 2]
@@ -194,3 +198,51 @@ def test_the_record_says_what_was_asked(uri):
     assert (record["n_units"], record["n_candidates"]) == (5, 5)
     pages = database["search_units"].find({"search": search.search_id_})
     assert {i for page in pages for i in page["ids"]} == {u["_id"] for u in units(uri).find()}
+
+
+class Interrupted(Climber):
+    """Somebody presses Ctrl-C when it has heard of three candidates."""
+
+    def ask(self, n):
+        if len(self.seen) >= 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().ask(n)
+
+
+@pytest.mark.parametrize("n_jobs", ENGINES)
+def test_ctrl_c_keeps_what_is_finished_and_withdraws_the_rest(uri, n_jobs):
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(), uri, n_iter=9, n_jobs=n_jobs)
+    finished = units(uri).count_documents({"state": "completed"})
+    assert finished >= 3
+    assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
+    (record,) = MongoClient(uri).get_default_database()["searches"].find()
+    assert record["state"] == "interrupted"
+    assert run(Climber(), uri, n_iter=9).summary_.stored >= (3 if n_jobs is None else 1)
+
+
+@pytest.mark.parametrize("n_jobs", ENGINES)
+def test_a_search_that_is_withdrawn_ends(uri, n_jobs):
+    def withdraw():
+        wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+        with open_store(uri) as store:
+            (record,) = MongoClient(uri).get_default_database()["searches"].find()
+            store.searches.withdraw(record["_id"])
+            store.jobs.cancel(record["_id"])
+
+    canceller = threading.Thread(target=withdraw)
+    canceller.start()
+    with pytest.raises(SearchCancelled, match="All finished scores are stored"):
+        run(({"x": x} for x in count()), uri, function=scoring.slow, n_jobs=n_jobs, n_iter=5000)
+    canceller.join()
+    assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
+
+
+def test_candidates_that_come_again_are_one_unit(uri):
+    search = run(({"x": n % 3} for n in range(9)), uri)
+    assert (len(search.results_), search.summary_.units, search.summary_.scored) == (9, 3, 3)
+
+
+def test_a_generator_that_gives_nothing(uri):
+    with pytest.raises(ValueError, match=r"No candidate was completed .the generator gave none."):
+        run(iter(()), uri)
