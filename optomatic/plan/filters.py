@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from optomatic.plan.candidate_table import Columns, candidates_in
 from optomatic.plan.fingerprint import fingerprint
@@ -146,7 +147,7 @@ class PromisingFilter:
     -----
     scikit-learn's HistGradientBoostingRegressor(loss="quantile"), with categories as such and
     NaN for params that a candidate does not have.  It is fitted anew each time the history has
-    grown by a tenth.
+    grown by a fifth.
     """
 
     def __init__(
@@ -181,7 +182,7 @@ class PromisingFilter:
         done = self._done(history)
         if len(done) < self.min_history:
             return [None] * len(candidates)
-        if len(done) >= 1.1 * self._fitted_on:
+        if len(done) >= 1.2 * self._fitted_on:
             self._fit(done)
         bounds = self._bounds(self._shown)
         worst = np.quantile(bounds, 1 - self.keep)
@@ -206,13 +207,17 @@ class PromisingFilter:
             quantile=self.quantile,
             categorical_features=self._columns.categorical,
             min_samples_leaf=max(2, len(tried) // 20),
+            max_iter=50,
             early_stopping=False,
             random_state=self.seed,
         )
         scores = self._sign * done[self._label(done)].to_numpy()
-        self._model.fit(self._columns.table(tried), scores)
+        # More threads would wait for each other, and for the workers, longer than they compute.
+        with threadpool_limits(1):
+            self._model.fit(self._columns.table(tried), scores)
         self._fitted_on = len(tried)
 
     def _bounds(self, candidates: Candidates) -> Any:
         assert self._columns is not None
-        return self._model.predict(self._columns.table(candidates))
+        with threadpool_limits(1):
+            return self._model.predict(self._columns.table(candidates))
