@@ -6,7 +6,8 @@ A generator of one's own is any iterable of dicts, an object with ``ask(n)`` and
 ``tell(evaluations)``, or a function of the history (see :mod:`optomatic.plan.proposing`).
 """
 
+from optomatic.plan.async_halving import AsyncHalving
 from optomatic.plan.optuna_samplers import OptunaGenerator
 from optomatic.plan.quasi_random import QuasiRandom
 
-__all__ = ["OptunaGenerator", "QuasiRandom"]
+__all__ = ["AsyncHalving", "OptunaGenerator", "QuasiRandom"]

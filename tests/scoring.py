@@ -56,3 +56,8 @@ def of_a_search_inside(top, uri, **options):
     from optomatic import MongoSearch
 
     return MongoSearch(parabola, {"x": range(top)}, db=uri, **options).run().best_score_
+
+
+def noisy_parabola(x, r):
+    """More resources, less of an error."""
+    return parabola(x) + (x % 2) * 0.5 / r

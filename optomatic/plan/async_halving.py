@@ -1,0 +1,124 @@
+"""Asynchronous successive halving: a candidate goes on as soon as it is among the best.
+
+The rule is that of ASHA (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys
+2020, algorithm 2): rung k gives ``min_resources * factor**k`` to each of its candidates, and the
+best ``1 / factor`` of those that have ended in a rung are let into the next one.  When a worker
+is free, the highest rung from which one may go on is served; if there is none, a new candidate
+enters the lowest.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optomatic.records import Evaluation
+
+
+@dataclass(slots=True)
+class _Rung:
+    """What has ended in a rung: (score, order of asking, candidate); and who went on."""
+
+    resources: int
+    ended: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+    promoted: set[int] = field(default_factory=set)
+
+    def promotable(self, factor: int) -> tuple[int, dict[str, Any]] | None:
+        """Return the best one that may go on and has not, if there is one."""
+        best = sorted(self.ended, key=lambda one: (-one[0], one[1]))[: len(self.ended) // factor]
+        return next(((n, c) for _, n, c in best if n not in self.promoted), None)
+
+
+class AsyncHalving:
+    """ASHA over an integer param, with candidates from any iterable.
+
+    Parameters
+    ----------
+    candidates : iterable of dict
+        Where new ones come from: a ParameterSampler, :class:`QuasiRandom`, a list.  If it is
+        endless, give the search ``n_iter``, which counts every (candidate, rung).
+    resource : str
+        The param that says how much a candidate may use; not one of the candidates' own.
+    min_resources, max_resources : int
+        Its value in the lowest rung, and what no rung exceeds.
+    factor : int, default=3
+
+    Notes
+    -----
+    The best score of the search may be one of a low rung; of scores that are to be compared,
+    take those with the largest `resource` in ``results_`` or ``cv_results_``.
+    """
+
+    def __init__(
+        self,
+        candidates: Iterable[Mapping[str, Any]],
+        *,
+        resource: str,
+        min_resources: int,
+        max_resources: int,
+        factor: int = 3,
+    ) -> None:
+        if not 1 <= min_resources <= max_resources:
+            raise ValueError(
+                f"min_resources is from 1 to max_resources, not {min_resources!r} of "
+                f"{max_resources!r}"
+            )
+        if not (isinstance(factor, int) and factor >= 2):
+            raise ValueError(f"factor is a whole number from 2 on, not {factor!r}")
+        self.candidates = candidates
+        self.resource = resource
+        self.min_resources = min_resources
+        self.max_resources = max_resources
+        self.factor = factor
+
+    def begin(self, directions: Mapping[str, str]) -> None:
+        """Start anew; note what is sought."""
+        ((self._metric, direction), *_) = directions.items()
+        self._sign = -1.0 if direction == "minimize" else 1.0
+        steps = math.floor(math.log(self.max_resources / self.min_resources, self.factor) + 1e-9)
+        self._rungs = [_Rung(self.min_resources * self.factor**k) for k in range(steps + 1)]
+        self._new: Iterator[Mapping[str, Any]] = iter(copy.copy(self.candidates))
+        self._asked: list[tuple[int, dict[str, Any]]] = []
+
+    def ask(self, n: int) -> list[dict[str, Any]]:
+        """Return up to `n` candidates, those that go on before new ones."""
+        found = (self._next() for _ in range(n))
+        return [candidate for candidate in found if candidate is not None]
+
+    def _next(self) -> dict[str, Any] | None:
+        for k in range(len(self._rungs) - 2, -1, -1):
+            promotable = self._rungs[k].promotable(self.factor)
+            if promotable is not None:
+                number, candidate = promotable
+                self._rungs[k].promoted.add(number)
+                return self._enter(k + 1, candidate)
+        fresh = next(self._new, None)
+        return None if fresh is None else self._enter(0, dict(fresh))
+
+    def _enter(self, rung: int, candidate: dict[str, Any]) -> dict[str, Any]:
+        if self.resource in candidate:
+            raise ValueError(f"{self.resource!r} is the resource, so no candidate may have it")
+        self._asked.append((rung, candidate))
+        return {**candidate, self.resource: self._rungs[rung].resources}
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Note what has ended; what has no score never goes on."""
+        for evaluation in evaluations:
+            rung, candidate = self._asked[evaluation.number]
+            score = self._score(evaluation)
+            self._rungs[rung].ended.append((score, evaluation.number, candidate))
+
+    def _score(self, evaluation: Evaluation) -> float:
+        scores = evaluation.scores
+        score = scores.get(self._metric, next(iter(scores.values()), math.nan))
+        return -math.inf if math.isnan(score) else self._sign * score
+
+    def __repr__(self) -> str:
+        return (
+            f"AsyncHalving({self.candidates!r:.200}, resource={self.resource!r}, "
+            f"min_resources={self.min_resources}, max_resources={self.max_resources}, "
+            f"factor={self.factor})"
+        )
