@@ -17,6 +17,7 @@ from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Part, Result, SearchRecord, Unit
 from optomatic.results.progress import FitSummary, upload_lines
 from optomatic.store.opening import Store
+from optomatic.worker.environment import inside_worker
 from optomatic.worker.heart import take_back_from_the_vanished
 from optomatic.worker.turns import NO_TURNS, Turns
 
@@ -62,6 +63,8 @@ def report_doubts(plan: Plan, workers: int | None) -> None:
     NotShippable
         If other processes are to score what cannot be sent to them.
     """
+    if inside_worker():  # nothing is shared anyway
+        return
     if plan.refusal is not None and workers is not None:
         raise plan.refusal
     if plan.refusal is not None:

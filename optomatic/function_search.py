@@ -20,7 +20,7 @@ from optomatic.plan.environment import environment
 from optomatic.plan.extras import decode_extra
 from optomatic.plan.filtering import Filter
 from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
-from optomatic.plan.generators import candidates_of
+from optomatic.plan.generators import candidates_of, shown
 from optomatic.plan.proposing import is_generator
 from optomatic.plan.stopping import Budget
 from optomatic.records import Evaluation, SearchRecord
@@ -33,6 +33,7 @@ from optomatic.store.workers import this_process
 from optomatic.worker.engines import Elsewhere, FunctionHere, Here, Local, Place
 from optomatic.worker.environment import inside_worker
 from optomatic.worker.functions import FunctionBundle
+from optomatic.worker.trial import trial_for
 
 
 class MongoSearch:
@@ -219,6 +220,8 @@ class MongoSearch:
 
     def _workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is nobody."""
+        if inside_worker():
+            return None
         if self.n_jobs == 0:
             return 0
         k = effective_n_jobs(self.n_jobs)
@@ -258,7 +261,11 @@ class MongoSearch:
             ending = driver.run_alone(plan, engine)
         else:
             with open_store(self.db) as store:
-                ending = driver.run(store, plan, record, engine, retry_failed=self.retry_failed)
+                ending = driver.run(
+                    *(store, plan, record, engine),
+                    retry_failed=self.retry_failed,
+                    trial=trial_for(self._workers()),
+                )
         self._sum_up(ending.summary)
         outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
@@ -293,6 +300,7 @@ class MongoSearch:
                 *(store, self._record(0), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
+                trial=trial_for(self._workers()),
             )
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
         self._sum_up(summary)
@@ -322,7 +330,7 @@ class MongoSearch:
             id=self.search_id_,
             name=self.name or f"{name}-{self.search_id_[:6]}",
             estimator=f"{getattr(self.function, '__module__', None)}:{name}",
-            space=repr(self.space)[:4000],
+            space=shown(self.space),
             scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,

@@ -8,7 +8,7 @@ candidates are proposed while others are in flight, and known to be.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from optomatic.plan.proposing import Proposer
 from optomatic.plan.schedule import Event, Live, Recorded
 from optomatic.plan.stopping import Stopping
 from optomatic.plan.units import Plan
-from optomatic.records import Evaluation, SearchRecord, Unit
+from optomatic.records import Evaluation, Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -76,6 +76,9 @@ class Rounds:
     workers : int or None
         As for :func:`~optomatic.driver.report_doubts`.
     retry_failed : bool
+    trial : callable
+        Is given parts before anything is queued that needs them; raises what would go wrong
+        elsewhere.
     clock : callable
     """
 
@@ -89,6 +92,7 @@ class Rounds:
         *,
         workers: int | None = None,
         retry_failed: bool = False,
+        trial: Callable[[Iterable[Part]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -98,6 +102,7 @@ class Rounds:
         self._ledger = ledger
         self._workers = workers
         self._retry_failed = retry_failed
+        self._trial = trial
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()
@@ -248,6 +253,8 @@ class Rounds:
     def _publish(self, plan: Plan, missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lane stands for."""
         parts = [sha for sha in plan.parts if sha not in self._known_parts]
+        if parts:
+            self._trial([plan.parts[sha] for sha in parts])
         for sha in self._store.bundles.missing(parts) if parts else ():
             self._store.bundles.put(plan.parts[sha])
         self._known_parts.update(parts)

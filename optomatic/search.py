@@ -45,7 +45,7 @@ from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.worker.engines import Here, engine_for
 from optomatic.worker.environment import inside_worker, tags_here
-from optomatic.worker.trial import try_loading
+from optomatic.worker.trial import trial_for, try_loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +458,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 *(store, self._record(0), planner, self._asking(store, space, workers), ledger),
                 workers=workers,
                 retry_failed=self.retry_failed,
+                trial=trial_for(workers),
             )
             self.summary_ = rounds.run(lambda: self._open_engine(bundle, ledger, workers))
         if self.verbose > 0:

@@ -100,6 +100,7 @@ class Here:
         progress: Progress = lambda _: {},
     ) -> None:
         self._bundle = bundle
+        self._options = bundle.options
         self._progress = progress
         self._place = place
         self._raises = error_score == "raise"
@@ -114,7 +115,7 @@ class Here:
         """Score until ``until()``, or until something that GridSearchCV would raise."""
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
-        threads = inner_threads(self._bundle.options)
+        threads = inner_threads(self._options)
         with threads, _beating(store, timing, lease, processes=1) as (worker, heart):
             loop = Loop(
                 store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
@@ -165,6 +166,7 @@ class FunctionHere(Here):
 
     def __init__(self, bundle: FunctionBundle, place: Place, *, raises: bool) -> None:
         self._function = bundle
+        self._options = bundle.options
         self._place = place
         self._raises = raises
         self.error = None

@@ -7,7 +7,7 @@ lack more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from optomatic.errors import NotShippable
 from optomatic.records import Part
@@ -23,6 +23,19 @@ _PATIENCE = 60.0
 
 #: Parts that were loaded by another process once, by hash.
 _loaded: set[str] = set()
+
+
+def trial_for(workers: int | None) -> Callable[[Iterable[Part]], None]:
+    """Return what tries whether others can load parts; nothing is tried where this process scores.
+
+    Parameters
+    ----------
+    workers : int or None
+        None for this process, 0 for standalone workers only, k for k local workers.
+    """
+    if workers is None:
+        return lambda _: None
+    return lambda parts: try_loading(parts, workers)
 
 
 def try_loading(parts: Iterable[Part], workers: int) -> None:
