@@ -145,7 +145,8 @@ class Workers:
     def stop(self, victim: subprocess.Popen[bytes]) -> None:
         """Let it stand still, with its children or alone, for longer than its lease."""
         supervisor = psutil.Process(victim.pid)
-        stopped = [supervisor, *(supervisor.children() if self._rng.random() < 0.5 else ())]
+        children = supervisor.children(recursive=True)
+        stopped = [supervisor, *(children if self._rng.random() < 0.5 else ())]
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for process in stopped:
                 with contextlib.suppress(psutil.NoSuchProcess):

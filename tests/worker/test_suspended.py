@@ -29,7 +29,7 @@ def holders(queue):
 def send(worker, number, *, whole):
     """Send a signal to a supervisor, or to its children too."""
     supervisor = psutil.Process(worker.pid)
-    for process in [supervisor, *(supervisor.children() if whole else ())]:
+    for process in [supervisor, *(supervisor.children(recursive=True) if whole else ())]:
         process.send_signal(number)
 
 
