@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from optomatic.attaching import attach as attach
     from optomatic.function_search import MongoSearch as MongoSearch
     from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
@@ -14,6 +15,7 @@ __all__ = [
     "MongoHalvingRandomSearchCV",
     "MongoSearch",
     "MongoSearchCV",
+    "attach",
 ]
 __version__ = "0.1.0"
 
@@ -22,6 +24,7 @@ _HOMES = {
     "MongoHalvingRandomSearchCV": "optomatic.halving",
     "MongoSearch": "optomatic.function_search",
     "MongoSearchCV": "optomatic.search",
+    "attach": "optomatic.attaching",
 }
 
 

@@ -140,6 +140,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """A unit as one sees it from outside: its params, and what has come of it so far."""
+
+    params: Mapping[str, Any]
+    params_text: str
+    split: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """What is known of one candidate: what generators are told, and a row of a frame.
 

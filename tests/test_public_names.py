@@ -12,6 +12,7 @@ def test_public_names():
         "MongoHalvingRandomSearchCV",
         "MongoSearch",
         "MongoSearchCV",
+        "attach",
     ]
     assert set(optomatic.__all__) <= set(dir(optomatic))
     assert optomatic.MongoSearchCV.__module__ == "optomatic.search"

@@ -5,6 +5,7 @@
 :mod:`~.claiming`              claim, start, renew, release      (a worker)
 :mod:`~.finishing`             complete                          (a worker)
 :mod:`~.recovering`            reap, crash, cancel, retry        (anybody)
+:mod:`~.reading`               described                         (anybody)
 =============================  ====================================================
 
 ::
@@ -33,11 +34,12 @@ from optomatic.store.claiming import Claiming
 from optomatic.store.faults import Outage, patiently
 from optomatic.store.finishing import Finishing
 from optomatic.store.patient import Patient
+from optomatic.store.reading import Reading
 from optomatic.store.recovering import Recovering
 from optomatic.store.submitting import Submitting
 
 
-class Jobs(Submitting, Claiming, Finishing, Recovering):
+class Jobs(Submitting, Claiming, Finishing, Recovering, Reading):
     """The units of a store.  Safe to share among threads, not across a fork."""
 
     def __init__(
@@ -54,6 +56,7 @@ class Jobs(Submitting, Claiming, Finishing, Recovering):
         Claiming.__init__(self, units, timing, rng or random.Random())
         Finishing.__init__(self, units)
         Recovering.__init__(self, units, timing)
+        Reading.__init__(self, units)
         self._database = database
 
     def server_time(self) -> datetime:

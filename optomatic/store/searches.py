@@ -84,7 +84,7 @@ class Searches:
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""
         pages = self._units.find({"search": search, "v": SCHEMA}, {"events": 1})
-        pages.sort(key=lambda page: int(page["_id"].rpartition(":")[2]))
+        pages.sort(key=_number_of)
         return [event for page in pages for event in page.get("events", ())]
 
     def touch(self, search: str) -> None:
@@ -119,10 +119,30 @@ class Searches:
         document = self._searches.find_one({"_id": search}, {"state": 1})
         return document is not None and document["state"] == "cancelled"
 
+    def record(self, search: str) -> dict[str, Any]:
+        """Return the record of `search` as it is stored; empty if there is none."""
+        return self._searches.find_one({"_id": search}) or {}
+
+    def unit_ids(self, search: str) -> list[str]:
+        """Return the ids of the units that `search` asks for, in the order of its candidates."""
+        pages = self._units.find({"search": search, "v": SCHEMA}, {"ids": 1})
+        pages.sort(key=_number_of)
+        return [unit_id for page in pages for unit_id in page["ids"]]
+
+    def is_running(self, search: str, seconds: float = 10.0) -> bool:
+        """Tell whether `search` has not ended, and its client wrote something in `seconds`."""
+        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
+        query = {"_id": search, "state": "running", "$expr": recent}
+        return self._searches.find_one(query, {"_id": 1}) is not None
+
     def ids_of(self, name: str) -> list[str]:
         """Return the ids of the searches that have `name` as name or id, the latest first."""
         query = {"$or": [{"_id": name}, {"name": name}]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
+
+
+def _number_of(page: Mapping[str, Any]) -> int:
+    return int(page["_id"].rpartition(":")[2])
 
 
 def _literal(value: Any) -> Any:

@@ -1,0 +1,79 @@
+"""A search seen from elsewhere."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import scoring
+from estimators import Sleeper
+from pymongo import MongoClient
+from sklearn.svm import SVC
+from waiting import wait_for
+
+from optomatic import MongoSearch, MongoSearchCV, attach
+from optomatic.errors import SearchCancelled
+
+
+def units(uri):
+    return MongoClient(uri).get_default_database()["units"]
+
+
+def test_the_frame_is_that_of_the_search(uri):
+    space = {"x": [2, 1, (1, 2)], "y": [0]}
+    with pytest.warns(match="1 of 3 candidates failed"):
+        search = MongoSearch(scoring.parabola, space, db=uri, name="sweep").run()
+    seen = attach("sweep", db=uri)
+    pd.testing.assert_frame_equal(seen.frame(), search.results_)
+    assert seen.search_id == search.search_id_
+    assert seen.counts() == {"completed": 2, "failed": 1}
+    assert seen.record()["state"] == "completed"
+    assert seen.wait(timeout=0)
+
+
+def test_stored_scores_and_means_over_splits(uri):
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    grid = {"value": [3, 1]}
+    MongoSearchCV(Sleeper(), grid, cv=2, db=uri, name="first", return_train_score=True).fit(X, y)
+    MongoSearchCV(Sleeper(), grid, cv=2, db=uri, name="second").fit(X, y)
+    frame = attach("second", db=uri).frame()
+    assert frame["param_value"].tolist() == [3, 1]
+    assert frame["score"].tolist() == [3.0, 1.0]
+
+
+def test_objects_are_shown_and_not_loaded(uri):
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    from sklearn.pipeline import Pipeline
+
+    model = Pipeline([("model", SVC())])
+    MongoSearchCV(model, {"model": [SVC(C=3)]}, cv=2, db=uri, name="objects").fit(X, y)
+    assert attach("objects", db=uri).frame()["param_model"].tolist() == ["SVC(C=3)"]
+
+
+def test_watching_and_withdrawing_a_search_that_runs(uri):
+    raised = []
+
+    def run():
+        try:
+            MongoSearch(scoring.slow, {"x": range(3000)}, db=uri, name="long").run()
+        except SearchCancelled as error:
+            raised.append(error)
+
+    client = threading.Thread(target=run)
+    client.start()
+    wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+    seen = attach("long", db=uri)
+    assert not seen.wait(timeout=0)
+    states = set(seen.frame()["state"])
+    assert {"pending", "completed"} <= states
+    seen.cancel()
+    client.join()
+    assert len(raised) == 1
+    assert seen.wait(timeout=60)
+    assert seen.record()["state"] == "cancelled"
+    assert set(seen.counts()) == {"completed", "cancelled"}
+
+
+def test_there_is_no_such_search(uri):
+    with pytest.raises(ValueError, match="no search of the name or id 'sweep' in mongodb://"):
+        attach("sweep", db=uri)
