@@ -104,22 +104,20 @@ def _ahead_of(
 ) -> Callable[[], int]:
     """Return what tells how many units keep the workers busy.
 
-    In this process one: the next candidate is asked for once the last one is known.  Of
-    others one more than there are, so that nobody waits for the generator.
+    In this process one: the next candidate is asked for once the last one is known, whoever
+    else may help.  Of others one more than there are, so that nobody waits for the generator.
     """
     if workers is None:
         return lambda: 1
-    if workers:
-        return lambda: workers + 1
     counted, counted_at = 0, -math.inf
 
-    def standalone() -> int:
+    def ahead() -> int:
         nonlocal counted, counted_at
         if clock() - counted_at > _COUNT_SECONDS:
             counted, counted_at = store.workers.capacity(30.0), clock()
-        return counted + 1
+        return workers + counted + 1
 
-    return standalone
+    return ahead
 
 
 def _events_of(store: Store, replay: str) -> list[Event]:

@@ -118,6 +118,9 @@ class AttachedSearch:
                 if timeout is not None and clock() - began >= timeout:
                     return False
                 sleep(_POLL)
+            if store.searches.record(self.search_id).get("state") == "running":
+                # It was left to workers, or its client is gone: nobody else will write it.
+                store.searches.finish(self.search_id, "completed", {"line": "left to workers"})
         return True
 
     def cancel(self) -> None:

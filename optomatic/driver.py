@@ -123,11 +123,7 @@ def run(
     what was scored stays, and the next equal search goes on from there.
     """
     began = clock()
-    served = store.jobs.stored(plan.units)
-    if retry_failed:
-        served = {i: o for i, o in served.items() if o.state == "completed"}
-    store.searches.open(record, [unit.id for unit in plan.units])
-    missing = [unit for unit in plan.units if unit.id not in served]
+    served, missing = _open(store, plan, record, retry_failed)
     try:
         if told is not None:
             told(served)
@@ -142,6 +138,47 @@ def run(
     summary = summary_of(outcomes, scored, clock() - began)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending(outcomes, frozenset(scored), summary)
+
+
+def _open(
+    store: Store, plan: Plan, record: SearchRecord, retry_failed: bool
+) -> tuple[dict[str, Outcome], list[Unit]]:
+    """Look up what is stored and open the record; return what is stored, and what is missing."""
+    served = store.jobs.stored(plan.units)
+    if retry_failed:
+        served = {i: o for i, o in served.items() if o.state == "completed"}
+    store.searches.open(record, [unit.id for unit in plan.units])
+    return served, [unit for unit in plan.units if unit.id not in served]
+
+
+def leave(
+    store: Store,
+    plan: Plan,
+    record: SearchRecord,
+    *,
+    retry_failed: bool = False,
+    trial: Callable[[Iterable[Part]], None] = lambda _: None,
+) -> int:
+    """Queue what of `plan` has no score yet, for whichever workers there are; do not wait.
+
+    Returns
+    -------
+    int
+        How many units were queued.
+    """
+    served, missing = _open(store, plan, record, retry_failed)
+    if not missing:
+        store.searches.finish(record.id, "completed", {"line": f"{len(served)} units: all stored"})
+        return 0
+    try:
+        trial(plan.parts.values())
+        _upload(store, plan, lambda _: None)
+        store.workers.publish(missing[0].work)
+        store.jobs.submit(missing, record.id, retry_failed=retry_failed)
+    except BaseException as error:
+        withdraw(store, record.id, error)
+        raise
+    return len(missing)
 
 
 class Alone(Protocol):

@@ -202,6 +202,40 @@ class MongoSearch:
             self._tabulate(self._run_all())
         return self
 
+    def submit(self) -> str:
+        """Queue every candidate that has no score yet, for standalone workers, and return.
+
+        ``attach(search_id, db=...)`` waits for the search and reads it, from anywhere; ``run()``
+        of an equal search takes its scores.
+
+        Returns
+        -------
+        str
+            Id of the search.
+
+        Raises
+        ------
+        ValueError
+            If candidates come about while others are scored (an adaptive generator, filters,
+            a budget): that needs a process which asks for them.
+        NotShippable, StoreError
+            As :meth:`run`.
+        """
+        self._check()
+        if is_open(self.space, self.filters, self._budget(), self.replay):
+            raise ValueError(
+                "A search with a generator, filters, a budget or replay needs the process that "
+                "asks for its candidates, so it cannot be left. Nothing was queued. Use run(), or "
+                "a space whose candidates are all known."
+            )
+        candidates = self._known_candidates()
+        plan = FunctionPlanner(self.function, self.data or {}).plan(candidates)
+        driver.report_doubts(plan, 0)
+        record = self._record(len(candidates))
+        with open_store(self.db) as store:
+            driver.leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
+        return self.search_id_
+
     # What is asked
 
     def _check(self) -> None:
@@ -245,9 +279,7 @@ class MongoSearch:
 
     def _run_all(self) -> list[Evaluation]:
         """Score candidates that are all known."""
-        candidates = self._all_candidates()
-        if not candidates:
-            raise ValueError("The space has no candidates, so there is nothing to score.")
+        candidates = self._known_candidates()
         planner = FunctionPlanner(self.function, self.data or {})
         plan = planner.plan(candidates)
         driver.report_doubts(plan, self._workers())
@@ -271,6 +303,12 @@ class MongoSearch:
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         pairs = zip(candidates, outcomes, strict=True)
         return [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(pairs)]
+
+    def _known_candidates(self) -> list[dict[str, Any]]:
+        candidates = self._all_candidates()
+        if not candidates:
+            raise ValueError("The space has no candidates, so there is nothing to score.")
+        return candidates
 
     def _all_candidates(self) -> list[dict[str, Any]]:
         return candidates_of(

@@ -160,7 +160,8 @@ class Rounds:
         """Look what has ended, tell and ask; return whether anything was queued."""
         if self.grace() is not None:
             return False
-        self._look()
+        if len(self._ledger.open) <= _MUCH or self._clock() - self._looked_at >= _LOOK:
+            self._look()
         queued = False
         while self._asking.stopping.reason is None:
             untold, n_open = self._ledger.untold(), len(self._ledger.open)
@@ -266,10 +267,10 @@ class Rounds:
     # -- what has ended --------------------------------------------------------------------
 
     def _look(self) -> None:
-        open_units, now = self._ledger.open, self._clock()
-        if not open_units or (len(open_units) > _MUCH and now - self._looked_at < _LOOK):
+        open_units = self._ledger.open
+        if not open_units:
             return
-        self._looked_at = now
+        self._looked_at = self._clock()
         gone = set(open_units).difference(self._store.jobs.waiting(self._record.id))
         if not gone:
             return

@@ -1,6 +1,10 @@
 """A search seen from elsewhere."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,8 @@ from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import SearchCancelled
+
+TESTS = Path(__file__).parents[1]
 
 
 def units(uri):
@@ -77,3 +83,30 @@ def test_watching_and_withdrawing_a_search_that_runs(uri):
 def test_there_is_no_such_search(uri):
     with pytest.raises(ValueError, match="no search of the name or id 'sweep' in mongodb://"):
         attach("sweep", db=uri)
+
+
+def test_a_search_that_is_left_to_workers(uri):
+    left = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri, name="left").submit()
+    seen = attach("left", db=uri)
+    assert seen.search_id == left
+    assert seen.counts() == {"queued": 6}
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    worker = [sys.executable, "-m", "optomatic.worker", "--db", uri, "--until-empty"]
+    subprocess.run(worker, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    assert seen.wait(timeout=60)
+    assert seen.record()["state"] == "completed"
+    assert seen.frame()["score"].tolist() == [scoring.parabola(x) for x in range(6)]
+    search = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri)
+    assert search.run().summary_.stored == 6
+    again = attach(search.submit(), db=uri)
+    assert again.record()["state"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "options", [{"space": iter([{"x": 1}])}, {"time_budget": 1.0}, {"filters": [print]}]
+)
+def test_what_needs_its_driver_is_not_left(uri, options):
+    options = {"space": {"x": [1]}, **options}
+    with pytest.raises(ValueError, match="so it cannot be left"):
+        MongoSearch(scoring.parabola, db=uri, **options).submit()
+    assert units(uri).count_documents({}) == 0

@@ -165,7 +165,7 @@ class Nonsense(Climber):
         self.give = give
 
     def ask(self, n):
-        return self.give() if len(self.seen) == 3 else super().ask(n)
+        return self.give() if len(self.seen) >= 3 else super().ask(n)
 
 
 def fall_over():
