@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from optomatic import _registration
+
 if TYPE_CHECKING:
     from optomatic.attaching import attach as attach
     from optomatic.function_search import MongoSearch as MongoSearch
@@ -37,3 +39,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+_registration.register()

@@ -13,13 +13,15 @@
     │   └── BundleDamaged                          bytes do not match their hash
     ├── ServerMissing           (FileNotFoundError) no mongod for the embedded server
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
-    ├── NotShippable            (TypeError)        cannot be pickled for workers
+    ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
     ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
     ├── GeneratorFailed         (ValueError)       a generator raised, or gave no candidates
     ├── FilterFailed            (ValueError)       a filter raised, or gave no answers
-    └── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
+    ├── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
+    ├── CallFailed              (RuntimeError)     a call raised what cannot be had here
+    └── CallLost                (RuntimeError)     a call ended its workers, or was removed
 
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
     UnitsDied                   (UserWarning)      units that killed their workers
@@ -36,6 +38,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pickle import PicklingError
 
 
 class OptomaticError(Exception):
@@ -82,7 +85,7 @@ class ServerFailed(OptomaticError, RuntimeError):
     """The embedded mongod did not start, or ended."""
 
 
-class NotShippable(OptomaticError, TypeError):
+class NotShippable(OptomaticError, TypeError, PicklingError):
     """An object cannot be pickled, so no worker can have it."""
 
 
@@ -108,6 +111,21 @@ class FilterFailed(OptomaticError, ValueError):
 
 class UnitFailed(OptomaticError, RuntimeError):
     """A unit failed with an exception whose type cannot be had here."""
+
+
+class CallFailed(OptomaticError, RuntimeError):
+    """A call of joblib raised an exception that cannot be had here."""
+
+
+class CallLost(OptomaticError, RuntimeError):
+    """A call of joblib ended each worker that ran it, or somebody removed it."""
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised on a worker: its traceback there, as text."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
 
 
 class KeyNotCertain(UserWarning):

@@ -89,8 +89,8 @@ class Unit:
 class Failure:
     """One thing that went wrong while a unit was scored.
 
-    ``stage`` is ``fit``, ``score``, ``train_score``, ``load`` or ``limit``; ``metric``
-    the scorer's name where there are several; ``type`` the qualified name of the
+    ``stage`` is ``fit``, ``score``, ``train_score``, ``load``, ``limit`` or ``call``;
+    ``metric`` the scorer's name where there are several; ``type`` the qualified name of the
     exception (``builtins.ValueError``).
     """
 
@@ -118,6 +118,51 @@ class Result:
     n_test: int
     failures: tuple[Failure, ...] = ()
     extra: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of joblib, written down: a batch of functions with their arguments.
+
+    ``unit`` is what is queued for it, ``own`` the part that holds its pickle if that is too
+    large for the record; it is removed with the call.
+    """
+
+    unit: Unit
+    own: Part | None
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What came of one call of joblib.
+
+    ``data`` is the pickled value or exception, ``part`` the same where it is large; at most
+    one of them is there, and only the process that made the call unpickles it.  A call that
+    raised has one failure, of stage ``call``, or ``load`` if it could not even begin.
+    """
+
+    data: bytes | None = field(default=None, repr=False)
+    part: Part | None = None
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """The stored end of a call, as the process reads it that made it.
+
+    ``sha`` is the hash of the part that holds the pickle, where ``data`` does not; ``own``
+    that of the part with its arguments, if there is one.
+    """
+
+    id: str
+    state: State
+    data: bytes | None = field(repr=False)
+    sha: str | None
+    own: str | None
+    failure: Failure | None
+    losses: int = 0
+    lost_on: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,17 @@ class Bundles:
         kind: str = header["kind"]
         return kind
 
+    def remove(self, shas: Collection[str]) -> None:
+        """Remove parts that nobody else can refer to."""
+        if not shas:
+            return
+        query = {"_id": {"$in": list(shas)}}
+        headers = self._headers.find(query, {"chunks": 1})
+        # The header first: a part without one is no part, and its chunks are in nobody's way.
+        self._headers.delete(query)
+        chunks = [f"{h['_id']}:{n}" for h in headers for n in range(h["chunks"])]
+        self._chunks.delete({"_id": {"$in": chunks}})
+
     def _header(self, sha: str) -> dict[str, Any]:
         header = self._headers.find_one({"_id": sha})
         if header is None or header.get("v") != SCHEMA:

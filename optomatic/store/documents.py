@@ -19,6 +19,8 @@ The document of a unit (collection ``units``), schema 1::
                 result.extra: what a function returned beside its score, as text
     error       {type, text, traceback, stage, metric, failures: [all of them]}
 
+A call of joblib has some more (:mod:`~.calls`).
+
 To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
 document of the old form in the tests.  Claim and reap leave alone what has another number.
 """
@@ -28,8 +30,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bson.binary import Binary
+
 from optomatic.errors import RecordTooLarge
-from optomatic.records import SCHEMA, Failure, Job, Outcome, Result, Unit
+from optomatic.records import SCHEMA, Failure, Job, Outcome, Result, Returned, Unit
 
 Document = dict[str, Any]
 
@@ -134,8 +138,11 @@ JOB_FIELDS = dict.fromkeys(
 )
 
 
-def result_document(result: Result) -> Document:
-    """Return the stored form of what a unit came to (its failures are in ``error``)."""
+def result_document(result: Result | Returned) -> Document:
+    """Return the stored form of what a unit or a call came to (failures are in ``error``)."""
+    if isinstance(result, Returned):
+        data = None if result.data is None else Binary(result.data)
+        return {"data": data, "sha": result.part and result.part.sha}
     document = {
         "test": _scores(result.test),
         "train": _scores(result.train),

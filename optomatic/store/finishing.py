@@ -11,7 +11,7 @@ import builtins
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from optomatic.records import Failure, Result
+from optomatic.records import Failure, Result, Returned
 from optomatic.store.documents import NOBODY, error_document, result_document
 from optomatic.store.patient import Patient
 
@@ -29,17 +29,19 @@ _MACHINE_TYPES = frozenset(
 def is_of_the_machine(failures: Collection[Failure]) -> bool:
     """Tell whether another machine might do better.
 
+    What a call of joblib raises is for its caller alone, whatever it is.
+
     >>> is_of_the_machine([Failure("fit", "builtins.MemoryError", "", "")])
     True
     """
-    return any(failure.type in _MACHINE_TYPES for failure in failures)
+    return any(f.type in _MACHINE_TYPES and f.stage != "call" for f in failures)
 
 
 #: The same of stored documents, for queries.
 MACHINE_ERRORS: Mapping[str, Any] = {"error.failures.type": {"$in": sorted(_MACHINE_TYPES)}}
 
 
-def _ended(worker: str, result: Result) -> dict[str, Any]:
+def _ended(worker: str, result: Result | Returned) -> dict[str, Any]:
     # All that comes from users goes through $literal: a pipeline evaluates "$5 missing".
     return {
         **NOBODY,
@@ -50,7 +52,9 @@ def _ended(worker: str, result: Result) -> dict[str, Any]:
     }
 
 
-def _completion(unit_id: str, worker: str, result: Result) -> tuple[dict[str, Any], list[Any]]:
+def _completion(
+    unit_id: str, worker: str, result: Result | Returned
+) -> tuple[dict[str, Any], list[Any]]:
     # The latch: from any state but completed, and never again.
     return (
         {"_id": unit_id, "state": {"$ne": "completed"}},
@@ -59,7 +63,7 @@ def _completion(unit_id: str, worker: str, result: Result) -> tuple[dict[str, An
 
 
 def _failure(
-    unit_id: str, token: str, worker: str, result: Result, tries: int
+    unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
 ) -> tuple[dict[str, Any], list[Any]]:
     query = {"_id": unit_id, "claim": token, "state": "running"}
     error = {"$literal": error_document(result.failures)}
@@ -94,7 +98,12 @@ class Finishing:
         self._units = units
 
     def complete(
-        self, worker: str, token: str, results: Mapping[str, Result], *, tries: int = MACHINE_TRIES
+        self,
+        worker: str,
+        token: str,
+        results: Mapping[str, Result | Returned],
+        *,
+        tries: int = MACHINE_TRIES,
     ) -> frozenset[str]:
         """Store results; when this returns they are on the server's disk.
 
@@ -102,8 +111,9 @@ class Finishing:
         ----------
         worker, token : str
             Who, under which claim.
-        results : mapping of str to Result
-            By unit id.  One with failures makes its unit ``failed``.
+        results : mapping of str to Result or Returned
+            By unit id.  One with failures makes its unit ``failed``.  Parts of what calls
+            returned are in the store already.
         tries : int
             After so many failures of the machine (no memory, no file, no module) a unit has
             failed; before that it is queued for another worker.
@@ -126,7 +136,9 @@ class Finishing:
             return frozenset()
         return self._not_taken(worker, token, results)
 
-    def _not_taken(self, worker: str, token: str, results: Mapping[str, Result]) -> frozenset[str]:
+    def _not_taken(
+        self, worker: str, token: str, results: Mapping[str, Result | Returned]
+    ) -> frozenset[str]:
         """Return what is not ours; what is ours was stored by a call whose reply was lost."""
         stored = self._units.find(
             {"_id": {"$in": list(results)}}, {"completed_by": 1, "state": 1, "claim": 1}

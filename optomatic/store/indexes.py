@@ -25,6 +25,10 @@ UNITS = [
     IndexModel([("claim", _UP)], name="claims", partialFilterExpression={"state": "running"}),
     # waits, cancel, and claim for one search
     IndexModel([("wanted_by", _UP), ("state", _UP), *_ORDER], name="wanted"),
+    # which calls of a client have ended; whose calls there are
+    IndexModel(
+        [("call_of", _UP), ("state", _UP)], name="calls", partialFilterExpression={"kind": "call"}
+    ),
 ]
 
 

@@ -16,6 +16,7 @@ from optomatic.errors import WITHHELD, StoreIncompatible, StoreUnavailable, reda
 from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
+from optomatic.store.calls import Calls
 from optomatic.store.faults import Outage, bad_uri, is_transient, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
@@ -49,7 +50,7 @@ _PATIENCE = 8.0
 
 @dataclass(frozen=True)
 class Store:
-    """Searches, bundles, jobs and workers of one database.
+    """Searches, bundles, jobs, workers and calls of one database.
 
     Safe to share among threads, not across a fork.  A context manager that closes it.
     """
@@ -59,6 +60,7 @@ class Store:
     jobs: Jobs
     workers: Workers
     alarms: Alarms
+    calls: Calls
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
@@ -107,12 +109,14 @@ def open_store(
         raise
     outage = Outage()
     prepare = _once(lambda: create_indexes(database))
+    bundles = Bundles(database, outage)
     return Store(
         searches=Searches(database, outage),
-        bundles=Bundles(database, outage),
+        bundles=bundles,
         jobs=Jobs(database, timing or Timing(), prepare=prepare, outage=outage),
         workers=Workers(database, outage),
         alarms=Alarms(database["units"]),
+        calls=Calls(database, bundles, prepare=prepare, outage=outage),
         shown_uri=redact(uri),
         _client=client,
     )

@@ -45,7 +45,7 @@ class Cache:
     def __init__(
         self, root: Path, *, largest: int = LARGEST, clock: Callable[[], float] = time.time
     ) -> None:
-        self._root = root
+        self.root = root
         self._largest = largest
         self._clock = clock
         self._verified: dict[str, tuple[str, Path]] = {}
@@ -101,7 +101,7 @@ class Cache:
     @contextlib.contextmanager
     def _alone(self, sha: str) -> Iterator[None]:
         """Be the only process that fetches this part (or one of the few that share its lock)."""
-        descriptor = os.open(self._root / f"{_LOCK}{sha[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self.root / f"{_LOCK}{sha[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -116,11 +116,11 @@ class Cache:
         BundleDamaged
             If what was written does not match `sha`.  Nothing is kept.
         """
-        temporary = self._root / f".{_plain(sha)}.{secrets.token_hex(8)}"
+        temporary = self.root / f".{_plain(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
             bundle.verify(sha, kind, temporary)
-            path = self._root / f"{sha}.{_plain(kind)}"
+            path = self.root / f"{sha}.{_plain(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
             self._unpin(sha)
@@ -144,7 +144,7 @@ class Cache:
 
     def trim(self) -> None:
         """Remove the least recently used files that nobody uses, until the rest fits."""
-        files = sorted(_files(self._root), key=lambda found: found[0])
+        files = sorted(_files(self.root), key=lambda found: found[0])
         total = sum(size for _, size, _ in files)
         for _, size, path in files:
             if total <= self._largest:
@@ -153,7 +153,7 @@ class Cache:
                 total -= size
 
     def _look(self, sha: str) -> tuple[str, Path] | None:
-        for path in self._root.glob(f"{sha}.*"):
+        for path in self.root.glob(f"{sha}.*"):
             kind = path.suffix[1:]
             try:
                 bundle.verify(sha, kind, path)

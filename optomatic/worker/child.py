@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optomatic.worker.channel import Channel
@@ -110,8 +111,10 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             return
         if message["do"] == "load":
             channel.send({"problem": loader.try_all(message["parts"])})
-            continue
-        _score_chunk(channel, loader, message)
+        elif message["do"] == "call":
+            _run_call(channel, loader, message)
+        else:
+            _score_chunk(channel, loader, message)
 
 
 def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
@@ -152,6 +155,25 @@ def _score(
     return within_limits(
         work["options"], lambda: loader.score(work, params_text, split, loaded=loaded)
     )
+
+
+def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
+    """Run one call of joblib, and say what came of it."""
+    from optomatic.worker.calls import run_call
+    from optomatic.worker.returns import returned_to_wire
+
+    loader.know(message["parts"])
+    channel.send([None, message["id"]])
+    began = time.perf_counter()
+    options = message["options"]
+    data, failure = run_call(
+        message["text"],
+        message["spec"],
+        options,
+        lambda sha: loader.argument(sha, options["mmap_mode"]),
+    )
+    wire = returned_to_wire(data, failure, Path(message["folder"]))
+    channel.send([[message["id"], wire, time.perf_counter() - began], None])
 
 
 if __name__ == "__main__":

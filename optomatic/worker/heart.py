@@ -22,6 +22,10 @@ from optomatic.store.opening import Store
 
 log = logging.getLogger(__name__)
 
+#: Whoever makes a call of joblib may want it no longer at any moment, and then waits for the
+#: workers that run it: seconds between beats while a call is held, and between two looks
+#: whether one is.
+BRISK = 0.5
 #: Beats and reaps come this much earlier or later than their time, by chance.
 JITTER = 0.2
 
@@ -74,6 +78,7 @@ def take_back_from_the_vanished(store: Store) -> None:
     gone = store.workers.vanished()
     if gone:
         store.jobs.reap_workers(gone, "its process is gone")
+        store.calls.abandon(gone)
         store.workers.forget(gone)
 
 
@@ -119,6 +124,7 @@ class Heart:
         self._lock = threading.Lock()
         self._held: dict[str, set[str]] = {}
         self._settling: set[str] = set()
+        self._brisk: set[str] = set()
         self._beat_at = self._reap_at = clock()
         self._standing = Standing(timing.lease / 3)
         self._well = True
@@ -131,10 +137,14 @@ class Heart:
 
     # -- what is held ----------------------------------------------------------------------
 
-    def hold(self, token: str, ids: Iterable[str]) -> None:
-        """Renew these started units from now on."""
+    def hold(self, token: str, ids: Iterable[str], *, brisk: bool = False) -> None:
+        """Renew these started units from now on; if `brisk`, look often if they are ours."""
+        ids = set(ids)
         with self._lock:
             self._held.setdefault(token, set()).update(ids)
+            if brisk:
+                self._brisk.update(ids)
+                self._beat_at = min(self._beat_at, self._clock() + self._until_next_beat())
 
     def settle(self, ids: Iterable[str]) -> None:
         """Go on to renew these, but do not call them lost: they are being handed in."""
@@ -147,6 +157,7 @@ class Heart:
             held = self._held.get(token, set())
             dropped = held.copy() if ids is None else held.intersection(ids)
             held -= dropped
+            self._brisk -= dropped
             self._settling.difference_update(dropped if ids is None else ids)
             if not held:
                 self._held.pop(token, None)
@@ -177,8 +188,9 @@ class Heart:
 
     def _run(self) -> None:
         try:
-            while not self._wait(self.pause()):
-                self.step()
+            while not self._wait(min(self.pause(), BRISK)):
+                if not self.pause():
+                    self.step()
         except Exception as error:
             self.error = error
             log.exception("the heart of worker %s stopped: leases run out", self._worker)
@@ -228,11 +240,15 @@ class Heart:
         held = self.held()
         # Late or not: a beat saves a lease for as long as nobody has reaped it.
         lost = self._store.jobs.renew(held, self._lease) if held else frozenset[str]()
-        self._beat_at = self._clock() + self._jittered(self._timing.lease / 3)
+        self._beat_at = self._clock() + self._until_next_beat()
         lost = self._taken(lost) if lost else lost
         if lost:
             log.warning("%d units were taken away from worker %s", len(lost), self._worker)
             self._lost(lost)
+
+    def _until_next_beat(self) -> float:
+        third = self._timing.lease / 3
+        return self._jittered(min(BRISK, third) if self._brisk else third)
 
     def _taken(self, ids: Collection[str]) -> frozenset[str]:
         """Drop `ids`; return those that were not handed in while the beat was under way."""

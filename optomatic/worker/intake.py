@@ -16,7 +16,7 @@ from optomatic.store.jobs import Jobs
 from optomatic.worker.pace import CHUNK_SECONDS, Pace
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
-POLL_SHORT, POLL_LONG = 0.2, 2.0
+POLL_SHORT, POLL_LONG = 0.02, 2.0
 #: Seconds between looks while an alarm is set: it may have failed.
 POLL_ALARMED = 60.0
 #: Characters that a child's channel takes for certain while nobody reads it.

@@ -6,7 +6,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from optomatic import _sklearn
 from optomatic.plan import bundle as parts
@@ -102,6 +104,19 @@ class Loader:
         if sha not in self._values:
             _keep(self._values, sha, self._load(sha), _VALUES)
         return self._values[sha]
+
+    def argument(self, sha: str, mmap_mode: Literal["r", "c"] | None) -> object:
+        """Return what a call names by its hash; arrays are mapped anew for each call.
+
+        Only the bytes of the first look are verified: the file is then held open by a map.
+        """
+        kind, path = self._where[sha]
+        if sha not in self._values:
+            _keep(self._values, sha, self._load(sha), _VALUES)
+        self._values.move_to_end(sha)
+        if kind != "npy":
+            return self._values[sha]
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
 
     def _load(self, sha: str) -> Any:
         kind, path = self._where[sha]

@@ -8,6 +8,8 @@ parent to child      meaning
 ``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
                      [{key, spec, options}], ``parts``: {sha: [kind, path]}
 ``load``             ``parts``: load them for nothing; the answer is {problem: text or null}
+``call``             one call of joblib: ``id``, ``text``, ``spec``, ``options``, ``parts`` as
+                     above, ``folder`` for what it returns (:mod:`~optomatic.worker.returns`)
 ``end``              finish, once what came before is scored
 ===================  ==========================================================================
 
@@ -29,7 +31,7 @@ _LONGEST_TEXT, _LONGEST_TRACEBACK = 8_000, 32_000
 
 def result_to_wire(result: Result) -> list[Any]:
     """Return `result` as plain lists, numbers and texts; long texts are cut."""
-    failures = [_failure_to_wire(failure) for failure in result.failures]
+    failures = [failure_to_wire(failure) for failure in result.failures]
     return [
         result.test,
         result.train,
@@ -41,7 +43,8 @@ def result_to_wire(result: Result) -> list[Any]:
     ]
 
 
-def _failure_to_wire(failure: Failure) -> list[str | None]:
+def failure_to_wire(failure: Failure) -> list[str | None]:
+    """Return `failure` as a list of texts; long ones are cut."""
     text = _cut(failure.text, _LONGEST_TEXT)
     traceback = _cut(failure.traceback, _LONGEST_TRACEBACK)
     return [failure.stage, failure.type, text, traceback, failure.metric]

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
 from optomatic.errors import StoreError
-from optomatic.records import Result
+from optomatic.records import Result, Returned
+from optomatic.store.bundles import Bundles
 from optomatic.store.jobs import Jobs
 from optomatic.worker.heart import Heart
 
@@ -28,23 +29,25 @@ class Outbox:
     def __init__(
         self,
         jobs: Jobs,
+        bundles: Bundles,
         worker: str,
         host: str,
         heart: Heart,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
+        self._bundles = bundles
         self._worker = worker
         self._host = host
         self._heart = heart
         self._clock = clock
-        self._results: dict[str, dict[str, Result]] = {}
+        self._results: dict[str, dict[str, Result | Returned]] = {}
         self._count = 0
         self._oldest = 0.0
         self._errands: deque[Callable[[], None]] = deque()
 
-    def result(self, token: str, unit_id: str, result: Result) -> None:
-        """Take the result of a unit."""
+    def result(self, token: str, unit_id: str, result: Result | Returned) -> None:
+        """Take the result of a unit or of a call."""
         if not self._count:
             self._oldest = self._clock()
         self._results.setdefault(token, {})[unit_id] = result
@@ -93,6 +96,9 @@ class Outbox:
         while self._results:
             token, results = next(iter(self._results.items()))
             self._heart.settle(results)
+            for result in results.values():
+                if isinstance(result, Returned) and result.part is not None:
+                    self._bundles.put(result.part)
             late = self._jobs.complete(self._worker, token, results)
             if late:
                 log.info("%d results were not taken: others were first", len(late))

@@ -34,6 +34,14 @@ class Pace:
         self._seconds[work] = max(seconds, known + _WEIGHT * (seconds - known))
         self._latest = self._seconds[work]
 
+    def note_call(self) -> None:
+        """Note that a call of joblib was run: nothing follows from it for what comes next.
+
+        Of calls a worker takes only what it can begin now.  joblib makes batches of the short
+        ones itself, and behind a long one the next would wait while other workers idle.
+        """
+        self._latest = None
+
     def note_start(self, seconds: float) -> None:
         """Note what a START took."""
         self._start += 0.2 * (seconds - self._start)

@@ -27,7 +27,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from optomatic.errors import BundleDamaged, StoreError
-from optomatic.records import Failure, Result, Timing, WorkerRecord
+from optomatic.records import Failure, Result, Returned, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Child, Crew
@@ -38,6 +38,7 @@ from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.patience import Patience
 from optomatic.worker.processes import cannot_start
+from optomatic.worker.returns import returned_from_wire
 from optomatic.worker.turns import NO_TURNS, Turns
 from optomatic.worker.warden import Warden
 
@@ -133,7 +134,8 @@ class Supervisor:
         self._mood = ""
         self._clock = clock
         self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
-        self._outbox = Outbox(store.jobs, record.id, record.process.host, self._heart, clock)
+        host = record.process.host
+        self._outbox = Outbox(store.jobs, store.bundles, record.id, host, self._heart, clock)
         self._pace = Pace()
         self._warden = Warden()
         self._intake = Intake(
@@ -357,7 +359,8 @@ class Supervisor:
             self._release(held)
             raise
         self._pace.note_start(self._clock() - began)
-        self._heart.hold(held[0].token, ours)
+        calls = any(one.job.kind == "call" for one in held)
+        self._heart.hold(held[0].token, ours, brisk=calls)
         for child, chunk in zip(hungry, chunks, strict=True):
             self._send(child, [one for one in chunk if one.job.id in ours])
         for one in held:
@@ -388,11 +391,17 @@ class Supervisor:
                 self._cache.get(sha, self._store.bundles.fetch)
                 here.add(sha)
         except BundleDamaged as error:
-            self._done(held, _unloadable(error))
+            self._done(held, _unloadable(held, error))
             return False
         return True
 
     def _message(self, chunk: Sequence[Held]) -> dict[str, Any]:
+        job = chunk[0].job
+        if job.kind == "call":  # it comes alone, as calls are never measured
+            call = {"id": job.id, "text": job.params_text}
+            common = {"spec": dict(job.spec), "options": dict(job.options)}
+            folder = str(self._cache.root)
+            return {"do": "call", **call, **common, "parts": self._parts(chunk), "folder": folder}
         works = list({held.work: held.job for held in chunk}.items())
         number = {work: n for n, (work, _) in enumerate(works)}
         bundles = [
@@ -402,11 +411,15 @@ class Supervisor:
         units = [
             [held.job.id, held.job.split, held.job.params_text, number[held.work]] for held in chunk
         ]
+        return {"do": "score", "units": units, "bundles": bundles, "parts": self._parts(chunk)}
+
+    def _parts(self, chunk: Sequence[Held]) -> dict[str, list[str]]:
+        """Return kind and path of all that `chunk` needs, by hash."""
         parts = {}
         for sha in {sha for held in chunk for sha in held.parts}:
             kind, path = self._cache.get(sha, self._store.bundles.fetch)
             parts[sha] = [kind, str(path)]
-        return {"do": "score", "units": units, "bundles": bundles, "parts": parts}
+        return parts
 
     # -- children -> store -----------------------------------------------------------------
 
@@ -464,15 +477,20 @@ class Supervisor:
             self._ready(child)
         if done is not None:
             held = _expect(child, done[0])
-            result = result_from_wire(done[1])
-            self._pace.note(held.work, done[2])
-            self._done(held, result)
+            self._done(held, self._result(held, done[1], done[2]))
             child.queue.popleft()
             child.running = None
             self._warden.forget(child)
         if begun is not None:
             child.running = _expect(child, begun)
             self._warden.begins(child, child.running)
+
+    def _result(self, held: Held, wire: Any, seconds: float) -> Result | Returned:
+        if held.job.kind == "call":
+            self._pace.note_call()
+            return returned_from_wire(wire, held.job.id, self._cache.root)
+        self._pace.note(held.work, seconds)
+        return result_from_wire(wire)
 
     def _ready(self, child: Child) -> None:
         child.ready = True
@@ -481,7 +499,7 @@ class Supervisor:
             self._on_ready()
         self._on_ready = None
 
-    def _done(self, held: Held, result: Result) -> None:
+    def _done(self, held: Held, result: Result | Returned) -> None:
         self._outbox.result(held.token, held.job.id, result)
         self._arrived.append(held.job.id)
         self._scored += 1
@@ -626,10 +644,10 @@ def _passed_a_limit(child: Child) -> bool:
     return child.passed is not None and child.passed[0] == running
 
 
-def _unloadable(error: BundleDamaged) -> Result:
+def _unloadable(held: Held, error: BundleDamaged) -> Result | Returned:
     kind = type(error)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return _without_scores(Failure("load", name, str(error), ""))
+    failure = Failure("load", f"{kind.__module__}.{kind.__qualname__}", str(error), "")
+    return Returned(failures=(failure,)) if held.job.kind == "call" else _without_scores(failure)
 
 
 def _without_scores(failure: Failure) -> Result:

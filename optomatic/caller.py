@@ -1,0 +1,398 @@
+"""Calls of joblib, from the side of the process that makes them: sent, awaited, removed.
+
+One thread for each store does all of that, for any number of ``Parallel`` objects at the
+same time::
+
+    submit --> outgoing --inserted--> pending --its end is read--> callback --> removed
+
+It looks for ends as often as they are worth it: a twentieth of the time that has passed since
+something happened, so that waiting adds little to short calls and costs little for long
+ones.  While it runs it is a worker without processes, whose heart takes back what others
+lost; when there is nothing to do for a while it ends, and begins again with the next call.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import pickle
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
+from optomatic.plan.environment import environment
+from optomatic.records import Call, CallEnd, WorkerRecord
+from optomatic.store.opening import Store, open_store
+from optomatic.store.workers import this_process
+from optomatic.worker.environment import timing_here
+from optomatic.worker.heart import Heart, take_back_from_the_vanished
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks for ends, at least and at most, and what part of the time since
+#: something happened they are.
+_LOOK_SHORT, _LOOK_LONG, _LOOK_PART = 0.001, 0.05, 0.05
+#: After so many seconds in which nothing happened it is asked why.
+LONELY_SECONDS = 10.0
+#: A worker that was not seen for so many seconds does not count.
+_SEEN = 15.0
+#: The number of workers is asked for again after so many seconds.
+_COUNT_AGAIN = 1.0
+#: The thread ends after so many seconds without calls.
+_IDLE = 30.0
+
+
+@dataclass(eq=False, slots=True)
+class Sent:
+    """A call that was sent, or could not be, and what came of it."""
+
+    run: str
+    callback: Callable[[Sent], Any]
+    call: Call | None = None
+    data: bytes | None = field(default=None, repr=False)
+    error: BaseException | None = None
+
+    def result(self) -> list[Any]:
+        """Return the values of its tasks, or raise what one of them raised."""
+        if self.error is not None:
+            raise self.error
+        assert self.data is not None
+        return pickle.loads(self.data)  # type: ignore[no-any-return]
+
+
+class Caller:
+    """Makes calls in one store.  Safe to share among threads, not across a fork."""
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.store = store
+        self.id = secrets.token_hex(8)
+        self._clock = clock
+        self._timing = timing_here()
+        self._news = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._outgoing: list[Sent] = []
+        self._failed: list[Sent] = []
+        self._withdrawn: list[str] = []
+        self._pending: dict[str, Sent] = {}
+        self._read: list[CallEnd] = []
+        self._sequence: dict[str, int] = {}
+        self._happened_at = self._looked_at = clock()
+        self._said = False
+        self._count = 0
+        self._counted_at = float("-inf")
+        self._published: set[str] = set()
+
+    # -- any thread ------------------------------------------------------------------------
+
+    def send(self, sent: Sent) -> None:
+        """Queue a call; its callback is called once, in the caller's own thread."""
+        with self._news:
+            self._outgoing.append(sent)
+            self._wake()
+
+    def fail(self, sent: Sent) -> None:
+        """Have the callback called of a call that cannot be sent, as `sent.error` says."""
+        with self._news:
+            self._failed.append(sent)
+            self._wake()
+
+    def withdraw(self, run: str) -> None:
+        """Give up all calls of `run`: no callback of theirs is called from now on.
+
+        What is queued is removed soon; what runs is stopped by its worker within a second.
+        """
+        with self._news:
+            self._outgoing = [sent for sent in self._outgoing if sent.run != run]
+            self._failed = [sent for sent in self._failed if sent.run != run]
+            for call_id in [i for i, sent in self._pending.items() if sent.run == run]:
+                del self._pending[call_id]
+            self._withdrawn.append(run)
+            self._wake()
+
+    def workers(self) -> int:
+        """Return how many processes the workers have that are alive now.
+
+        Where there are none, wait for some; say so after 10 s, and return 0.
+        """
+        deadline = self._clock() + LONELY_SECONDS
+        while True:
+            count = self._workers_now()
+            if count or self._clock() > deadline:
+                break
+            time.sleep(0.05)
+        if not count:
+            self._say_lonely()
+        return count
+
+    def _workers_now(self) -> int:
+        if not self._count or self._clock() > self._counted_at + _COUNT_AGAIN:
+            take_back_from_the_vanished(self.store)
+            self._count = self.store.workers.capacity(_SEEN)
+            self._counted_at = self._clock()
+        return self._count
+
+    def _say_lonely(self) -> None:
+        warnings.warn(
+            f"The calls of joblib wait for standalone workers, and none has been seen for "
+            f"{LONELY_SECONDS:.0f} s. They stay queued. Start one on any machine with: "
+            f"python -m optomatic.worker --db {self.store.shown_uri}",
+            NoWorkers,
+            stacklevel=4,
+        )
+
+    def close(self) -> None:
+        """Give up what is pending, and end."""
+        with self._news:
+            self._closing = True
+            pending = bool(self._pending or self._outgoing)
+            thread = self._thread
+            self._news.notify_all()
+        if thread is not None:
+            thread.join(5.0)
+        try:
+            if pending:
+                self.store.calls.abandon([self.id])
+        except StoreError as error:
+            log.warning("calls of joblib could not be withdrawn: %s", error)
+        self.store.close()
+
+    # -- its own thread --------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Have the thread look around.  To be called with the lock held."""
+        if self._thread is None and not self._closing:
+            self._happened_at = self._looked_at = self._clock()
+            self._thread = threading.Thread(target=self._run, name="optomatic-caller", daemon=True)
+            self._thread.start()
+        self._news.notify_all()
+
+    def _run(self) -> None:
+        heart = Heart(self.store, self.id, self._timing)
+        try:
+            self._begin(heart)
+            while self._wait():
+                self._turn()
+        except Exception as error:  # nobody else would tell those who wait
+            log.exception("the thread that makes calls of joblib ended")
+            self._give_up(error)
+        finally:
+            heart.stop()
+            self._leave()
+
+    def _begin(self, heart: Heart) -> None:
+        try:
+            record = WorkerRecord(self.id, "here", this_process(), 0, environment())
+            self.store.workers.register(record)
+            self.store.calls.sweep()
+        except StoreError as error:
+            self._give_up(error)
+        heart.start()
+
+    def _leave(self) -> None:
+        try:
+            self.store.workers.leave(self.id)
+        except StoreError as error:
+            log.info("caller %s could not sign off: %s", self.id, error)
+
+    def _wait(self) -> bool:
+        """Wait for something to do; False if the thread is to end."""
+        with self._news:
+            if not (self._news_there() or self._closing):
+                self._news.wait(self._pause())
+            idle = not (self._news_there() or self._pending or self._read)
+            if self._closing or (idle and self._clock() > self._happened_at + _IDLE):
+                self._thread = None
+                return False
+            return True
+
+    def _news_there(self) -> bool:
+        return bool(self._outgoing or self._failed or self._withdrawn)
+
+    def _pause(self) -> float:
+        if not (self._pending or self._read):
+            return _IDLE + 1.0
+        waited = self._clock() - self._happened_at
+        return min(_LOOK_LONG, max(_LOOK_SHORT, _LOOK_PART * waited))
+
+    def _turn(self) -> None:
+        """Do all that there is to do now: what others wait for first."""
+        with self._news:
+            outgoing, self._outgoing = self._outgoing, []
+            failed, self._failed = self._failed, []
+            withdrawn, self._withdrawn = self._withdrawn, []
+            self._pending.update((sent.call.unit.id, sent) for sent in outgoing if sent.call)
+        try:
+            self._submit(outgoing)
+            self._remove_read()
+            for run in withdrawn:
+                self.store.calls.withdraw(self.id, run)
+                self._sequence.pop(run, None)
+            self._deliver(failed)
+            if self._pending:
+                self._look()
+        except StoreError as error:
+            self._give_up(error)
+
+    def _submit(self, outgoing: Sequence[Sent]) -> None:
+        by_run: dict[str, list[Call]] = {}
+        for sent in outgoing:
+            if sent.call is not None:
+                by_run.setdefault(sent.run, []).append(sent.call)
+        for run, calls in by_run.items():
+            self._publish(calls[0])
+            first = self._sequence.get(run, 0)
+            self.store.calls.submit(calls, self.id, run, first)
+            self._sequence[run] = first + len(calls)
+            self._happened_at = self._clock()
+
+    def _publish(self, call: Call) -> None:
+        work = call.unit.work
+        if work.lane not in self._published:
+            self.store.workers.publish(work)
+            self._published.add(work.lane)
+
+    def _look(self) -> None:
+        ends = self.store.calls.finished(self.id)
+        self._read.extend(ends)
+        with self._news:
+            known = [(self._pending.pop(end.id, None), end) for end in ends]
+        if not ends:
+            self._wonder()
+            return
+        self._happened_at, self._said = self._clock(), False
+        for sent, end in known:
+            if sent is not None:
+                self._note_end(sent, end)
+        self._deliver([sent for sent, _ in known if sent is not None])
+
+    def _note_end(self, sent: Sent, end: CallEnd) -> None:
+        data = end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
+        if end.state == "completed":
+            sent.data = data
+        else:
+            sent.error = _error_of(end, data)
+
+    def _remove_read(self) -> None:
+        if self._read:
+            parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
+            self.store.calls.remove([end.id for end in self._read], parts)
+            self._read = []
+
+    def _deliver(self, those: Iterable[Sent]) -> None:
+        for sent in those:
+            try:
+                sent.callback(sent)
+            except Exception:  # joblib's; the others must not wait for ever
+                log.exception("joblib's callback raised")
+
+    def _wonder(self) -> None:
+        """Ask why nothing happens: is nobody there, did somebody remove the calls?"""
+        now = self._clock()
+        if now < max(self._happened_at, self._looked_at) + LONELY_SECONDS:
+            return
+        self._looked_at = now
+        with self._news:
+            ids = list(self._pending)
+        there = self.store.calls.there(ids)
+        gone = [i for i in ids if i not in there]
+        self._lose(gone, CallLost(_REMOVED.format(number=len(gone))))
+        if not self._said and not self._workers_now():
+            self._said = True
+            try:
+                self._say_lonely()
+            except NoWorkers as error:  # made an error by the filters, but there is no caller here
+                log.warning("%s", error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Nothing can be had from the store: tell everyone who waits."""
+        self._read = []
+        with self._news:
+            self._pending.update((s.call.unit.id, s) for s in self._outgoing if s.call)
+            self._outgoing = []
+            ids = list(self._pending)
+        self._lose(ids, error)
+
+    def _lose(self, ids: Sequence[str], error: Exception) -> None:
+        with self._news:
+            lost = [self._pending.pop(i) for i in ids if i in self._pending]
+        for sent in lost:
+            sent.error = error
+        self._deliver(lost)
+
+
+_REMOVED = (
+    "{number} calls of joblib are not in the database any more, though nothing had come of them: "
+    "somebody removed them. What they did, if they ran, cannot be known. Make them again."
+)
+
+
+def _error_of(end: CallEnd, data: bytes | None) -> BaseException:
+    """Return what a call that came to nothing raises here."""
+    if end.failure is None:
+        return CallLost(_why_lost(end))
+    failure = end.failure
+    try:
+        error = pickle.loads(data) if data else None
+    except Exception:  # its class is not here, or cannot be read
+        error = None
+    if not isinstance(error, BaseException):
+        error = CallFailed(
+            f"A call of joblib failed on a worker with {failure.type}: {failure.text} The "
+            "exception itself could not be brought here; its traceback stands above."
+        )
+    error.__cause__ = RemoteTraceback(failure.traceback)
+    return error
+
+
+def _why_lost(end: CallEnd) -> str:
+    if end.state == "cancelled":
+        return "A call of joblib was cancelled by somebody before it had run. Make it again."
+    why = ", ".join(end.history) or "no reason is known"
+    where = ", ".join(dict.fromkeys(end.lost_on)) or "unknown hosts"
+    return (
+        f"A call of joblib ended the process that ran it {end.losses} times (on {where}: {why}) "
+        "and is not tried again. It returned nothing. Run its function here to find out why: a "
+        "crash in compiled code, os._exit and too little memory look like this."
+    )
+
+
+# -- the callers of this process -----------------------------------------------------------
+
+_lock = threading.Lock()
+_callers: dict[str | None, Caller] = {}
+
+
+def caller_at(db: str | None) -> Caller:
+    """Return the caller of this process for the store at `db`; it stays for the next one."""
+    key = db if db is not None else os.environ.get("OPTOMATIC_DB")
+    with _lock:
+        if key not in _callers:
+            _callers[key] = Caller(open_store(db, timing=timing_here(), app="optomatic joblib"))
+        return _callers[key]
+
+
+@atexit.register
+def close_callers() -> None:
+    """Close all callers: their calls are withdrawn, their connections closed."""
+    with _lock:
+        callers = list(_callers.values())
+        _callers.clear()
+    for caller in callers:
+        caller.close()
+
+
+def _forget_in_fork() -> None:
+    """A fork has none of its parent's threads, and must not use its connections."""
+    global _lock
+    _lock = threading.Lock()
+    _callers.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)

@@ -1,0 +1,144 @@
+"""Calls of joblib in the queue: submit, finished, remove, withdraw.
+
+A call is a document among the units, of kind ``call``: workers claim, start, lose and finish it
+as they do units.  What differs is whose it is.  Nobody but the process that made it, its
+client, can use what comes of it, so it is removed once it is read, and as soon as its client
+wants it no longer, whatever its state: a worker that has it finds that out at its next write
+or beat, and stops.  Beyond a unit's, its document has::
+
+    call_of   id of the client, under which it is registered among the workers
+    run       which call of Parallel it belongs to
+    own       hash of the part that holds its arguments, where those are large
+    result    {data, sha}: the pickled value or exception, or the hash of the part that holds it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from pymongo.database import Database
+
+from optomatic.errors import RecordTooLarge
+from optomatic.records import Call, CallEnd, Failure
+from optomatic.store.bundles import Bundles
+from optomatic.store.documents import unit_document
+from optomatic.store.faults import Outage
+from optomatic.store.patient import Patient
+from optomatic.store.submitting import slices
+
+_ENDED = ("completed", "failed", "dead", "cancelled")
+_END_FIELDS = dict.fromkeys(
+    ("state", "result", "error", "losses", "lost_on", "history.why", "own"), 1
+)
+#: A client that was not seen for so many seconds will not come back for its calls.
+_VANISHED = 86_400
+
+
+class Calls:
+    """The calls in a store.  Safe to share among threads; every operation may be repeated."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        bundles: Bundles,
+        *,
+        prepare: Callable[[], None] = lambda: None,
+        outage: Outage | None = None,
+    ) -> None:
+        self._units = Patient(database["units"], outage)
+        self._workers = Patient(database["workers"], outage)
+        self._bundles = bundles
+        self._prepare = prepare
+
+    def submit(self, calls: Sequence[Call], client: str, run: str, first: int) -> None:
+        """Queue `calls`, the first of them as number `first` of `run`.
+
+        Their parts are in the store already.
+
+        Raises
+        ------
+        RecordTooLarge
+            Before anything is queued.
+        """
+        self._prepare()
+        documents = [_document(call, client, run, first + n) for n, call in enumerate(calls)]
+        for some in slices(documents):
+            self._units.insert(some)
+
+    def finished(self, client: str) -> list[CallEnd]:
+        """Return the ends of those of `client`'s calls that have one."""
+        query = {"kind": "call", "call_of": client, "state": {"$in": _ENDED}}
+        return [_end(document) for document in self._units.find(query, _END_FIELDS)]
+
+    def there(self, ids: Iterable[str]) -> set[str]:
+        """Return those of `ids` that are in the store, in whatever state."""
+        found = (self._units.find({"_id": {"$in": [*some]}}, {"_id": 1}) for some in slices([*ids]))
+        return {document["_id"] for documents in found for document in documents}
+
+    def remove(self, ids: Sequence[str], parts: Sequence[str]) -> None:
+        """Remove calls whose ends were read, and the parts that were theirs alone."""
+        self._bundles.remove(parts)
+        self._units.delete({"_id": {"$in": list(ids)}})
+
+    def withdraw(self, client: str, run: str) -> None:
+        """Remove all calls of `run`, those that run now included."""
+        self._remove_all({"kind": "call", "call_of": client, "run": run})
+
+    def abandon(self, clients: Sequence[str]) -> None:
+        """Remove all calls of clients that are gone."""
+        if clients:
+            self._remove_all({"kind": "call", "call_of": {"$in": list(clients)}})
+
+    def _remove_all(self, query: Mapping[str, Any]) -> None:
+        documents = self._units.find(query, {"own": 1, "result.sha": 1})
+        shas = [d.get("own") for d in documents]
+        shas += [(d.get("result") or {}).get("sha") for d in documents]
+        self._units.delete(query)
+        self._bundles.remove([sha for sha in shas if sha])
+
+    def sweep(self) -> None:
+        """Remove the calls of clients that have gone without a word."""
+        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", 1000 * _VANISHED]}]}
+        owners = self._owners()
+        known = self._workers.find({"_id": {"$in": owners}, "$expr": recent}, {"_id": 1})
+        self.abandon(sorted(set(owners) - {document["_id"] for document in known}))
+
+    def _owners(self) -> list[str]:
+        """Return all clients that have calls, one look in the index for each."""
+        owners: list[str] = []
+        while True:
+            query: dict[str, Any] = {
+                "kind": "call",
+                "call_of": {"$gt": owners[-1] if owners else ""},
+            }
+            found = self._units.find(query, {"call_of": 1}, sort=[("call_of", 1)], limit=1)
+            if not found:
+                return owners
+            owners.append(found[0]["call_of"])
+
+
+def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any]:
+    try:
+        document = unit_document(call.unit, run, 0, sequence)
+    except RecordTooLarge:
+        raise RecordTooLarge(
+            "A call names so many large arrays that it does not fit into a record of 16 MB, and "
+            "it was not queued. Stack the arrays, or raise max_nbytes of joblib."
+        ) from None
+    return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
+
+
+def _end(document: Mapping[str, Any]) -> CallEnd:
+    stored, error = document["result"] or {}, document["error"]
+    return CallEnd(
+        id=document["_id"],
+        state=document["state"],
+        data=stored.get("data"),
+        sha=stored.get("sha"),
+        own=document.get("own"),
+        failure=Failure(**error["failures"][0]) if error else None,
+        losses=document["losses"],
+        lost_on=tuple(document["lost_on"]),
+        history=tuple(entry["why"] for entry in document["history"]),
+    )
