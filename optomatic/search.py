@@ -602,6 +602,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             verbose=self.verbose,
             progress=progress,
             told=_tell_nobody if callbacks is None else callbacks.done,
+            db=self.db,
         )
 
     def _drive(

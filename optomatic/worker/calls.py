@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cloudpickle
@@ -23,13 +23,6 @@ from optomatic.records import Failure
 
 #: Initializers that have run in this process, by hash.
 _initialized: set[str] = set()
-#: Calls run in one thread; what they start in threads of their own is inside too.
-_running = 0
-
-
-def inside_worker() -> bool:
-    """Tell whether a call runs in this process, so that there is no store to ask."""
-    return _running > 0
 
 
 def run_call(
@@ -58,7 +51,7 @@ def run_call(
     except BaseException as error:
         return _error(error, "load")
     try:
-        with _calling(), _threads(options["threads"]):
+        with _threads(options["threads"]):
             values = _values(tasks, options["level"])
     except BaseException as error:
         return _error(error, "call")
@@ -82,16 +75,6 @@ def _initialize(sha: str | None, load: Callable[[str], Any]) -> None:
     function, args = load(sha)
     function(*args)
     _initialized.add(sha)
-
-
-@contextmanager
-def _calling() -> Any:
-    global _running
-    _running += 1
-    try:
-        yield
-    finally:
-        _running -= 1
 
 
 def _threads(number: int | None) -> AbstractContextManager[Any]:

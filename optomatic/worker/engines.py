@@ -14,6 +14,7 @@ from optomatic import _sklearn
 from optomatic.errors import NoWorkers
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
+from optomatic.plan.limits import limits_in
 from optomatic.records import Result, Timing, WorkerRecord
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
@@ -22,6 +23,7 @@ from optomatic.worker.ability import missing_in
 from optomatic.worker.environment import tags_here, timing_here
 from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.heart import Heart
+from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
@@ -66,7 +68,8 @@ def engine_for(
     verbose: int,
     progress: Progress = lambda _: {},
     told: Told = lambda _: None,
-) -> Here | Local | Elsewhere:
+    db: str | None = None,
+) -> Here | Local | Elsewhere | Joblib:
     """Return what scores the units of a fit.
 
     Parameters
@@ -82,10 +85,23 @@ def engine_for(
     told : callable
         Is told, in the calling thread, of units that local workers have finished.  What it
         raises ends the search.
+    db : str or None
+        The search's store, as the user named it.
+
+    Notes
+    -----
+    Where the user chose a backend of joblib, that takes the place of local workers; our own
+    means standalone workers, and if they serve the very store of the search, nothing else.
+    Limits are held by ending the process that scores, which only our own workers can do.
     """
     if workers is None:
         return Here(bundle, place, error_score, verbose, progress)
-    return Local(workers, told) if workers else Elsewhere()
+    backend = active_backend()
+    if not workers or (backend is not None and leaves_to_standalone(backend, db)):
+        return Elsewhere()
+    if backend is None or limits_in(bundle.options):
+        return Local(workers, told)
+    return Joblib(bundle, place, workers, backend, told)
 
 
 class Here:

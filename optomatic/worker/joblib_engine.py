@@ -1,0 +1,263 @@
+"""Scores the units of a fit through whatever backend of joblib is active.
+
+For people who have a cluster already: under ``parallel_config(backend="dask")`` (ray, loky,
+threading, ...) the fit claims its units itself and sends them there in batches.  The queue, and
+with it reuse and interruption, is as ever: this process is the worker that claims, beats and
+hands in, and joblib's workers know nothing of a store.
+
+::
+
+    store --claim, start--> batch --joblib--> results --complete--> store
+
+A batch is about half a second of measured work.  joblib asks for the next one, in a thread of
+its own, when a worker of its is free.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import closing, nullcontext
+from typing import Any
+
+from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
+
+from optomatic.plan.bundle import Bundle
+from optomatic.plan.environment import environment
+from optomatic.records import Lease, Result, WorkerRecord
+from optomatic.store.opening import Store
+from optomatic.store.workers import this_process
+from optomatic.worker.environment import timing_here
+from optomatic.worker.heart import Heart
+from optomatic.worker.limits import inner_threads
+from optomatic.worker.score import score_unit
+
+Place = Callable[[str], tuple[Mapping[str, Any], int]]
+Told = Callable[[Collection[str]], None]
+
+#: A batch is so much measured work, in seconds, and so many units, at most.
+BATCH_SECONDS, BATCH_UNITS = 0.5, 64
+#: Seconds between looks at a queue in which there was nothing, growing.
+_PAUSE_SHORT, _PAUSE_LONG = 0.2, 2.0
+#: What engines raise whose worker died, besides what derives from BrokenExecutor, by name: they
+#: are not imported for that.
+_DEATHS = frozenset({"KilledWorker", "WorkerCrashedError", "OutOfMemoryError"})
+
+
+def active_backend() -> Any:
+    """Return the backend that the user chose for joblib, None where that is joblib's default.
+
+    joblib makes its default anew each time it is asked; one that was chosen is always the same.
+    """
+    first, second = get_active_backend()[0], get_active_backend()[0]
+    return first if first is second else None
+
+
+def leaves_to_standalone(backend: Any, db: str | None) -> bool:
+    """Tell whether `backend` is our own, with its workers at the very store of the search."""
+    if type(backend).__module__ != "optomatic.joblib_backend":
+        return False
+    default = os.environ.get("OPTOMATIC_DB")
+    return (backend.db or default) == (db or default)
+
+
+class Joblib:
+    """Claims units, and has joblib's active backend score them.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The objects of the caller; the backend takes them to its workers in its own way.
+    place : callable
+        Unit id -> (params, split).
+    n_jobs : int
+        Batches at the same time.
+    backend
+        The active backend.
+    told : callable
+        Is told, in the calling thread, which units were finished here.
+    """
+
+    def __init__(
+        self, bundle: Bundle, place: Place, n_jobs: int, backend: Any, told: Told = lambda _: None
+    ) -> None:
+        self._bundle = bundle
+        self._place = place
+        self._n_jobs = n_jobs
+        # Those that cannot hand out results one by one get a round of batches at a time.
+        self._streams = bool(getattr(backend, "supports_return_generator", False))
+        self._told = told
+        self.error: BaseException | None = None
+        self.scored: set[str] = set()
+
+    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
+        """Score until ``until()``; what is not finished at an interrupt is given back."""
+        timing = timing_here()
+        worker = secrets.token_hex(8)
+        store.workers.register(
+            WorkerRecord(worker, "here", this_process(), self._n_jobs, environment())
+        )
+        heart = Heart(store, worker, timing)
+        heart.start()
+        try:
+            batches = _Batches(store, heart, worker, search)
+            self._work(batches, until)
+        finally:
+            heart.stop()
+            store.workers.leave(worker)
+
+    def _work(self, batches: _Batches, until: Callable[[], bool]) -> None:
+        pause = _PAUSE_SHORT
+        while not until():
+            before = batches.claimed
+            try:
+                self._round(batches)
+            except Exception as error:
+                batches.end_after(error)
+                if not _a_worker_died(error):
+                    raise
+            except BaseException as interrupt:
+                batches.end_after(interrupt)
+                raise
+            if batches.claimed > before:
+                pause = _PAUSE_SHORT
+            else:  # others hold the rest: what they lose is claimed here
+                time.sleep(pause)
+                pause = min(2 * pause, _PAUSE_LONG)
+
+    def _round(self, batches: _Batches) -> None:
+        """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
+        as_they_come = "generator_unordered" if self._streams else "list"
+        parallel = Parallel(
+            self._n_jobs, batch_size=1, pre_dispatch="n_jobs", return_as=as_they_come
+        )
+        tasks: Iterator[Any] = (self._task(lease) for lease in batches)
+        if not self._streams:
+            tasks = itertools.islice(tasks, self._n_jobs)
+        results = parallel(tasks)
+        with closing(results) if self._streams else nullcontext():
+            for token, ids, scored, seconds in results:
+                batches.hand_in(token, dict(zip(ids, scored, strict=True)), seconds)
+                self._told(ids)
+
+    def _task(self, lease: Lease) -> Any:
+        ids = [job.id for job in lease.jobs]
+        bundle = self._bundle
+        # Data as arguments of their own: engines send those once, or share their memory.
+        rest = (
+            bundle.splits,
+            bundle.scorer,
+            bundle.fit_params,
+            bundle.score_params,
+            bundle.options,
+        )
+        units = [self._place(unit_id) for unit_id in ids]
+        return delayed(_score_batch)(
+            lease.token, ids, units, bundle.estimator, bundle.X, bundle.y, rest
+        )
+
+
+class _Batches:
+    """An iterator of started leases, and all that is to be done about them.
+
+    joblib iterates in whatever thread has heard of a finished batch.
+    """
+
+    def __init__(self, store: Store, heart: Heart, worker: str, search: str) -> None:
+        self._jobs = store.jobs
+        self._heart = heart
+        self._worker = worker
+        self._search = search
+        self._lock = threading.Lock()
+        self._seconds_a_unit: float | None = None
+        self._started: dict[str, tuple[str, ...]] = {}
+        self._alone = False
+        self._round = 0
+        self.claimed = 0
+
+    def __iter__(self) -> Iterator[Lease]:
+        number = self._round
+        while (lease := self._next(number)) is not None:
+            yield lease
+
+    def _next(self, number: int) -> Lease | None:
+        with self._lock:
+            # A round that was ended claims nothing more; beside what runs alone nothing runs.
+            if number != self._round or (self._alone and self._started):
+                return None
+            self._heart.check()
+            lease = self._jobs.claim(
+                self._worker, self._size(), search=self._search, alone=not self._started
+            )
+            return self._start(lease) if lease.jobs else None
+
+    def _size(self) -> int:
+        if self._seconds_a_unit is None:
+            return 1
+        return max(1, min(BATCH_UNITS, int(BATCH_SECONDS / self._seconds_a_unit)))
+
+    def _start(self, lease: Lease) -> Lease | None:
+        ours = self._jobs.start(lease.token, [job.id for job in lease.jobs])
+        self._heart.hold(lease.token, ours)
+        self._started[lease.token] = tuple(ours)
+        self._alone = any(job.losses for job in lease.jobs)
+        self.claimed += len(ours)
+        return Lease(lease.token, tuple(job for job in lease.jobs if job.id in ours))
+
+    def hand_in(self, token: str, results: Mapping[str, Result], seconds: float) -> None:
+        """Store what came of a batch that took `seconds`."""
+        with self._lock:
+            self._started.pop(token, None)
+        if results:
+            self._jobs.complete(self._worker, token, results)
+            self._heart.drop(token, results)
+            self._measure(seconds / len(results))
+
+    def _measure(self, seconds: float) -> None:
+        """Follow what a unit takes: up at once, down slowly, so that batches stay short."""
+        known = self._seconds_a_unit
+        if known is not None:
+            seconds = max(seconds, 0.8 * known + 0.2 * seconds)
+        self._seconds_a_unit = max(seconds, 1e-6)
+
+    def end_after(self, error: BaseException) -> None:
+        """Take leave of what is started: lost if a worker died of it, else given back."""
+        with self._lock:
+            self._round += 1
+            started, self._started = self._started, {}
+        for token, ids in started.items():
+            if _a_worker_died(error):
+                # Which of them it was is not known: each then runs alone.
+                for unit_id in ids:
+                    self._jobs.crash(token, unit_id, type(error).__name__, this_process().host)
+            else:
+                self._jobs.release(token, ids, begun=ids)
+            self._heart.drop(token)
+
+
+def _a_worker_died(error: BaseException) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, BrokenExecutor) or bool(names & _DEATHS)
+
+
+def _score_batch(
+    token: str,
+    ids: Sequence[str],
+    units: Sequence[tuple[Mapping[str, Any], int]],
+    estimator: Any,
+    X: Any,
+    y: Any,
+    rest: tuple[Any, ...],
+) -> tuple[str, Sequence[str], list[Result], float]:
+    """Score units where joblib says; what the user's code raises is in the results."""
+    began = time.perf_counter()
+    bundle = Bundle(estimator, X, y, *rest)
+    with inner_threads(bundle.options):
+        results = [score_unit(bundle, params, split) for params, split in units]
+    return token, ids, results, time.perf_counter() - began

@@ -1,0 +1,106 @@
+"""Standalone workers for joblib's own tests, and a count of what they run."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+from pymongo import MongoClient
+from waiting import wait_for
+
+from optomatic.joblib_backend import OptomaticBackend
+
+SITE = Path(__file__).parent / "site"
+_KEY = "a key that this process and the workers share"
+WORKERS, PROCESSES = 2, 2
+
+
+def pytest_configure(config):
+    """Know the marks of joblib's tests."""
+    config.addinivalue_line("markers", "thread_unsafe: joblib's")
+    config.addinivalue_line("markers", "no_cover: joblib's")
+
+
+@pytest.fixture(scope="package")
+def calls_database(one_node):
+    name = "joblib_own"
+    yield one_node.uri(name)
+    with MongoClient(one_node.uri(name)) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture(scope="package")
+def pool(calls_database, tmp_path_factory):
+    """Workers, and an environment in which they are joblib's default."""
+    patch = pytest.MonkeyPatch()
+    path = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    patch.setenv("PYTHONPATH", os.pathsep.join(path))
+    patch.setenv("JOBLIB_OWN_KEY", _KEY)
+    patch.setenv("OPTOMATIC_DB", calls_database)
+    patch.setattr(multiprocessing.current_process(), "authkey", _KEY.encode())
+    folder = tmp_path_factory.mktemp("joblib_own")
+    workers = [_worker(folder, n) for n in range(WORKERS)]
+    with MongoClient(calls_database) as client:
+        found = client.get_default_database()["workers"]
+        wait_for(lambda: found.count_documents({"kind": "standalone"}) == WORKERS)
+    joblib.register_parallel_backend("optomatic", OptomaticBackend)
+    patch.setattr(joblib.parallel, "DEFAULT_BACKEND", "optomatic")
+    yield
+    patch.undo()
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+
+
+def _worker(folder, number):
+    log = (folder / f"worker {number}").open("wb")
+    with log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "optomatic.worker", "--processes", str(PROCESSES)],
+            env={**os.environ, "OPTOMATIC_CACHE_DIR": str(folder / "cache")},
+            stdout=log,
+            stderr=log,
+        )
+
+
+class Executed:
+    """Counts, from the database's own log of changes, the calls that workers finished."""
+
+    def __init__(self, uri):
+        self._client = MongoClient(uri)
+        self._database = self._client.get_default_database()
+        finished = {
+            "operationType": "update",
+            "updateDescription.updatedFields.completed_by": {"$type": "string"},
+        }
+        self._stream = self._database["units"].watch([{"$match": finished}], max_await_time_ms=1)
+        self.by_test = {}
+
+    def note(self, test):
+        """Count what was finished since the last look as done by `test`."""
+        workers = {w["_id"] for w in self._database["workers"].find({"kind": "standalone"})}
+        # What happened before this moment is in the stream before this mark.
+        while (change := self._stream.try_next()) is not None:
+            worker = change["updateDescription"]["updatedFields"]["completed_by"]
+            if worker in workers:
+                self.by_test[test] = self.by_test.get(test, 0) + 1
+
+    def close(self):
+        self._stream.close()
+        self._client.close()
+
+
+@pytest.fixture(scope="package")
+def executed(pool, calls_database):
+    counter = Executed(calls_database)
+    yield counter
+    counter.close()
+
+
+@pytest.fixture(autouse=True)
+def _count(executed, request):
+    yield
+    executed.note(request.node.nodeid)
