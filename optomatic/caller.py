@@ -273,7 +273,11 @@ class Caller:
         self._deliver([sent for sent, _ in known if sent is not None])
 
     def _note_end(self, sent: Sent, end: CallEnd) -> None:
-        data = end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
+        try:
+            data = end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
+        except StoreError as error:
+            sent.error = error
+            return
         if end.state == "completed":
             sent.data = data
         else:
@@ -340,7 +344,7 @@ def _error_of(end: CallEnd, data: bytes | None) -> BaseException:
     failure = end.failure
     try:
         error = pickle.loads(data) if data else None
-    except Exception:  # its class is not here, or cannot be read
+    except BaseException:  # its class is not here, or cannot be read
         error = None
     if not isinstance(error, BaseException):
         error = CallFailed(

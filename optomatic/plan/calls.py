@@ -114,15 +114,9 @@ def unpack_call(text: str, load: Callable[[str], Any]) -> list[Task]:
     Exception
         Whatever unpickling raises, where classes or modules are missing here.
     """
-    found: dict[str, Any] = {}
-
-    def note(sha: str) -> Any:
-        found[sha] = load(sha)
-        return found[sha]
-
-    tasks = params.decode(text, note)["tasks"]
-    data = tasks if isinstance(tasks, bytes) else tasks[1]
-    return _Unpickler(io.BytesIO(data), found).load()  # type: ignore[no-any-return]
+    tasks = params.decode(text, str)["tasks"]
+    data = tasks if isinstance(tasks, bytes) else load(tasks)[1]
+    return _Unpickler(io.BytesIO(data), load).load()  # type: ignore[no-any-return]
 
 
 def _name(function: Any) -> str:
@@ -158,23 +152,33 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         self._keep = keep
         self._smallest = smallest
         self.large: dict[str, None] = {}
+        self._names: dict[int, str] = {}
 
     def persistent_id(self, value: Any) -> str | None:
-        """Return the hash of a large array; None for everything else."""
+        """Return a name for a large array, its hash and a number; None for everything else.
+
+        The same array has the same name, and one of equal content another: a function that
+        writes into the one must not find that in the other.
+        """
         if type(value) not in (np.ndarray, np.memmap):
             return None
         if value.nbytes < self._smallest or value.dtype.hasobject or not value.nbytes:
             return None
-        sha = self._keep(value)
-        self.large[sha] = None
-        return sha
+        if id(value) not in self._names:
+            sha = self._keep(value)
+            self.large[sha] = None
+            self._names[id(value)] = f"{sha}:{len(self._names)}"
+        return self._names[id(value)]
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, found: Mapping[str, Any]) -> None:
+    def __init__(self, file: io.BytesIO, load: Callable[[str], Any]) -> None:
         super().__init__(file)
-        self._found = found
+        self._load_part = load
+        self._arrays: dict[str, Any] = {}
 
-    def persistent_load(self, sha: str) -> Any:
-        """Return the array that was pickled by its hash."""
-        return self._found[sha]
+    def persistent_load(self, name: str) -> Any:
+        """Return the array that was pickled by its name."""
+        if name not in self._arrays:
+            self._arrays[name] = self._load_part(name.partition(":")[0])
+        return self._arrays[name]

@@ -7,12 +7,14 @@ for a worker, and nested parallelism cannot deadlock, however few workers there 
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import cloudpickle
+import numpy as np
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
 from threadpoolctl import threadpool_limits
@@ -56,10 +58,26 @@ def run_call(
     except BaseException as error:
         return _error(error, "call")
     try:
-        return cloudpickle.dumps(values, protocol=5), None
+        return _pickled(values), None
     except BaseException as error:
         error.add_note("The call returned, but what it returned cannot be pickled.")
         return _error(error, "call")
+
+
+def _pickled(values: list[Any]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, protocol=5).dump(values)
+    return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles mapped arrays as plain ones: what they map stays on this machine."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Say how `value` is pickled."""
+        if type(value) is np.memmap:
+            return np.asarray(value).__reduce_ex__(5)
+        return super().reducer_override(value)
 
 
 def _values(tasks: list[Task], level: int) -> list[Any]:
@@ -83,6 +101,9 @@ def _threads(number: int | None) -> AbstractContextManager[Any]:
 
 def _error(error: BaseException, stage: str) -> tuple[bytes | None, Failure]:
     failure = _sklearn.failure_of(error, stage)
+    # All that is told in words.  Some libraries teach pickle to write tracebacks too, with what
+    # stands in them, and those of deep recursions are too deep to be written.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
     try:
         data = cloudpickle.dumps(error, protocol=5)
         # Some exceptions can be written but not read: those are told of in words.

@@ -106,17 +106,14 @@ class Loader:
         return self._values[sha]
 
     def argument(self, sha: str, mmap_mode: Literal["r", "c"] | None) -> object:
-        """Return what a call names by its hash; arrays are mapped anew for each call.
+        """Return what a call names by its hash; arrays are mapped anew at each look.
 
-        Only the bytes of the first look are verified: the file is then held open by a map.
+        Bytes are verified at the first look: after that the file is held by a map.
         """
-        kind, path = self._where[sha]
-        if sha not in self._values:
-            _keep(self._values, sha, self._load(sha), _VALUES)
+        value = self._value(sha)
         self._values.move_to_end(sha)
-        if kind != "npy":
-            return self._values[sha]
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        kind, path = self._where[sha]
+        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False) if kind == "npy" else value
 
     def _load(self, sha: str) -> Any:
         kind, path = self._where[sha]

@@ -47,8 +47,9 @@ def pool(calls_database, tmp_path_factory):
         found = client.get_default_database()["workers"]
         wait_for(lambda: found.count_documents({"kind": "standalone"}) == WORKERS)
     joblib.register_parallel_backend("optomatic", OptomaticBackend)
-    patch.setattr(joblib.parallel, "DEFAULT_BACKEND", "optomatic")
+    joblib.register_parallel_backend("by default", ByDefault)
     yield
+    del joblib.parallel.BACKENDS["by default"]
     patch.undo()
     for worker in workers:
         worker.kill()
@@ -64,6 +65,22 @@ def _worker(folder, number):
             stdout=log,
             stderr=log,
         )
+
+
+class ByDefault(OptomaticBackend):
+    """The backend where no test chooses one.
+
+    A default uses one job unless it is told otherwise; one that was chosen uses all workers.
+    """
+
+    default_n_jobs = 1
+
+
+@pytest.fixture(autouse=True)
+def _default(pool, request, monkeypatch):
+    """Make ours joblib's default, but for tests that say themselves that it is loky."""
+    if request.node.originalname not in getattr(request.module, "LOKY_IS_THE_DEFAULT", ()):
+        monkeypatch.setattr(joblib.parallel, "DEFAULT_BACKEND", "by default")
 
 
 class Executed:
