@@ -151,13 +151,12 @@ class Caller:
         """Give up what is pending, and end."""
         with self._news:
             self._closing = True
-            pending = bool(self._pending or self._outgoing)
             thread = self._thread
             self._news.notify_all()
         if thread is not None:
             thread.join(5.0)
         try:
-            if pending:
+            if self._pending or self._outgoing or self._withdrawn or self._read:
                 self.store.calls.abandon([self.id])
         except StoreError as error:
             log.warning("calls of joblib could not be withdrawn: %s", error)

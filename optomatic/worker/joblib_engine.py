@@ -21,7 +21,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import closing, nullcontext
 from typing import Any
 
@@ -45,9 +44,10 @@ Told = Callable[[Collection[str]], None]
 BATCH_SECONDS, BATCH_UNITS = 0.5, 64
 #: Seconds between looks at a queue in which there was nothing, growing.
 _PAUSE_SHORT, _PAUSE_LONG = 0.2, 2.0
-#: What engines raise whose worker died, besides what derives from BrokenExecutor, by name: they
-#: are not imported for that.
-_DEATHS = frozenset({"KilledWorker", "WorkerCrashedError", "OutOfMemoryError"})
+#: What loky, dask and ray raise when a worker died, by name, as they are not imported for that.
+_DEATHS = frozenset(
+    {"TerminatedWorkerError", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
+)
 
 
 def active_backend() -> Any:
@@ -242,8 +242,7 @@ class _Batches:
 
 
 def _a_worker_died(error: BaseException) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, BrokenExecutor) or bool(names & _DEATHS)
+    return any(kind.__name__ in _DEATHS for kind in type(error).__mro__)
 
 
 def _score_batch(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
 
@@ -81,33 +82,6 @@ def _default(pool, request, monkeypatch):
     """Make ours joblib's default, but for tests that say themselves that it is loky."""
     if request.node.originalname not in getattr(request.module, "LOKY_IS_THE_DEFAULT", ()):
         monkeypatch.setattr(joblib.parallel, "DEFAULT_BACKEND", "by default")
-
-
-class Executed:
-    """Counts, from the database's own log of changes, the calls that workers finished."""
-
-    def __init__(self, uri):
-        self._client = MongoClient(uri)
-        self._database = self._client.get_default_database()
-        finished = {
-            "operationType": "update",
-            "updateDescription.updatedFields.completed_by": {"$type": "string"},
-        }
-        self._stream = self._database["units"].watch([{"$match": finished}], max_await_time_ms=1)
-        self.by_test = {}
-
-    def note(self, test):
-        """Count what was finished since the last look as done by `test`."""
-        workers = {w["_id"] for w in self._database["workers"].find({"kind": "standalone"})}
-        # What happened before this moment is in the stream before this mark.
-        while (change := self._stream.try_next()) is not None:
-            worker = change["updateDescription"]["updatedFields"]["completed_by"]
-            if worker in workers:
-                self.by_test[test] = self.by_test.get(test, 0) + 1
-
-    def close(self):
-        self._stream.close()
-        self._client.close()
 
 
 @pytest.fixture(scope="package")

@@ -1,0 +1,88 @@
+"""Functions for calls of joblib, importable by workers."""
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import joblib
+
+
+def square(x):
+    return x * x
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def wait(seconds, value=None):
+    time.sleep(seconds)
+    return value
+
+
+def fail(value, at):
+    if value == at:
+        raise LookupError(f"no {value} here")
+    return value
+
+
+def note_and_hang(folder, value):
+    """Leave a file that names this process, and never return."""
+    (Path(folder) / str(value)).write_text(str(os.getpid()))
+    time.sleep(1000)
+
+
+def hang_first_time(note):
+    """Never return, but for those who come when `note` is there."""
+    path = Path(note)
+    if path.exists():
+        return "the second time"
+    path.write_text(str(os.getppid()))
+    time.sleep(1000)
+    return None
+
+
+def crash(note):
+    """End this process, and say that it was tried."""
+    with Path(note).open("a") as file:
+        file.write("x")
+    ctypes.string_at(0)
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nest(levels, backend=None):
+    """Call Parallel in Parallel; return the kinds of backends, outermost first."""
+    parallel = joblib.Parallel(n_jobs=2, backend=backend)
+    kind = type(parallel._backend).__name__
+    if not levels:
+        return [kind]
+    return [kind, *parallel([joblib.delayed(nest)(levels - 1, backend)] * 2)[0]]
+
+
+def look_at(array, number):
+    """Return what can be seen of an argument."""
+    return type(array).__name__, bool(array.flags.writeable), float(array.sum()) + number
+
+
+def zeros(megabytes):
+    return bytes(megabytes << 20)
+
+
+class NotReadable(Exception):
+    """Can be pickled, but not unpickled."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+def raise_not_readable():
+    raise NotReadable("this", "that")
+
+
+def return_not_picklable():
+    return (number for number in range(3))
