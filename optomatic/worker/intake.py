@@ -148,8 +148,10 @@ class Intake:
     def settle(self, held: Held) -> None:
         """`held` is not in this worker's hands any more (or only in its outbox)."""
         self.mine.pop(held.job.id, None)
-        if not self.mine:  # look again at once, and this time also for what has to run alone
-            self._claim_at, self._pause = self._clock(), POLL_SHORT
+        # What becomes free looks again at once; with nothing in hand also for what runs alone.
+        self._claim_at = self._clock()
+        if not self.mine:
+            self._pause = POLL_SHORT
 
     def stale(self) -> list[Held]:
         """Take out what has waited for so long that others may be about to claim it."""

@@ -44,12 +44,15 @@ class Outbox:
         self._results: dict[str, dict[str, Result | Returned]] = {}
         self._count = 0
         self._oldest = 0.0
+        self._urgent = False
         self._errands: deque[Callable[[], None]] = deque()
 
     def result(self, token: str, unit_id: str, result: Result | Returned) -> None:
         """Take the result of a unit or of a call."""
         if not self._count:
             self._oldest = self._clock()
+        # Who made a call waits for it, maybe to make the next one.
+        self._urgent = self._urgent or isinstance(result, Returned)
         self._results.setdefault(token, {})[unit_id] = result
         self._count += 1
 
@@ -81,7 +84,7 @@ class Outbox:
 
     def due_in(self) -> float | None:
         """Return the seconds until a flush is due, None if there is nothing to flush."""
-        if self._errands or self._count >= MANY:
+        if self._errands or self._urgent or self._count >= MANY:
             return 0.0
         return max(0.0, self._oldest + OLD - self._clock()) if self._count else None
 
@@ -105,6 +108,7 @@ class Outbox:
             self._heart.drop(token, results)
             del self._results[token]
             self._count -= len(results)
+        self._urgent = False
         while self._errands:
             self._errands[0]()
             self._errands.popleft()

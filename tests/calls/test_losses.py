@@ -109,5 +109,4 @@ def test_units_and_calls_share_the_workers(calling):
     search.fit(X, y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, 2, 3])
     assert len(set(values)) == 1
-    kinds = calling.database["units"].distinct("kind")
-    assert kinds == ["score"]
+    wait_for(lambda: calling.database["units"].distinct("kind") == ["score"])
