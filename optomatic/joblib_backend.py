@@ -5,10 +5,10 @@
     with joblib.parallel_config(backend="optomatic", db="mongodb://host/name"):
         cross_val_score(model, X, y)
 
-This is the one module with names of joblib that are not documented.  They are those which a
-backend is made of: ``ParallelBackendBase``, ``AutoBatchingMixin``, ``FallbackToBackend`` (kept
-in ``joblib.parallel`` for makers of backends), and the methods that ``Parallel`` calls.  It
-holds for joblib 1.4 to 1.6: 1.4 calls ``apply_async`` where later ones call ``submit``.
+Of joblib only names are used that ``joblib.parallel`` keeps for makers of backends
+(``ParallelBackendBase``, ``AutoBatchingMixin``, ``FallbackToBackend``), and the methods that
+``Parallel`` calls.  It holds for joblib 1.4 to 1.6: 1.4 calls ``apply_async`` where later ones
+call ``submit``.
 """
 
 from __future__ import annotations

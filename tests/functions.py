@@ -39,7 +39,7 @@ def hang_first_time(note):
     path = Path(note)
     if path.exists():
         return "the second time"
-    path.write_text(str(os.getppid()))
+    path.write_text(str(os.getpid()))
     time.sleep(1000)
     return None
 

@@ -12,6 +12,8 @@ from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
 
+from optomatic.caller import close_callers
+
 TESTS = Path(__file__).parents[1]
 
 
@@ -45,6 +47,7 @@ class Workers:
         return self.database["units"].count_documents({"kind": "call", **query})
 
     def close(self):
+        close_callers()
         for process in self.processes:
             process.kill()
             process.communicate()

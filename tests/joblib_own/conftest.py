@@ -12,6 +12,7 @@ from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
 
+from optomatic.caller import close_callers
 from optomatic.joblib_backend import OptomaticBackend
 
 SITE = Path(__file__).parent / "site"
@@ -51,6 +52,7 @@ def pool(calls_database, tmp_path_factory):
     joblib.register_parallel_backend("by default", ByDefault)
     yield
     del joblib.parallel.BACKENDS["by default"]
+    close_callers()
     patch.undo()
     for worker in workers:
         worker.kill()
