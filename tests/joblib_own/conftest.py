@@ -82,8 +82,11 @@ class ByDefault(OptomaticBackend):
 @pytest.fixture(autouse=True)
 def _default(pool, request, monkeypatch):
     """Make ours joblib's default, but for tests that say themselves that it is loky."""
-    if request.node.originalname not in getattr(request.module, "LOKY_IS_THE_DEFAULT", ()):
+    name = request.node.originalname
+    if name not in getattr(request.module, "LOKY_IS_THE_DEFAULT", ()):
         monkeypatch.setattr(joblib.parallel, "DEFAULT_BACKEND", "by default")
+    if name in getattr(request.module, "LOKY_MEANS_OURS", ()):
+        monkeypatch.setitem(joblib.parallel.BACKENDS, "loky", OptomaticBackend)
 
 
 @pytest.fixture(scope="package")
