@@ -494,6 +494,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             place=ledger.place,
             error_score=self.error_score,
             verbose=self.verbose,
+            db=self.db,
         )
 
     def _bundle(self, request: _Request, splits: Sequence[Any]) -> Bundle:

@@ -36,6 +36,7 @@ from optomatic.worker.environment import timing_here
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.score import score_unit
+from optomatic.worker.turns import NO_TURNS, Turns
 
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
 Told = Callable[[Collection[str]], None]
@@ -96,8 +97,13 @@ class Joblib:
         self.error: BaseException | None = None
         self.scored: set[str] = set()
 
-    def work(self, store: Store, search: str, until: Callable[[], bool]) -> None:
-        """Score until ``until()``; what is not finished at an interrupt is given back."""
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
+        """Score until ``until()``; what is not finished at an interrupt is given back.
+
+        A search that is to end early waits for the batches that are under way.
+        """
         timing = timing_here()
         worker = secrets.token_hex(8)
         store.workers.register(
@@ -107,17 +113,18 @@ class Joblib:
         heart.start()
         try:
             batches = _Batches(store, heart, worker, search)
-            self._work(batches, until)
+            self._work(batches, until, turns)
         finally:
             heart.stop()
             store.workers.leave(worker)
 
-    def _work(self, batches: _Batches, until: Callable[[], bool]) -> None:
+    def _work(self, batches: _Batches, until: Callable[[], bool], turns: Turns) -> None:
         pause = _PAUSE_SHORT
-        while not until():
+        while not until() and turns.grace() is None:
             before = batches.claimed
+            turns.turn()
             try:
-                self._round(batches)
+                self._round(batches, turns)
             except Exception as error:
                 batches.end_after(error)
                 if not _a_worker_died(error):
@@ -131,7 +138,7 @@ class Joblib:
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE_LONG)
 
-    def _round(self, batches: _Batches) -> None:
+    def _round(self, batches: _Batches, turns: Turns) -> None:
         """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
         as_they_come = "generator_unordered" if self._streams else "list"
         parallel = Parallel(
@@ -145,6 +152,9 @@ class Joblib:
             for token, ids, scored, seconds in results:
                 batches.hand_in(token, dict(zip(ids, scored, strict=True)), seconds)
                 self._told(ids)
+                turns.turn()
+                if turns.grace() is not None:
+                    batches.claim_no_more()
 
     def _task(self, lease: Lease) -> Any:
         ids = [job.id for job in lease.jobs]
@@ -218,6 +228,11 @@ class _Batches:
             self._jobs.complete(self._worker, token, results)
             self._heart.drop(token, results)
             self._measure(seconds / len(results))
+
+    def claim_no_more(self) -> None:
+        """End the round with what is started."""
+        with self._lock:
+            self._round += 1
 
     def _measure(self, seconds: float) -> None:
         """Follow what a unit takes: up at once, down slowly, so that batches stay short."""
