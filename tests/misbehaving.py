@@ -106,7 +106,7 @@ class Misbehaver(Sleeper):
 
 
 class Glutton(Misbehaver):
-    """Takes two gigabytes, in one of several ways, if `value` is 13."""
+    """Takes more than a gigabyte, in one of several ways, if `value` is 13."""
 
     def _slowly(self):
         kept = []
@@ -115,7 +115,7 @@ class Glutton(Misbehaver):
             time.sleep(0.01)
 
     def _at_once(self):
-        np.ones(2_000_000_000 // 8)
+        np.ones(1_200_000_000 // 8)
 
     def _elsewhere(self):
         script = (
