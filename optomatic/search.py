@@ -171,6 +171,9 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     its `db`, so that it works in other processes; if such pickles are kept, leave `db` out and
     set ``$OPTOMATIC_DB``.  Copies (:mod:`copy`) keep all.
 
+    With an adaptive generator, `filters`, a budget or `replay` the number of units is not known
+    beforehand, so scikit-learn's callbacks then hear of the search and the refit only.
+
     Inside of a worker (as the estimator of another search, say) a search scores all of its
     units there, one after the other and without a store: the address of the database does not
     travel to workers, and what is stored is what comes of the whole.

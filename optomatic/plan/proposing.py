@@ -98,7 +98,7 @@ def _begun(generator: Any, directions: Directions) -> Any:
 
 
 def _wants_history(space: Any) -> bool:
-    if not callable(space) or hasattr(space, "__iter__"):
+    if not callable(space) or hasattr(space, "__iter__") or inspect.isgeneratorfunction(space):
         return False
     try:
         return bool(inspect.signature(space).parameters)
@@ -143,15 +143,16 @@ def _nonsense(name: str, item: Any) -> GeneratorFailed:
     )
 
 
-def _takes(function: Any, n: int) -> bool:
-    """Tell whether `function` can be called with `n` positional arguments."""
+def _takes_second(function: Any, name: str) -> bool:
+    """Tell whether `function` has a second argument, called `name` or without a default."""
     try:
-        inspect.signature(function).bind(*([None] * n))
-    except TypeError:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # no signature is known
         return False
-    except ValueError:  # no signature is known
-        return n == 1
-    return True
+    if len(parameters) < 2:
+        return False
+    second = parameters[1]
+    return second.name == name or second.default is inspect.Parameter.empty
 
 
 class _AskTell:
@@ -160,7 +161,7 @@ class _AskTell:
     def __init__(self, generator: Any) -> None:
         self.name = _name_of(generator)
         self._generator = generator
-        self._with_history = _takes(generator.ask, 2)
+        self._with_history = _takes_second(generator.ask, "history")
 
     def ask(self, n: int, history: History) -> list[dict[str, Any]]:
         arguments = (n, history()) if self._with_history else (n,)
@@ -178,7 +179,7 @@ class _FromHistory:
     def __init__(self, propose: Callable[..., Any]) -> None:
         self.name = _name_of(propose)
         self._propose = propose
-        self._with_number = _takes(propose, 2)
+        self._with_number = _takes_second(propose, "n")
 
     def ask(self, n: int, history: History) -> list[dict[str, Any]]:
         arguments = (history(), n) if self._with_number else (history(),)

@@ -123,6 +123,29 @@ def test_an_iterable_is_gone_through_no_further_than_needed(uri):
     assert len(run(endless(), uri, n_iter=7).results_) == 7
 
 
+def test_a_generator_function_may_have_options(uri):
+    def counting(start=2):
+        yield from ({"x": x} for x in range(start, start + 3))
+
+    assert run(counting, uri).results_["param_x"].tolist() == [2, 3, 4]
+
+
+def test_ask_may_want_the_history_or_have_options(uri):
+    class WithHistory:
+        def ask(self, n, history):
+            return [{"x": len(history)}] if len(history) < 3 else []
+
+    class WithOption:
+        asked = 0
+
+        def ask(self, n, most=3):
+            self.asked += 1
+            return [{"x": self.asked}] if self.asked <= most else []
+
+    assert run(WithHistory(), uri).results_["param_x"].tolist() == [0, 1, 2]
+    assert run(WithOption(), uri).results_["param_x"].tolist() == [1, 2, 3]
+
+
 def test_what_is_in_flight_is_known(uri):
     seen = []
 
