@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +22,11 @@ from optomatic.plan.extras import decode_extra
 from optomatic.plan.filtering import Filter
 from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
 from optomatic.plan.generators import candidates_of, shown
+from optomatic.plan.limits import limits_of, threads_of
 from optomatic.plan.proposing import is_generator
+from optomatic.plan.shipping import shipping
 from optomatic.plan.stopping import Budget
+from optomatic.plan.tags import tags_of
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
@@ -31,7 +35,7 @@ from optomatic.rounds import Rounds
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.engines import Elsewhere, FunctionHere, Here, Local, Place
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.environment import inside_worker, tags_here
 from optomatic.worker.functions import FunctionBundle
 from optomatic.worker.trial import trial_for
 
@@ -101,6 +105,8 @@ class MongoSearch:
         Name of the search in the database.
     retry_failed : bool, default=False
         Score candidates again whose stored end is a failure.
+    fit_timeout, memory_limit, requires, inner_max_num_threads, ship_modules
+        As in :class:`MongoSearchCV`, of calls of the function.
 
     Attributes
     ----------
@@ -153,6 +159,11 @@ class MongoSearch:
         db: str | None = None,
         name: str | None = None,
         retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
         self.function = function
         self.space = space
@@ -173,6 +184,11 @@ class MongoSearch:
         self.db = Address(db) if isinstance(db, str) and redact(db) != db else db
         self.name = name
         self.retry_failed = retry_failed
+        self.fit_timeout = fit_timeout
+        self.memory_limit = memory_limit
+        self.requires = requires
+        self.inner_max_num_threads = inner_max_num_threads
+        self.ship_modules = ship_modules
 
     def run(self) -> MongoSearch:
         """Score every candidate.
@@ -229,7 +245,8 @@ class MongoSearch:
                 "a space whose candidates are all known."
             )
         candidates = self._known_candidates()
-        plan = FunctionPlanner(self.function, self.data or {}).plan(candidates)
+        with shipping(self.ship_modules):
+            plan = self._planner().plan(candidates)
         driver.report_doubts(plan, 0)
         record = self._record(len(candidates))
         with open_store(self.db) as store:
@@ -256,10 +273,26 @@ class MongoSearch:
         """Return the number of local workers: None is this process, 0 is nobody."""
         if inside_worker():
             return None
-        if self.n_jobs == 0:
+        if self.n_jobs == 0 or not set(tags_of(self.requires)) <= set(tags_here()):
             return 0
         k = effective_n_jobs(self.n_jobs)
-        return None if k == 1 else k
+        # A limit is held by ending the process that scores.
+        limited = self.fit_timeout is not None or self.memory_limit is not None
+        return None if k == 1 and not limited else k
+
+    def _planner(self) -> FunctionPlanner:
+        requires = tags_of(self.requires)
+        return FunctionPlanner(
+            self.function, self.data or {}, how=self._how_to_run(), requires=requires
+        )
+
+    def _how_to_run(self) -> dict[str, Any]:
+        """Return what is said of how units may be run; empty if nothing is."""
+        how = {
+            "limits": limits_of(self.fit_timeout, self.memory_limit),
+            "inner_max_num_threads": threads_of(self.inner_max_num_threads),
+        }
+        return {name: value for name, value in how.items() if value}
 
     def _directions(self) -> dict[str, str]:
         if isinstance(self.direction, Mapping):
@@ -280,8 +313,9 @@ class MongoSearch:
     def _run_all(self) -> list[Evaluation]:
         """Score candidates that are all known."""
         candidates = self._known_candidates()
-        planner = FunctionPlanner(self.function, self.data or {})
-        plan = planner.plan(candidates)
+        planner = self._planner()
+        with shipping(self.ship_modules):
+            plan = planner.plan(candidates)
         driver.report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
@@ -319,9 +353,9 @@ class MongoSearch:
         """Score candidates as they come about."""
         refuse_inside_worker()
         ledger = Ledger()
-        planner = FunctionPlanner(self.function, self.data or {})
+        planner = self._planner()
         generator = is_generator(self.space)
-        with open_store(self.db) as store:
+        with shipping(self.ship_modules), open_store(self.db) as store:
             asking = asking_for(
                 store,
                 self.space if generator else self._all_candidates(),
@@ -357,7 +391,8 @@ class MongoSearch:
     def _engine(self, question: FunctionQuestion, place: Place) -> driver.Engine:
         workers = self._workers()
         if workers is None:
-            bundle = FunctionBundle(question.function, question.data, {"style": question.style})
+            options = {"style": question.style, **self._how_to_run()}
+            bundle = FunctionBundle(question.function, question.data, options)
             return FunctionHere(bundle, place, raises=self.error_score == "raise")
         return Local(workers) if workers else Elsewhere()
 

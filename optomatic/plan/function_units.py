@@ -49,11 +49,29 @@ class FunctionPlanner:
     """Makes the units of a function, for some candidates after others.
 
     What all of them share is keyed and dumped once, with the first of them.
+
+    Parameters
+    ----------
+    function : callable
+    data : mapping of str to object
+    how : mapping of str to object
+        How units may be run, such as ``limits``: part of their terms, not of their keys.
+    requires : tuple of str
+        Tags that a worker must carry.
     """
 
-    def __init__(self, function: Callable[..., Any], data: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        data: Mapping[str, Any],
+        *,
+        how: Mapping[str, Any] | None = None,
+        requires: tuple[str, ...] = (),
+    ) -> None:
         self._function = function
         self._data = dict(data)
+        self._how = dict(how or {})
+        self._requires = requires
         self._begun = False
         self._secret = secrets.token_hex(16)
 
@@ -123,15 +141,16 @@ class FunctionPlanner:
     def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
         env = environment(versions)
-        able = ["function", SCHEMA, sorted(env.items()), self._secret if private else None]
+        secret = self._secret if private else None
+        able = ["function", SCHEMA, sorted(env.items()), sorted(self._requires), secret]
         return Work(
             kind="function",
             spec=self._spec,
-            options={"style": self.question.style},
+            options={"style": self.question.style, **self._how},
             env=env,
-            requires=(),
+            requires=self._requires,
             lane=_hash(able),
-            terms=_hash(able)[:16],
+            terms=_hash([able, sorted(self._how.items())])[:16],
         )
 
 

@@ -237,3 +237,17 @@ def test_a_search_inside_of_what_is_scored(uri):
         pytest.raises(ValueError, match="None of the 2 candidates"),
     ):
         run(time_budget=60)
+
+
+def test_a_call_that_takes_too_long_is_ended(uri):
+    space = {"x": [1], "seconds": [0.0, 600.0]}
+    with pytest.warns(FitFailedWarning, match=r"1 of 2 candidates failed.*\n.*FitTimeout"):
+        search = MongoSearch(scoring.slow, space, fit_timeout=5.0, db=uri).run()
+    assert search.best_params_ == {"x": 1, "seconds": 0.0}
+    assert search.results_["state"].tolist() == ["completed", "failed"]
+
+
+def test_a_limit_is_how_and_not_what(uri):
+    MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri).run()
+    limited = MongoSearch(scoring.parabola, {"x": [1, 2]}, fit_timeout=60, db=uri).run()
+    assert limited.summary_.stored == 2
