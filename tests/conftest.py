@@ -11,6 +11,18 @@ from optomatic.errors import ServerMissing
 from optomatic.store.mongod import find_mongod
 
 
+#: Folders whose tests share what is theirs: a database, workers.
+TOGETHER = ("sklearn_own", "joblib_own")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, where there are several (pytest -n)."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder in TOGETHER else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory):
     """Keep out of the user's own store and caches, and let nothing of them in."""
