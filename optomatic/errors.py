@@ -35,9 +35,6 @@ ever holds a password (see :func:`redact`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pickle import PicklingError
 
 
@@ -180,21 +177,3 @@ class Address(str):
 
     def __repr__(self) -> str:
         return repr(redact(str(self)))
-
-
-_in_payload: ContextVar[bool] = ContextVar("in_payload", default=False)
-
-
-@contextmanager
-def payload() -> Iterator[None]:
-    """What is pickled in this context goes to workers by way of the store: no address is in it."""
-    before = _in_payload.set(True)
-    try:
-        yield
-    finally:
-        _in_payload.reset(before)
-
-
-def in_payload() -> bool:
-    """Tell whether a payload is being pickled."""
-    return _in_payload.get()

@@ -19,7 +19,7 @@ from sklearn.utils import indexable
 
 from optomatic import _sklearn, driver
 from optomatic.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
-from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, in_payload, redact
+from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
 from optomatic.kept_state import without_credentials
 from optomatic.ledger import Ledger
 from optomatic.plan.bundle import Bundle
@@ -28,6 +28,7 @@ from optomatic.plan.filtering import Filter
 from optomatic.plan.fingerprint import Fingerprint, fingerprint
 from optomatic.plan.generators import candidates_of, shown
 from optomatic.plan.limits import limits_of, threads_of
+from optomatic.plan.payload import in_payload
 from optomatic.plan.proposing import is_adaptive
 from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits

@@ -27,7 +27,8 @@ import cloudpickle
 import numpy as np
 import scipy.sparse
 
-from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible, payload
+from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible
+from optomatic.plan.payload import payload
 from optomatic.records import Part
 
 _READ_BYTES = 1 << 20
