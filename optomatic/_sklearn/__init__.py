@@ -1,7 +1,7 @@
 """Every private name of scikit-learn that optomatic uses, with the reason.
 
 Held by tests against the oldest and the newest supported version (1.6 and 1.9).  When a
-release moves one of these, this is the only file to mend.
+release moves one of these, this is the only place to mend.
 
 =============================================  ==========================================
 name (versions it was checked on)              why there is no public way
