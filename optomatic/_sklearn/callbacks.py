@@ -1,0 +1,88 @@
+"""scikit-learn's callbacks: those of a search, where there are any."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sklearn.model_selection._search import BaseSearchCV
+
+
+class _NoCallbacks:
+    """Stands in for a callback context on versions that have none."""
+
+    def subcontext(self, **_: Any) -> _NoCallbacks:
+        return self
+
+    def call_on_fit_task_begin(self, **_: Any) -> _NoCallbacks:
+        return self
+
+    def call_on_fit_task_end(self, **_: Any) -> bool:
+        return False
+
+    @contextmanager
+    def propagate_callback_context(self, _: Any) -> Any:
+        yield self
+
+
+def callback_context(search: Any, max_subtasks: int) -> Any:
+    """Return the callback context of a fit, or one that does nothing where there is none."""
+    if not hasattr(search, "_init_callback_context"):
+        return _NoCallbacks()
+    return search._init_callback_context(max_subtasks=max_subtasks)
+
+
+def has_callbacks(search: Any) -> bool:
+    """Tell whether anybody listens to the units of `search`, or to what goes on in them."""
+    return bool(_callbacks_of(search) or _own_callbacks(search.estimator))
+
+
+def callbacks_inside_fits(search: Any) -> list[Any]:
+    """Return the callbacks that are called while the estimator of `search` is being fitted.
+
+    They are those that are set on it or on something in it, and those of the search that
+    scikit-learn hands down.  Its ProgressBar is left out, which only draws.
+    """
+    above = getattr(search, "_parent_callback_ctx", None)
+    depth = 0 if above is None else above._propagation_depth + 1
+    takes_them = hasattr(search.estimator, "set_callbacks")
+    handed_down = [c for c in _callbacks_of(search) if takes_them and _goes_down(c, depth)]
+    inside = _own_callbacks(search.estimator) + handed_down
+    return [callback for callback in inside if not _only_draws(callback)]
+
+
+def _goes_down(callback: Any, depth: int) -> bool:
+    if not hasattr(callback, "max_propagation_depth"):
+        return False
+    deepest = callback.max_propagation_depth
+    return deepest is None or depth < deepest
+
+
+def _only_draws(callback: Any) -> bool:
+    kind = type(callback)
+    return kind.__name__ == "ProgressBar" and kind.__module__.startswith("sklearn.")
+
+
+def _own_callbacks(estimator: Any) -> list[Any]:
+    within = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
+    holders = [estimator, *(value for value in within if not isinstance(value, type))]
+    return [callback for holder in holders for callback in _callbacks_of(holder)]
+
+
+def _callbacks_of(value: Any) -> Sequence[Any]:
+    """Return the callbacks set on `value`: its own attribute, not what its class makes up."""
+    own: Sequence[Any] = getattr(value, "__dict__", {}).get("_skl_callbacks", ())
+    return own
+
+
+def raised_by_callback(error: BaseException) -> bool:
+    """Tell whether `error` comes out of a callback, and not out of what is being fitted."""
+    if not hasattr(BaseSearchCV, "_init_callback_context"):
+        return False
+    from sklearn.callback._callback_context import CallbackContext
+
+    hooks = CallbackContext._call_hooks.__code__
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_code is hooks for frame in frames)
