@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import secrets
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -44,6 +43,7 @@ from optomatic.rounds import Asking, Rounds
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
+from optomatic.warning import warn
 from optomatic.worker.engines import Here, engine_for
 from optomatic.worker.environment import inside_worker, tags_here
 from optomatic.worker.trial import trial_for, try_loading
@@ -531,17 +531,15 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         if plan.refusal is not None and self._workers() is not None:
             raise plan.refusal
         if plan.refusal is not None:
-            warnings.warn(
+            warn(
                 f"{plan.refusal} It is scored in this process; other workers cannot help.",
                 KeyNotCertain,
-                stacklevel=5,
             )
         if plan.doubts:
-            warnings.warn(
+            warn(
                 "Scored for this search only and not reused by later ones, as it cannot be told "
                 "for certain when it is equal: " + "; ".join(plan.doubts),
                 KeyNotCertain,
-                stacklevel=5,
             )
 
     def _workers(self) -> int | None:
@@ -569,13 +567,12 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 "where fit_timeout, memory_limit and requires cannot be held. Nothing was queued. "
                 "Leave out one or the other."
             )
-        warnings.warn(
+        warn(
             f"Callbacks ({names}) are called inside of the fits and live in this process, so all "
             f"units are scored in it, one after the other, whatever n_jobs is (here "
             f"{self.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
             "leave the fits to workers.",
             UserWarning,
-            stacklevel=6,
         )
         return None
 
@@ -782,12 +779,11 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
 
 def _warn_that_splits_are_a_draw(cv: Any) -> None:
     """Say it: unlike a random estimator, whose stored score serves, it makes a store useless."""
-    warnings.warn(
+    warn(
         f"cv={cv!r} shuffles without a seed. Its splits were drawn once, and all candidates are "
         "scored on the same; but each fit draws others, so it can reuse no stored score, and "
         "after an interruption it begins anew. Give it a random_state=.",
         RandomnessUnseeded,
-        stacklevel=5,
     )
 
 
