@@ -13,10 +13,11 @@ import pandas as pd
 from joblib import effective_n_jobs
 from sklearn.exceptions import FitFailedWarning
 
-from optomatic import driver
-from optomatic.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver import known
+from optomatic.driver.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver.ledger import Ledger
+from optomatic.driver.rounds import Rounds
 from optomatic.errors import Address, redact
-from optomatic.ledger import Ledger
 from optomatic.plan.environment import environment
 from optomatic.plan.extras import decode_extra
 from optomatic.plan.filtering import Filter
@@ -31,7 +32,6 @@ from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary
-from optomatic.rounds import Rounds
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.engines import Elsewhere, FunctionHere, Here, Local, Place
@@ -247,10 +247,10 @@ class MongoSearch:
         candidates = self._known_candidates()
         with shipping(self.ship_modules):
             plan = self._planner().plan(candidates)
-        driver.report_doubts(plan, 0)
+        known.report_doubts(plan, 0)
         record = self._record(len(candidates))
         with open_store(self.db) as store:
-            driver.leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
+            known.leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
         return self.search_id_
 
     # What is asked
@@ -316,7 +316,7 @@ class MongoSearch:
         planner = self._planner()
         with shipping(self.ship_modules):
             plan = planner.plan(candidates)
-        driver.report_doubts(plan, self._workers())
+        known.report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
@@ -324,10 +324,10 @@ class MongoSearch:
         engine = self._engine(planner.question, place)
         record = self._record(len(candidates))
         if isinstance(engine, Here) and inside_worker():
-            ending = driver.run_alone(plan, engine)
+            ending = known.run_alone(plan, engine)
         else:
             with open_store(self.db) as store:
-                ending = driver.run(
+                ending = known.run(
                     *(store, plan, record, engine),
                     retry_failed=self.retry_failed,
                     trial=trial_for(self._workers()),
@@ -388,7 +388,7 @@ class MongoSearch:
         if self.verbose > 0:
             print(summary)
 
-    def _engine(self, question: FunctionQuestion, place: Place) -> driver.Engine:
+    def _engine(self, question: FunctionQuestion, place: Place) -> known.Engine:
         workers = self._workers()
         if workers is None:
             options = {"style": question.style, **self._how_to_run()}

@@ -16,11 +16,13 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
-from optomatic import _sklearn, driver
-from optomatic.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic import _sklearn
+from optomatic.driver import known
+from optomatic.driver.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver.ledger import Ledger
+from optomatic.driver.rounds import Asking, Rounds
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
 from optomatic.kept_state import without_credentials
-from optomatic.ledger import Ledger
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
 from optomatic.plan.filtering import Filter
@@ -39,7 +41,6 @@ from optomatic.replayed import Replayed
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
 from optomatic.results.frames import SCORE
-from optomatic.rounds import Asking, Rounds
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.unit_callbacks import UnitCallbacks
@@ -491,7 +492,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             replay=self.replay,
         )
 
-    def _open_engine(self, bundle: Bundle, ledger: Ledger, workers: int | None) -> driver.Engine:
+    def _open_engine(self, bundle: Bundle, ledger: Ledger, workers: int | None) -> known.Engine:
         return engine_for(
             workers,
             bundle=bundle,
@@ -583,7 +584,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         plan: Plan,
         candidates: Sequence[Mapping[str, Any]],
         callbacks: UnitCallbacks | None,
-    ) -> driver.Engine:
+    ) -> known.Engine:
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             candidate, split = plan.places[unit_id]
             return candidates[candidate], split
@@ -610,23 +611,23 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     def _drive(
         self,
         plan: Plan,
-        engine: driver.Engine,
+        engine: known.Engine,
         n_candidates: int,
         callbacks: UnitCallbacks | None,
-    ) -> driver.Ending:
+    ) -> known.Ending:
         self.search_id_ = secrets.token_hex(12)
         if isinstance(engine, Here) and inside_worker():
-            ending = driver.run_alone(plan, engine)
+            ending = known.run_alone(plan, engine)
         else:
             ending = self._run(plan, engine, n_candidates, callbacks)
         self.summary_ = ending.summary
         return ending
 
     def _run(
-        self, plan: Plan, engine: driver.Engine, n_candidates: int, callbacks: UnitCallbacks | None
-    ) -> driver.Ending:
+        self, plan: Plan, engine: known.Engine, n_candidates: int, callbacks: UnitCallbacks | None
+    ) -> known.Ending:
         with open_store(self.db) as store:
-            return driver.run(
+            return known.run(
                 store,
                 plan,
                 self._record(n_candidates),
@@ -637,7 +638,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 trial=self._trial(engine),
             )
 
-    def _trial(self, engine: driver.Engine) -> Callable[[Iterable[Part]], None]:
+    def _trial(self, engine: known.Engine) -> Callable[[Iterable[Part]], None]:
         """Return what tries whether others can load what is about to be queued for them."""
         if isinstance(engine, Here):
             return _tell_nobody

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
 from optomatic.plan.filtering import Filter, Filters
 from optomatic.plan.proposing import is_generator, proposer_for
@@ -14,7 +15,6 @@ from optomatic.plan.schedule import Event, Live, Recorded
 from optomatic.plan.stopping import Budget, Stopping
 from optomatic.records import Evaluation
 from optomatic.results.progress import FitSummary
-from optomatic.rounds import Asking
 from optomatic.store.opening import Store
 from optomatic.worker.environment import inside_worker
 

@@ -1,0 +1,1 @@
+"""How the units of a search get scored, seen from the process that wants them."""
