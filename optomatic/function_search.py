@@ -15,6 +15,8 @@ from sklearn.exceptions import FitFailedWarning
 
 from optomatic.driver import known
 from optomatic.driver.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver.doubts import report_doubts
+from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.rounds import Rounds
 from optomatic.errors import Address, redact
@@ -247,7 +249,7 @@ class MongoSearch:
         candidates = self._known_candidates()
         with shipping(self.ship_modules):
             plan = self._planner().plan(candidates)
-        known.report_doubts(plan, 0)
+        report_doubts(plan, 0)
         record = self._record(len(candidates))
         with open_store(self.db) as store:
             known.leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
@@ -316,7 +318,7 @@ class MongoSearch:
         planner = self._planner()
         with shipping(self.ship_modules):
             plan = planner.plan(candidates)
-        known.report_doubts(plan, self._workers())
+        report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
@@ -388,7 +390,7 @@ class MongoSearch:
         if self.verbose > 0:
             print(summary)
 
-    def _engine(self, question: FunctionQuestion, place: Place) -> known.Engine:
+    def _engine(self, question: FunctionQuestion, place: Place) -> Engine:
         workers = self._workers()
         if workers is None:
             options = {"style": question.style, **self._how_to_run()}

@@ -19,6 +19,8 @@ from sklearn.utils import indexable
 from optomatic import _sklearn
 from optomatic.driver import known
 from optomatic.driver.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver.ending import Ending
+from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.rounds import Asking, Rounds
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
@@ -492,7 +494,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
             replay=self.replay,
         )
 
-    def _open_engine(self, bundle: Bundle, ledger: Ledger, workers: int | None) -> known.Engine:
+    def _open_engine(self, bundle: Bundle, ledger: Ledger, workers: int | None) -> Engine:
         return engine_for(
             workers,
             bundle=bundle,
@@ -584,7 +586,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         plan: Plan,
         candidates: Sequence[Mapping[str, Any]],
         callbacks: UnitCallbacks | None,
-    ) -> known.Engine:
+    ) -> Engine:
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             candidate, split = plan.places[unit_id]
             return candidates[candidate], split
@@ -611,10 +613,10 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     def _drive(
         self,
         plan: Plan,
-        engine: known.Engine,
+        engine: Engine,
         n_candidates: int,
         callbacks: UnitCallbacks | None,
-    ) -> known.Ending:
+    ) -> Ending:
         self.search_id_ = secrets.token_hex(12)
         if isinstance(engine, Here) and inside_worker():
             ending = known.run_alone(plan, engine)
@@ -624,8 +626,8 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
         return ending
 
     def _run(
-        self, plan: Plan, engine: known.Engine, n_candidates: int, callbacks: UnitCallbacks | None
-    ) -> known.Ending:
+        self, plan: Plan, engine: Engine, n_candidates: int, callbacks: UnitCallbacks | None
+    ) -> Ending:
         with open_store(self.db) as store:
             return known.run(
                 store,
@@ -638,7 +640,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
                 trial=self._trial(engine),
             )
 
-    def _trial(self, engine: known.Engine) -> Callable[[Iterable[Part]], None]:
+    def _trial(self, engine: Engine) -> Callable[[Iterable[Part]], None]:
         """Return what tries whether others can load what is about to be queued for them."""
         if isinstance(engine, Here):
             return _tell_nobody

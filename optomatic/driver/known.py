@@ -1,4 +1,4 @@
-"""The rounds of a search: look up, submit, have it scored, wait, read.
+"""A search whose candidates are all known: look up, submit, have it scored, wait, read.
 
 Whoever calls :func:`run` also keeps the queue going while it waits: leases of workers
 that vanished are taken back, so a search ends even if every other process dies.
@@ -7,79 +7,19 @@ that vanished are taken back, so a search ends even if every other process dies.
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
-from optomatic.errors import KeyNotCertain, SearchCancelled, StoreError
+from optomatic.driver.ending import Ending, has_ended, summary_of, withdraw
+from optomatic.driver.engine import Alone, Engine, Told
+from optomatic.errors import SearchCancelled
 from optomatic.plan.units import Plan
-from optomatic.records import Outcome, Part, Result, SearchRecord, Unit
-from optomatic.results.progress import FitSummary, upload_lines
+from optomatic.records import Outcome, Part, SearchRecord, Unit
+from optomatic.results.progress import upload_lines
 from optomatic.store.opening import Store
-from optomatic.worker.environment import inside_worker
 from optomatic.worker.heart import take_back_from_the_vanished
-from optomatic.worker.turns import NO_TURNS, Turns
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0
-
-Told = Callable[[Collection[str]], None]
-
-
-class Engine(Protocol):
-    """What has the units of a search scored: this process, local workers, or nobody.
-
-    Called once per round, in the caller's thread.  ``work`` returns when ``until()`` is
-    true or when the engine itself has a reason to stop, in which case ``error`` is the
-    exception that the search ends with.  On KeyboardInterrupt it hands in what is
-    finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
-    units that were scored in this process: what they print has been printed.
-    """
-
-    error: BaseException | None
-    scored: set[str]
-
-    def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
-    ) -> None:
-        """Have units that `search` waits for scored, until ``until()``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What came of a search: an outcome for each of its unit ids, and what it took."""
-
-    outcomes: dict[str, Outcome]
-    fresh: frozenset[str]
-    summary: FitSummary
-
-
-def report_doubts(plan: Plan, workers: int | None) -> None:
-    """Warn of what cannot be shared with other searches, and with other processes.
-
-    Raises
-    ------
-    NotShippable
-        If other processes are to score what cannot be sent to them.
-    """
-    if inside_worker():  # nothing is shared anyway
-        return
-    if plan.refusal is not None and workers is not None:
-        raise plan.refusal
-    if plan.refusal is not None:
-        warnings.warn(
-            f"{plan.refusal} It is scored in this process; other workers cannot help.",
-            KeyNotCertain,
-            stacklevel=3,
-        )
-    if plan.doubts:
-        warnings.warn(
-            "Scored for this search only and not reused by later ones, as it cannot be told "
-            "for certain when it is equal: " + "; ".join(plan.doubts),
-            KeyNotCertain,
-            stacklevel=3,
-        )
 
 
 def run(
@@ -181,15 +121,6 @@ def leave(
     return len(missing)
 
 
-class Alone(Protocol):
-    """An engine that also scores one unit at a time."""
-
-    error: BaseException | None
-
-    def score(self, unit_id: str) -> Result:
-        """Score a unit in this process."""
-
-
 def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.monotonic) -> Ending:
     """Have every unit of `plan` scored in this process, without a store.
 
@@ -266,49 +197,3 @@ def _until(
         return not store.jobs.waits(search)
 
     return until
-
-
-def has_ended(outcome: Outcome | None) -> bool:
-    """Tell whether no worker will change a unit by itself any more."""
-    return outcome is not None and outcome.state in ("completed", "failed", "dead")
-
-
-def withdraw(store: Store, search: str, error: BaseException) -> None:
-    """Leave the queue without what only this search waits for; keep the first error."""
-    try:
-        store.jobs.cancel(search)
-        store.searches.finish(search, "interrupted", {"error": type(error).__name__})
-    except StoreError as second:
-        error.add_note(
-            f"The units of this search could not be withdrawn from the queue ({second}); "
-            "workers may go on with them. Nothing that was scored is lost."
-        )
-
-
-def summary_of(
-    outcomes: Mapping[str, Outcome],
-    fresh: Collection[str],
-    seconds: float,
-    *,
-    left_out: str = "",
-    stopped: str = "",
-) -> FitSummary:
-    """Sum up a search.
-
-    Parameters
-    ----------
-    outcomes : mapping of str to Outcome
-        Of all its units that have an end.
-    fresh : collection of str
-        Those of them that were scored while it ran.
-    """
-    return FitSummary(
-        units=len(outcomes),
-        stored=len(outcomes) - len(fresh),
-        scored=len(fresh),
-        failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
-        workers=len({w for i in fresh if (w := outcomes[i].worker)}),
-        seconds=seconds,
-        left_out=left_out,
-        stopped=stopped,
-    )

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from optomatic.driver import known
+from optomatic.driver.doubts import report_doubts
+from optomatic.driver.ending import has_ended, summary_of, withdraw
+from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.errors import GeneratorFailed, SearchCancelled
 from optomatic.plan.filtering import Filters, shown
@@ -74,7 +76,7 @@ class Rounds:
     ledger : Ledger
         Empty; filled as the search goes on, and left as it is when something is raised.
     workers : int or None
-        As for :func:`~optomatic.driver.known.report_doubts`.
+        As for :func:`~optomatic.driver.doubts.report_doubts`.
     retry_failed : bool
     trial : callable
         Is given parts before anything is queued that needs them; raises what would go wrong
@@ -116,7 +118,7 @@ class Rounds:
         self._new_ids: list[str] = []
         self._events: list[Event] = []
 
-    def run(self, start: Callable[[], known.Engine]) -> FitSummary:
+    def run(self, start: Callable[[], Engine]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
 
         Parameters
@@ -150,7 +152,7 @@ class Rounds:
                     break
             self._settle()
         except BaseException as error:
-            known.withdraw(self._store, search, error)
+            withdraw(self._store, search, error)
             raise
         return self._finish()
 
@@ -225,7 +227,7 @@ class Rounds:
             ) from error
         if kept and not self._doubts_said:
             self._doubts_said = True
-            known.report_doubts(plan, self._workers)
+            report_doubts(plan, self._workers)
         return plan
 
     def _count_left_out(self, reasons: Sequence[str | None]) -> None:
@@ -275,7 +277,7 @@ class Rounds:
         if not gone:
             return
         found = self._store.jobs.outcomes(sorted(gone))
-        self._ledger.end({i: o for i, o in found.items() if known.has_ended(o)}, fresh=True)
+        self._ledger.end({i: o for i, o in found.items() if has_ended(o)}, fresh=True)
         again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
         if again and not self._cut_off:
             if self._store.searches.withdrawn(self._record.id):
@@ -318,7 +320,7 @@ class Rounds:
     def _finish(self) -> FitSummary:
         ledger, asking = self._ledger, self._asking
         left_out = asking.filters.left_out
-        summary = known.summary_of(
+        summary = summary_of(
             ledger.outcomes,
             ledger.fresh,
             self._clock() - self._began,

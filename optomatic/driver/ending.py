@@ -1,0 +1,66 @@
+"""How a search ends: with all of its units, or withdrawn from the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from optomatic.errors import StoreError
+from optomatic.records import Outcome
+from optomatic.results.progress import FitSummary
+from optomatic.store.opening import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of a search: an outcome for each of its unit ids, and what it took."""
+
+    outcomes: dict[str, Outcome]
+    fresh: frozenset[str]
+    summary: FitSummary
+
+
+def has_ended(outcome: Outcome | None) -> bool:
+    """Tell whether no worker will change a unit by itself any more."""
+    return outcome is not None and outcome.state in ("completed", "failed", "dead")
+
+
+def withdraw(store: Store, search: str, error: BaseException) -> None:
+    """Leave the queue without what only this search waits for; keep the first error."""
+    try:
+        store.jobs.cancel(search)
+        store.searches.finish(search, "interrupted", {"error": type(error).__name__})
+    except StoreError as second:
+        error.add_note(
+            f"The units of this search could not be withdrawn from the queue ({second}); "
+            "workers may go on with them. Nothing that was scored is lost."
+        )
+
+
+def summary_of(
+    outcomes: Mapping[str, Outcome],
+    fresh: Collection[str],
+    seconds: float,
+    *,
+    left_out: str = "",
+    stopped: str = "",
+) -> FitSummary:
+    """Sum up a search.
+
+    Parameters
+    ----------
+    outcomes : mapping of str to Outcome
+        Of all its units that have an end.
+    fresh : collection of str
+        Those of them that were scored while it ran.
+    """
+    return FitSummary(
+        units=len(outcomes),
+        stored=len(outcomes) - len(fresh),
+        scored=len(fresh),
+        failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
+        workers=len({w for i in fresh if (w := outcomes[i].worker)}),
+        seconds=seconds,
+        left_out=left_out,
+        stopped=stopped,
+    )
