@@ -24,7 +24,8 @@ from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.rounds import Asking, Rounds
 from optomatic.errors import Address, KeyNotCertain, RandomnessUnseeded, redact
-from optomatic.kept_state import without_credentials
+from optomatic.fitting.keeping import without_credentials
+from optomatic.fitting.unit_callbacks import UnitCallbacks
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.environment import environment
 from optomatic.plan.filtering import Filter
@@ -33,19 +34,18 @@ from optomatic.plan.generators import candidates_of, shown
 from optomatic.plan.limits import limits_of, threads_of
 from optomatic.plan.payload import in_payload
 from optomatic.plan.proposing import is_adaptive
+from optomatic.plan.replayed import Replayed
 from optomatic.plan.shipping import shipping
 from optomatic.plan.splits import draws_anew, fix_splits
 from optomatic.plan.stopping import Budget
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import Plan, UnitPlanner, plan_units
 from optomatic.records import Outcome, Part, SearchRecord
-from optomatic.replayed import Replayed
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
 from optomatic.results.frames import SCORE
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
-from optomatic.unit_callbacks import UnitCallbacks
 from optomatic.warning import warn
 from optomatic.worker.engines import Here, engine_for
 from optomatic.worker.environment import inside_worker, tags_here
@@ -183,7 +183,7 @@ class MongoSearchCV(_sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no t
     travel to workers, and what is stored is what comes of the whole.
 
     Callbacks are told of each unit once, in the thread that calls ``fit``: see
-    :mod:`optomatic.unit_callbacks`.
+    :mod:`optomatic.fitting.unit_callbacks`.
 
     Several fits may run at the same time, in any number of processes, on one database: a
     unit that two of them want is scored once.  After a crash, Ctrl-C or ``kill -9``, the
