@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from optomatic.driver.ledger import Entry, Ledger
 from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
 from optomatic.plan.filtering import Filter, Filters
@@ -129,6 +130,20 @@ def _events_of(store: Store, replay: str) -> list[Event]:
         f"There is no search with a generator of the name or id {replay!r} on this database, so "
         "none can be replayed. Nothing was scored. Look at the name, and at db."
     )
+
+
+def completed(ledger: Ledger, summary: FitSummary) -> list[Entry]:
+    """Return the candidates all of whose units have an end.
+
+    Raises
+    ------
+    ValueError
+        If there is none, with the reason.
+    """
+    complete = ledger.complete()
+    if not complete:
+        raise ValueError(nothing_complete(summary))
+    return complete
 
 
 def nothing_complete(summary: FitSummary) -> str:

@@ -15,11 +15,46 @@ from optomatic.errors import SearchCancelled
 from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit
 from optomatic.results.progress import upload_lines
-from optomatic.store.opening import Store
+from optomatic.store.opening import Store, open_store
+from optomatic.worker.engines import Here
+from optomatic.worker.environment import inside_worker
 from optomatic.worker.heart import take_back_from_the_vanished
+from optomatic.worker.trial import trial_for
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0
+
+
+def run_at(
+    db: str | None,
+    plan: Plan,
+    record: SearchRecord,
+    engine: Engine,
+    *,
+    workers: int | None,
+    retry_failed: bool = False,
+    told: Told | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Ending:
+    """Have every unit of `plan` scored, by way of the store at `db`: as :func:`run`.
+
+    Inside of a worker, which has no address of a store, they are scored without one.
+
+    Parameters
+    ----------
+    workers : int or None
+        None for this process, 0 for standalone workers only, k for k local workers.
+    """
+    if isinstance(engine, Here) and inside_worker():
+        return run_alone(plan, engine)
+    with open_store(db) as store:
+        return run(
+            *(store, plan, record, engine),
+            retry_failed=retry_failed,
+            told=told,
+            say=say,
+            trial=trial_for(workers),
+        )
 
 
 def run(

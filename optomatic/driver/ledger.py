@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,10 @@ class Ledger:
     def complete(self) -> list[Entry]:
         """Return the candidates all of whose units have an end."""
         return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
+
+    def outcomes_of(self, entries: Iterable[Entry]) -> list[Outcome]:
+        """Return the outcomes of candidates all of whose units have an end, in order."""
+        return [self.outcomes[unit_id] for entry in entries for unit_id in entry.ids]
 
     def ended(self, unit_id: str) -> bool:
         """Tell whether a unit has an end."""

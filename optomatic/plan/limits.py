@@ -98,3 +98,22 @@ def shown_size(size: float) -> str:
 def limits_in(options: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the limits in the options of a unit; empty if there are none."""
     return options.get("limits") or {}
+
+
+def how_to_run(
+    fit_timeout: float | None,
+    memory_limit: int | str | None,
+    inner_max_num_threads: int | None,
+) -> dict[str, Any]:
+    """Return what is said of how units may be run; empty if nothing is.
+
+    Raises
+    ------
+    ValueError
+        As :func:`limits_of` and :func:`threads_of`.
+    """
+    how = {
+        "limits": limits_of(fit_timeout, memory_limit),
+        "inner_max_num_threads": threads_of(inner_max_num_threads),
+    }
+    return {name: value for name, value in how.items() if value}

@@ -1,0 +1,48 @@
+"""The record of a search, as it begins."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from optomatic.plan.environment import environment
+from optomatic.plan.generators import shown
+from optomatic.records import SearchRecord
+from optomatic.store.workers import this_process
+
+
+def new_record(
+    name: str | None,
+    kind: str,
+    *,
+    estimator: str,
+    space: Any,
+    scoring: str,
+    n_candidates: int,
+    n_splits: int,
+) -> SearchRecord:
+    """Return the record of a search of this process, with a random id.
+
+    Parameters
+    ----------
+    name : str or None
+        As the user gives it; without it `kind` and the beginning of the id are the name.
+    estimator, scoring : str
+        For people.
+    space : object
+        Shown to people, with its first values.
+    n_candidates : int
+        0 if it is not known yet.
+    """
+    search = secrets.token_hex(12)
+    return SearchRecord(
+        id=search,
+        name=name or f"{kind}-{search[:6]}",
+        estimator=estimator,
+        space=shown(space),
+        scoring=scoring,
+        n_candidates=n_candidates,
+        n_splits=n_splits,
+        env=environment(),
+        process=this_process(),
+    )

@@ -1,0 +1,30 @@
+"""Who scores: this process, local workers, or standalone ones alone."""
+
+from __future__ import annotations
+
+from joblib import effective_n_jobs
+
+from optomatic.worker.environment import inside_worker, tags_here
+
+
+def workers_for(
+    n_jobs: int | None, *, requires: tuple[str, ...] = (), limited: bool = False
+) -> int | None:
+    """Return the number of local workers: None is this process, 0 is nobody.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As the user gives it.
+    requires : tuple of str
+        Tags that a worker must carry; local ones carry those of ``$OPTOMATIC_TAG``.
+    limited : bool
+        Whether units have a limit of time or memory.
+    """
+    if inside_worker():
+        return None
+    if n_jobs == 0 or not set(requires) <= set(tags_here()):
+        return 0
+    k = int(effective_n_jobs(n_jobs))
+    # A limit is held by ending the process that scores.
+    return None if k == 1 and not limited else k
