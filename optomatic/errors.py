@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import re
 from pickle import PicklingError
+from typing import Any
 
 
 class OptomaticError(Exception):
@@ -177,3 +178,9 @@ class Address(str):
 
     def __repr__(self) -> str:
         return repr(redact(str(self)))
+
+
+def guarded(db: Any) -> Any:
+    """Return a URI with credentials as an :class:`Address`, and all else as it is."""
+    # An Address stays the object that it is: clone() looks whether it does.
+    return Address(db) if type(db) is str and redact(db) != db else db

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
@@ -10,22 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from joblib import effective_n_jobs
 from sklearn.exceptions import FitFailedWarning
 
-from optomatic.driver import known
-from optomatic.driver.asking import asking_for, is_open, nothing_complete, refuse_inside_worker
+from optomatic.driver.asking import asking_for, completed, is_open, refuse_inside_worker
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.engine import Engine
+from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
-from optomatic.errors import Address, redact
-from optomatic.plan.environment import environment
+from optomatic.driver.workers import workers_for
+from optomatic.errors import guarded
 from optomatic.plan.extras import decode_extra
 from optomatic.plan.filtering import Filter
 from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
-from optomatic.plan.generators import candidates_of, shown
-from optomatic.plan.limits import limits_of, threads_of
+from optomatic.plan.generators import candidates_of
+from optomatic.plan.limits import how_to_run
 from optomatic.plan.proposing import is_generator
 from optomatic.plan.shipping import shipping
 from optomatic.plan.stopping import Budget
@@ -35,9 +34,7 @@ from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import open_store
-from optomatic.store.workers import this_process
-from optomatic.worker.engines import Elsewhere, FunctionHere, Here, Local, Place
-from optomatic.worker.environment import inside_worker, tags_here
+from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
 from optomatic.worker.trial import trial_for
 
@@ -183,7 +180,7 @@ class MongoSearch:
         self.error_score = error_score
         self.verbose = verbose
         # Credentials are not printed by whoever shows the attributes.
-        self.db = Address(db) if isinstance(db, str) and redact(db) != db else db
+        self.db = guarded(db)
         self.name = name
         self.retry_failed = retry_failed
         self.fit_timeout = fit_timeout
@@ -252,7 +249,7 @@ class MongoSearch:
         report_doubts(plan, 0)
         record = self._record(len(candidates))
         with open_store(self.db) as store:
-            known.leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
+            leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
         return self.search_id_
 
     # What is asked
@@ -273,14 +270,8 @@ class MongoSearch:
 
     def _workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is nobody."""
-        if inside_worker():
-            return None
-        if self.n_jobs == 0 or not set(tags_of(self.requires)) <= set(tags_here()):
-            return 0
-        k = effective_n_jobs(self.n_jobs)
-        # A limit is held by ending the process that scores.
         limited = self.fit_timeout is not None or self.memory_limit is not None
-        return None if k == 1 and not limited else k
+        return workers_for(self.n_jobs, requires=tags_of(self.requires), limited=limited)
 
     def _planner(self) -> FunctionPlanner:
         requires = tags_of(self.requires)
@@ -290,11 +281,7 @@ class MongoSearch:
 
     def _how_to_run(self) -> dict[str, Any]:
         """Return what is said of how units may be run; empty if nothing is."""
-        how = {
-            "limits": limits_of(self.fit_timeout, self.memory_limit),
-            "inner_max_num_threads": threads_of(self.inner_max_num_threads),
-        }
-        return {name: value for name, value in how.items() if value}
+        return how_to_run(self.fit_timeout, self.memory_limit, self.inner_max_num_threads)
 
     def _directions(self) -> dict[str, str]:
         if isinstance(self.direction, Mapping):
@@ -323,17 +310,11 @@ class MongoSearch:
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
 
-        engine = self._engine(planner.question, place)
-        record = self._record(len(candidates))
-        if isinstance(engine, Here) and inside_worker():
-            ending = known.run_alone(plan, engine)
-        else:
-            with open_store(self.db) as store:
-                ending = known.run(
-                    *(store, plan, record, engine),
-                    retry_failed=self.retry_failed,
-                    trial=trial_for(self._workers()),
-                )
+        ending = run_at(
+            *(self.db, plan, self._record(len(candidates)), self._engine(planner.question, place)),
+            workers=self._workers(),
+            retry_failed=self.retry_failed,
+        )
         self._sum_up(ending.summary)
         outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
@@ -374,14 +355,11 @@ class MongoSearch:
                 *(store, self._record(0), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
-                trial=trial_for(self._workers()),
             )
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
         self._sum_up(summary)
-        complete = ledger.complete()
-        if not complete:
-            raise ValueError(nothing_complete(summary))
-        outcomes = [ledger.outcomes[unit_id] for entry in complete for unit_id in entry.ids]
+        complete = completed(ledger, summary)
+        outcomes = ledger.outcomes_of(complete)
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         return [ledger.evaluation(entry) for entry in complete]
 
@@ -399,19 +377,18 @@ class MongoSearch:
         return Local(workers) if workers else Elsewhere()
 
     def _record(self, n_candidates: int) -> SearchRecord:
-        self.search_id_ = secrets.token_hex(12)
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        return SearchRecord(
-            id=self.search_id_,
-            name=self.name or f"{name}-{self.search_id_[:6]}",
+        record = new_record(
+            self.name,
+            name,
             estimator=f"{getattr(self.function, '__module__', None)}:{name}",
-            space=shown(self.space),
+            space=self.space,
             scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,
-            env=environment(),
-            process=this_process(),
         )
+        self.search_id_ = record.id
+        return record
 
     # Results
 

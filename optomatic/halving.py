@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
+from optomatic.fitting.planning import split_by, splitter_of
+from optomatic.fitting.request import Request
+from optomatic.fitting.tabulating import announce
 from optomatic.results.progress import FitSummary, together
 from optomatic.search import MongoSearchCV
 
@@ -28,8 +31,8 @@ class _Halving(MongoSearchCV):
     it means its own base class.
     """
 
-    def _search(self, request: Any) -> tuple[dict[str, Any], Any]:
-        self._check_cv(request)
+    def _search(self, request: Request) -> tuple[dict[str, Any], Any]:
+        splitter_of(self, request)
         split_params = request.routed.splitter.split
         self._check_input_parameters(X=request.X, y=request.y, split_params=split_params)
         iterations = _Iterations(self, request)
@@ -41,7 +44,7 @@ class _Halving(MongoSearchCV):
 class _Iterations:
     """Has one iteration after the other scored; keeps the table of all so far."""
 
-    def __init__(self, search: _Halving, request: Any) -> None:
+    def __init__(self, search: _Halving, request: Request) -> None:
         self._search = search
         self._request = request
         self._candidates: list[dict[str, Any]] = []
@@ -60,8 +63,8 @@ class _Iterations:
         """Score these candidates on the splits of `cv`; return the table so far."""
         search, request = self._search, self._request
         candidates = list(candidate_params)
-        search._announce(len(candidates), search.n_splits_)
-        splits = search._splits_of(cv, request)
+        announce(search, len(candidates), search.n_splits_)
+        splits = split_by(cv, search, request)
         context = request.callbacks if callback_ctx is None else callback_ctx
         self.rows += search._score(request, candidates, splits, context)
         self.summaries.append(search.summary_)

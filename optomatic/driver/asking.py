@@ -142,11 +142,11 @@ def completed(ledger: Ledger, summary: FitSummary) -> list[Entry]:
     """
     complete = ledger.complete()
     if not complete:
-        raise ValueError(nothing_complete(summary))
+        raise ValueError(_nothing_complete(summary))
     return complete
 
 
-def nothing_complete(summary: FitSummary) -> str:
+def _nothing_complete(summary: FitSummary) -> str:
     """Say that no candidate came to a score, and why."""
     why = summary.stopped or summary.left_out or "the generator gave none"
     return (

@@ -8,7 +8,7 @@ candidates are proposed while others are in flight, and known to be.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,10 +22,11 @@ from optomatic.plan.proposing import Proposer
 from optomatic.plan.schedule import Event, Live, Recorded
 from optomatic.plan.stopping import Stopping
 from optomatic.plan.units import Plan
-from optomatic.records import Evaluation, Part, SearchRecord, Unit
+from optomatic.records import Evaluation, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
+from optomatic.worker.trial import trial_for
 
 #: Units that run when a search ends early may go on for so many seconds.
 GRACE = 5.0
@@ -78,9 +79,6 @@ class Rounds:
     workers : int or None
         As for :func:`~optomatic.driver.doubts.report_doubts`.
     retry_failed : bool
-    trial : callable
-        Is given parts before anything is queued that needs them; raises what would go wrong
-        elsewhere.
     clock : callable
     """
 
@@ -94,7 +92,6 @@ class Rounds:
         *,
         workers: int | None = None,
         retry_failed: bool = False,
-        trial: Callable[[Iterable[Part]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -104,7 +101,7 @@ class Rounds:
         self._ledger = ledger
         self._workers = workers
         self._retry_failed = retry_failed
-        self._trial = trial
+        self._trial = trial_for(workers)
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()

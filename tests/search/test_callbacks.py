@@ -316,5 +316,5 @@ def test_without_callbacks_nothing_is_made_for_them(uri, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("made without need")
 
-    monkeypatch.setattr("optomatic.search.UnitCallbacks", fail)
+    monkeypatch.setattr("optomatic.fitting.driving.UnitCallbacks", fail)
     assert fit(uri, n_jobs=2).summary_.scored == 9

@@ -1,0 +1,74 @@
+"""A fitted search without the credentials of databases.
+
+They stand in its own ``db`` and in that of every search inside of it: in the estimator, in
+candidates, in what was refitted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from optomatic import _sklearn
+from optomatic.errors import Address, redact
+
+_PLAIN = frozenset({int, float, bool, str, type(None), np.float64, np.int64, np.str_})
+
+
+def without_credentials(value: Any) -> Any:
+    """Return `value`, or where credentials are in it, a copy without them.
+
+    Looks into mappings, lists, tuples, arrays of objects and the params of estimators.
+    """
+    if type(value) in _PLAIN:
+        return value
+    if isinstance(value, Address):
+        return Address(redact(value))
+    if type(value) is dict:
+        return _of_a_dict(value)
+    if type(value) in (list, tuple):
+        items = [without_credentials(item) for item in value]
+        return type(value)(items) if _changed(items, value) else value
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return _of_an_array(value)
+    if _sklearn.uses_own_score(value):
+        return _sklearn.own_score_of(without_credentials(_sklearn.estimator_of(value)), value)
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return _of_an_estimator(value)
+    return value
+
+
+def _changed(new: Any, old: Any) -> bool:
+    return any(a is not b for a, b in zip(new, old, strict=True))
+
+
+def _of_a_dict(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    items = {name: without_credentials(item) for name, item in value.items()}
+    return items if _changed(items.values(), value.values()) else value
+
+
+def _of_an_array(value: Any) -> Any:
+    """The same array where nothing changes; masks and shapes stay."""
+    old = np.ma.getdata(value).reshape(-1)
+    new = [without_credentials(item) for item in old]
+    if not _changed(new, old):
+        return value
+    made = copy.copy(value)
+    np.ma.getdata(made).reshape(-1)[:] = new
+    return made
+
+
+def _of_an_estimator(value: Any) -> Any:
+    params = value.get_params(deep=False)
+    new = {name: without_credentials(held) for name, held in params.items()}
+    changed = {name: held for name, held in new.items() if held is not params[name]}
+    if not changed:
+        return value
+    # Fitted attributes stay; a search that is fitted looks after its own when it is pickled.
+    made = copy.copy(value)
+    for name, held in changed.items():
+        setattr(made, name, held)
+    return made

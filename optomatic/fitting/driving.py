@@ -1,0 +1,182 @@
+"""Having units scored: by whom, and by way of which store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optomatic import _sklearn
+from optomatic.driver.asking import asking_for, refuse_inside_worker
+from optomatic.driver.doubts import report_doubts
+from optomatic.driver.ending import Ending
+from optomatic.driver.engine import Engine
+from optomatic.driver.known import run_at
+from optomatic.driver.ledger import Ledger
+from optomatic.driver.recording import new_record
+from optomatic.driver.rounds import Asking, Rounds
+from optomatic.driver.workers import workers_for
+from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_candidates, space_of
+from optomatic.fitting.request import Request
+from optomatic.fitting.unit_callbacks import UnitCallbacks
+from optomatic.plan.proposing import is_adaptive
+from optomatic.plan.shipping import shipping
+from optomatic.plan.tags import tags_of
+from optomatic.plan.units import UnitPlanner
+from optomatic.records import SearchRecord
+from optomatic.results.frames import SCORE
+from optomatic.results.progress import FitSummary
+from optomatic.store.opening import Store, open_store
+from optomatic.warning import warn
+from optomatic.worker.engines import engine_for
+
+# By whom
+
+
+def workers_of(search: Any) -> int | None:
+    """Return the number of local workers: None is this process, 0 is nobody."""
+    return workers_for(search.n_jobs, requires=tags_of(search.requires), limited=_limited(search))
+
+
+def _limited(search: Any) -> bool:
+    return search.fit_timeout is not None or search.memory_limit is not None
+
+
+def _workers_beside(search: Any, inside: Sequence[Any]) -> int | None:
+    """Return the number of local workers: none where callbacks reach into the fits."""
+    workers = workers_of(search)
+    if not inside or workers is None:
+        return workers
+    names = ", ".join(sorted({type(callback).__name__ for callback in inside}))
+    if _limited(search) or search.requires:
+        raise ValueError(
+            f"Callbacks ({names}) are called inside of the fits, so these run in this process, "
+            "where fit_timeout, memory_limit and requires cannot be held. Nothing was queued. "
+            "Leave out one or the other."
+        )
+    warn(
+        f"Callbacks ({names}) are called inside of the fits and live in this process, so all "
+        f"units are scored in it, one after the other, whatever n_jobs is (here "
+        f"{search.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
+        "leave the fits to workers.",
+        UserWarning,
+    )
+    return None
+
+
+# Candidates that are all known
+
+
+def drive_known(
+    search: Any, request: Request, planned: Planned, context: Any
+) -> tuple[Ending, Engine]:
+    """Have all units scored; return what came of them, and what scored.
+
+    Parameters
+    ----------
+    context : callback context
+        Of the task whose subtasks the units are.
+    """
+    report_doubts(planned.plan, workers_of(search))
+    callbacks = None
+    if _sklearn.has_callbacks(search):
+        callbacks = UnitCallbacks(search, context, planned.plan, planned.bundle, planned.candidates)
+    workers = _workers_beside(search, request.inside)
+    engine = _engine(search, planned, workers, callbacks)
+    ending = run_at(
+        *(search.db, planned.plan, _record(search, len(planned.candidates)), engine),
+        workers=workers,
+        retry_failed=search.retry_failed,
+        told=None if callbacks is None else callbacks.done,
+        say=print if search.verbose > 0 else _tell_nobody,
+    )
+    return ending, engine
+
+
+def _engine(
+    search: Any, planned: Planned, workers: int | None, callbacks: UnitCallbacks | None
+) -> Engine:
+    def progress(unit_id: str) -> dict[str, Any]:
+        candidate, split = planned.plan.places[unit_id]
+        return {
+            "split_progress": (split, search.n_splits_),
+            "candidate_progress": (candidate, len(planned.candidates)),
+            **({} if callbacks is None else callbacks.of(unit_id)),
+        }
+
+    return engine_for(
+        workers,
+        bundle=planned.bundle,
+        place=planned.place,
+        error_score=search.error_score,
+        verbose=search.verbose,
+        progress=progress,
+        told=_tell_nobody if callbacks is None else callbacks.done,
+        db=search.db,
+    )
+
+
+def _record(search: Any, n_candidates: int) -> SearchRecord:
+    record = new_record(
+        search.name,
+        type(search.estimator).__name__,
+        estimator=repr(search.estimator)[:4000],
+        space=space_of(search),
+        scoring=repr(search.scoring)[:1000],
+        n_candidates=n_candidates,
+        n_splits=search.n_splits_,
+    )
+    search.search_id_ = record.id
+    return record
+
+
+def _tell_nobody(_: object) -> None:
+    """Stand in where nobody wants to know."""
+
+
+# Candidates that come about while others are scored
+
+
+def drive_open(search: Any, request: Request, splits: Sequence[Any]) -> tuple[Ledger, FitSummary]:
+    """Have candidates scored as they come about; return what was asked and came of it."""
+    refuse_inside_worker()
+    ledger = Ledger()
+    bundle = bundle_of(search, request, splits)
+    workers = _workers_beside(search, request.inside)
+    with shipping(search.ship_modules), open_store(search.db) as store:
+        planner = UnitPlanner(
+            bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
+        )
+        rounds = Rounds(
+            *(store, _record(search, 0), planner, _asking(search, store, workers), ledger),
+            workers=workers,
+            retry_failed=search.retry_failed,
+        )
+        summary = rounds.run(
+            lambda: engine_for(
+                workers,
+                bundle=bundle,
+                place=ledger.place,
+                error_score=search.error_score,
+                verbose=search.verbose,
+                db=search.db,
+            )
+        )
+    return ledger, summary
+
+
+def _asking(search: Any, store: Store, workers: int | None) -> Asking:
+    space = space_of(search)
+    adaptive = is_adaptive(space)
+    metric = search.refit if isinstance(search.refit, str) else None
+    return asking_for(
+        store,
+        space if adaptive else known_candidates(search),
+        directions={metric or SCORE: "maximize"},
+        metric=metric,
+        filters=search.filters or (),
+        budget=budget_of(search),
+        n_iter=search.n_iter if adaptive else None,
+        n_splits=search.n_splits_,
+        workers=workers,
+        replay=search.replay,
+    )

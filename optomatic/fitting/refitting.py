@@ -1,0 +1,52 @@
+"""Choosing the best candidate, and fitting it on all data."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sklearn.base import clone
+
+from optomatic.fitting.request import Request
+
+
+def choose_best(search: Any, request: Request, results: dict[str, Any], scores: Any) -> None:
+    """Set ``best_index_`` and what belongs to it, as far as `refit` says what is the best.
+
+    Parameters
+    ----------
+    results : dict
+        ``cv_results_``.
+    scores : float or dict
+        Test scores of the first unit.
+    """
+    refit_metric = request.refit_metric
+    search.multimetric_ = isinstance(scores, dict)
+    if callable(search.scoring) and search.multimetric_:
+        search._check_refit_for_multimetric(scores)
+        refit_metric = search.refit
+    if search.refit or not search.multimetric_:
+        search.best_index_ = search._select_best_index(search.refit, refit_metric, results)
+        if not callable(search.refit):
+            search.best_score_ = results[f"mean_test_{refit_metric}"][search.best_index_]
+        search.best_params_ = results["params"][search.best_index_]
+
+
+def refit_best(search: Any, request: Request) -> None:
+    """Set ``best_estimator_`` and what belongs to it, if `refit` asks for it."""
+    if not search.refit:
+        return
+    X, y, fit_params = request.X, request.y, request.routed.estimator.fit
+    # The params are cloned too: they may be estimators themselves.
+    params = clone(search.best_params_, safe=False)
+    search.best_estimator_ = clone(request.base).set_params(**params)
+    context = request.callbacks.subcontext(task_name="refit-with-best-params")
+    with context.propagate_callback_context(search.best_estimator_):
+        context.call_on_fit_task_begin(estimator=search, X=X, y=y, metadata=request.metadata)
+        began = time.time()
+        data = (X,) if y is None else (X, y)
+        search.best_estimator_.fit(*data, **fit_params)
+        search.refit_time_ = time.time() - began
+    if hasattr(search.best_estimator_, "feature_names_in_"):
+        search.feature_names_in_ = search.best_estimator_.feature_names_in_
+    context.call_on_fit_task_end(estimator=search, X=X, y=y, metadata=request.metadata)
