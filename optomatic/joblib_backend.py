@@ -27,7 +27,7 @@ from joblib.parallel import (
     cpu_count,
 )
 
-from optomatic.caller import Caller, Sent, caller_at
+from optomatic.driver.caller import Caller, Sent, caller_at
 from optomatic.errors import Address, OptomaticError
 from optomatic.plan import bundle
 from optomatic.plan.calls import Task, call_work, pack_call

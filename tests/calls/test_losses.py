@@ -50,7 +50,7 @@ def test_a_call_that_ends_its_worker_three_times_is_an_error(calling, tmp_path):
 
 
 def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
-    monkeypatch.setattr("optomatic.caller.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.driver.caller.LONELY_SECONDS", 0.5)
     with pytest.warns(NoWorkers, match=r"python -m optomatic\.worker --db mongodb://127"):
         assert joblib.effective_n_jobs(-1) == 2
     values = Parallel(n_jobs=2, return_as="generator")(delayed(square)(i) for i in range(4))
@@ -62,7 +62,7 @@ def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
 
 
 def test_calls_that_somebody_removed_are_an_error(calling, monkeypatch):
-    monkeypatch.setattr("optomatic.caller.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.driver.caller.LONELY_SECONDS", 0.5)
     values = Parallel(n_jobs=2, return_as="generator")(delayed(square)(i) for i in range(2))
     with pytest.warns(NoWorkers) as caught:
         wait_for(lambda: caught.list)

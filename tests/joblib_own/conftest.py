@@ -12,7 +12,7 @@ from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
 
-from optomatic.caller import close_callers
+from optomatic.driver.caller import close_callers
 from optomatic.joblib_backend import OptomaticBackend
 
 SITE = Path(__file__).parent / "site"
