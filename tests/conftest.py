@@ -10,7 +10,6 @@ from pymongo import MongoClient
 from optomatic.errors import ServerMissing
 from optomatic.store.mongod import find_mongod
 
-
 #: Folders whose tests share what is theirs: a database, workers.
 TOGETHER = ("sklearn_own", "joblib_own")
 
