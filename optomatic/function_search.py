@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import open_store
+from optomatic.warning import warn
 from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
 from optomatic.worker.trial import trial_for
@@ -417,12 +417,11 @@ class MongoSearch:
     def _warn_of_failures(self, failed: pd.DataFrame, n_candidates: int) -> None:
         counts = failed["error"].value_counts()
         lines = "\n".join(f"  {count} x {error:.300}" for error, count in counts.items())
-        warnings.warn(
+        warn(
             f"{len(failed)} of {n_candidates} candidates failed; their score is set to "
             f"{self.error_score}. `retry_failed=True` runs them again, and error_score='raise' "
             f"raises the first.\n{lines}",
             FitFailedWarning,
-            stacklevel=4,
         )
 
     def _choose_best(self, evaluations: list[Evaluation], scores: Any) -> None:
