@@ -105,6 +105,16 @@ def test_a_unit_that_ends_the_engines_workers_is_given_up_and_the_others_are_not
     assert [(u["runs"], u["losses"]) for u in poison] == [(3, 3), (3, 3)]
 
 
+def test_a_search_that_ends_early_does_so_on_an_engine_too(uri):
+    search = MongoSearchCV(
+        Sleeper(seconds=0.02), {"value": list(range(200))}, cv=2, db=uri, target_score=3.0
+    )
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        search.fit(X, Y)
+    assert 3 <= len(search.cv_results_["params"]) < 200
+    assert "target_score of 3 is reached" in str(search.summary_)
+
+
 def test_only_a_backend_that_was_chosen_takes_the_place_of_local_workers(uri):
     from optomatic.worker.joblib_engine import active_backend
 
