@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+import sklearn.utils  # noqa: F401  # what it loads, the workers have loaded; some tests compare
 from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
