@@ -72,9 +72,10 @@ def test_the_next_fit_does_only_the_rest(uri, how, n_jobs):
     again = fit_again(uri, n_jobs)
     assert again.summary_.stored >= finished
     assert again.summary_.stored + again.summary_.scored == N_UNITS
-    # What was started and lost in the kill ran twice, nothing else did.
+    # What was started and lost in the kill counts twice, nothing else does: for each worker what
+    # runs, and up to half a second of work (four units) that was started ahead.
     extra = sum(u["runs"] for u in units(uri).find()) - N_UNITS
-    assert 0 <= extra <= 2 * (n_jobs or 1)
+    assert 0 <= extra <= 5 * (n_jobs or 1)
     np.testing.assert_array_equal(again.cv_results_["mean_test_score"], np.arange(20.0))
 
 

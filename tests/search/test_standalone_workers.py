@@ -43,6 +43,7 @@ def start_worker():
         worker = subprocess.Popen(
             [sys.executable, "-m", "optomatic.worker", "--db", uri, *arguments],
             env={**os.environ, "PYTHONPATH": path, "OPTOMATIC_LEASE": "2"},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -60,6 +61,7 @@ def test_one_of_two_is_killed_half_way(standalone_uri, start_worker, monkeypatch
     monkeypatch.setenv("OPTOMATIC_LEASE", "2")
     uri = standalone_uri
     workers = [start_worker(uri), start_worker(uri)]
+    assert all("ready" in worker.stdout.readline() for worker in workers)
 
     def kill_half_way():
         wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 15)
