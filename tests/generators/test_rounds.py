@@ -208,7 +208,7 @@ def fall_over():
 @pytest.mark.parametrize("n_jobs", ENGINES)
 def test_a_generator_that_fails_is_named_and_what_is_finished_stays(uri, n_jobs, give, message):
     with pytest.raises(GeneratorFailed, match=message):
-        run(Nonsense(give), uri, n_iter=9, n_jobs=n_jobs)
+        run(Nonsense(give), uri, n_iter=200, n_jobs=n_jobs)
     assert units(uri).count_documents({"state": "completed"}) >= 3
     assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
 
