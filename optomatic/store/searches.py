@@ -129,8 +129,8 @@ class Searches:
         pages.sort(key=_number_of)
         return [unit_id for page in pages for unit_id in page["ids"]]
 
-    def is_running(self, search: str, seconds: float = 10.0) -> bool:
-        """Tell whether `search` has not ended, and its client wrote something in `seconds`."""
+    def is_running(self, search: str, seconds: float = 30.0) -> bool:
+        """Tell whether `search` has not ended, and its client was seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
         query = {"_id": search, "state": "running", "$expr": recent}
         return self._searches.find_one(query, {"_id": 1}) is not None

@@ -44,13 +44,13 @@ LEASES_OF_ONE_PROCESS = 10
 
 @contextmanager
 def _beating(
-    store: Store, timing: Timing, lease: float, processes: int
+    store: Store, search: str, timing: Timing, lease: float, processes: int
 ) -> Iterator[tuple[str, Heart]]:
     """Be a worker of the store, with a heart, as long as the context lasts."""
     worker = secrets.token_hex(8)
     record = WorkerRecord(worker, "here", this_process(), processes, environment(), tags_here())
     store.workers.register(record)
-    heart = Heart(store, worker, timing, lease=lease)
+    heart = Heart(store, worker, timing, lease=lease, client_of=search)
     heart.start()
     try:
         yield worker, heart
@@ -132,7 +132,7 @@ class Here:
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
         threads = inner_threads(self._options)
-        with threads, _beating(store, timing, lease, processes=1) as (worker, heart):
+        with threads, _beating(store, search, timing, lease, processes=1) as (worker, heart):
             loop = Loop(
                 store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
             )
@@ -239,7 +239,7 @@ class Elsewhere:
         end_at = float("inf")
         rung = threading.Event()
         with (
-            _beating(store, timing, timing.lease, processes=0),
+            _beating(store, search, timing, timing.lease, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
             pause = _LOOK_ALARMED if alarm.listening and turns is NO_TURNS else _LOOK

@@ -93,6 +93,8 @@ class Heart:
     timing : Timing
     lease : float, optional
         Seconds by which a beat renews; ``timing.lease`` if not given.
+    client_of : str, optional
+        The search whose client this process is: its record says that it lives.
     lost : callable
         Called in the heart's thread with the ids of units that are no longer ours, whoever
         has them now; what runs for them should stop.
@@ -107,6 +109,7 @@ class Heart:
         timing: Timing,
         *,
         lease: float | None = None,
+        client_of: str | None = None,
         lost: Callable[[frozenset[str]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
@@ -116,6 +119,7 @@ class Heart:
         self._worker = worker
         self._timing = timing
         self._lease = lease
+        self._client_of = client_of
         self._lost = lost
         self._clock = clock
         self._rng = rng
@@ -209,6 +213,8 @@ class Heart:
             if self._rests(now):
                 return
             self._store.workers.seen(self._worker)
+            if self._client_of is not None:
+                self._store.searches.touch(self._client_of)
             if now >= self._beat_at:
                 self._beat()
             if now >= self._reap_at:

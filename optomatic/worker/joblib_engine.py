@@ -109,7 +109,7 @@ class Joblib:
         store.workers.register(
             WorkerRecord(worker, "here", this_process(), self._n_jobs, environment())
         )
-        heart = Heart(store, worker, timing)
+        heart = Heart(store, worker, timing, client_of=search)
         heart.start()
         try:
             batches = _Batches(store, heart, worker, search)

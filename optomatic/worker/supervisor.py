@@ -133,7 +133,13 @@ class Supervisor:
         self._end_at: tuple[float, float] | None = None
         self._mood = ""
         self._clock = clock
-        self._heart = Heart(store, record.id, timing, lost=self._on_lost, clock=clock, rng=rng)
+        self._heart = Heart(
+            *(store, record.id, timing),
+            client_of=search if record.kind == "local" and isinstance(search, str) else None,
+            lost=self._on_lost,
+            clock=clock,
+            rng=rng,
+        )
         host = record.process.host
         self._outbox = Outbox(store.jobs, store.bundles, record.id, host, self._heart, clock)
         self._pace = Pace()

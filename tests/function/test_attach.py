@@ -110,3 +110,23 @@ def test_what_needs_its_driver_is_not_left(uri, options):
     with pytest.raises(ValueError, match="so it cannot be left"):
         MongoSearch(scoring.parabola, db=uri, **options).submit()
     assert units(uri).count_documents({}) == 0
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_the_record_says_that_the_client_lives(uri, n_jobs, monkeypatch):
+    """Also while one long unit runs, and nothing else is written."""
+    monkeypatch.setenv("OPTOMATIC_LEASE", "1")
+    seen = set()
+
+    def look():
+        with MongoClient(uri) as client:
+            searches = client.get_default_database()["searches"]
+            wait_for(lambda: searches.count_documents({}) == 1)
+            wait_for(lambda: len(seen.update([searches.find_one()["seen_at"]]) or seen) >= 4)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    MongoSearchCV(Sleeper(seconds=2.0), {"value": [1]}, cv=2, n_jobs=n_jobs, db=uri).fit(X, y)
+    looking.join()
+    assert len(seen) >= 4
