@@ -84,7 +84,14 @@ class ServerFailed(OptomaticError, RuntimeError):
 
 
 class NotShippable(OptomaticError, TypeError, PicklingError):
-    """An object cannot be pickled, so no worker can have it."""
+    """An object cannot be pickled, so no worker can have it.
+
+    ``cause`` says which and why, in short.
+    """
+
+    def __init__(self, text: str, cause: str | None = None) -> None:
+        super().__init__(text)
+        self.cause = cause or text
 
 
 class SearchCancelled(OptomaticError, RuntimeError):
@@ -142,8 +149,8 @@ class RandomnessUnseeded(UserWarning):
     """The splitter has no seed: each fit draws other splits, and can reuse nothing."""
 
 
-# Up to the last @ of the line: a password may itself hold @, / or a blank, unescaped.
-_CREDENTIALS = re.compile(r"(?<=://).*@")
+# Up to the last @ before another address: a password may hold @, / or a blank, unescaped.
+_CREDENTIALS = re.compile(r"(?<=://)(?:(?!mongodb(?:\+srv)?://).)*@")
 _SECRET_OPTIONS = re.compile(
     r"(?i)\b(password|tlsCertificateKeyFilePassword|authMechanismProperties)=[^&\s'\"]+"
 )

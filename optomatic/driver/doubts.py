@@ -22,7 +22,7 @@ def report_doubts(plan: Plan, workers: int | None) -> None:
         raise plan.refusal
     if plan.refusal is not None:
         warn(
-            f"{plan.refusal} It is scored in this process; other workers cannot help.",
+            f"{plan.refusal.cause}. So it is scored in this process and by no other worker.",
             KeyNotCertain,
         )
     if plan.doubts:

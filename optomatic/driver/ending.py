@@ -27,6 +27,10 @@ def has_ended(outcome: Outcome | None) -> bool:
 
 def withdraw(store: Store, search: str, error: BaseException) -> None:
     """Leave the queue without what only this search waits for; keep the first error."""
+    if isinstance(error, KeyboardInterrupt):
+        error.add_note(
+            "What was scored is stored: the same search, made again, does only the rest."
+        )
     try:
         store.jobs.cancel(search)
         store.searches.finish(search, "interrupted", {"error": type(error).__name__})
@@ -41,6 +45,7 @@ def summary_of(
     outcomes: Mapping[str, Outcome],
     fresh: Collection[str],
     seconds: float,
+    sizes: Mapping[str, int] | None = None,
     *,
     left_out: str = "",
     stopped: str = "",
@@ -53,13 +58,16 @@ def summary_of(
         Of all its units that have an end.
     fresh : collection of str
         Those of them that were scored while it ran.
+    sizes : mapping of str to int, optional
+        Processes of workers by id, of those that have several and count as so many.
     """
+    workers = {worker for i in fresh if (worker := outcomes[i].worker)}
     return FitSummary(
         units=len(outcomes),
         stored=len(outcomes) - len(fresh),
         scored=len(fresh),
         failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
-        workers=len({w for i in fresh if (w := outcomes[i].worker)}),
+        workers=sum((sizes or {}).get(worker, 1) for worker in workers),
         seconds=seconds,
         left_out=left_out,
         stopped=stopped,

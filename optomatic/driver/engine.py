@@ -19,11 +19,13 @@ class Engine(Protocol):
     true or when the engine itself has a reason to stop, in which case ``error`` is the
     exception that the search ends with.  On KeyboardInterrupt it hands in what is
     finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
-    units that were scored in this process: what they print has been printed.
+    units that were scored in this process: what they print has been printed.  ``sizes`` has the
+    number of processes of each worker that the engine itself was, by id.
     """
 
     error: BaseException | None
     scored: set[str]
+    sizes: dict[str, int]
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS

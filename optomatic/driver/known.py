@@ -110,7 +110,7 @@ def run(
         withdraw(store, record.id, error)
         raise
     outcomes = {**served, **scored}
-    summary = summary_of(outcomes, scored, clock() - began)
+    summary = summary_of(outcomes, scored, clock() - began, engine.sizes)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending(outcomes, frozenset(scored), summary)
 

@@ -114,6 +114,7 @@ class Rounds:
         self._n_units = 0
         self._new_ids: list[str] = []
         self._events: list[Event] = []
+        self._sizes: dict[str, int] = {}
 
     def run(self, start: Callable[[], Engine]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
@@ -143,6 +144,7 @@ class Rounds:
             while not self.over():
                 engine = start()
                 engine.work(self._store, search, self.over, self)
+                self._sizes.update(engine.sizes)
                 if engine.error is not None:
                     raise engine.error
                 if self._cut_off:
@@ -321,6 +323,7 @@ class Rounds:
             ledger.outcomes,
             ledger.fresh,
             self._clock() - self._began,
+            self._sizes,
             left_out=shown(left_out, len(ledger.entries)) if left_out else "",
             stopped=asking.stopping.reason or "",
         )

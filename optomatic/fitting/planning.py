@@ -37,7 +37,7 @@ def space_of(search: Any) -> Any:
     if (search.param_grid is None) == (search.param_distributions is None):
         raise ValueError(
             "Give exactly one of param_grid and param_distributions; "
-            f"{'neither' if search.param_grid is None else 'both'} was given."
+            f"{'neither was' if search.param_grid is None else 'both were'} given."
         )
     return search.param_distributions if search.param_grid is None else search.param_grid
 

@@ -190,11 +190,12 @@ def _pickled(value: object) -> bytes:
             return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
     except Exception as error:  # whatever a __reduce__ of the user's raises
         where, cause = _culprit(value, type(value).__name__, error)
+        said = f"{where} cannot be pickled ({type(cause).__name__}: {cause})"
         raise NotShippable(
-            f"{where} cannot be pickled, so no worker can have it "
-            f"({type(cause).__name__}: {cause}). Nothing was queued. With n_jobs=None it is "
+            f"{said}, so no worker can have it. Nothing was queued. With n_jobs=None it is "
             "scored in this process, without being shared; otherwise make it picklable, for "
-            "instance by opening files and connections in fit."
+            "instance by opening files and connections in fit.",
+            said,
         ) from cause
 
 

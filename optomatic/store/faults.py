@@ -126,9 +126,17 @@ def _bounded(operation: Callable[[], T]) -> T:
         return operation()
 
 
+def told(error: driver.PyMongoError) -> str:
+    """Return what an error of the driver's says, without its account of timeouts and topology."""
+    text = str(error)
+    for further in (" (configured timeouts", ", Timeout: ", ", Topology Description"):
+        text = text.partition(further)[0]
+    return text[:1000]
+
+
 def translated(error: driver.PyMongoError) -> errors.StoreError:
     """Return our error for any of pymongo's: what happened, what it means, what to do."""
-    said = errors.redact(str(error))[:1000]
+    said = errors.redact(told(error))
     code = getattr(error, "code", None)
     if code in _REFUSED_CODES:
         return errors.StoreRefused(

@@ -17,7 +17,7 @@ from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
 from optomatic.store.calls import Calls
-from optomatic.store.faults import Outage, bad_uri, is_transient, translated
+from optomatic.store.faults import Outage, bad_uri, is_transient, told, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
 from optomatic.store.searches import Searches
@@ -157,8 +157,12 @@ def _with_credentials(uri: str) -> str:
 def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
     """Make a client, which does not connect yet; what is wrong with the address shows here."""
     try:
-        given = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)["options"]
-        named = {name.lower() for name in given}
+        parsed = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)
+        if parsed.get("collection"):
+            raise bad_uri(
+                f"a database's name has no dot in it, {parsed['collection']!r} is too much"
+            )
+        named = {name.lower() for name in parsed.get("options", {})}
         free = {k: v for k, v in {**_TIMEOUTS, **_POOL}.items() if k.lower() not in named}
         return MongoClient(uri, tz_aware=True, appname=app, **_SAFE, **free)
     except driver.ConfigurationError as error:
@@ -180,7 +184,7 @@ def _greet(client: MongoClient[dict[str, Any]], uri: str) -> None:
         if isinstance(error, driver.ConfigurationError):
             raise StoreIncompatible(_too_old(redact(str(error)))) from None
         if is_transient(error) or isinstance(error, driver.ConnectionFailure):
-            raise _unavailable(f"{redact(uri)}: {error}") from None
+            raise _unavailable(f"{redact(uri)}: {told(error)}") from None
         raise translated(error) from None
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE:
         raise StoreIncompatible(_too_old("its protocol is older than MongoDB 5.0's"))

@@ -124,6 +124,7 @@ class Here:
         self._verbose = verbose
         self.error: BaseException | None = None
         self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
@@ -206,13 +207,15 @@ class Local:
         self._told = told
         self.error: BaseException | None = None
         self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
     ) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
         with local_workers(self._workers) as pool:
-            pool.work(store, search, until, timing_here(), on_done=self._told, turns=turns)
+            done = pool.work(store, search, until, timing_here(), on_done=self._told, turns=turns)
+        self.sizes[done.worker] = self._workers
 
 
 class Elsewhere:
@@ -228,6 +231,7 @@ class Elsewhere:
         self._sleep = sleep
         self.error: BaseException | None = None
         self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS

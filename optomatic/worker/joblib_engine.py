@@ -96,6 +96,7 @@ class Joblib:
         self._told = told
         self.error: BaseException | None = None
         self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
@@ -106,6 +107,7 @@ class Joblib:
         """
         timing = timing_here()
         worker = secrets.token_hex(8)
+        self.sizes[worker] = self._n_jobs
         store.workers.register(
             WorkerRecord(worker, "here", this_process(), self._n_jobs, environment())
         )

@@ -19,6 +19,7 @@ from optomatic.errors import (
     StoreRefused,
     StoreUnavailable,
     StoreURIError,
+    redact,
 )
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -153,3 +154,13 @@ def test_a_password_is_not_printed():
 def test_errors_have_one_base_class():
     for error in (StoreURIError, StoreUnavailable, StoreRefused, NotShippable):
         assert issubclass(error, OptomaticError)
+
+
+def test_an_address_with_a_dot_in_its_database():
+    with pytest.raises(StoreURIError, match="no dot"):
+        fit("mongodb://localhost/my.iris")
+
+
+def test_only_credentials_are_taken_out_of_a_text():
+    said = redact('no mongodb:// or x. It is like "mongodb://ann:p@ss@host/n" or mongodb://host')
+    assert said == 'no mongodb:// or x. It is like "mongodb://***@host/n" or mongodb://host'
