@@ -40,7 +40,11 @@ def rows_of(
         return_train_score=bool(search.return_train_score),
     )
     failed_fits = table.without_the_dead(rows, outcomes)
-    _sklearn.warn_or_raise_about_fit_failures(failed_fits, search.error_score)
+    try:
+        _sklearn.warn_or_raise_about_fit_failures(failed_fits, search.error_score)
+    except ValueError as error:  # nothing was fitted at all
+        table.advised(error)
+        raise
     if callable(search.scoring):
         _sklearn.insert_error_scores(rows, search.error_score)
     return rows

@@ -120,7 +120,23 @@ def raise_what_gridsearchcv_raises(outcomes: Collection[Outcome], error_score: A
             )
         for failure in outcome.result.failures if outcome.result else ():
             if error_score == "raise" or failure.stage in _ALWAYS_RAISED:
-                raise exception_of(failure)
+                raise advised(exception_of(failure), failure.stage)
+
+
+def advised(error: BaseException, stage: str = "fit") -> BaseException:
+    """Return `error` with a note of what the failure means for the next search, and what to do."""
+    if stage == "load":
+        error.add_note(
+            "A worker could not load what the unit is made of. Install that where the worker runs, "
+            "start the worker in a folder where it is found, or name the module in "
+            "ship_modules=[...]. All other scores are stored."
+        )
+    else:
+        error.add_note(
+            "The failure is stored, as scores are: the same search finds it again. "
+            "retry_failed=True has units that failed scored anew."
+        )
+    return error
 
 
 def exception_of(failure: Failure) -> BaseException:
