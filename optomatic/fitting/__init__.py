@@ -1,1 +1,1 @@
-"""One call of ``MongoSearchCV.fit``, step by step; ``search.py`` says in which order."""
+"""The steps of ``MongoSearchCV.fit``, in the order of ``search.py``, and how a search is kept."""

@@ -39,6 +39,7 @@ from sklearn.model_selection import (
     ShuffleSplit,
     StratifiedGroupKFold,
     TimeSeriesSplit,
+    cross_val_score,
 )
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier
@@ -458,6 +459,15 @@ def test_an_unseeded_shuffler_is_asked_once_and_that_is_said_once(uri, n_jobs):
     with pytest.warns(RandomnessUnseeded):
         again = clone(search).fit(X, y)
     assert again.summary_.stored == 0  # other splits, other scores
+
+
+def test_what_is_said_of_a_search_inside_of_others_points_at_the_line_of_the_user(uri):
+    X, y = real(load_iris)
+    search = MongoSearchCV(SVC(), {"C": [1]}, cv=ShuffleSplit(2), db=uri)
+    with pytest.warns(RandomnessUnseeded) as said:
+        cross_val_score(search, X, y, cv=2)
+    files = [w.filename for w in said if w.category is RandomnessUnseeded]
+    assert files == [__file__, __file__]
 
 
 @pytest.mark.parametrize(
