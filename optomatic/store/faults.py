@@ -8,6 +8,7 @@ can be repeated as it is, and :func:`patiently` repeats it.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -23,8 +24,9 @@ T = TypeVar("T")
 
 #: Seconds for which calls are tried again before an outage is reported.
 PATIENCE = 60.0
-#: Seconds that a call may take once its store has been away for longer than that.
-_LAST_TRY = 5.0
+#: Seconds that a try may take where nobody was there at the last one, or where nobody waits any
+#: more: so whoever is told to end meanwhile soon looks up.
+_SHORT_TRY = 5.0
 #: Seconds between two tries, growing; times 0.5 to 1.5.
 _PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
 #: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
@@ -57,6 +59,11 @@ def _concern_codes(error: driver.PyMongoError) -> set[int]:
     return {problem["code"] for problem in found if "code" in problem}
 
 
+def _nobody_there(error: driver.PyMongoError) -> bool:
+    """Tell whether no server took the call: one that is only slow is given all its time."""
+    return isinstance(error, driver.AutoReconnect) and not isinstance(error, driver.NetworkTimeout)
+
+
 @dataclass
 class Outage:
     """For how long the calls of one store have not been answered, all of them together.
@@ -71,14 +78,18 @@ class Outage:
         Seconds of an outage after which each call is made once, and its error raised.
     since : float or None
         When the first call that failed was sent, by the caller's clock; None while all is well.
+    until : float
+        From this moment on, by the caller's clock, an outage is not waited for any more,
+        however short it was: who calls is about to end.
     """
 
     patience: float = PATIENCE
     since: float | None = None
+    until: float = math.inf
 
     def over(self, now: float) -> bool:
         """Tell whether it has lasted for longer than anybody waits."""
-        return self.since is not None and now > self.since + self.patience
+        return self.since is not None and now > min(self.since + self.patience, self.until)
 
 
 def patiently(
@@ -104,12 +115,13 @@ def patiently(
         In place of any error of the driver.
     """
     outage = outage or Outage()
-    pause = _PAUSE_SHORT
+    pause, away = _PAUSE_SHORT, False
     while True:
         sent_at = clock()
         try:
-            result = _bounded(operation) if outage.over(sent_at) else operation()
+            result = _bounded(operation) if away or outage.over(sent_at) else operation()
         except driver.PyMongoError as error:
+            away = _nobody_there(error)
             outage.since = sent_at if outage.since is None else outage.since
             if not is_transient(error) or outage.over(clock() + pause):
                 # Not `from error`: the driver's texts hold addresses with credentials.
@@ -122,7 +134,7 @@ def patiently(
 
 
 def _bounded(operation: Callable[[], T]) -> T:
-    with pymongo.timeout(_LAST_TRY):
+    with pymongo.timeout(_SHORT_TRY):
         return operation()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +65,15 @@ class Store:
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
+    _outage: Outage = field(repr=False)
+
+    def hurry(self, seconds: float) -> None:
+        """Wait for a server that is away for `seconds` from now at most, from now on for good.
+
+        For who is about to end.  Calls that wait already give up too, within some seconds.
+        May be called from a signal handler.
+        """
+        self._outage.until = time.monotonic() + seconds
 
     def close(self) -> None:
         """Close the connections."""
@@ -119,6 +129,7 @@ def open_store(
         calls=Calls(database, bundles, prepare=prepare, outage=outage),
         shown_uri=redact(uri),
         _client=client,
+        _outage=outage,
     )
 
 

@@ -53,6 +53,9 @@ _FALSE_STARTS = 3
 _IDLE = 1.0
 #: The search that is worked for has its turn at least so often, in seconds, if it wants any.
 _TURN = 0.2
+#: A store that is away when the grace is over is waited for so much longer, in seconds: what
+#: cannot be handed in or given back is charged, or scored again.
+_LATE = 5.0
 #: The loop looks around at least so often, in seconds.
 _LONGEST_WAIT = 10.0
 
@@ -128,6 +131,7 @@ class Supervisor:
         self._turns = turns
         self._turn_at = clock()
         self._arrived: list[str] = []
+        self._lasting = lasting
         self._most = most
         self._max_idle = max_idle
         self._end_at: tuple[float, float] | None = None
@@ -193,9 +197,12 @@ class Supervisor:
     def stop(self, grace: float) -> None:
         """Have :meth:`run` end: at once for what is not running, else after `grace` seconds.
 
-        May be called from a signal handler or another thread.
+        A lasting supervisor waits no longer for its store either.  May be called from a
+        signal handler or another thread.
         """
         self._deadline = self._clock() + grace
+        if self._lasting:
+            self._store.hurry(grace + _LATE)
         self._wake()
 
     def end_in(self, seconds: float, grace: float) -> None:

@@ -113,6 +113,44 @@ def test_a_long_outage_is_told_after_the_patience():
     assert outage.since is None
 
 
+def test_who_is_to_end_waits_no_longer():
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+        if now[0] > 3.0:  # told so while it waits
+            outage.until = 4.0
+
+    def call():
+        raise driver.AutoReconnect("gone")
+
+    outage = faults.Outage(patience=60.0)
+    with pytest.raises(errors.StoreUnavailable):
+        faults.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
+    assert 3 < now[0] < 10
+    # A server that answers is asked as ever.
+    assert faults.patiently(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
+    assert not outage.over(now[0])
+
+
+def test_a_server_that_is_away_is_tried_for_a_short_time_and_a_slow_one_is_not(monkeypatch):
+    raised = [driver.AutoReconnect("gone"), driver.NetworkTimeout("slow")]
+    tries, short = [], []
+
+    def call():
+        tries.append(len(tries))
+        if raised:
+            raise raised.pop(0)
+
+    def bounded(operation):
+        short.append(len(tries))
+        return operation()
+
+    monkeypatch.setattr(faults, "_bounded", bounded)
+    faults.patiently(call, sleep=lambda _: None)
+    assert (tries, short) == ([0, 1, 2], [1])
+
+
 def test_what_cannot_get_better_is_told_at_once(one_bench, fail):
     with fail("find", times=1, errorCode=13), pytest.raises(errors.StoreRefused):
         one_bench.jobs.waits("s")

@@ -85,3 +85,20 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
     wait_for(lambda: completed(queue) == 60)
     assert set(queue.field("losses")) == {0}
     assert set(queue.field("runs")) == {1}
+
+
+def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
+    server, queue, crew, tmp_path
+):
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, environment())
+    worker = Supervisor(queue.store, crew, Cache(tmp_path / "c"), record, TIMING, lasting=True)
+    thread = threading.Thread(target=worker.run, args=(lambda: False,))
+    thread.start()
+    wait_for(lambda: worker.idle_for() is not None)
+    (member,) = server.members
+    member.kill()
+    wait_for(lambda: queue.store._outage.since is not None)
+    worker.stop(grace=0.0)
+    thread.join(45.0)  # only against a hang: the store alone would be waited for longer
+    assert not thread.is_alive()
+    member.start()
