@@ -303,7 +303,10 @@ class Supervisor:
             self._alarm.arm()
         else:
             self._alarm.disarm()
-        self._intake.longest = POLL_ALARMED if self._alarm.listening else POLL_LONG
+        # Disarmed it listens on for some seconds, but does not ring: who has a child to spare
+        # beside a long unit has to look.
+        rings = calm and self._alarm.listening
+        self._intake.longest = POLL_ALARMED if rings else POLL_LONG
 
     def _is(self, mood: str) -> None:
         """Log that the worker is idle or at work now, if that is new."""

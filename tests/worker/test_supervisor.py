@@ -15,6 +15,7 @@ from optomatic.errors import OptomaticError
 from optomatic.worker import children, processes
 from optomatic.worker.children import Crew, current_path
 from optomatic.worker.environment import Installed
+from optomatic.worker.intake import POLL_ALARMED, POLL_LONG
 from optomatic.worker.processes import Setup
 
 
@@ -146,6 +147,18 @@ def runs(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def test_who_is_at_work_looks_often_though_its_alarm_listens_on(supervisor):
+    """Disarmed it listens for some seconds more, in which it does not ring."""
+    worker = supervisor(lasting=True)
+    worker._alarm.listening = True
+    worker._rest_or_rise()
+    assert worker._intake.longest == POLL_LONG
+    worker._intake.idle_since = worker._clock() - 60.0
+    worker._rest_or_rise()
+    assert worker._intake.longest == POLL_ALARMED
+    worker._leave()
 
 
 def test_long_units_are_renewed(queue, supervisor):
