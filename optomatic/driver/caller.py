@@ -76,6 +76,7 @@ class Caller:
         self._timing = timing_here()
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._ending: threading.Thread | None = None
         self._closing = False
         self._outgoing: list[Sent] = []
         self._failed: list[Sent] = []
@@ -85,6 +86,7 @@ class Caller:
         self._sequence: dict[str, int] = {}
         self._happened_at = self._looked_at = clock()
         self._said = False
+        self._given_up = False
         self._count = 0
         self._counted_at = float("-inf")
         self._published: set[str] = set()
@@ -151,12 +153,13 @@ class Caller:
         """Give up what is pending, and end."""
         with self._news:
             self._closing = True
-            thread = self._thread
+            thread = self._thread or self._ending
             self._news.notify_all()
         if thread is not None:
             thread.join(5.0)
         try:
-            if self._pending or self._outgoing or self._withdrawn or self._read:
+            waits = self._pending or self._outgoing or self._withdrawn or self._read
+            if waits or self._given_up:
                 self.store.calls.abandon([self.id])
         except StoreError as error:
             log.warning("calls of joblib could not be withdrawn: %s", error)
@@ -168,11 +171,16 @@ class Caller:
         """Have the thread look around.  To be called with the lock held."""
         if self._thread is None and not self._closing:
             self._happened_at = self._looked_at = self._clock()
-            self._thread = threading.Thread(target=self._run, name="optomatic-caller", daemon=True)
+            before = (self._ending,)
+            self._thread = threading.Thread(
+                target=self._run, args=before, name="optomatic-caller", daemon=True
+            )
             self._thread.start()
         self._news.notify_all()
 
-    def _run(self) -> None:
+    def _run(self, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # it signs off under the id under which this one registers
         heart = Heart(self.store, self.id, self._timing)
         try:
             self._begin(heart)
@@ -180,6 +188,8 @@ class Caller:
                 self._turn()
         except Exception as error:  # nobody else would tell those who wait
             log.exception("the thread that makes calls of joblib ended")
+            with self._news:
+                self._end_thread()  # what is sent from now on gets another one
             self._give_up(error)
         finally:
             heart.stop()
@@ -194,8 +204,13 @@ class Caller:
             self._give_up(error)
         heart.start()
 
+    def _end_thread(self) -> None:
+        """Note that this thread ends.  To be called with the lock held."""
+        self._ending, self._thread = self._thread, None
+
     def _leave(self) -> None:
         try:
+            self._remove_given_up()
             self.store.workers.leave(self.id)
         except StoreError as error:
             log.info("caller %s could not sign off: %s", self.id, error)
@@ -207,7 +222,7 @@ class Caller:
                 self._news.wait(self._pause())
             idle = not (self._news_there() or self._pending or self._read)
             if self._closing or (idle and self._clock() > self._happened_at + _IDLE):
-                self._thread = None
+                self._end_thread()
                 return False
             return True
 
@@ -227,13 +242,14 @@ class Caller:
             failed, self._failed = self._failed, []
             withdrawn, self._withdrawn = self._withdrawn, []
             self._pending.update((sent.call.unit.id, sent) for sent in outgoing if sent.call)
+        self._deliver(failed)  # first, as what follows may fail
         try:
+            self._remove_given_up()
             self._submit(outgoing)
             self._remove_read()
             for run in withdrawn:
                 self.store.calls.withdraw(self.id, run)
                 self._sequence.pop(run, None)
-            self._deliver(failed)
             if self._pending:
                 self._look()
         except StoreError as error:
@@ -316,11 +332,18 @@ class Caller:
     def _give_up(self, error: Exception) -> None:
         """Nothing can be had from the store: tell everyone who waits."""
         self._read = []
+        self._given_up = True
         with self._news:
             self._pending.update((s.call.unit.id, s) for s in self._outgoing if s.call)
             self._outgoing = []
             ids = list(self._pending)
         self._lose(ids, error)
+
+    def _remove_given_up(self) -> None:
+        """Remove what workers would run for nobody.  Nothing that is waited for is stored now."""
+        if self._given_up:
+            self.store.calls.abandon([self.id])
+            self._given_up = False
 
     def _lose(self, ids: Sequence[str], error: Exception) -> None:
         with self._news:
