@@ -45,7 +45,7 @@ from optomatic.plan import code_identity, data_identity
 from optomatic.plan.nodes import node
 from optomatic.plan.versions import Versions, installed_versions
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 #: Params of scikit-learn's own classes that say how to compute, not what.
 _HOW = frozenset({"n_jobs", "verbose", "memory"})
@@ -89,8 +89,14 @@ def fingerprint(
         ``memory`` is among them, it counts.
     versions : callable
         Module name -> (distribution, version), or None if it is not installed.
+
+    Notes
+    -----
+    An estimator stands for its clone.  Of one inside of anything else (a closure, a bound
+    method, an object, params of ``fit``) what it was fitted to counts, as nothing clones it.
     """
     walk = Walk(varied, versions)
+    walk.whole = not _is_cloned(value)
     digest = walk.digest(value, "")
     return walk.result(digest)
 
@@ -114,7 +120,7 @@ class Walk:
         # the current object refers back to.
         self._open: dict[int, int] = {}
         self._lowest = 0
-        #: Whether fitted state counts: inside of something that clones to itself.
+        #: Whether fitted state counts: inside of something that cloning does not take apart.
         self.whole = False
         # Digests of functions and classes, kept alive beside them: an id is only good so long.
         self._known: dict[int, tuple[object, bytes]] = {}
@@ -155,7 +161,20 @@ class Walk:
             del self._open[id(value)]
             self._lowest = min(outer, self._lowest)
 
+    @contextmanager
+    def keeping_state(self, keeps: bool) -> Iterator[None]:
+        """Let fitted state count meanwhile, if `keeps`."""
+        outer, self.whole = self.whole, self.whole or keeps
+        try:
+            yield
+        finally:
+            self.whole = outer
+
     def _inner(self, value: object, path: str) -> bytes:
+        with self.keeping_state(not (_is_cloned(value) or type(value) in _CLONED_CONTAINERS)):
+            return self._by_kind(value, path)
+
+    def _by_kind(self, value: object, path: str) -> bytes:
         for kind in type(value).__mro__:
             walker = _WALKERS.get(kind)
             if walker is not None:
@@ -283,6 +302,15 @@ def is_estimator(value: object) -> bool:
     return hasattr(value, "get_params") and hasattr(value, "set_params")
 
 
+#: Containers through which ``sklearn.base.clone`` goes; all else it copies with what is in it.
+_CLONED_CONTAINERS = frozenset({list, tuple, set, frozenset, dict})
+
+
+def _is_cloned(value: object) -> bool:
+    """Tell whether ``sklearn.base.clone`` makes an unfitted one of `value`."""
+    return is_estimator(value) and not isinstance(value, type)
+
+
 def has_own_clone(value: object) -> bool:
     """Tell whether cloning keeps fitted state (FrozenEstimator), so that all of it counts."""
     own = getattr(type(value), "__sklearn_clone__", None)
@@ -311,14 +339,17 @@ def estimator_head(walk: Walk, value: Any, path: str) -> bytes:
 
 
 def _state(walk: Walk, value: Any, path: str) -> bytes:
-    """Return the digest of fitted attributes where cloning keeps them, and all that is in them."""
+    """Return the digest of attributes besides params where cloning keeps them, and all in them."""
     if not (walk.whole or has_own_clone(value)):
         return b""
-    outer, walk.whole = walk.whole, True
-    try:
-        return walk.attributes(value, path)
-    finally:
-        walk.whole = outer
+    params = value.get_params(deep=False)
+    fitted = [
+        (name, held)
+        for name, held in getattr(value, "__dict__", {}).items()
+        if name not in params or params[name] is not held
+    ]
+    with walk.keeping_state(True):
+        return node("attributes", *walk.named(fitted, path)) if fitted else b""
 
 
 def estimator_node(head: bytes, children: Iterable[tuple[str, bytes]]) -> bytes:
@@ -329,11 +360,8 @@ def estimator_node(head: bytes, children: Iterable[tuple[str, bytes]]) -> bytes:
 def _estimator(walk: Walk, value: Any, path: str) -> bytes:
     children = estimator_children(walk, value, path)
     head = estimator_head(walk, value, path)
-    outer, walk.whole = walk.whole, walk.whole or has_own_clone(value)
-    try:
+    with walk.keeping_state(has_own_clone(value)):
         digests = [(n, walk.digest(held, f"{path}.{n}" if path else n)) for n, held in children]
-    finally:
-        walk.whole = outer
     return estimator_node(head, digests)
 
 

@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, get_scorer, make_scorer
 from sklearn.metrics._scorer import _PassthroughScorer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from optomatic.plan.effective import Effective
@@ -92,6 +92,34 @@ def test_what_is_fitted_does_not_matter_but_for_what_clones_to_itself():
         FrozenEstimator(LogisticRegression().fit(X + 1, [1, 0, 0, 1])),
         FrozenEstimator(LogisticRegression()),
     )
+
+
+def agreeing_with(model):
+    return lambda estimator, X, y: (estimator.predict(X) == model.predict(X)).mean()
+
+
+@pytest.mark.parametrize(
+    "holding",
+    [
+        agreeing_with,
+        lambda model: FunctionTransformer(model.predict_proba),
+        lambda model: make_scorer(f1_score, reference=model),
+        lambda model: functools.partial(f1_score, reference=model),
+        lambda model: {"init_model": model},
+    ],
+    ids=["closure", "bound method", "scorer", "partial", "fit params"],
+)
+def test_what_is_fitted_counts_where_nothing_clones_it(holding):
+    X, y = np.eye(4), [0, 1, 0, 1]
+    one, other = LogisticRegression().fit(X, y), LogisticRegression().fit(X, [1, 0, 0, 1])
+    all_differ(holding(one), holding(other), holding(LogisticRegression()))
+    all_equal(holding(one), holding(copy.deepcopy(one)))
+
+
+def test_what_is_fitted_does_not_matter_in_containers_that_clone_takes_apart():
+    plain, fitted = SVC(), SVC().fit(np.eye(4), [0, 1, 0, 1])
+    for contain in (lambda e: [("a", e)], lambda e: {"a": e}):
+        all_equal(Own(contain(plain)), Own(contain(fitted)))
 
 
 def test_requests_and_output_configuration():
