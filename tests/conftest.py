@@ -6,6 +6,7 @@ import uuid
 import pytest
 import servers
 from pymongo import MongoClient
+from xdist.scheduler import LoadScopeScheduling
 
 from optomatic.errors import ServerMissing
 from optomatic.store.mongod import find_mongod
@@ -14,12 +15,19 @@ from optomatic.store.mongod import find_mongod
 TOGETHER = ("sklearn_own", "joblib_own")
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, where there are several (pytest -n)."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in TOGETHER else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+class FilesTogether(LoadScopeScheduling):
+    """Keeps the tests of a file (or of such a folder) in one process, where there are several."""
+
+    def _split_scope(self, nodeid):
+        path = nodeid.partition("::")[0]
+        folder = path.split("/")[-2]
+        return folder if folder in TOGETHER else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spread tests over processes (pytest -n) so that they find what they share."""
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
