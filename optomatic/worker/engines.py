@@ -246,7 +246,6 @@ class Elsewhere:
             _beating(store, search, timing, timing.lease, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
-            pause = _LOOK_ALARMED if alarm.listening and turns is NO_TURNS else _LOOK
             while not until() and self._clock() < end_at:
                 now = self._clock()
                 if now >= look_at:
@@ -255,7 +254,8 @@ class Elsewhere:
                 turns.turn()
                 if end_at == float("inf") and (grace := turns.grace()) is not None:
                     end_at = now + grace
-                self._wait(rung, pause)
+                alarmed = alarm.listening and turns is NO_TURNS
+                self._wait(rung, _LOOK_ALARMED if alarmed else _LOOK)
 
     def _wait(self, rung: threading.Event, seconds: float) -> None:
         """Wait until `rung`, for `seconds` at most, and not so often that it costs."""
