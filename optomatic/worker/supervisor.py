@@ -190,8 +190,10 @@ class Supervisor:
             while not self._over(until):
                 self._turn()
         finally:
-            self._give_back()
-            self._leave()
+            try:
+                self._give_back()
+            finally:  # also at a second interrupt: a heart that goes on keeps units from others
+                self._leave()
         return WorkSummary(self._record.id, self._scored, self._failed, self._crashed)
 
     def stop(self, grace: float) -> None:

@@ -149,6 +149,20 @@ def runs(pid):
     return True
 
 
+def test_a_second_interrupt_stops_the_heart_too(queue, supervisor):
+    """A heart that went on would keep what is not given back from everybody else."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    queue.submit(Sleeper(), values(1))
+    worker = supervisor(on_done=interrupt)
+    worker._outbox.try_flush = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(lambda: False)
+    assert not worker._heart._thread.is_alive()
+
+
 def test_who_is_at_work_looks_often_though_its_alarm_listens_on(supervisor):
     """Disarmed it listens for some seconds more, in which it does not ring."""
     worker = supervisor(lasting=True)
