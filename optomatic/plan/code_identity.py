@@ -9,6 +9,7 @@ recursively; and the Python minor, as byte code is its own in each.
 from __future__ import annotations
 
 import dis
+import importlib
 import sys
 import types
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ def function_digest(walk: Walk, value: Any, path: str) -> bytes:
 
 def _held(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
     """Defaults, closure cells and attributes of a function."""
+    attributes = _attributes(value)
     yield walk.digest(value.__defaults__, f"{path}.__defaults__")
     yield walk.digest(value.__kwdefaults__, f"{path}.__kwdefaults__")
     for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
@@ -104,7 +106,7 @@ def _held(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
         except ValueError:  # not assigned yet
             yield b"empty cell"
         else:
-            yield walk.digest(held, f"{path}<{name}>")
+            yield _used(walk, held, attributes, f"{path}<{name}>")
     yield walk.attributes(value, path)
 
 
@@ -127,32 +129,54 @@ def _code(walk: Walk, code: types.CodeType) -> bytes:
     )
 
 
+def _attributes(value: Any) -> list[str]:
+    """Names of all that a function may ask of what it uses."""
+    return sorted({name for code in _codes(value.__code__) for name in code.co_names})
+
+
 def _globals(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
     """The globals that a function uses, by name, and what it uses of modules."""
     codes = list(_codes(value.__code__))
-    names = sorted({name for code in codes for name in _loaded_names(code)})
-    attributes = sorted({name for code in codes for name in code.co_names})
-    for name in names:
+    attributes = _attributes(value)
+    for name in sorted({name for code in codes for name in _loaded_names(code)}):
         yield name.encode()
         if name not in value.__globals__:
             yield b"builtin or missing"
             continue
         yield _used(walk, value.__globals__[name], attributes, f"{path}<{name}>")
-    for name in sorted({name for code in codes for name in _imported_names(code)}):
+    package = value.__globals__.get("__package__") or ""
+    names = sorted({name for code in codes for name in _imported_names(code, package)})
+    # All before any is looked at: importing a module puts it into its package.
+    modules = {name: _module(walk, name) for name in names}
+    for name, module in modules.items():
         yield name.encode()
-        module = sys.modules.get(name)
-        yield b"not imported" if module is None else _used(walk, module, attributes, path)
+        yield b"not imported" if module is None else _imported(walk, module, attributes, path)
 
 
 def _used(walk: Walk, held: Any, attributes: list[str], path: str) -> bytes:
     """What a function's global is to it: of a module of one's own, only what it may touch."""
     if not isinstance(held, types.ModuleType):
         return walk.digest(held, path)
-    named = module_digest(walk, held, path)
-    if _installed(walk, held.__name__) is not None:
+    return _touched(walk, held, attributes, path, set())
+
+
+def _touched(
+    walk: Walk, module: types.ModuleType, attributes: list[str], path: str, seen: set[int]
+) -> bytes:
+    """What may be touched of a module, and of the modules of one's own in it (``a.b.c``)."""
+    origin = _installed(walk, module.__name__)
+    named = node("module", origin or b"own", module.__name__.encode())
+    if origin is not None or id(module) in seen:
         return named
-    touched = [(name, getattr(held, name)) for name in attributes if hasattr(held, name)]
-    return node("own module", named, *walk.named(touched, path))
+    seen.add(id(module))
+    parts = []
+    for name in attributes:
+        held = getattr(module, name, None)
+        if isinstance(held, types.ModuleType):
+            parts += [name.encode(), _touched(walk, held, attributes, f"{path}.{name}", seen)]
+        elif hasattr(module, name):
+            parts += [name.encode(), walk.digest(held, f"{path}.{name}")]
+    return node("own module", named, *parts)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
@@ -168,15 +192,56 @@ def _loaded_names(code: types.CodeType) -> Iterator[str]:
             yield instruction.argval
 
 
-def _imported_names(code: types.CodeType) -> Iterator[str]:
+def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:
+    """Names of what code of `package` imports as it runs, which need not all be modules."""
+    level: Any = None
+    names: Any = None
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
-            yield instruction.argval
+            module = _absolute(instruction.argval, level, package)
+            yield module
+            yield from (f"{module}.{name}" for name in names or ())
+        # An import follows two instructions that push its level and the names after "import".
+        level, names = names, instruction.argval
+
+
+def _absolute(name: str, level: Any, package: str) -> str:
+    """Return the whole name of a module that is imported from `level` packages up."""
+    if not isinstance(level, int) or not level:
+        return name
+    above = package.rsplit(".", level - 1)[0]
+    return f"{above}.{name}" if name else above
+
+
+def _module(walk: Walk, name: str) -> types.ModuleType | str | None:
+    """Return a module of one's own, the name of an installed one, or None for what is neither.
+
+    A function's key must be the same before and after its first call, so what it imports is
+    imported here if nobody did yet.
+    """
+    if _installed(walk, name) is not None:
+        return name
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except Exception:  # whatever a module of the user's raises; the function may catch it
+        return None
+
+
+def _imported(
+    walk: Walk, module: types.ModuleType | str, attributes: list[str], path: str
+) -> bytes:
+    """What a module that a function imports is to it."""
+    if isinstance(module, str):
+        return node("module", _installed(walk, module) or b"own", module.encode())
+    return _used(walk, module, attributes, path)
 
 
 def module_digest(walk: Walk, value: Any, path: str) -> bytes:
-    """A module: by name, and version if it is installed."""
-    return node("module", _installed(walk, value.__name__) or b"own", value.__name__.encode())
+    """A module by name and version; nobody knows what will be used of one of one's own."""
+    origin = _installed(walk, value.__name__)
+    if origin is None:
+        return walk.doubt(path, f"module {value.__name__}, which is not installed")
+    return node("module", origin, value.__name__.encode())
 
 
 def builtin_digest(walk: Walk, value: Any, path: str) -> bytes:

@@ -2,10 +2,12 @@
 
 import copy
 import functools
+import importlib
 import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import cloudpickle
@@ -270,6 +272,40 @@ def test_a_module_of_ones_own_counts_by_what_is_used(tmp_path, monkeypatch):
             key(from_source("import own_module_for_key as m\ndef f():\n    return m.used()"))
         )
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        "import own_package.part\ndef f(): return own_package.part.used()",
+        "def f():\n    from own_package import part\n    return part.used()",
+        "def f():\n    from . import part\n    return part.used()",
+        "def f():\n    from .part import used\n    return used()",
+        "from . import part\ndef g(part):\n    return lambda: part.used()\nf = g(part)",
+    ],
+)
+def test_what_is_used_of_modules_in_a_package_of_ones_own_counts(user, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    keys = []
+    for n in range(2):
+        package = tmp_path / str(n) / "own_package"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "part.py").write_text(f"def used():\n    return {n}\n")
+        (package / "user.py").write_text(user)
+        with monkeypatch.context() as patched:
+            patched.syspath_prepend(str(package.parent))
+            f = importlib.import_module("own_package.user").f
+            keys += [key(f), f() == n and key(f)]
+        for name in [name for name in sys.modules if name.startswith("own_package")]:
+            del sys.modules[name]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_nobody_knows_what_is_used_of_a_module_that_an_object_holds():
+    holds = from_source("class f:\n    pass")
+    holds.module = types.ModuleType("own_module_that_is_held")
+    assert fingerprint(holds).doubts
 
 
 # Data
