@@ -107,6 +107,10 @@ def fingerprint_split(train: Any, test: Any) -> str:
     return node("split", *(part.tobytes() for part in rows)).hex()
 
 
+#: What cycles run through; its identity counts, unlike that of values.
+_CODE = (types.FunctionType, type)
+
+
 class Walk:
     """One walk through an object: what it has met, and where it stands."""
 
@@ -116,9 +120,11 @@ class Walk:
         self.doubts: list[Doubt] = []
         varied_names = {name.rpartition("__")[2] for name in varied}
         self.left_out = _HOW - varied_names
-        # Objects that are being walked, by id, with their depth; and the least depth that
-        # the current object refers back to.
+        # Objects that are being walked, and code in cycles that are (Tarjan's stack), by id with
+        # their depth; all of them, kept alive; and the least depth that the current object
+        # refers back to.
         self._open: dict[int, int] = {}
+        self._stack: list[object] = []
         self._lowest = 0
         #: Whether fitted state counts: inside of something that cloning does not take apart.
         self.whole = False
@@ -142,23 +148,33 @@ class Walk:
         depth = self._open.get(id(value))
         if depth is not None:  # a cycle: how far back it goes says what it means
             self._lowest = min(self._lowest, depth)
-            return b"back:%d" % (len(self._open) - depth)
+            return b"back:%d" % (len(self._stack) - depth)
         with self._entered(value) as finished:
             digest = self._inner(value, path)
-            if finished() and isinstance(value, types.FunctionType | type):
+            if finished() and isinstance(value, _CODE):
                 self._known[id(value)] = (value, digest)
         return digest
 
     @contextmanager
     def _entered(self, value: object) -> Iterator[Callable[[], bool]]:
-        """Note `value` as being walked; what is yielded tells whether nothing in it points out."""
-        depth = len(self._open)
+        """Note `value` as being walked; what is yielded tells whether nothing in it points out.
+
+        Code that points out stays noted until what it points to is done, and is not walked
+        again meanwhile: the paths through functions that call each other are beyond number.
+        """
+        depth = len(self._stack)
         outer, self._lowest = self._lowest, depth
         self._open[id(value)] = depth
+        self._stack.append(value)
         try:
             yield lambda: self._lowest >= depth
         finally:
-            del self._open[id(value)]
+            if self._lowest >= depth:
+                for left in self._stack[depth:]:
+                    self._open.pop(id(left), None)
+                del self._stack[depth:]
+            elif not isinstance(value, _CODE):
+                del self._open[id(value)]
             self._lowest = min(outer, self._lowest)
 
     @contextmanager

@@ -240,6 +240,29 @@ def test_recursion_ends_and_is_told_apart():
     all_differ(from_source(two.format(1)), from_source(two.format(2)))
 
 
+def test_many_functions_that_all_call_each_other():
+    # Paths through them are beyond number, so this would never end if each were followed.
+    def each_calls_all(changed):
+        names = [f"f{n}" for n in range(20)]
+        calls = ", ".join(f"{name}()" for name in names)
+        bodies = [f"return {n * 100 + (n == changed)}, {calls}" for n in range(20)]
+        source = "\n".join(
+            f"def {name}(): {body}" for name, body in zip(names, bodies, strict=True)
+        )
+        return from_source(f"{source}\nf = f0")
+
+    all_equal(each_calls_all(None), each_calls_all(None))
+    all_differ(each_calls_all(None), each_calls_all(0), each_calls_all(7), each_calls_all(19))
+
+
+def test_who_calls_whom_counts_in_cycles():
+    def three(*called):
+        lines = [f"def f{n}(x): return f{m}(x - 1)" for n, m in enumerate(called)]
+        return from_source("\n".join(lines) + "\ndef f(x): return f0(x), f1(x), f2(x)")
+
+    all_differ(three(1, 2, 0), three(1, 0, 2), three(2, 2, 0), three(1, 2, 1), three(0, 1, 2))
+
+
 def test_classes_by_what_they_do():
     source = "class B:\n    k = {}\n    def m(self):\n        return {}\nclass f(B):\n    pass"
     all_equal(from_source(source.format(1, 1)), from_source(source.format(1, 1)))
