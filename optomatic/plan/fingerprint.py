@@ -413,7 +413,10 @@ def _written(kind: str) -> Callable[[Walk, Any, str], bytes]:
 
 
 def _random_state(walk: Walk, value: Any, path: str) -> bytes:
-    return node("RandomState", walk.digest(tuple(value.get_state(legacy=True)), path))
+    state = value.get_state(legacy=False)
+    if state["bit_generator"] == "MT19937":  # all others have no tuple
+        state = value.get_state(legacy=True)
+    return node("RandomState", walk.digest(state, path))
 
 
 def _generator(walk: Walk, value: Any, path: str) -> bytes:

@@ -170,6 +170,14 @@ def test_random_states():
     all_differ(np.random.default_rng(0), np.random.default_rng(1))
 
 
+def test_random_states_of_other_bit_generators():
+    def state(seed):
+        return np.random.RandomState(np.random.PCG64(seed))
+
+    all_equal(state(1), state(1))
+    all_differ(state(1), state(2), np.random.RandomState(1))
+
+
 def test_frozen_distributions_do_not_change_with_draws():
     drawn = loguniform(1, 10)
     drawn.rvs(3, random_state=0)
