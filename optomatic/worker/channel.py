@@ -11,11 +11,23 @@ import json
 import select
 import socket
 from collections import deque
+from math import ceil
 from typing import Any
 
 #: More bytes than any line has.  What goes on for longer is not ours.
 LARGEST = 1 << 28
 _PIECE = 1 << 18
+
+
+def readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until there is something to read, or never will be; False after `seconds`.
+
+    Unlike select() it takes any number, and those of a process with many open files are
+    beyond 1023.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else ceil(1000 * seconds)))
 
 
 class Channel:
@@ -60,7 +72,7 @@ class Channel:
             As :meth:`receive`.
         """
         while not self._lines:
-            if not select.select([self._socket], [], [], seconds)[0]:
+            if not readable(self._socket.fileno(), seconds):
                 return None
             self._read()
         return json.loads(self._lines.popleft())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optomatic.errors import OptomaticError
+from optomatic.worker.channel import readable
 
 #: Numeric libraries read these when they are loaded.
 THREAD_VARIABLES = (
@@ -127,7 +127,7 @@ class Forked:
         """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
         if self._over or self._death is None:
             return "gone"
-        if not select.select([self._death], [], [], 0)[0]:
+        if not readable(self._death, 0.0):
             return "runs"
         # Its template keeps its number; if that is gone, the number may be another's.
         return "dead" if self._template.alive() else "gone"
@@ -135,7 +135,7 @@ class Forked:
     def wait(self) -> int | None:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
         if not self._over and self._death is not None:
-            select.select([self._death], [], [])
+            readable(self._death, None)
         self._over = True
         return self._template.wait_for(self.pid)
 

@@ -23,13 +23,12 @@ import gc
 import json
 import os
 import random
-import select
 import signal
 import socket
 import sys
 from typing import Any
 
-from optomatic.worker.channel import Channel
+from optomatic.worker.channel import Channel, readable
 from optomatic.worker.child import die_with, ignore_terminal, run, take_over
 
 #: Bytes of the largest message.
@@ -60,7 +59,7 @@ def _serve(asked: socket.socket, idle: float | None) -> Channel | None:
     children = 0
     while True:
         # Without children nobody needs it, and a new one takes only a moment.
-        if not select.select([asked], [], [], None if children else idle)[0]:
+        if not readable(asked.fileno(), None if children else idle):
             return None
         data, descriptors, _, _ = socket.recv_fds(asked, LARGEST, 2)
         if not data:
