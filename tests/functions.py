@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -86,3 +87,9 @@ def raise_not_readable():
 
 def return_not_picklable():
     return (number for number in range(3))
+
+
+def large_without_room():
+    """Return more than the process may write to one file from now on."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    return b"x" * 1_000_000

@@ -25,7 +25,7 @@ from optomatic.worker.channel import Channel
 from optomatic.worker.messages import result_to_wire
 
 if TYPE_CHECKING:
-    from optomatic.records import Result
+    from optomatic.records import Failure, Result
     from optomatic.worker.loading import Loader
 
 _PR_SET_PDEATHSIG = 1
@@ -160,7 +160,6 @@ def _score(
 def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
     """Run one call of joblib, and say what came of it."""
     from optomatic.worker.calls import run_call
-    from optomatic.worker.returns import returned_to_wire
 
     loader.know(message["parts"])
     channel.send([None, message["id"]])
@@ -172,8 +171,20 @@ def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None
         options,
         lambda sha: loader.argument(sha, options["mmap_mode"]),
     )
-    wire = returned_to_wire(data, failure, Path(message["folder"]))
+    wire = _wire(data, failure, Path(message["folder"]))
     channel.send([[message["id"], wire, time.perf_counter() - began], None])
+
+
+def _wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
+    """Return what is said of a call; where its value finds no room here, that it failed by that."""
+    from optomatic import _sklearn
+    from optomatic.worker.returns import returned_to_wire
+
+    try:
+        return returned_to_wire(data, failure, folder)
+    except OSError as error:
+        error.add_note("The call returned, but there was no room for what it returned.")
+        return returned_to_wire(None, _sklearn.failure_of(error, "call"), folder)
 
 
 if __name__ == "__main__":

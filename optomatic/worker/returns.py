@@ -38,8 +38,12 @@ def returned_to_wire(data: bytes | None, failure: Failure | None, folder: Path) 
 
 def _leave(data: bytes, folder: Path) -> str:
     name = f"{_PREFIX}{secrets.token_hex(16)}"
-    with open(folder / name, "xb") as file:
-        file.write(data)
+    try:
+        with open(folder / name, "xb") as file:
+            file.write(data)
+    except OSError:  # what is there of it would take what room is left
+        (folder / name).unlink(missing_ok=True)
+        raise
     return name
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import joblib
 import psutil
 import pytest
-from functions import crash, hang_first_time, pid, square
+from functions import crash, hang_first_time, large_without_room, pid, square
 from joblib import Parallel, delayed, parallel_config
 from waiting import wait_for
 
 import optomatic  # noqa: F401
-from optomatic.errors import CallLost, NoWorkers
+from optomatic.errors import CallFailed, CallLost, NoWorkers
 
 TESTS = Path(__file__).parents[1]
 
@@ -47,6 +47,13 @@ def test_a_call_that_ends_its_worker_three_times_is_an_error(calling, tmp_path):
     # The worker has outlived its processes.
     assert worker.poll() is None
     assert Parallel()(delayed(square)(i) for i in range(3)) == [0, 1, 4]
+
+
+def test_what_finds_no_room_on_the_worker_is_an_error_and_no_crash(calling, tmp_path):
+    calling.start(OPTOMATIC_CACHE_DIR=str(tmp_path))
+    with pytest.raises(CallFailed, match="OSError"):
+        Parallel(n_jobs=2)([delayed(large_without_room)()])
+    assert not [path for path in tmp_path.iterdir() if "returned" in path.name]
 
 
 def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
