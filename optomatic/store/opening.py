@@ -47,6 +47,8 @@ _TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
 _POOL: dict[str, Any] = {"maxPoolSize": 5}
 #: Seconds to wait for a server that has not answered yet.
 _PATIENCE = 8.0
+#: Seconds to take leave of a server that may be away.
+_FAREWELL = 1.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Store:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        # The driver first tells the server that its sessions end: courtesy, not worth a wait.
+        with pymongo.timeout(_FAREWELL):
+            self._client.close()
 
     def __enter__(self) -> Store:
         return self

@@ -217,6 +217,21 @@ def test_a_frozen_server_is_not_waited_for_without_end(mongod):
         server.remove()
 
 
+def test_closing_does_not_wait_for_a_server_that_is_away(mongod):
+    import servers
+
+    server = servers.standalone()
+    try:
+        store = open_store(server.uri("away"))
+        server.members[0].kill()
+        closing = threading.Thread(target=store.close, daemon=True)
+        closing.start()
+        closing.join(20.0)  # only against a hang: the driver alone would take longer
+        assert not closing.is_alive()
+    finally:
+        server.remove()
+
+
 def test_acknowledged_results_outlive_a_kill_of_the_server(mongod):
     """Whatever the address says: journal=false survives w="majority" in an address alone."""
     import servers
