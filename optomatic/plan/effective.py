@@ -223,4 +223,11 @@ def _is_standard(value: Any) -> bool:
     return all(
         getattr(getattr(kind, name), "__module__", "").startswith("sklearn.")
         for name in ("get_params", "set_params")
+    ) and not _acts_when_set(kind, value.get_params(deep=False))
+
+
+def _acts_when_set(kind: type, names: Collection[str]) -> bool:
+    """Tell whether code of the class runs when one of its params is set: it may set others."""
+    return any("__setattr__" in vars(base) for base in kind.__mro__[:-1]) or any(
+        hasattr(getattr(kind, name, None), "__set__") for name in names
     )

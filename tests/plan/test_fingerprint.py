@@ -469,6 +469,26 @@ def test_the_short_way_is_the_long_way(base, params):
     assert [effective.of(params).digest for _ in range(3)] == [long_way] * 3
 
 
+class Coupled(BaseEstimator):
+    def __init__(self, a=1, b=1):
+        self.a = a
+        self.b = b
+
+    @property
+    def a(self):
+        return self._a
+
+    @a.setter
+    def a(self, value):
+        self._a = self.b = value
+
+
+def test_a_param_that_sets_another_one():
+    effective = Effective(Coupled(), varied=["a"])
+    effective.of({"a": 1})  # the same as before: nothing to be noticed
+    assert effective.of({"a": 2}).digest == key(Coupled(2, 2)) != key(Coupled(2, 1))
+
+
 class Reticent(SVC):
     """Does not say what it was given."""
 
