@@ -259,6 +259,14 @@ def builtin_digest(walk: Walk, value: Any, path: str) -> bytes:
     return node("bound", head, walk.digest(owner, f"{path}.__self__"))
 
 
+def compiled_digest(walk: Walk, value: Any, path: str) -> bytes:
+    """A function of Cython: by name if it is installed; what else it does nobody can read."""
+    origin = _installed(walk, value.__module__)
+    if origin is None:
+        return walk.doubt(path, f"{value.__qualname__}, compiled and not installed")
+    return node("compiled", origin, f"{value.__module__}:{value.__qualname__}".encode())
+
+
 def cached_function(walk: Walk, value: Any, path: str) -> bytes:
     """A function behind ``functools.lru_cache``: what is cached does not matter."""
     return node("cached", walk.digest(value.__wrapped__, path))

@@ -262,12 +262,15 @@ class Walk:
 
     def _rebuilt(self, value: object, path: str) -> bytes:
         """An object of C, or one with its own ``__reduce__``: by what that says."""
+        kind = type(value)
         try:
             reduced = value.__reduce_ex__(4)
         except Exception as error:  # files, locks, generators, connections
             return self.doubt(path, f"{type(value).__name__}: {error}")
         if isinstance(reduced, str):
-            return node("global", self.digest(type(value), path), reduced.encode())
+            if "cython_function" in kind.__name__:  # each module of Cython has such a class
+                return code_identity.compiled_digest(self, value, path)
+            return node("global", self.digest(kind, path), reduced.encode())
         if len(reduced) > 3 and any(part is not None for part in reduced[3:]):
             reduced = (*reduced[:3], *(part and list(part) for part in reduced[3:5]))
         return node("reduced", *(self.digest(part, path) for part in reduced))

@@ -23,6 +23,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, get_scorer, make_scorer
 from sklearn.metrics._scorer import _PassthroughScorer
+from sklearn.metrics.cluster import expected_mutual_information
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -246,6 +247,12 @@ def test_recursion_ends_and_is_told_apart():
     two = "def g(x):\n    return f(x) + {}\ndef f(x):\n    return x and g(x - 1)"
     all_equal(from_source(two.format(1)), from_source(two.format(1)))
     all_differ(from_source(two.format(1)), from_source(two.format(2)))
+
+
+def test_functions_of_cython():
+    all_equal(expected_mutual_information, expected_mutual_information)
+    all_differ(expected_mutual_information, np.random.SeedSequence(1), np.random.SeedSequence(2))
+    assert fingerprint(expected_mutual_information, versions=lambda module: None).doubts
 
 
 def test_many_functions_that_all_call_each_other():
