@@ -24,6 +24,7 @@ version are then not found any more, but never taken for what they are not.
 
 from __future__ import annotations
 
+import collections
 import datetime
 import decimal
 import enum
@@ -202,6 +203,7 @@ class Walk:
                     self.digest(type(value), path),
                     walker(self, value, path),
                     self.attributes(value, path),
+                    *self.named(_in_slots(value), path),
                 )
         for test, walker in _TESTS:
             if test(value):
@@ -247,17 +249,11 @@ class Walk:
             except Exception as error:  # of the user's; such an object cannot be pickled
                 return self.doubt(path, f"{kind.__name__}: {error}")
             return node("state", self.digest(kind, path), self.digest(state, path))
-        slots = [
-            (name, getattr(value, name))
-            for base in kind.__mro__
-            for name in _slots(base)
-            if hasattr(value, name)
-        ]
         return node(
             "instance",
             self.digest(kind, path),
             self.attributes(value, path),
-            *self.named(slots, path),
+            *self.named(_in_slots(value), path),
         )
 
     def _rebuilt(self, value: object, path: str) -> bytes:
@@ -280,6 +276,15 @@ def _slots(kind: type) -> list[str]:
     slots = kind.__dict__.get("__slots__", ())
     names = [slots] if isinstance(slots, str) else list(slots)
     return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _in_slots(value: object) -> list[tuple[str, object]]:
+    return [
+        (name, getattr(value, name))
+        for base in type(value).__mro__
+        for name in _slots(base)
+        if hasattr(value, name)
+    ]
 
 
 def _is_rebuilt_from_state(kind: type) -> bool:
@@ -475,6 +480,9 @@ _WALKERS: dict[type, Callable[[Walk, Any, str], bytes]] = {
     list: _sequence("list"),
     tuple: _sequence("tuple"),
     dict: lambda walk, v, path: node("dict", *walk.items(v.items(), path)),
+    collections.defaultdict: lambda walk, v, path: node(
+        "defaultdict", walk.digest(v.default_factory, path), *walk.items(v.items(), path)
+    ),
     types.MappingProxyType: lambda walk, v, path: node("dict", *walk.items(v.items(), path)),
     set: _set("set"),
     frozenset: _set("frozenset"),

@@ -1,5 +1,6 @@
 """Equal work has the equal key, different work never: one test for each rule."""
 
+import collections
 import copy
 import functools
 import importlib
@@ -68,6 +69,19 @@ def test_containers():
     all_differ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 1}, {0: 1, "b": 2})
     all_equal({"a", "b", "c"}, {"c", "b", "a"})
     all_differ(["ab", "c"], ["a", "bc"], ["abc"])
+
+
+class Slotted(dict):
+    __slots__ = ("default",)
+
+    def __init__(self, default):
+        self.default = default
+
+
+def test_what_containers_hold_besides_their_items():
+    for made in (Slotted, lambda default: collections.defaultdict(lambda: default)):
+        all_equal(made(1), made(1))
+        all_differ(made(1), made(2), {})
 
 
 def test_a_list_in_itself_ends():
