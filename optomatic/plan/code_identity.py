@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from optomatic.plan.fingerprint import Walk
 
 _PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}".encode()
+#: What of C has code that nobody can read (the slots of a class have none).
+_COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType)
 #: Class attributes that say nothing about what the class does.
 _BOOKKEEPING = frozenset(
     {
@@ -253,6 +255,10 @@ def builtin_digest(walk: Walk, value: Any, path: str) -> bytes:
         module = kind.__module__ if kind is not None else type(value).__module__
     origin = _installed(walk, module)
     name = getattr(value, "__qualname__", None) or value.__name__
+    if name.endswith(" (vectorized)"):  # as np.frompyfunc names what it makes
+        return walk.doubt(path, f"{name}, a ufunc made of a function that it does not show")
+    if origin is None and isinstance(value, _COMPILED):
+        return walk.doubt(path, f"{name}, compiled and not installed")
     head = node("builtin", origin or b"own", f"{module}:{name}".encode())
     if owner is None or isinstance(owner, types.ModuleType):
         return head
