@@ -188,6 +188,7 @@ class FunctionHere(Here):
         self._raises = raises
         self.error = None
         self.scored = set()
+        self.sizes = {}
 
     def score(self, unit_id: str) -> Result:
         """Score one unit; with ``raises``, what the function raised is in ``error`` then."""
