@@ -509,6 +509,7 @@ _WALKERS: dict[type, Callable[[Walk, Any, str], bytes]] = {
     types.FunctionType: code_identity.function_digest,
     types.CodeType: code_identity.code_digest,
     types.ModuleType: code_identity.module_digest,
+    types.UnionType: _fields("union", "__args__"),
     types.BuiltinFunctionType: code_identity.builtin_digest,
     types.MethodDescriptorType: code_identity.builtin_digest,
     types.WrapperDescriptorType: code_identity.builtin_digest,

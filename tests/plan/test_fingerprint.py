@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import dataclasses
 import functools
 import importlib
 import json
@@ -267,6 +268,15 @@ def test_functions_of_cython():
     all_equal(expected_mutual_information, expected_mutual_information)
     all_differ(expected_mutual_information, np.random.SeedSequence(1), np.random.SeedSequence(2))
     assert fingerprint(expected_mutual_information, versions=lambda module: None).doubts
+
+
+def test_dataclasses_with_types_that_are_unions():
+    def settings(kind):
+        fields = {"__annotations__": {"size": kind}, "size": None, "__module__": "not_installed"}
+        return dataclasses.dataclass(type("Settings", (), fields))
+
+    all_equal(settings(int | None), settings(int | None))
+    all_differ(settings(int | None), settings(float | None))
 
 
 def test_many_functions_that_all_call_each_other():
