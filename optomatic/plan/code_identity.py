@@ -62,7 +62,9 @@ def class_digest(walk: Walk, value: Any, path: str) -> bytes:
     """A class: by name if it is installed, else by bases and attributes."""
     origin = _installed(walk, value.__module__)
     name = f"{value.__module__}:{value.__qualname__}".encode()
-    if origin is not None and "<locals>" not in value.__qualname__:
+    # What types.new_class makes (make_dataclass, until Python 3.12) says that it stands there.
+    made = value.__module__ == "types" and not hasattr(types, value.__name__)
+    if origin is not None and "<locals>" not in value.__qualname__ and not made:
         return node("class", origin, name)
     return node(
         "own class",

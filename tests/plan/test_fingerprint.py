@@ -279,6 +279,14 @@ def test_dataclasses_with_types_that_are_unions():
     all_differ(settings(int | None), settings(float | None))
 
 
+def test_classes_that_say_they_stand_in_types():
+    def made(a):
+        return types.new_class("Made", (), {}, lambda held: held.update(a=a))
+
+    all_equal(made(1), made(1))
+    all_differ(made(1), made(2))
+
+
 def test_many_functions_that_all_call_each_other():
     # Paths through them are beyond number, so this would never end if each were followed.
     def each_calls_all(changed):
