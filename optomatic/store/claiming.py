@@ -37,6 +37,9 @@ _SPREAD = 4
 #: A claimer that lost most of what it tried begins next time up to so many batches further on.
 _FURTHER = 16
 
+#: Units that were never lost.
+_CALM: Mapping[str, Any] = {"losses": {"$type": "number", "$lte": 0}}
+
 
 def after(seconds: float) -> dict[str, Any]:
     """Return the moment `seconds` from now, by the server's clock."""
@@ -107,7 +110,7 @@ class Claiming:
         return self._units.find_one(query, {"_id": 1}) is not None
 
     def _some_of(self, queued: dict[str, Any], count: int) -> list[str]:
-        calm = {**queued, "losses": {"$type": "number", "$lte": 0}}
+        calm = {**queued, **_CALM}
         skip = self._rng.randrange(_FURTHER * count) if self._crowded else 0
         found = self._ids(calm, _SPREAD * count, skip) or (skip and self._ids(calm, count, 0)) or []
         if len(found) <= count:
@@ -123,8 +126,10 @@ class Claiming:
         return [document["_id"] for document in found]
 
     def _take(self, token: str, worker: str, ids: list[str]) -> Lease:
+        # One that was lost meanwhile is not taken among others.
+        among_others = _CALM if len(ids) > 1 else {}
         self._units.update(
-            {"_id": {"$in": ids}, "state": "queued"},
+            {"_id": {"$in": ids}, "state": "queued", **among_others},
             [
                 {
                     "$set": {

@@ -629,8 +629,8 @@ class Supervisor:
                 self._bury(child)
         self._release(self._intake.mine.values())
         self._intake.waiting.clear()
-        if self._patience.well:
-            self._outbox.try_flush()
+        # Also if the store is away, as it may just be back: what it does not get is lost to it.
+        self._outbox.try_flush()
 
     def _leave(self) -> None:
         self._warden.stop()
