@@ -249,6 +249,10 @@ class Walk:
             except Exception as error:  # of the user's; such an object cannot be pickled
                 return self.doubt(path, f"{kind.__name__}: {error}")
             return node("state", self.digest(kind, path), self.digest(state, path))
+        try:
+            value.__reduce_ex__(4)  # refuses classes of C that hold more than attributes
+        except Exception as error:  # locks, what pybind11 wraps
+            return self.doubt(path, f"{kind.__name__}: {error}")
         return node(
             "instance",
             self.digest(kind, path),

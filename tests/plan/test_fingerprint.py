@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -475,6 +476,7 @@ def test_what_cannot_be_followed_is_random_and_named():
     one, two = (fingerprint(SVC(kernel=(i for i in range(3)))) for _ in range(2))
     assert one.digest != two.digest
     assert [doubt.path for doubt in one.doubts] == ["kernel"]
+    assert fingerprint(threading.Lock()).doubts
     assert fingerprint(np.frompyfunc(lambda x: x, 1, 1)).doubts
     assert fingerprint(len, versions=lambda module: None).doubts
     with open("/dev/null") as stream:
