@@ -281,7 +281,7 @@ def test_a_model_that_takes_callbacks_in_local_workers(uri):
     model = LogisticRegression(max_iter=1000)
     search = fit(uri, model, callbacks=[callback.ProgressBar()], n_jobs=2)
     assert search.summary_.scored == 9
-    assert search.summary_.workers == 1  # one supervisor: they were not scored in this process
+    assert search.summary_.workers == 2  # both processes: they were not scored in this one
 
 
 def test_a_scoring_monitor_of_the_search_has_nothing_to_log(uri):
