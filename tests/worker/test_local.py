@@ -1,5 +1,6 @@
 """The local workers of fit: warm between fits, alone with their fit, gone with their process."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -7,12 +8,14 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import psutil
 import pytest
 from estimators import Sleeper
 from misbehaving import Misbehaver
 from waiting import wait_for
 
+from optomatic import MongoSearchCV
 from optomatic.worker import local
 from optomatic.worker.children import current_path
 from optomatic.worker.local import LocalPool, close_all, local_workers
@@ -59,6 +62,36 @@ def test_another_number_of_threads_needs_new_ones(fit, monkeypatch):
     four = fit(4, [5, 6, 7, 8], seconds=0.1)
     assert not two & four
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in two))
+
+
+def test_a_module_that_was_loaded_anew_is_loaded_anew_by_them(uri, tmp_path, monkeypatch):
+    """As in a notebook: edit, reload, fit again."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = tmp_path / "edited_model.py"
+    code = (
+        "from estimators import Sleeper\n"
+        "class Model(Sleeper):\n"
+        "    def score(self, X, y):\n"
+        "        return self.value + {}\n"
+    )
+    module.write_text(code.format(100))
+    edited = importlib.import_module("edited_model")
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+    def scores():
+        search = MongoSearchCV(
+            edited.Model(), {"value": [1, 2]}, cv=2, n_jobs=2, refit=False, db=uri
+        )
+        return list(search.fit(X, y).cv_results_["mean_test_score"])
+
+    try:
+        assert scores() == [101, 102]
+        module.write_text(code.format(20_000))
+        importlib.reload(edited)
+        assert scores() == [20_001, 20_002]
+    finally:
+        del sys.modules["edited_model"]
 
 
 def test_more_and_fewer_keep_those_that_fit(fit, monkeypatch):
