@@ -103,6 +103,7 @@ def pandas(walk: Walk, value: Any, path: str) -> bytes:
             pandas(walk, value.columns, f"{path}.columns"),
             walk.digest(_order_of_rows(value), path),
             *(_column(walk, column, f"{path}[{column.name!r}]") for column in columns),
+            *([walk.digest(dict(value.attrs), f"{path}.attrs")] if value.attrs else ()),
         )
     if isinstance(value, pd.Series):
         index = pandas(walk, value.index, f"{path}.index")

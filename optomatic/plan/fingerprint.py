@@ -458,6 +458,9 @@ def _is_frozen_distribution(value: object) -> bool:
     return all(hasattr(value, name) for name in ("dist", "args", "kwds", "rvs"))
 
 
+_MADE_OF = ("xk", "pk", "_histogram")
+
+
 def _frozen_distribution(walk: Walk, value: Any, path: str) -> bytes:
     # Its other attributes change with every draw.
     return node(
@@ -466,6 +469,8 @@ def _frozen_distribution(walk: Walk, value: Any, path: str) -> bytes:
         walk.digest(type(value.dist), path),
         walk.digest(tuple(value.args), path),
         walk.digest(dict(value.kwds), path),
+        # Of those that are made of data (rv_discrete, rv_histogram).
+        *(walk.digest(getattr(value.dist, n), path) for n in _MADE_OF if hasattr(value.dist, n)),
     )
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from golden import OBJECTS, injected
-from scipy.stats import loguniform, uniform
+from scipy.stats import loguniform, rv_discrete, rv_histogram, uniform
 from sklearn.base import BaseEstimator, clone, config_context
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -203,6 +203,21 @@ def test_frozen_distributions_do_not_change_with_draws():
 
 
 # Scorers and functions
+
+
+def test_distributions_that_are_made_of_data():
+    def discrete(*weights):
+        return rv_discrete(values=([1, 2], weights))()
+
+    all_equal(discrete(0.5, 0.5), discrete(0.5, 0.5))
+    all_differ(discrete(0.5, 0.5), discrete(0.1, 0.9))
+    all_differ(*(rv_histogram(np.histogram(x, 2))() for x in ([0, 0, 1], [0, 1, 1])))
+
+
+def test_attributes_of_frames():
+    frame, other, third = (pd.DataFrame({"a": [1, 2]}) for _ in range(3))
+    other.attrs["unit"], third.attrs["unit"] = "m", "km"
+    all_differ(frame, other, third)
 
 
 def test_scorers():
