@@ -50,11 +50,17 @@ def connect(uri: str, patience: int = 10_000) -> pymongo.MongoClient:
 
 
 def watcher_of(home: Path) -> int:
-    return int((home / "server" / "watcher.lock").read_text().split()[1])
+    return named_in(home / "server" / "watcher.lock", 1)
 
 
 def mongod_of(home: Path) -> int:
-    return int((home / "server" / "mongod.lock").read_text())
+    return named_in(home / "server" / "mongod.lock", 0)
+
+
+def named_in(lock: Path, place: int) -> int:
+    """The process id in a lock file; one that starts is about to put it there."""
+    until(lambda: len(lock.read_text().split()) > place)
+    return int(lock.read_text().split()[place])
 
 
 def runs(pid: int) -> bool:
@@ -341,7 +347,7 @@ def test_watcher_killed_while_it_starts_mongod(home: Path, moment: float) -> Non
     process.stdout.readline()
     time.sleep(moment)
     with contextlib.suppress(FileNotFoundError, IndexError):
-        kill(watcher_of(home))
+        kill(int((home / "server" / "watcher.lock").read_text().split()[1]))
     process.kill()
     process.communicate()
     put(embedded.serve(home), 1)
