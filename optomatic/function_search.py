@@ -200,6 +200,8 @@ class MongoSearch:
         ------
         TypeError, ValueError
             For a bad argument; or if no candidate came to a score.
+        KeyboardInterrupt
+            After Ctrl-C.  What was scored makes `results_` and `best_params_` all the same.
         StoreError
             If the database cannot be used, within 10 s at the start and a minute later.
         NotShippable
@@ -212,10 +214,17 @@ class MongoSearch:
         """
         self._check()
         if is_open(self.space, self.filters, self._budget(), self.replay):
-            self._tabulate(self._run_open())
+            evaluations, interrupt = self._run_open()
         else:
-            self._tabulate(self._run_all())
-        return self
+            evaluations, interrupt = self._run_all()
+        if interrupt is None:
+            self._tabulate(evaluations)
+            return self
+        try:
+            self._tabulate(evaluations)
+        except ValueError as error:  # nothing that has ended has a score
+            raise interrupt from error
+        raise interrupt
 
     def submit(self) -> str:
         """Queue every candidate that has no score yet, for standalone workers, and return.
@@ -299,8 +308,8 @@ class MongoSearch:
 
     # Scoring
 
-    def _run_all(self) -> list[Evaluation]:
-        """Score candidates that are all known."""
+    def _run_all(self) -> tuple[list[Evaluation], KeyboardInterrupt | None]:
+        """Score candidates that are all known; return what came of them, and what ended it."""
         candidates = self._known_candidates()
         planner = self._planner()
         with shipping(self.ship_modules):
@@ -316,10 +325,14 @@ class MongoSearch:
             retry_failed=self.retry_failed,
         )
         self._sum_up(ending.summary)
-        outcomes = [ending.outcomes[unit_id] for unit_id in plan.ids]
-        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        if ending.interrupt is not None and not ending.outcomes:
+            raise ending.interrupt
+        outcomes = [ending.outcomes.get(unit_id) for unit_id in plan.ids]
+        table.raise_what_gridsearchcv_raises([o for o in outcomes if o], self.error_score)
         pairs = zip(candidates, outcomes, strict=True)
-        return [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(pairs)]
+        ended = [(candidate, outcome) for candidate, outcome in pairs if outcome is not None]
+        evaluations = [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(ended)]
+        return evaluations, ending.interrupt
 
     def _known_candidates(self) -> list[dict[str, Any]]:
         candidates = self._all_candidates()
@@ -332,8 +345,8 @@ class MongoSearch:
             self.space, n_iter=self.n_iter, sampled=False, random_state=self.random_state
         )
 
-    def _run_open(self) -> list[Evaluation]:
-        """Score candidates as they come about."""
+    def _run_open(self) -> tuple[list[Evaluation], KeyboardInterrupt | None]:
+        """As :meth:`_run_all`, of candidates as they come about."""
         refuse_inside_worker()
         ledger = Ledger()
         planner = self._planner()
@@ -358,10 +371,10 @@ class MongoSearch:
             )
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
         self._sum_up(summary)
-        complete = completed(ledger, summary)
+        complete = completed(ledger, summary, rounds.interrupt)
         outcomes = ledger.outcomes_of(complete)
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
-        return [ledger.evaluation(entry) for entry in complete]
+        return [ledger.evaluation(entry) for entry in complete], rounds.interrupt
 
     def _sum_up(self, summary: FitSummary) -> None:
         self.summary_ = summary

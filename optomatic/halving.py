@@ -8,6 +8,7 @@ known by its candidate and its subsample, so whatever was scored before is not a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.fitting.planning import split_by, splitter_of
 from optomatic.fitting.request import Request
-from optomatic.fitting.tabulating import announce
+from optomatic.fitting.tabulating import Table, announce
 from optomatic.results.progress import FitSummary, together
 from optomatic.search import MongoSearchCV
 
@@ -31,14 +32,21 @@ class _Halving(MongoSearchCV):
     it means its own base class.
     """
 
-    def _search(self, request: Request) -> tuple[dict[str, Any], Any]:
+    def _search(self, request: Request) -> Table:
         splitter_of(self, request)
         split_params = request.routed.splitter.split
         self._check_input_parameters(X=request.X, y=request.y, split_params=split_params)
         iterations = _Iterations(self, request)
-        _sklearn.run_search(self, iterations.evaluate, request.callbacks)
+        interrupt = None
+        try:
+            _sklearn.run_search(self, iterations.evaluate, request.callbacks)
+        except KeyboardInterrupt as error:
+            if not iterations.rows:
+                raise
+            interrupt = error
+            iterations.forget_the_unfinished()
         self.summary_ = together(iterations.summaries)
-        return iterations.results, iterations.rows[0]["test_scores"]
+        return Table(iterations.results, iterations.rows[0]["test_scores"], interrupt)
 
 
 class _Iterations:
@@ -66,8 +74,11 @@ class _Iterations:
         announce(search, len(candidates), search.n_splits_)
         splits = split_by(cv, search, request)
         context = request.callbacks if callback_ctx is None else callback_ctx
-        self.rows += search._score(request, candidates, splits, context)
+        scored = search._score(request, candidates, splits, context)
         self.summaries.append(search.summary_)
+        if scored.interrupt is not None:  # who goes on is not known before all are scored
+            raise scored.interrupt
+        self.rows += scored.rows
         self._candidates += candidates
         for name, values in more_results.items():
             self._more.setdefault(name, []).extend(values)
@@ -75,6 +86,14 @@ class _Iterations:
             self._candidates, search.n_splits_, self.rows, self._more
         )
         return self.results
+
+    def forget_the_unfinished(self) -> None:
+        """Set on the search what scikit-learn sets at the end, of the finished iterations."""
+        search = self._search
+        n = 1 + max(self._more["iter"])
+        del search.n_resources_[n:], search.n_candidates_[n:]
+        search.n_iterations_ = n
+        search.n_remaining_candidates_ = ceil(search.n_candidates_[-1] / search.factor)
 
 
 class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type: ignore[misc]

@@ -19,9 +19,16 @@ from optomatic.fitting.planning import (
     space_of,
     splits_of,
 )
-from optomatic.fitting.refitting import choose_best, refit_best
+from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
 from optomatic.fitting.request import Request, check
-from optomatic.fitting.tabulating import announce, print_lines, rows_of
+from optomatic.fitting.tabulating import (
+    Scored,
+    Table,
+    announce,
+    complete_places,
+    print_lines,
+    rows_of,
+)
 from optomatic.plan.filtering import Filter
 from optomatic.plan.proposing import is_adaptive
 
@@ -258,6 +265,10 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
 
         Raises
         ------
+        KeyboardInterrupt
+            After Ctrl-C.  What is complete makes ``cv_results_`` all the same, and the best of
+            that is refitted before (another Ctrl-C leaves that out); if nothing was
+            complete, no attribute is set.
         StoreError
             If the database cannot be used, within 10 s at the start and a minute later.
         NotShippable
@@ -266,18 +277,20 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
             scikit-learn's own for bad parameters, data or spaces.
         """
         request = check(self, X, y, params)
-        results, scores = self._search(request)
-        choose_best(self, request, results, scores)
+        table = self._search(request)
+        choose_best(self, request, table.results, table.scores)
+        if table.interrupt is not None:
+            end_interrupted(self, request, table)
         refit_best(self, request)
         self.scorer_ = request.scorer
-        self.cv_results_ = results
+        self.cv_results_ = table.results
         request.callbacks.call_on_fit_task_end(
             estimator=self, X=request.X, y=request.y, metadata=request.metadata
         )
         return self
 
-    def _search(self, request: Request) -> tuple[dict[str, Any], Any]:
-        """Plan, drive, tabulate: return ``cv_results_`` and the test scores of the first unit."""
+    def _search(self, request: Request) -> Table:
+        """Plan, drive, tabulate."""
         space, budget = space_of(self), budget_of(self)
         if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay):
             return self._search_open(request)
@@ -288,10 +301,11 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
             task_name="search", max_subtasks=n_units, sequential_subtasks=False
         )
         context.call_on_fit_task_begin(estimator=self)
-        rows = self._score(request, candidates, splits, context)
-        results = self._format_results(candidates, len(splits), rows)
-        context.call_on_fit_task_end(estimator=self)
-        return results, rows[0]["test_scores"]
+        scored = self._score(request, candidates, splits, context)
+        results = self._format_results(scored.candidates, len(splits), scored.rows)
+        if scored.interrupt is None:
+            context.call_on_fit_task_end(estimator=self)
+        return Table(results, scored.rows[0]["test_scores"], scored.interrupt)
 
     def _score(
         self,
@@ -299,23 +313,26 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         candidates: list[dict[str, Any]],
         splits: Sequence[Any],
         context: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> Scored:
         """Have all units scored; return what scikit-learn tabulates, of each."""
         planned = plan_known(self, request, candidates, splits)
         ending, engine = drive_known(self, request, planned, context)
         self.summary_ = ending.summary
-        outcomes = [ending.outcomes[unit_id] for unit_id in planned.plan.ids]
-        rows = rows_of(self, request, outcomes, candidates)
-        print_lines(self, rows, planned, engine.scored)
-        return rows
+        places = complete_places(planned, ending)
+        outcomes = [ending.outcomes[planned.plan.ids[place]] for place in places]
+        complete = [candidates[place // len(splits)] for place in places[:: len(splits)]]
+        rows = rows_of(self, request, outcomes, complete)
+        print_lines(self, rows, planned, places, engine.scored)
+        return Scored(complete, rows, ending.interrupt)
 
-    def _search_open(self, request: Request) -> tuple[dict[str, Any], Any]:
+    def _search_open(self, request: Request) -> Table:
         """As :meth:`_search`, of candidates that come about while others are scored."""
         splits = splits_of(self, request)
-        ledger, self.summary_ = drive_open(self, request, splits)
+        ledger, self.summary_, interrupt = drive_open(self, request, splits)
         if self.verbose > 0:
             print(self.summary_)
-        complete = completed(ledger, self.summary_)
+        complete = completed(ledger, self.summary_, interrupt)
         candidates = [entry.params for entry in complete]
         rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
-        return self._format_results(candidates, len(splits), rows), rows[0]["test_scores"]
+        results = self._format_results(candidates, len(splits), rows)
+        return Table(results, rows[0]["test_scores"], interrupt)

@@ -132,15 +132,21 @@ def _events_of(store: Store, replay: str) -> list[Event]:
     )
 
 
-def completed(ledger: Ledger, summary: FitSummary) -> list[Entry]:
+def completed(
+    ledger: Ledger, summary: FitSummary, interrupt: KeyboardInterrupt | None = None
+) -> list[Entry]:
     """Return the candidates all of whose units have an end.
 
     Raises
     ------
+    KeyboardInterrupt
+        If there is none, as `interrupt` ended the search before.
     ValueError
         If there is none, with the reason.
     """
     complete = ledger.complete()
+    if not complete and interrupt is not None:
+        raise interrupt
     if not complete:
         raise ValueError(_nothing_complete(summary))
     return complete

@@ -13,11 +13,23 @@ from optomatic.store.opening import Store
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What came of a search: an outcome for each of its unit ids, and what it took."""
+    """What came of a search.
+
+    Attributes
+    ----------
+    outcomes : dict of str to Outcome
+        By unit id: of all its units, or of an interrupted search those that have an end.
+    fresh : frozenset of str
+        Units that were scored while it ran.
+    summary : FitSummary
+    interrupt : KeyboardInterrupt or None
+        What ended it before its units had; to be raised once use is made of the rest.
+    """
 
     outcomes: dict[str, Outcome]
     fresh: frozenset[str]
     summary: FitSummary
+    interrupt: KeyboardInterrupt | None = None
 
 
 def has_ended(outcome: Outcome | None) -> bool:
@@ -25,20 +37,32 @@ def has_ended(outcome: Outcome | None) -> bool:
     return outcome is not None and outcome.state in ("completed", "failed", "dead")
 
 
-def withdraw(store: Store, search: str, error: BaseException) -> None:
-    """Leave the queue without what only this search waits for; keep the first error."""
+#: Why a search ended that somebody ended by Ctrl-C.
+INTERRUPTED = "interrupted"
+
+
+def withdraw(store: Store, search: str, error: BaseException) -> bool:
+    """Leave the queue without what only this search waits for; keep the first error.
+
+    Returns
+    -------
+    bool
+        Whether that could be done; if not, `error` says so.
+    """
     if isinstance(error, KeyboardInterrupt):
         error.add_note(
             "What was scored is stored: the same search, made again, does only the rest."
         )
     try:
         store.jobs.cancel(search)
-        store.searches.finish(search, "interrupted", {"error": type(error).__name__})
+        store.searches.finish(search, INTERRUPTED, {"error": type(error).__name__})
     except StoreError as second:
         error.add_note(
             f"The units of this search could not be withdrawn from the queue ({second}); "
             "workers may go on with them. Nothing that was scored is lost."
         )
+        return False
+    return True
 
 
 def summary_of(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from optomatic.driver.ending import Ending, has_ended, summary_of, withdraw
+from optomatic.driver.ending import INTERRUPTED, Ending, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Alone, Engine, Told
-from optomatic.errors import SearchCancelled
+from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit
 from optomatic.results.progress import upload_lines
@@ -95,7 +95,8 @@ def run(
     Notes
     -----
     On any exception the units that nobody else waits for are withdrawn from the queue;
-    what was scored stays, and the next equal search goes on from there.
+    what was scored stays, and the next equal search goes on from there.  A Ctrl-C is not
+    raised but returned, with the units that have an end.
     """
     began = clock()
     served, missing = _open(store, plan, record, retry_failed)
@@ -106,6 +107,11 @@ def run(
             trial(plan.parts.values())
             _upload(store, plan, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
+    except KeyboardInterrupt as interrupt:
+        scored = _ended_before(store, record.id, missing, interrupt)
+        sizes, seconds = engine.sizes, clock() - began
+        summary = summary_of({**served, **scored}, scored, seconds, sizes, stopped=INTERRUPTED)
+        return Ending({**served, **scored}, frozenset(scored), summary, interrupt)
     except BaseException as error:
         withdraw(store, record.id, error)
         raise
@@ -113,6 +119,19 @@ def run(
     summary = summary_of(outcomes, scored, clock() - began, engine.sizes)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending(outcomes, frozenset(scored), summary)
+
+
+def _ended_before(
+    store: Store, search: str, missing: Sequence[Unit], interrupt: KeyboardInterrupt
+) -> dict[str, Outcome]:
+    """Withdraw `search`; return what ended before it was interrupted."""
+    if not withdraw(store, search, interrupt):
+        raise interrupt
+    try:
+        found = store.jobs.outcomes([unit.id for unit in missing])
+    except StoreError as second:
+        raise interrupt from second
+    return {unit_id: outcome for unit_id, outcome in found.items() if has_ended(outcome)}
 
 
 def _open(

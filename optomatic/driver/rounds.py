@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from optomatic.driver.doubts import report_doubts
-from optomatic.driver.ending import has_ended, summary_of, withdraw
+from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
-from optomatic.errors import GeneratorFailed, SearchCancelled
+from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.filtering import Filters, shown
 from optomatic.plan.proposing import Proposer
 from optomatic.plan.schedule import Event, Live, Recorded
@@ -80,6 +80,11 @@ class Rounds:
         As for :func:`~optomatic.driver.doubts.report_doubts`.
     retry_failed : bool
     clock : callable
+
+    Attributes
+    ----------
+    interrupt : KeyboardInterrupt or None
+        What ended the search, to be raised once use is made of what had an end by then.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class Rounds:
         self._new_ids: list[str] = []
         self._events: list[Event] = []
         self._sizes: dict[str, int] = {}
+        self.interrupt: KeyboardInterrupt | None = None
 
     def run(self, start: Callable[[], Engine]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
@@ -134,7 +140,8 @@ class Rounds:
         Notes
         -----
         On any exception the units that nobody else waits for are withdrawn from the queue;
-        what was scored stays stored, and the next equal search goes on from there.
+        what was scored stays stored, and the next equal search goes on from there.  A Ctrl-C
+        is not raised: it is in ``interrupt`` then, and the ledger has what ended before.
         """
         search = self._record.id
         self._store.searches.open(self._record, [])
@@ -150,6 +157,9 @@ class Rounds:
                 if self._cut_off:
                     break
             self._settle()
+        except KeyboardInterrupt as interrupt:
+            self._end_interrupted(interrupt)
+            return self._summary()
         except BaseException as error:
             withdraw(self._store, search, error)
             raise
@@ -296,6 +306,18 @@ class Rounds:
             self._look()
         self._note()
 
+    def _end_interrupted(self, interrupt: KeyboardInterrupt) -> None:
+        """Withdraw everything, and read what had an end by then."""
+        self.interrupt = interrupt
+        self._asking.stopping.reason = INTERRUPTED
+        if not withdraw(self._store, self._record.id, interrupt):
+            raise interrupt
+        self._cut_off = True
+        try:
+            self._look()
+        except StoreError as second:
+            raise interrupt from second
+
     # -- the record ------------------------------------------------------------------------
 
     def _note(self) -> None:
@@ -316,10 +338,10 @@ class Rounds:
         if not goes_on:
             raise self._cancelled()
 
-    def _finish(self) -> FitSummary:
+    def _summary(self) -> FitSummary:
         ledger, asking = self._ledger, self._asking
         left_out = asking.filters.left_out
-        summary = summary_of(
+        return summary_of(
             ledger.outcomes,
             ledger.fresh,
             self._clock() - self._began,
@@ -327,13 +349,16 @@ class Rounds:
             left_out=shown(left_out, len(ledger.entries)) if left_out else "",
             stopped=asking.stopping.reason or "",
         )
+
+    def _finish(self) -> FitSummary:
+        asking, summary = self._asking, self._summary()
         self._store.searches.finish(
             self._record.id,
             "completed",
             {
                 "line": str(summary),
                 "stopped": asking.stopping.reason,
-                "left_out": [list(pair) for pair in left_out.items()],
+                "left_out": [list(pair) for pair in asking.filters.left_out.items()],
             },
         )
         return summary

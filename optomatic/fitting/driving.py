@@ -136,8 +136,13 @@ def _tell_nobody(_: object) -> None:
 # Candidates that come about while others are scored
 
 
-def drive_open(search: Any, request: Request, splits: Sequence[Any]) -> tuple[Ledger, FitSummary]:
-    """Have candidates scored as they come about; return what was asked and came of it."""
+def drive_open(
+    search: Any, request: Request, splits: Sequence[Any]
+) -> tuple[Ledger, FitSummary, KeyboardInterrupt | None]:
+    """Have candidates scored as they come about.
+
+    Return what was asked and came of it, and the Ctrl-C that ended it, if one did.
+    """
     refuse_inside_worker()
     ledger = Ledger()
     bundle = bundle_of(search, request, splits)
@@ -161,7 +166,7 @@ def drive_open(search: Any, request: Request, splits: Sequence[Any]) -> tuple[Le
                 db=search.db,
             )
         )
-    return ledger, summary
+    return ledger, summary, rounds.interrupt
 
 
 def _asking(search: Any, store: Store, workers: int | None) -> Asking:

@@ -1,13 +1,15 @@
-"""Choosing the best candidate, and fitting it on all data."""
+"""Choosing the best candidate, and fitting it on all data: also where a Ctrl-C ended the search."""
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from sklearn.base import clone
 
 from optomatic.fitting.request import Request
+from optomatic.fitting.tabulating import Table
 
 
 def choose_best(search: Any, request: Request, results: dict[str, Any], scores: Any) -> None:
@@ -50,3 +52,26 @@ def refit_best(search: Any, request: Request) -> None:
     if hasattr(search.best_estimator_, "feature_names_in_"):
         search.feature_names_in_ = search.best_estimator_.feature_names_in_
     context.call_on_fit_task_end(estimator=search, X=X, y=y, metadata=request.metadata)
+
+
+def end_interrupted(search: Any, request: Request, table: Table) -> NoReturn:
+    """Make a fitted search of what was complete when Ctrl-C came, and raise that.
+
+    The refit may take long, so it is said that it goes on; another Ctrl-C ends it, and the
+    table stays.
+    """
+    search.scorer_, search.cv_results_ = request.scorer, table.results
+    interrupt = table.interrupt or KeyboardInterrupt()
+    known = f"The search knows the {len(table.results['params'])} candidates that are complete"
+    interrupt.add_note(f"{known}: cv_results_ and what follows from it are set.")
+    if search.refit:
+        print(
+            f"Interrupted. {known}, and fits the best of them on all data now; "
+            "Ctrl-C again leaves that out.",
+            file=sys.stderr,
+        )
+    try:
+        refit_best(search, request)
+    except Exception as error:  # the user wants to be out, and is told of both
+        raise interrupt from error
+    raise interrupt

@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optomatic import _sklearn
+from optomatic.driver.ending import Ending
 from optomatic.fitting.planning import Planned
 from optomatic.fitting.request import Request
 from optomatic.records import Outcome
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a search came to.
+
+    Attributes
+    ----------
+    results : dict
+        ``cv_results_``.
+    scores : float or dict
+        Test scores of the first unit.
+    interrupt : KeyboardInterrupt or None
+        What ended the search before all was scored.
+    """
+
+    results: dict[str, Any]
+    scores: Any
+    interrupt: KeyboardInterrupt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Candidates all of whose units have an end, in order, and the rows of these units.
+
+    Attributes
+    ----------
+    candidates : list of dict
+    rows : list of dict
+        What scikit-learn tabulates, candidate-major.
+    interrupt : KeyboardInterrupt or None
+        What ended the search before all was scored.
+    """
+
+    candidates: list[dict[str, Any]]
+    rows: list[dict[str, Any]]
+    interrupt: KeyboardInterrupt | None
+
+
+def complete_places(planned: Planned, ending: Ending) -> list[int]:
+    """Return the places in ``plan.ids`` of the candidates all of whose units have an end.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If that ended the search before there was any.
+    """
+    ids = planned.plan.ids
+    n_splits = len(ids) // len(planned.candidates)
+    places = [
+        place
+        for first in range(0, len(ids), n_splits)
+        if all(unit_id in ending.outcomes for unit_id in ids[first : first + n_splits])
+        for place in range(first, first + n_splits)
+    ]
+    if not places and ending.interrupt is not None:
+        raise ending.interrupt
+    return places
 
 
 def announce(search: Any, n_candidates: int, n_splits: int) -> None:
@@ -61,16 +121,29 @@ def _warn_of_failures(
 
 
 def print_lines(
-    search: Any, rows: list[dict[str, Any]], planned: Planned, printed: Collection[str]
+    search: Any,
+    rows: list[dict[str, Any]],
+    planned: Planned,
+    places: Sequence[int],
+    printed: Collection[str],
 ) -> None:
-    """Print what `verbose` asks for of units that this process did not score itself."""
+    """Print what `verbose` asks for of units that this process did not score itself.
+
+    Parameters
+    ----------
+    places : sequence of int
+        Where in ``plan.ids`` the units of `rows` stand.
+    printed : collection of str
+        Units whose lines were printed when they were scored.
+    """
     if search.verbose < 1:
         return
-    candidates, plan = planned.candidates, planned.plan
-    n_splits = len(rows) // len(candidates)
+    plan = planned.plan
+    n_splits = len(plan.ids) // len(planned.candidates)
+    candidates = [planned.candidates[place // n_splits] for place in places[::n_splits]]
     leave_out = [
-        unit_id in printed and plan.places[unit_id] == divmod(n, n_splits)
-        for n, unit_id in enumerate(plan.ids)
+        plan.ids[place] in printed and plan.places[plan.ids[place]] == divmod(place, n_splits)
+        for place in places
     ]
     for line in cv_lines(rows, candidates, leave_out=leave_out, verbose=search.verbose):
         print(line)
