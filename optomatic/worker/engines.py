@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from optomatic import _sklearn
 from optomatic.errors import NoWorkers
 from optomatic.plan.bundle import Bundle
-from optomatic.plan.environment import environment
 from optomatic.plan.limits import limits_in
-from optomatic.records import Result, Timing, WorkerRecord
+from optomatic.records import Result, Timing
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
-from optomatic.store.workers import this_process
 from optomatic.worker.ability import missing_in
-from optomatic.worker.environment import tags_here, timing_here
+from optomatic.worker.environment import timing_here
 from optomatic.worker.functions import FunctionBundle, score_candidate
-from optomatic.worker.heart import Heart
 from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
+from optomatic.worker.presence import present
 from optomatic.worker.score import failed
 from optomatic.worker.turns import NO_TURNS, Turns
 
@@ -40,23 +36,6 @@ LONELY_SECONDS = 10.0
 _LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
 #: A process that scores by itself has no parent to beat for it, so its leases are longer.
 LEASES_OF_ONE_PROCESS = 10
-
-
-@contextmanager
-def _beating(
-    store: Store, search: str, timing: Timing, lease: float, processes: int
-) -> Iterator[tuple[str, Heart]]:
-    """Be a worker of the store, with a heart, as long as the context lasts."""
-    worker = secrets.token_hex(8)
-    record = WorkerRecord(worker, "here", this_process(), processes, environment(), tags_here())
-    store.workers.register(record)
-    heart = Heart(store, worker, timing, lease=lease, client_of=search)
-    heart.start()
-    try:
-        yield worker, heart
-    finally:
-        heart.stop()
-        store.workers.leave(worker)
 
 
 def engine_for(
@@ -133,7 +112,7 @@ class Here:
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
         threads = inner_threads(self._options)
-        with threads, _beating(store, search, timing, lease, processes=1) as (worker, heart):
+        with threads, present(store, search, timing, processes=1, lease=lease) as (worker, heart):
             loop = Loop(
                 store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
             )
@@ -244,7 +223,7 @@ class Elsewhere:
         end_at = float("inf")
         rung = threading.Event()
         with (
-            _beating(store, search, timing, timing.lease, processes=0),
+            present(store, search, timing, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:

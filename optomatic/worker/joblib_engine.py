@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,13 +27,13 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from optomatic.plan.bundle import Bundle
-from optomatic.plan.environment import environment
-from optomatic.records import Lease, Result, WorkerRecord
+from optomatic.records import Lease, Result
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.environment import timing_here
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
+from optomatic.worker.presence import present
 from optomatic.worker.score import score_unit
 from optomatic.worker.turns import NO_TURNS, Turns
 
@@ -105,20 +104,9 @@ class Joblib:
 
         A search that is to end early waits for the batches that are under way.
         """
-        timing = timing_here()
-        worker = secrets.token_hex(8)
-        self.sizes[worker] = self._n_jobs
-        store.workers.register(
-            WorkerRecord(worker, "here", this_process(), self._n_jobs, environment())
-        )
-        heart = Heart(store, worker, timing, client_of=search)
-        heart.start()
-        try:
-            batches = _Batches(store, heart, worker, search)
-            self._work(batches, until, turns)
-        finally:
-            heart.stop()
-            store.workers.leave(worker)
+        with present(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
+            self.sizes[worker] = self._n_jobs
+            self._work(_Batches(store, heart, worker, search), until, turns)
 
     def _work(self, batches: _Batches, until: Callable[[], bool], turns: Turns) -> None:
         pause = _PAUSE_SHORT
