@@ -1,5 +1,7 @@
 """Optuna's samplers through us propose what they propose alone."""
 
+from importlib.util import find_spec
+
 import pytest
 import scoring
 from scipy.stats import loguniform, norm, randint, uniform
@@ -40,8 +42,15 @@ def objective(trial):
         lambda: optuna.samplers.TPESampler(seed=3, multivariate=True, constant_liar=True),
         lambda: optuna.samplers.RandomSampler(seed=3),
         lambda: optuna.samplers.CmaEsSampler(seed=3),
+        pytest.param(
+            lambda: optuna.samplers.GPSampler(seed=3, deterministic_objective=True),
+            marks=pytest.mark.skipif(
+                find_spec("torch") is None,
+                reason="Optuna's GP needs torch, which is too large for every run of the tests",
+            ),
+        ),
     ],
-    ids=["TPE", "multivariate TPE", "random", "CMA-ES"],
+    ids=["TPE", "multivariate TPE", "random", "CMA-ES", "GP"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_the_candidates_are_those_of_optuna_alone(uri, make):

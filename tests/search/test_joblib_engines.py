@@ -1,8 +1,10 @@
 """Under another active backend of joblib a fit claims its units itself and scores them there."""
 
 import _thread
+import importlib
 import os
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -39,10 +41,20 @@ def dask_client():
         yield client
 
 
-@pytest.fixture(params=["loky", "threading", "multiprocessing", "dask"])
+@pytest.fixture(scope="module")
+def ray_cluster():
+    ray = pytest.importorskip("ray", reason="ray is too large for every run of the tests")
+    importlib.import_module("ray.util.joblib").register_ray()
+    tests = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": tests})
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=["loky", "threading", "multiprocessing", "dask", "ray"])
 def backend(request):
-    if request.param == "dask":
-        request.getfixturevalue("dask_client")
+    if request.param in ("dask", "ray"):
+        request.getfixturevalue({"dask": "dask_client", "ray": "ray_cluster"}[request.param])
     with joblib.parallel_config(backend=request.param, n_jobs=2):
         yield request.param
 
