@@ -203,9 +203,10 @@ class Evaluation:
     number : int
         Of the candidate in its search, from 0.
     params : mapping
-    state : {"pending", "completed", "failed", "left out"}
-        Pending: queued or being scored.  Failed: not all of its units have a score.  Left
-        out: by a filter, whose reason is in ``error``.
+    state : {"pending", "completed", "failed", "stopped", "left out"}
+        Pending: queued or being scored.  Failed: not all of its units have a score.  Stopped: by
+        racing, so it has the scores of its first splits only.  Left out: by a filter, whose
+        reason is in ``error``.
     scores : mapping of str to float
         By metric, ``score`` if there is one without a name; means over the splits that have
         a score, NaN where none has.
@@ -219,7 +220,7 @@ class Evaluation:
 
     number: int
     params: Mapping[str, Any]
-    state: Literal["pending", "completed", "failed", "left out"]
+    state: Literal["pending", "completed", "failed", "stopped", "left out"]
     scores: Mapping[str, float]
     seconds: float = 0.0
     extra: str | None = None

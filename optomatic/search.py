@@ -19,6 +19,7 @@ from optomatic.fitting.planning import (
     space_of,
     splits_of,
 )
+from optomatic.fitting.racing import racing_of, tabulate
 from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
 from optomatic.fitting.request import Request, check
 from optomatic.fitting.tabulating import (
@@ -31,6 +32,7 @@ from optomatic.fitting.tabulating import (
 )
 from optomatic.plan.filtering import Filter
 from optomatic.plan.proposing import is_adaptive
+from optomatic.plan.racing import Racing
 
 
 class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
@@ -84,6 +86,12 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         The search ends with the first candidate whose mean test score is as good.
     n_no_improve : int, default=None
         The search ends after so many candidates in a row that are no better than the best.
+    racing : bool or Racing, default=None
+        Whether a candidate that is clearly behind after some splits gets no further ones, and
+        when: :class:`~optomatic.Racing` has the test and its source.  Its row of
+        ``cv_results_`` has NaN for splits that it did not get, means over those that it did,
+        ranks behind every complete row, and its number of splits as ``stopped_after`` (NaN in
+        complete rows).  True is ``Racing()``.
     replay : str, default=None
         Id or name of an earlier search on `db`: an adaptive generator is asked and told as it
         was then, so that it proposes the same candidates, however many workers there are.
@@ -140,8 +148,14 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     its `db`, so that it works in other processes; if such pickles are kept, leave `db` out and
     set ``$OPTOMATIC_DB``.  Copies (:mod:`copy`) keep all.
 
-    With an adaptive generator, `filters`, a budget or `replay` the number of units is not known
-    beforehand, so scikit-learn's callbacks then hear of the search and the refit only.
+    With racing over a space whose candidates are all known, all of them get a split before any
+    gets the next one, so the table is the same whoever scores, and however often.  With an
+    adaptive generator, `filters` or a budget each is judged as soon as its own splits are
+    scored, against the best of that moment, and `replay` repeats what came of it.  Several
+    metrics race by the one that `refit` names.
+
+    With an adaptive generator, `filters`, a budget, `racing` or `replay` the number of units is
+    not known beforehand, so scikit-learn's callbacks then hear of the search and the refit only.
 
     Inside of a worker (as the estimator of another search, say) a search scores all of its
     units there, one after the other and without a store: the address of the database does not
@@ -175,6 +189,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         "time_budget": "no_validation",
         "target_score": "no_validation",
         "n_no_improve": "no_validation",
+        "racing": ["boolean", Racing, None],
         "replay": [str, None],
         "db": "no_validation",
         "name": [str, None],
@@ -206,6 +221,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         time_budget: float | None = None,
         target_score: float | None = None,
         n_no_improve: int | None = None,
+        racing: bool | Racing | None = None,
         replay: str | None = None,
         db: str | None = None,
         name: str | None = None,
@@ -235,6 +251,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         self.time_budget = time_budget
         self.target_score = target_score
         self.n_no_improve = n_no_improve
+        self.racing = racing
         self.replay = replay
         self.db = db
         self.name = name
@@ -292,7 +309,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     def _search(self, request: Request) -> Table:
         """Plan, drive, tabulate."""
         space, budget = space_of(self), budget_of(self)
-        if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay):
+        racing = racing_of(self)
+        if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay, racing):
             return self._search_open(request)
         candidates, splits = known_candidates(self), splits_of(self, request)
         n_units = len(candidates) * len(splits)
@@ -332,7 +350,12 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         if self.verbose > 0:
             print(self.summary_)
         complete = completed(ledger, self.summary_, interrupt)
-        candidates = [entry.params for entry in complete]
+        # One a unit: with racing, candidates do not all have the same number of them.
+        candidates = [entry.params for entry in complete for _ in entry.ids]
         rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
-        results = self._format_results(candidates, len(splits), rows)
+        if racing_of(self) is not None:
+            results = tabulate(self, complete, rows, ledger)
+        else:
+            candidates = [entry.params for entry in complete]
+            results = self._format_results(candidates, len(splits), rows)
         return Table(results, rows[0]["test_scores"], interrupt)

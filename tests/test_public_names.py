@@ -12,6 +12,7 @@ def test_public_names():
         "MongoHalvingRandomSearchCV",
         "MongoSearch",
         "MongoSearchCV",
+        "Racing",
         "attach",
     ]
     assert set(optomatic.__all__) <= set(dir(optomatic))

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optomatic.driver.ledger import Entry, Ledger
+from optomatic.driver.racing import Race
 from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
 from optomatic.plan.filtering import Filter, Filters
 from optomatic.plan.proposing import is_generator, proposer_for
-from optomatic.plan.schedule import Event, Live, Recorded
+from optomatic.plan.racing import Racing
+from optomatic.plan.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.plan.stopping import Budget, Stopping
 from optomatic.records import Evaluation
 from optomatic.results.progress import FitSummary
@@ -25,10 +27,17 @@ _FAR_AHEAD = 2000
 _COUNT_SECONDS = 5.0
 
 
-def is_open(space: Any, filters: Sequence[Filter], budget: Budget, replay: str | None) -> bool:
+def is_open(
+    space: Any,
+    filters: Sequence[Filter],
+    budget: Budget,
+    replay: str | None,
+    racing: Racing | None = None,
+) -> bool:
     """Tell whether candidates come about while others are scored, or the end is open."""
     lazy = is_generator(space) and not hasattr(space, "__len__")
-    return lazy or bool(filters) or budget.limits_anything() or replay is not None
+    decided_on_the_way = bool(filters) or budget.limits_anything() or racing is not None
+    return lazy or decided_on_the_way or replay is not None
 
 
 def refuse_inside_worker() -> None:
@@ -41,9 +50,9 @@ def refuse_inside_worker() -> None:
     """
     if inside_worker():
         raise OptomaticError(
-            "A search with a generator, filters, a budget or replay keeps its course in the store, "
-            "and a process that scores for a worker has none. Nothing was scored. Inside of what "
-            "is scored use a search over a grid or over draws."
+            "A search with a generator, filters, a budget, racing or replay keeps its course in "
+            "the store, and a process that scores for a worker has none. Nothing was scored. "
+            "Inside of what is scored use a search over a grid or over draws."
         )
 
 
@@ -59,6 +68,7 @@ def asking_for(
     n_splits: int,
     workers: int | None,
     replay: str | None,
+    race: Race | NoRace = NO_RACE,
 ) -> Asking:
     """Say how candidates come about.
 
@@ -75,26 +85,40 @@ def asking_for(
         None for this process, 0 for standalone workers only, k for k local workers.
     replay : str or None
         Id or name of an earlier search.
+    race : Race or NoRace
 
     Raises
     ------
     ValueError
-        If there is no search to replay.
+        If there is no search to replay, or its race was another one.
     """
     proposer = proposer_for(space, directions)
     chain = Filters(filters, directions)
     schedule: Live | Recorded
     if replay is not None:
-        schedule = Recorded(_events_of(store, replay))
+        schedule = Recorded(_without_opening(_events_of(store, replay), race.opening, replay))
     else:
         learns = proposer.adaptive or bool(chain)
+        if isinstance(race, Race):
+            # Candidates that wait for each other would be nowhere when time is over.
+            learns = learns or budget.limits_anything()
+            race.together = not learns
         ahead = _ahead_of(store, workers) if learns else lambda: _FAR_AHEAD
         schedule = Live(ahead, n_splits, n_iter)
-    return Asking(proposer, chain, schedule, Stopping(budget), lambda e: score_of(e, metric))
+
+    def score_in(evaluation: Evaluation) -> float:
+        return score_of(evaluation, metric)
+
+    return Asking(proposer, chain, schedule, Stopping(budget), score_in, race)
 
 
 def score_of(evaluation: Evaluation, metric: str | None) -> float:
-    """Return the score that decides, by `metric` or by the first there is; NaN if none is."""
+    """Return the score that decides, by `metric` or by the first there is; NaN if none is.
+
+    One that racing stopped has none: it is behind, and its mean is over other splits.
+    """
+    if evaluation.state == "stopped":
+        return math.nan
     if metric is not None:
         return evaluation.scores.get(metric, math.nan)
     return next(iter(evaluation.scores.values()), math.nan)
@@ -132,22 +156,41 @@ def _events_of(store: Store, replay: str) -> list[Event]:
     )
 
 
+def _without_opening(events: list[Event], opening: list[Event], replay: str) -> list[Event]:
+    """Return `events` without what a race begins with; see that it is the race of this search."""
+    recorded = [event for event in events[:1] if event[0] == "racing"]
+    if recorded != opening:
+        raise ValueError(
+            f"The search {replay!r} was made {_raced(recorded)}, and this one {_raced(opening)} "
+            "cannot repeat it. Nothing was scored. Give racing= and cv= as they were."
+        )
+    return events[len(recorded) :]
+
+
+def _raced(opening: list[Event]) -> str:
+    if not opening:
+        return "without racing"
+    _, min_splits, alpha, n_splits = opening[0]
+    return f"with racing (min_splits={min_splits}, alpha={alpha:g}, {n_splits} splits)"
+
+
 def completed(
     ledger: Ledger, summary: FitSummary, interrupt: KeyboardInterrupt | None = None
 ) -> list[Entry]:
-    """Return the candidates all of whose units have an end.
+    """Return the candidates all of whose units have an end, those that racing stopped included.
 
     Raises
     ------
     KeyboardInterrupt
-        If there is none, as `interrupt` ended the search before.
+        If there is none but those, as `interrupt` ended the search before.
     ValueError
-        If there is none, with the reason.
+        If there is none but those, with the reason.
     """
     complete = ledger.complete()
-    if not complete and interrupt is not None:
+    only_stopped = all(entry.number in ledger.stopped for entry in complete)
+    if only_stopped and interrupt is not None:
         raise interrupt
-    if not complete:
+    if only_stopped:
         raise ValueError(_nothing_complete(summary))
     return complete
 

@@ -73,6 +73,7 @@ def summary_of(
     *,
     left_out: str = "",
     stopped: str = "",
+    raced: str = "",
 ) -> FitSummary:
     """Sum up a search.
 
@@ -95,4 +96,5 @@ def summary_of(
         seconds=seconds,
         left_out=left_out,
         stopped=stopped,
+        raced=raced,
     )

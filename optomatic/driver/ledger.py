@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,10 @@ from optomatic.results.frames import evaluation_of, frame_of
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One proposed candidate: its units, one a split, or why it was left out."""
+    """One proposed candidate: its units, one a split, or why it was left out.
+
+    One that is out of the race has the units of its first splits only.
+    """
 
     number: int
     params: dict[str, Any]
@@ -26,6 +29,11 @@ class Entry:
 class Ledger:
     """All candidates of a search in the order in which they were proposed.
 
+    Parameters
+    ----------
+    first : int or None
+        In a race, how many splits a candidate gets at once; what the others need is held back.
+
     Attributes
     ----------
     entries : list of Entry
@@ -35,9 +43,14 @@ class Ledger:
         What has none yet.
     fresh : set of str
         Units that were scored while the search ran.
+    in_race : dict of int to int
+        Candidates that may get more splits, and how many they have got.
+    stopped : dict of int to int
+        Candidates that get no more, and after how many splits; none if there is no race.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int | None = None) -> None:
+        self.first = first
         self.entries: list[Entry] = []
         self.outcomes: dict[str, Outcome] = {}
         self.open: dict[str, Unit] = {}
@@ -45,6 +58,9 @@ class Ledger:
         self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
         self._untold: dict[int, None] = {}
         self._evaluations: dict[int, Evaluation] = {}
+        self.in_race: dict[int, int] = {}
+        self.stopped: dict[int, int] = {}
+        self._held: dict[str, Unit] = {}
 
     def add(
         self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
@@ -66,9 +82,50 @@ class Ledger:
             self._untold[number] = None
             for split, unit_id in enumerate(own):
                 self._places.setdefault(unit_id, (params, split))
-        new = [u for u in plan.units if u.id not in self.outcomes and u.id not in self.open]
+            if self.first is not None and len(own) > self.first:
+                self.in_race[number] = self.first
+        return self._opened(self._let_through(plan.units))
+
+    def _let_through(self, units: Sequence[Unit]) -> list[Unit]:
+        """Hold back what later splits need."""
+        if self.first is None:
+            return list(units)
+        self._held.update((unit.id, unit) for unit in units if unit.split >= self.first)
+        return [unit for unit in units if unit.split < self.first]
+
+    def _opened(self, units: Iterable[Unit]) -> list[Unit]:
+        """Return the units that are new, which are open now."""
+        new = [u for u in units if u.id not in self.outcomes and u.id not in self.open]
         self.open.update((unit.id, unit) for unit in new)
         return new
+
+    def to_judge(self) -> list[int]:
+        """Return the candidates in the race all of whose splits so far have an end."""
+        return [n for n, k in self.in_race.items() if all(map(self.ended, self.entries[n].ids[:k]))]
+
+    def so_far(self, number: int) -> list[Outcome]:
+        """Return the outcomes of the splits that a candidate in the race has got."""
+        return [self.outcomes[unit_id] for unit_id in self.entries[number].ids[: self._got(number)]]
+
+    def _got(self, number: int) -> int:
+        return self.in_race.get(number, len(self.entries[number].ids))
+
+    def let_on(self, numbers: Sequence[int]) -> list[Unit]:
+        """Give candidates one more split each; return the units that are new."""
+        units = []
+        for number in numbers:
+            split, ids = self.in_race.pop(number), self.entries[number].ids
+            units.append(self._held[ids[split]])
+            if split + 1 < len(ids):
+                self.in_race[number] = split + 1
+        return self._opened({unit.id: unit for unit in units}.values())
+
+    def stop(self, numbers: Sequence[int]) -> None:
+        """Note that candidates get no further splits."""
+        for number in numbers:
+            entry, got = self.entries[number], self.in_race.pop(number)
+            self.entries[number] = replace(entry, ids=entry.ids[:got])
+            self.stopped[number] = got
 
     def end(self, outcomes: Mapping[str, Outcome], *, fresh: bool) -> None:
         """Note ends of units."""
@@ -87,7 +144,7 @@ class Ledger:
         return [n for n in self._untold if not self._is_open(self.entries[n])]
 
     def _is_open(self, entry: Entry) -> bool:
-        return any(unit_id in self.open for unit_id in entry.ids)
+        return entry.number in self.in_race or any(unit_id in self.open for unit_id in entry.ids)
 
     def told(self, numbers: Sequence[int]) -> list[Evaluation]:
         """Return what is known of candidates, which are now told of."""
@@ -105,6 +162,8 @@ class Ledger:
         else:
             outcomes = [self.outcomes.get(unit_id) for unit_id in entry.ids]
             found = evaluation_of(entry.number, entry.params, outcomes)
+            if entry.number in self.stopped and found.state == "completed":
+                found = replace(found, state="stopped")
         if not self._is_open(entry):
             self._evaluations[entry.number] = found
         return found
@@ -114,7 +173,7 @@ class Ledger:
         return frame_of(self.evaluation(e) for e in self.entries if e.reason is None)
 
     def complete(self) -> list[Entry]:
-        """Return the candidates all of whose units have an end."""
+        """Return the candidates all of whose units have an end; in a race, all that they got."""
         return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
 
     def outcomes_of(self, entries: Iterable[Entry]) -> list[Outcome]:

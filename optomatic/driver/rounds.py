@@ -16,13 +16,14 @@ from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.racing import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.filtering import Filters, shown
 from optomatic.plan.proposing import Proposer
-from optomatic.plan.schedule import Event, Live, Recorded
+from optomatic.plan.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.plan.stopping import Stopping
 from optomatic.plan.units import Plan
-from optomatic.records import Evaluation, SearchRecord, Unit
+from optomatic.records import Evaluation, Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -56,6 +57,8 @@ class Asking:
     stopping : Stopping
     score_of : callable
         Evaluation -> the score that decides, NaN if there is none.
+    race : Race or NoRace
+        Of the ledger of the same search.
     """
 
     proposer: Proposer
@@ -63,6 +66,7 @@ class Asking:
     schedule: Live | Recorded
     stopping: Stopping
     score_of: Callable[[Evaluation], float]
+    race: Race | NoRace = NO_RACE
 
 
 class Rounds:
@@ -118,7 +122,8 @@ class Rounds:
         self._pages = 0
         self._n_units = 0
         self._new_ids: list[str] = []
-        self._events: list[Event] = []
+        self._events: list[Event] = list(asking.race.opening)
+        self._parts: dict[str, Part] = {}
         self._sizes: dict[str, int] = {}
         self.interrupt: KeyboardInterrupt | None = None
 
@@ -176,7 +181,7 @@ class Rounds:
         queued = False
         while self._asking.stopping.reason is None:
             untold, n_open = self._ledger.untold(), len(self._ledger.open)
-            event = self._asking.schedule.next(untold, n_open)
+            event = self._asking.schedule.next(untold, n_open, self._asking.race)
             if event is None:
                 break
             queued = self._do(event) or queued
@@ -198,18 +203,27 @@ class Rounds:
         """Tell whether there is nothing to wait for."""
         if self.grace() is not None:
             return not self._store.jobs.waits(self._record.id)
-        return self._asking.schedule.exhausted and not self._ledger.open
+        waited_for = self._ledger.open or self._ledger.in_race
+        return self._asking.schedule.exhausted and not waited_for
 
     def _do(self, event: Event) -> bool:
         self._events.append(event)
         if event[0] == "ask":
             return self._ask(event[1])
+        if event[0] == "race":
+            return self._let_on(*event[1:])
         evaluations = self._ledger.told(event[1])
         self._asking.proposer.tell(evaluations)
         for evaluation in evaluations:
             if evaluation.state != "left out":
                 self._asking.stopping.note(self._asking.score_of(evaluation))
         return False
+
+    def _let_on(self, go_on: Sequence[int], out: Sequence[int]) -> bool:
+        assert isinstance(self._asking.race, Race)
+        new = self._asking.race.carry_out(go_on, out)
+        self._new_ids += [unit.id for unit in new]
+        return self._submit(self._parts, new)
 
     # -- ask, filter, submit ---------------------------------------------------------------
 
@@ -224,7 +238,9 @@ class Rounds:
         adaptive = asking.proposer.adaptive
         asking.schedule.given(len(candidates), len(ledger.open), adaptive=adaptive)
         self._count_left_out(reasons)
-        return self._submit(plan, new)
+        if ledger.first is not None:  # units that are held back will need theirs
+            self._parts.update(plan.parts)
+        return self._submit(plan.parts, new)
 
     def _plan(self, kept: Sequence[dict[str, Any]]) -> Plan:
         try:
@@ -247,7 +263,7 @@ class Rounds:
                 f"the last {self._left_out_in_a_row:,} candidates were all left out"
             )
 
-    def _submit(self, plan: Plan, new: Sequence[Unit]) -> bool:
+    def _submit(self, parts: Mapping[str, Part], new: Sequence[Unit]) -> bool:
         """Take what is stored, queue the rest; tell whether there is any."""
         if not new:
             return False
@@ -258,18 +274,18 @@ class Rounds:
         missing = [unit for unit in new if unit.id not in served]
         if missing:
             self._note()  # a search that is there is there with all that it asked for
-            self._publish(plan, missing)
+            self._publish(parts, missing)
             self._store.jobs.submit(missing, self._record.id, retry_failed=self._retry_failed)
         return bool(missing)
 
-    def _publish(self, plan: Plan, missing: Sequence[Unit]) -> None:
+    def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lane stands for."""
-        parts = [sha for sha in plan.parts if sha not in self._known_parts]
-        if parts:
-            self._trial([plan.parts[sha] for sha in parts])
-        for sha in self._store.bundles.missing(parts) if parts else ():
-            self._store.bundles.put(plan.parts[sha])
-        self._known_parts.update(parts)
+        new = [sha for sha in parts if sha not in self._known_parts]
+        if new:
+            self._trial([parts[sha] for sha in new])
+        for sha in self._store.bundles.missing(new) if new else ():
+            self._store.bundles.put(parts[sha])
+        self._known_parts.update(new)
         work = missing[0].work
         if work.lane not in self._lanes:
             self._store.workers.publish(work)
@@ -348,6 +364,7 @@ class Rounds:
             self._sizes,
             left_out=shown(left_out, len(ledger.entries)) if left_out else "",
             stopped=asking.stopping.reason or "",
+            raced=asking.race.told,
         )
 
     def _finish(self) -> FitSummary:

@@ -12,13 +12,16 @@ from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.racing import Race
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Asking, Rounds
 from optomatic.driver.workers import workers_for
 from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_candidates, space_of
+from optomatic.fitting.racing import check_racing, race_of, racing_of
 from optomatic.fitting.request import Request
 from optomatic.fitting.unit_callbacks import UnitCallbacks
 from optomatic.plan.proposing import is_adaptive
+from optomatic.plan.schedule import NoRace
 from optomatic.plan.shipping import shipping
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import UnitPlanner
@@ -144,7 +147,10 @@ def drive_open(
     Return what was asked and came of it, and the Ctrl-C that ended it, if one did.
     """
     refuse_inside_worker()
-    ledger = Ledger()
+    check_racing(search, request)
+    racing = racing_of(search)
+    ledger = Ledger(None if racing is None else racing.min_splits)
+    race = race_of(search, ledger, splits)
     bundle = bundle_of(search, request, splits)
     workers = _workers_beside(search, request.inside)
     with shipping(search.ship_modules), open_store(search.db) as store:
@@ -152,7 +158,7 @@ def drive_open(
             bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
         )
         rounds = Rounds(
-            *(store, _record(search, 0), planner, _asking(search, store, workers), ledger),
+            *(store, _record(search, 0), planner, _asking(search, store, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
         )
@@ -169,10 +175,12 @@ def drive_open(
     return ledger, summary, rounds.interrupt
 
 
-def _asking(search: Any, store: Store, workers: int | None) -> Asking:
+def _asking(search: Any, store: Store, workers: int | None, race: Race | NoRace) -> Asking:
     space = space_of(search)
     adaptive = is_adaptive(space)
     metric = search.refit if isinstance(search.refit, str) else None
+    racing = racing_of(search)
+    at_once = search.n_splits_ if racing is None else min(racing.min_splits, search.n_splits_)
     return asking_for(
         store,
         space if adaptive else known_candidates(search),
@@ -181,7 +189,8 @@ def _asking(search: Any, store: Store, workers: int | None) -> Asking:
         filters=search.filters or (),
         budget=budget_of(search),
         n_iter=search.n_iter if adaptive else None,
-        n_splits=search.n_splits_,
+        n_splits=at_once,
         workers=workers,
         replay=search.replay,
+        race=race,
     )

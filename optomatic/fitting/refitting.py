@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from sklearn.base import clone
 
+from optomatic.fitting.racing import refuse_a_stopped_one
 from optomatic.fitting.request import Request
 from optomatic.fitting.tabulating import Table
 
@@ -29,6 +30,7 @@ def choose_best(search: Any, request: Request, results: dict[str, Any], scores: 
         refit_metric = search.refit
     if search.refit or not search.multimetric_:
         search.best_index_ = search._select_best_index(search.refit, refit_metric, results)
+        refuse_a_stopped_one(search, results)
         if not callable(search.refit):
             search.best_score_ = results[f"mean_test_{refit_metric}"][search.best_index_]
         search.best_params_ = results["params"][search.best_index_]

@@ -197,7 +197,7 @@ class PromisingFilter:
         if not len(history):
             return history
         scores = history[self._label(history)]
-        return history[(history["state"] == "completed") & np.isfinite(scores)]
+        return history[history["state"].isin(["completed", "stopped"]) & np.isfinite(scores)]
 
     def _fit(self, done: Any) -> None:
         tried = candidates_in(done)

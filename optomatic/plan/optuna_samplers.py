@@ -88,7 +88,9 @@ class OptunaGenerator:
         else:
             values = [scores[metric] for metric in self._directions if metric in scores]
         complete = len(values) == len(self._directions) and not any(v != v for v in values)
-        if complete and evaluation.state == "completed":
+        # Of one that racing stopped, the mean over fewer splits says more to a sampler than
+        # that it was pruned: most samplers learn nothing from that.
+        if complete and evaluation.state in ("completed", "stopped"):
             self._study.tell(trial, values)
         else:
             self._study.tell(trial, state=_optuna().trial.TrialState.FAIL)

@@ -6,15 +6,48 @@ order, the generator sees the same.
 
     ["ask", 2]         it was asked for 2 candidates
     ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
+
+In a race (:mod:`optomatic.driver.racing`) there are also
+
+    ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
+    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 Event = list[Any]
+
+
+class Deciding(Protocol):
+    """Says which candidates get further splits."""
+
+    def ready(self) -> Collection[int]:
+        """Return the candidates of which it can be decided."""
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """Return what is decided now; None if nothing can be."""
+
+
+class NoRace:
+    """Every candidate has got all of its splits at once."""
+
+    told = ""
+    opening: list[Event] = []
+
+    def ready(self) -> Collection[int]:
+        """Nobody waits for a decision."""
+        return ()
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """There is nothing to decide."""
+        return None
+
+
+NO_RACE = NoRace()
 
 
 class Live:
@@ -37,7 +70,9 @@ class Live:
         self._has_none_now = False
         self.exhausted = False
 
-    def next(self, untold: Sequence[int], open_units: int) -> Event | None:
+    def next(
+        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+    ) -> Event | None:
         """Return what is to be done now; None if that is to wait.
 
         Parameters
@@ -45,10 +80,14 @@ class Live:
         untold : sequence of int
             Candidates that have ended, of which the generator has not heard.
         open_units : int
+        race : Deciding
         """
         if untold:
             self._has_none_now = False
             return ["tell", list(untold)]
+        decided = race.decide(all_known=self.exhausted)
+        if decided is not None:
+            return decided
         if self.exhausted or self._has_none_now:
             return None
         wanted = self._ahead() - open_units
@@ -79,14 +118,21 @@ class Recorded:
     @property
     def exhausted(self) -> bool:
         """Whether nothing more was asked."""
-        return all(event[0] == "tell" for event in self._events[self._done :])
+        return all(event[0] != "ask" for event in self._events[self._done :])
 
-    def next(self, untold: Sequence[int], open_units: int) -> Event | None:
-        """As :meth:`Live.next`: the next event, once all that it tells of has ended."""
+    def next(
+        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+    ) -> Event | None:
+        """As :meth:`Live.next`: the next event, once all that it is about has ended.
+
+        Who is still in the race after the last event is judged as in a new search.
+        """
         if self._done == len(self._events):
-            return None
+            return race.decide(all_known=True)
         event = self._events[self._done]
         if event[0] == "tell" and not set(event[1]) <= set(untold):
+            return None
+        if event[0] == "race" and not {*event[1], *event[2]} <= set(race.ready()):
             return None
         self._done += 1
         return event

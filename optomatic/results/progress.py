@@ -28,6 +28,8 @@ class FitSummary:
         What filters left out, and why; empty if there is nothing to say.
     stopped : str
         Why the search ended before its generator; empty if it did not.
+    raced : str
+        How many candidates racing stopped, and what that spared; empty without racing.
     """
 
     units: int
@@ -38,6 +40,7 @@ class FitSummary:
     seconds: float
     left_out: str = ""
     stopped: str = ""
+    raced: str = ""
 
     def __str__(self) -> str:
         line = f"{self.units} units: {self.stored} stored, {self.scored} scored"
@@ -46,7 +49,7 @@ class FitSummary:
         if self.failed:
             line += f", {self.failed} failed"
         line = f"{line} in {self.seconds:.1f} s"
-        return "; ".join(part for part in (line, self.left_out, self.stopped) if part)
+        return "; ".join(part for part in (line, self.left_out, self.raced, self.stopped) if part)
 
 
 #: Bytes of data from which its upload is told of, and how often.

@@ -75,6 +75,25 @@ def _filled(scores: Scores | None, metrics: Sequence[str] | None, error_score: A
     return scores
 
 
+def test_score(outcome: Outcome, metric: str | None, error_score: float) -> float:
+    """Return the test score of a unit by `metric`, `error_score` where there is none.
+
+    Raises
+    ------
+    ValueError
+        If there are several scores, and `metric` is None.
+    """
+    scores = outcome.result.test if outcome.result else None
+    if not isinstance(scores, Mapping):
+        return float(error_score if scores is None else scores)
+    if metric is None:
+        raise ValueError(
+            f"racing compares candidates by one score, and scoring returned {len(scores)} "
+            f"({', '.join(scores)}). What was scored is stored. Name one of them as refit=."
+        )
+    return float(scores.get(metric, error_score))
+
+
 def _fit_error(outcome: Outcome) -> str | None:
     """Return the traceback of a fit that failed, or why its unit was given up."""
     if outcome.state == "dead":

@@ -1,0 +1,105 @@
+"""The race of one search: who of its candidates gets a further split, and who does not.
+
+Every candidate gets its first splits; what its later ones need is held back in the ledger until a
+decision lets it through.  What is stored already is looked up only then: a decision never
+depends on what was scored by chance, so a second search stops the same candidates.
+
+::
+
+    ["racing", 3, 0.05, 5]     the first event of such a search: min_splits, alpha, splits in all
+    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out
+
+Where all candidates are known beforehand a decision is taken when all that are in the race
+have as many splits, so it depends on scores alone, whoever scores and in whatever order.
+Otherwise, a candidate is judged as soon as its own splits so far have ended, against whoever leads
+then; the events say what came of it, and a replay repeats that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from optomatic.driver.ledger import Ledger
+from optomatic.plan.racing import Racing, losers
+from optomatic.plan.schedule import Event
+from optomatic.records import Outcome, Unit
+
+
+class Race:
+    """Judges candidates whose splits so far have ended.
+
+    Parameters
+    ----------
+    racing : Racing
+    ledger : Ledger
+        That holds units back from ``racing.min_splits`` on.
+    ratios : sequence of float
+        ``n_test / n_train`` of each split.
+    score_of : callable
+        Outcome -> the test score that decides, greater is better.
+    """
+
+    def __init__(
+        self,
+        racing: Racing,
+        ledger: Ledger,
+        ratios: Sequence[float],
+        score_of: Callable[[Outcome], float],
+    ) -> None:
+        self._racing = racing
+        self._ledger = ledger
+        self._ratios = ratios
+        self._score_of = score_of
+        self._scores: dict[int, list[float]] = {}
+        #: Whether candidates wait for each other; only where all of them come at once.
+        self.together = False
+
+    @property
+    def told(self) -> str:
+        """How many are out so far, and what that spared, for people."""
+        entries, stopped = self._ledger.entries, self._ledger.stopped
+        raced = sum(entry.reason is None for entry in entries)
+        spared = sum(len(self._ratios) - got for got in stopped.values())
+        return (
+            f"{len(stopped)} of {raced} candidates stopped early by racing, {spared} units spared"
+        )
+
+    @property
+    def opening(self) -> list[Event]:
+        """What the events of the search begin with."""
+        return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
+
+    def ready(self) -> list[int]:
+        """Return the candidates in the race whose splits so far have ended."""
+        return self._ledger.to_judge()
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """Judge who can be judged now; None if nobody can.
+
+        Parameters
+        ----------
+        all_known : bool
+            Whether no more candidates will come.
+        """
+        in_race = self._ledger.in_race
+        if not in_race or (self.together and (self._ledger.open or not all_known)):
+            return None
+        ready = self.ready()
+        if not ready or (self.together and len(ready) < len(in_race)):
+            return None
+        self._note(ready)
+        out = losers(self._scores, ready, self._ratios, self._racing.alpha)
+        return ["race", [number for number in ready if number not in set(out)], out]
+
+    def _note(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            outcomes = self._ledger.so_far(number)
+            self._scores[number] = [self._score_of(outcome) for outcome in outcomes]
+
+    def carry_out(self, go_on: Sequence[int], out: Sequence[int]) -> list[Unit]:
+        """Do what was decided, now or in the search that is replayed; return what to score next."""
+        self._note(go_on)
+        for number in out:  # nobody is compared with them any more
+            self._scores.pop(number, None)
+        self._ledger.stop(out)
+        return self._ledger.let_on(go_on)
