@@ -19,7 +19,8 @@ from optomatic.fitting.planning import (
     space_of,
     splits_of,
 )
-from optomatic.fitting.racing import racing_of, tabulate
+from optomatic.fitting.raced_table import tabulate
+from optomatic.fitting.racing import racing_of
 from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
 from optomatic.fitting.request import Request, check
 from optomatic.fitting.tabulating import (

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from sklearn.base import clone
 
-from optomatic.fitting.racing import refuse_a_stopped_one
+from optomatic.fitting.raced_table import refuse_a_stopped_one
 from optomatic.fitting.request import Request
 from optomatic.fitting.tabulating import Table
 
