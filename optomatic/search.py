@@ -149,11 +149,12 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     its `db`, so that it works in other processes; if such pickles are kept, leave `db` out and
     set ``$OPTOMATIC_DB``.  Copies (:mod:`copy`) keep all.
 
-    With racing over a space whose candidates are all known, all of them get a split before any
-    gets the next one, so the table is the same whoever scores, and however often.  With an
-    adaptive generator, `filters` or a budget each is judged as soon as its own splits are
-    scored, against the best of that moment, and `replay` repeats what came of it.  Several
-    metrics race by the one that `refit` names.
+    With racing over a space whose candidates are all known, all in the race get a split before
+    any gets the next one, so the table is the same whoever scores, and however much is stored; but
+    before the last split nothing is complete that Ctrl-C could leave in ``cv_results_``.  With
+    an adaptive generator, `filters` or a budget each candidate is judged as soon as its own
+    splits are scored, against the best of that moment, and `replay` repeats what came of it.
+    Of several metrics the one that `refit` names decides.
 
     With an adaptive generator, `filters`, a budget, `racing` or `replay` the number of units is
     not known beforehand, so scikit-learn's callbacks then hear of the search and the refit only.

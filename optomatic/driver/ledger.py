@@ -105,10 +105,8 @@ class Ledger:
 
     def so_far(self, number: int) -> list[Outcome]:
         """Return the outcomes of the splits that a candidate in the race has got."""
-        return [self.outcomes[unit_id] for unit_id in self.entries[number].ids[: self._got(number)]]
-
-    def _got(self, number: int) -> int:
-        return self.in_race.get(number, len(self.entries[number].ids))
+        ids = self.entries[number].ids[: self.in_race[number]]
+        return [self.outcomes[unit_id] for unit_id in ids]
 
     def let_on(self, numbers: Sequence[int]) -> list[Unit]:
         """Give candidates one more split each; return the units that are new."""

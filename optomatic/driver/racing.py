@@ -89,7 +89,7 @@ class Race:
             return None
         self._note(ready)
         out = losers(self._scores, ready, self._ratios, self._racing.alpha)
-        return ["race", [number for number in ready if number not in set(out)], out]
+        return ["race", sorted(set(ready).difference(out)), out]
 
     def _note(self, numbers: Sequence[int]) -> None:
         for number in numbers:

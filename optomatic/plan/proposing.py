@@ -12,8 +12,9 @@ iterable of dicts      in its order, no further than is needed
 =====================  ==========================================================================
 
 ``history`` is a DataFrame of all candidates so far, those in flight included (``state`` is
-``pending``).  A generator that has ``begin(directions)`` is told first what is sought: a
-dict of metric -> ``maximize`` or ``minimize``, of one metric mostly.
+``pending``); of one that racing stopped (``stopped``) the score is the mean over the splits that it
+has, there and in what ``tell`` is given.  A generator that has ``begin(directions)`` is told first
+what is sought: a dict of metric -> ``maximize`` or ``minimize``, of one metric mostly.
 """
 
 from __future__ import annotations

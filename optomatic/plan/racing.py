@@ -55,8 +55,8 @@ class Racing:
     alone, so that three splits never part the last two candidates (``p`` is 1 / 8 at best); one
     model assumes one variance, where bad candidates often vary far more than good ones.  So
     pairs are tested here, as in irace, and each comparison stands for itself, which is the
-    default there: corrected for their number (Holm, Bonferroni), three splits could stop hardly
-    anybody among a hundred candidates.  `alpha` is therefore the risk of one candidate at one
+    default there: corrected for their number (Holm, Bonferroni), three splits would stop few of
+    many candidates, however bad.  `alpha` is therefore the risk of one candidate at one
     test, not that of the search.  The leader itself is never stopped, so what racing can cost is
     a candidate that only later splits would have put in front.
 

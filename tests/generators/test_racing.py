@@ -220,7 +220,8 @@ def test_candidates_that_come_twice_share_their_units(uri):
 
 @pytest.mark.parametrize("error_score", [np.nan, 0.0])
 def test_fits_that_fail(uri, error_score):
-    with pytest.warns(match="fits failed") as said:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         ours = search(uri, {"C": [1, -1]}, error_score=error_score).fit(*DIGITS)
     texts = [str(warning.message) for warning in said]
     table = ours.cv_results_
@@ -312,6 +313,20 @@ def test_an_adaptive_generator_is_told_and_replayed(uri, n_jobs):
     again = search(uri, Around(), n_iter=8, replay=ours.search_id_).fit(*DIGITS)
     assert again.summary_.scored == 0
     assert_equal_tables(again.cv_results_, table, times=True)
+
+
+def test_a_replay_of_a_race_that_ended_early_goes_through_to_its_end(uri):
+    first = search(uri, Around(), n_iter=30, n_jobs=2, target_score=0.9).fit(*DIGITS)
+    again = search(uri, Around(), n_iter=30, replay=first.search_id_).fit(*DIGITS)
+    assert "target_score" in str(first.summary_)
+    known = [
+        params for params in again.cv_results_["params"] if params in first.cv_results_["params"]
+    ]
+    assert known == first.cv_results_["params"]
+    after = again.cv_results_["stopped_after"]
+    np.testing.assert_array_equal(
+        scored(again.cv_results_).sum(axis=1), np.where(np.isfinite(after), after, 5)
+    )
 
 
 def test_a_replay_of_another_race(uri):
