@@ -158,13 +158,13 @@ def _events_of(store: Store, replay: str) -> list[Event]:
 
 def _without_opening(events: list[Event], opening: list[Event], replay: str) -> list[Event]:
     """Return `events` without what a race begins with; see that it is the race of this search."""
-    recorded = [event for event in events[:1] if event[0] == "racing"]
+    recorded = [event for event in events if event[0] == "racing"]
     if recorded != opening:
         raise ValueError(
             f"The search {replay!r} was made {_raced(recorded)}, and this one {_raced(opening)} "
             "cannot repeat it. Nothing was scored. Give racing= and cv= as they were."
         )
-    return events[len(recorded) :]
+    return [event for event in events if event[0] != "racing"]
 
 
 def _raced(opening: list[Event]) -> str:

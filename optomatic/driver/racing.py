@@ -4,15 +4,11 @@ Every candidate gets its first splits; what its later ones need is held back in 
 decision lets it through.  What is stored already is looked up only then: a decision never
 depends on what was scored by chance, so a second search stops the same candidates.
 
-::
-
-    ["racing", 3, 0.05, 5]     the first event of such a search: min_splits, alpha, splits in all
-    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out
-
 Where all candidates are known beforehand a decision is taken when all that are in the race
 have as many splits, so it depends on scores alone, whoever scores and in whatever order.
-Otherwise, a candidate is judged as soon as its own splits so far have ended, against whoever leads
-then; the events say what came of it, and a replay repeats that.
+Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
+then; the events of the search (:mod:`optomatic.plan.schedule`) say what came of it, and a replay
+repeats that.
 """
 
 from __future__ import annotations

@@ -16,7 +16,13 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from optomatic import MongoSearchCV, Racing, attach
+from optomatic import (
+    MongoHalvingGridSearchCV,
+    MongoHalvingRandomSearchCV,
+    MongoSearchCV,
+    Racing,
+    attach,
+)
 from optomatic.filters import ValidFilter
 from optomatic.plan.racing import losers, p_values
 
@@ -154,6 +160,7 @@ def test_the_table(uri, whole, n_jobs):
     assert math.isnan(after[ours.best_index_])
     # Nothing else was ever asked for.
     assert units(uri).count_documents({}) == there.sum() == ours.summary_.scored
+    assert sum(unit["runs"] for unit in units(uri).find()) == there.sum()
     spared = f"{out.sum()} of 12 candidates stopped early by racing, {60 - there.sum()} units"
     assert spared in str(ours.summary_)
     again = clone(ours).set_params(n_jobs=None).fit(*DIGITS)
@@ -266,6 +273,11 @@ def test_with_few_splits_nobody_is_stopped(uri):
     with pytest.warns(UserWarning, match="racing stops nobody: cv makes 3 splits"):
         ours = search(uri).set_params(cv=3).fit(*DIGITS)
     assert np.isnan(ours.cv_results_["stopped_after"]).all()
+
+
+def test_halving_does_not_race():
+    for halving in (MongoHalvingGridSearchCV, MongoHalvingRandomSearchCV):
+        assert "racing" not in halving(SVC(), GRID).get_params()
 
 
 def test_racing_is_yes_no_or_how(uri):
