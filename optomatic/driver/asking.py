@@ -109,7 +109,7 @@ def asking_for(
     def score_in(evaluation: Evaluation) -> float:
         return score_of(evaluation, metric)
 
-    return Asking(proposer, chain, schedule, Stopping(budget), score_in, race)
+    return Asking(proposer, chain, schedule, Stopping(budget), score_in, race=race)
 
 
 def score_of(evaluation: Evaluation, metric: str | None) -> float:

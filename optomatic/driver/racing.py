@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from optomatic.driver.ledger import Ledger
-from optomatic.plan.racing import Racing, losers
+from optomatic.plan.racing import Racing, leaders, losers
 from optomatic.plan.schedule import Event
 from optomatic.records import Outcome, Unit
 
@@ -98,4 +98,12 @@ class Race:
         for number in out:  # nobody is compared with them any more
             self._scores.pop(number, None)
         self._ledger.stop(out)
-        return self._ledger.let_on(go_on)
+        new = self._ledger.let_on(go_on)
+        self._forget_who_leads_nobody()
+        return new
+
+    def _forget_who_leads_nobody(self) -> None:
+        """Keep, of candidates that cannot be out any more, those that others are compared with."""
+        safe = {n: own for n, own in self._scores.items() if n not in self._ledger.in_race}
+        for number in set(safe).difference(leaders(safe)):
+            del self._scores[number]

@@ -140,6 +140,18 @@ def losers(
     return sorted(found)
 
 
+def leaders(scores: Mapping[int, Sequence[float]]) -> set[int]:
+    """Return which candidates have the best mean over their first `k` splits, for each `k`.
+
+    :func:`losers` compares with nobody else, as long as none of `scores` is out.
+    """
+    found = set()
+    for k in range(1, 1 + max(map(len, scores.values()), default=0)):
+        at_k = [number for number in sorted(scores) if len(scores[number]) >= k]
+        found.add(at_k[int(np.argmax(_means(np.array([scores[n][:k] for n in at_k]))))])
+    return found
+
+
 def _is_out(own: Floats, rivals: Floats, ratio: float, alpha: float) -> npt.NDArray[np.bool_]:
     """Judge each row of `own` against the best row of `rivals`."""
     means = _means(rivals)

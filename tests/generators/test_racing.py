@@ -24,7 +24,7 @@ from optomatic import (
     attach,
 )
 from optomatic.filters import ValidFilter
-from optomatic.plan.racing import losers, p_values
+from optomatic.plan.racing import leaders, losers, p_values
 
 DIGITS = tuple(part[:400] for part in load_digits(return_X_y=True))
 GRID = {"C": [0.01, 1, 10], "gamma": [1e-5, 1e-4, 1e-3, 1e-2]}
@@ -101,6 +101,18 @@ def test_each_is_judged_on_its_own_splits():
     long, short, other = [0.5, 0.6, 0.5, 0.9, 0.9], [0.91, 0.92, 0.90], [0.8, 0.82, 0.79]
     assert judge(long, short, other) == [2]
     assert judge(long, other, judged=[0]) == []
+
+
+def test_only_leaders_matter_for_others():
+    rng = np.random.default_rng(0)
+    scores = {n: list(rng.normal(0.9, 0.05, size=rng.integers(3, 6))) for n in range(40)}
+    judged = {n: scores.pop(n) for n in range(20)}
+    few = {n: scores[n] for n in leaders(scores)}
+    assert len(few) <= 5
+    for n, own in judged.items():
+        alone = losers({**few, n: own}, [n], [0.25] * 5, 0.05)
+        assert alone == losers({**scores, n: own}, [n], [0.25] * 5, 0.05)
+    assert leaders({}) == set()
 
 
 def test_scores_that_are_no_numbers():
