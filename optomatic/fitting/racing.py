@@ -32,8 +32,8 @@ def check_racing(search: Any, request: Request) -> None:
     ValueError
         If there are several metrics and `refit` names none of them.
     """
-    several = _sklearn.scorers_by_name(request.scorers)
-    if racing_of(search) is not None and several and not isinstance(search.refit, str):
+    several = _sklearn.scorers_by_name(request.scorers) or {}
+    if racing_of(search) is not None and len(several) > 1 and not isinstance(search.refit, str):
         raise ValueError(
             f"racing compares candidates by one score, and there are {len(several)} "
             f"({', '.join(several)}). Nothing was queued. Name one of them as refit=, or leave "

@@ -86,6 +86,8 @@ def test_score(outcome: Outcome, metric: str | None, error_score: float) -> floa
     scores = outcome.result.test if outcome.result else None
     if not isinstance(scores, Mapping):
         return float(error_score if scores is None else scores)
+    if metric is None and len(scores) == 1:
+        (metric,) = scores
     if metric is None:
         raise ValueError(
             f"racing compares candidates by one score, and scoring returned {len(scores)} "
