@@ -12,6 +12,7 @@ from sklearn.exceptions import FitFailedWarning
 
 from optomatic.driver.asking import asking_for, completed, is_open, refuse_inside_worker
 from optomatic.driver.doubts import report_doubts
+from optomatic.driver.earlier import check_warm_start, earlier_evaluations
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
@@ -28,7 +29,7 @@ from optomatic.plan.proposing import is_generator
 from optomatic.plan.shipping import shipping
 from optomatic.plan.stopping import Budget
 from optomatic.plan.tags import tags_of
-from optomatic.records import Evaluation, SearchRecord
+from optomatic.records import Evaluation, SearchRecord, Subject
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary
@@ -88,6 +89,11 @@ class MongoSearch:
     replay : str, default=None
         Id or name of an earlier search on `db`: the generator is asked and told as it was
         then, so that it proposes the same candidates, however many workers there are now.
+    warm_start : bool, str or list of str, default=False
+        Whether scores of earlier searches on `db` are told to an adaptive generator before it is
+        asked for the first time, and to filters: True takes those of all searches of the same
+        function on the same data, a name or id (or several) those of one.  They are no rows of
+        `results_`.  Spaces that do not learn are searched as without.
     n_jobs : int, default=None
         None or 1 calls the function in this process; k in k local worker processes; -1 in
         one a core; 0 leaves all to standalone workers (``python -m optomatic.worker``).
@@ -151,6 +157,7 @@ class MongoSearch:
         target_score: float | None = None,
         n_no_improve: int | None = None,
         replay: str | None = None,
+        warm_start: bool | str | Sequence[str] = False,
         n_jobs: int | None = None,
         random_state: Any = None,
         error_score: float | Literal["raise"] = np.nan,
@@ -175,6 +182,7 @@ class MongoSearch:
         self.target_score = target_score
         self.n_no_improve = n_no_improve
         self.replay = replay
+        self.warm_start = warm_start
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.error_score = error_score
@@ -256,7 +264,7 @@ class MongoSearch:
         with shipping(self.ship_modules):
             plan = self._planner().plan(candidates)
         report_doubts(plan, 0)
-        record = self._record(len(candidates))
+        record = self._record(len(candidates), plan.subject)
         with open_store(self.db) as store:
             leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
         return self.search_id_
@@ -266,6 +274,7 @@ class MongoSearch:
     def _check(self) -> None:
         if not callable(self.function):
             raise TypeError(f"function is {self.function!r:.100}, which cannot be called")
+        check_warm_start(self.warm_start)
         for metric, direction in self._directions().items():
             if direction not in ("maximize", "minimize"):
                 raise ValueError(
@@ -320,7 +329,12 @@ class MongoSearch:
             return candidates[plan.places[unit_id][0]], 0
 
         ending = run_at(
-            *(self.db, plan, self._record(len(candidates)), self._engine(planner.question, place)),
+            *(
+                self.db,
+                plan,
+                self._record(len(candidates), plan.subject),
+                self._engine(planner.question, place),
+            ),
             workers=self._workers(),
             retry_failed=self.retry_failed,
         )
@@ -363,9 +377,12 @@ class MongoSearch:
                 n_splits=1,
                 workers=self._workers(),
                 replay=self.replay,
+                earlier=lambda: earlier_evaluations(
+                    store, self.warm_start, planner, getattr(self.space, "space", None)
+                ),
             )
             rounds = Rounds(
-                *(store, self._record(0), planner, asking, ledger),
+                *(store, self._record(0, planner.subject), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
             )
@@ -389,7 +406,7 @@ class MongoSearch:
             return FunctionHere(bundle, place, raises=self.error_score == "raise")
         return Local(workers) if workers else Elsewhere()
 
-    def _record(self, n_candidates: int) -> SearchRecord:
+    def _record(self, n_candidates: int, subject: Subject | None) -> SearchRecord:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         record = new_record(
             self.name,
@@ -399,6 +416,7 @@ class MongoSearch:
             scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,
+            subject=subject,
         )
         self.search_id_ = record.id
         return record

@@ -201,7 +201,8 @@ class Evaluation:
     Attributes
     ----------
     number : int
-        Of the candidate in its search, from 0.
+        Of the candidate in its search, from 0; below 0 if it is one of an earlier search, of
+        which a generator is told before it is asked.
     params : mapping
     state : {"pending", "completed", "failed", "stopped", "left out"}
         Pending: queued or being scored.  Failed: not all of its units have a score.  Stopped: by
@@ -284,6 +285,35 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Subject:
+    """What the scores of a search are about: whether another one can learn from them.
+
+    Attributes
+    ----------
+    digest : str
+        Hash of all that candidates share but the params of the estimator and the splits: its
+        class, data, scorer, params of fit and score, versions; of a function, its code.
+    splits : tuple of str
+        Hash of each split, so that the key of a unit can be told from its candidate.
+    n_train : int
+        Rows on which a unit is fitted, the fewest of all splits; 0 for a function.
+    """
+
+    digest: str
+    splits: tuple[str, ...]
+    n_train: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSearch:
+    """A search as another one sees it that may learn from it; ``n_units`` so far."""
+
+    id: str
+    n_units: int
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True)
 class SearchRecord:
     """One ``fit``: what was asked, by whom, with what."""
 
@@ -296,6 +326,7 @@ class SearchRecord:
     n_splits: int
     env: Mapping[str, str]
     process: Process
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,14 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     replay : str, default=None
         Id or name of an earlier search on `db`: an adaptive generator is asked and told as it
         was then, so that it proposes the same candidates, however many workers there are.
+    warm_start : bool, str or list of str, default=False
+        Whether scores of earlier searches on `db` are told to an adaptive generator before it is
+        asked for the first time, and to filters: True takes those of all searches, a name
+        or id (or several) those of one.  They count if they are of the same data and scorer, and of
+        an estimator that differs from this one in what a candidate may say, whatever the splits.
+        They are the beginning of what is learned, and no rows of ``cv_results_``.  Spaces
+        that do not learn (grids, draws) are searched as without: what is stored is not
+        scored again anyway.
     db : str, default=None
         MongoDB URI, with the database's name as its path (``mongodb://host/iris``).
         None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.
@@ -193,6 +201,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         "n_no_improve": "no_validation",
         "racing": ["boolean", Racing, None],
         "replay": [str, None],
+        "warm_start": ["boolean", str, list, tuple],
         "db": "no_validation",
         "name": [str, None],
         "retry_failed": ["boolean"],
@@ -225,6 +234,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         n_no_improve: int | None = None,
         racing: bool | Racing | None = None,
         replay: str | None = None,
+        warm_start: bool | str | Sequence[str] = False,
         db: str | None = None,
         name: str | None = None,
         retry_failed: bool = False,
@@ -255,6 +265,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         self.n_no_improve = n_no_improve
         self.racing = racing
         self.replay = replay
+        self.warm_start = warm_start
         self.db = db
         self.name = name
         self.retry_failed = retry_failed

@@ -11,6 +11,7 @@ from optomatic.driver.ledger import Entry, Ledger
 from optomatic.driver.racing import Race
 from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
+from optomatic.plan.earlier import EARLIER, told_in
 from optomatic.plan.filtering import Filter, Filters
 from optomatic.plan.proposing import is_generator, proposer_for
 from optomatic.plan.racing import Racing
@@ -69,6 +70,7 @@ def asking_for(
     workers: int | None,
     replay: str | None,
     race: Race | NoRace = NO_RACE,
+    earlier: Callable[[], Sequence[Evaluation]] = tuple,
 ) -> Asking:
     """Say how candidates come about.
 
@@ -86,6 +88,9 @@ def asking_for(
     replay : str or None
         Id or name of an earlier search.
     race : Race or NoRace
+    earlier : callable
+        Returns scores of earlier searches to begin with; called if anything learns from them.
+        A replay tells those that were told then.
 
     Raises
     ------
@@ -95,10 +100,15 @@ def asking_for(
     proposer = proposer_for(space, directions)
     chain = Filters(filters, directions)
     schedule: Live | Recorded
+    known: Sequence[Evaluation] = ()
     if replay is not None:
-        schedule = Recorded(_without_opening(_events_of(store, replay), race.opening, replay))
+        events = _events_of(store, replay)
+        known = told_in(events)
+        events = [event for event in events if event[0] != EARLIER]
+        schedule = Recorded(_without_opening(events, race.opening, replay))
     else:
         learns = proposer.adaptive or bool(chain)
+        known = earlier() if learns else ()
         if isinstance(race, Race):
             # Candidates that wait for each other would be nowhere when time is over.
             learns = learns or budget.limits_anything()
@@ -109,7 +119,7 @@ def asking_for(
     def score_in(evaluation: Evaluation) -> float:
         return score_of(evaluation, metric)
 
-    return Asking(proposer, chain, schedule, Stopping(budget), score_in, race=race)
+    return Asking(proposer, chain, schedule, Stopping(budget), score_in, race, known)
 
 
 def score_of(evaluation: Evaluation, metric: str | None) -> float:

@@ -74,6 +74,7 @@ def summary_of(
     left_out: str = "",
     stopped: str = "",
     raced: str = "",
+    earlier: str = "",
 ) -> FitSummary:
     """Sum up a search.
 
@@ -97,4 +98,5 @@ def summary_of(
         left_out=left_out,
         stopped=stopped,
         raced=raced,
+        earlier=earlier,
     )

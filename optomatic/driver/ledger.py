@@ -47,6 +47,8 @@ class Ledger:
         Candidates that may get more splits, and how many they have got.
     stopped : dict of int to int
         Candidates that get no more, and after how many splits; none if there is no race.
+    earlier : sequence of Evaluation
+        Of earlier searches, for the history only.
     """
 
     def __init__(self, first: int | None = None) -> None:
@@ -55,6 +57,7 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self.open: dict[str, Unit] = {}
         self.fresh: set[str] = set()
+        self.earlier: Sequence[Evaluation] = ()
         self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
         self._untold: dict[int, None] = {}
         self._evaluations: dict[int, Evaluation] = {}
@@ -167,8 +170,14 @@ class Ledger:
         return found
 
     def history(self) -> pd.DataFrame:
-        """Return all candidates that were not left out, those in flight included."""
-        return frame_of(self.evaluation(e) for e in self.entries if e.reason is None)
+        """Return all candidates that were not left out, those in flight included.
+
+        Those of earlier searches come first: their ``earlier`` is true.
+        """
+        own = [self.evaluation(e) for e in self.entries if e.reason is None]
+        frame = frame_of([*self.earlier, *own])
+        frame["earlier"] = [e.number < 0 for e in (*self.earlier, *own)]
+        return frame
 
     def complete(self) -> list[Entry]:
         """Return the candidates all of whose units have an end; in a race, all that they got."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from optomatic.plan.environment import environment
 from optomatic.plan.generators import shown
-from optomatic.records import SearchRecord
+from optomatic.records import SearchRecord, Subject
 from optomatic.store.workers import this_process
 
 
@@ -20,6 +20,7 @@ def new_record(
     scoring: str,
     n_candidates: int,
     n_splits: int,
+    subject: Subject | None = None,
 ) -> SearchRecord:
     """Return the record of a search of this process, with a random id.
 
@@ -33,6 +34,8 @@ def new_record(
         Shown to people, with its first values.
     n_candidates : int
         0 if it is not known yet.
+    subject : Subject, optional
+        By which later searches find what they can learn from.
     """
     search = secrets.token_hex(12)
     return SearchRecord(
@@ -45,4 +48,5 @@ def new_record(
         n_splits=n_splits,
         env=environment(),
         process=this_process(),
+        subject=subject,
     )

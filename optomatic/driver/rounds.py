@@ -18,6 +18,7 @@ from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.racing import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
+from optomatic.plan.earlier import event_of
 from optomatic.plan.filtering import Filters, shown
 from optomatic.plan.proposing import Proposer
 from optomatic.plan.schedule import NO_RACE, Event, Live, NoRace, Recorded
@@ -26,6 +27,7 @@ from optomatic.plan.units import Plan
 from optomatic.records import Evaluation, Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
+from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
 from optomatic.worker.trial import trial_for
 
@@ -59,6 +61,8 @@ class Asking:
         Evaluation -> the score that decides, NaN if there is none.
     race : Race or NoRace
         Of the ledger of the same search.
+    earlier : sequence of Evaluation
+        Of earlier searches: told before the first ask.
     """
 
     proposer: Proposer
@@ -67,6 +71,7 @@ class Asking:
     stopping: Stopping
     score_of: Callable[[Evaluation], float]
     race: Race | NoRace = NO_RACE
+    earlier: Sequence[Evaluation] = ()
 
 
 class Rounds:
@@ -126,6 +131,7 @@ class Rounds:
         self._parts: dict[str, Part] = {}
         self._sizes: dict[str, int] = {}
         self.interrupt: KeyboardInterrupt | None = None
+        self._earlier = ""
 
     def run(self, start: Callable[[], Engine]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
@@ -152,6 +158,7 @@ class Rounds:
         self._store.searches.open(self._record, [])
         try:
             take_back_from_the_vanished(self._store)
+            self._tell_earlier()
             self.turn()
             while not self.over():
                 engine = start()
@@ -169,6 +176,23 @@ class Rounds:
             withdraw(self._store, search, error)
             raise
         return self._finish()
+
+    def _tell_earlier(self) -> None:
+        """Tell the generator of earlier searches' scores; they are no candidates of this one."""
+        asking, known = self._asking, self._asking.earlier
+        if not known:
+            return
+        self._events.append(event_of(known))
+        self._ledger.earlier = known
+        used = asking.proposer.tell_earlier(known)
+        self._earlier = f"told of {used} of {len(known)} earlier scores"
+        if not used:
+            warn(
+                f"None of {len(known)} earlier scores could be told to the generator "
+                f"{asking.proposer.name}: it has no tell_earlier(evaluations), or its space does "
+                "not hold their params. It begins without them; filters have them.",
+                UserWarning,
+            )
 
     # -- between units ---------------------------------------------------------------------
 
@@ -365,6 +389,7 @@ class Rounds:
             left_out=shown(left_out, len(ledger.entries)) if left_out else "",
             stopped=asking.stopping.reason or "",
             raced=asking.race.told,
+            earlier=self._earlier,
         )
 
     def _finish(self) -> FitSummary:

@@ -8,6 +8,7 @@ from typing import Any
 from optomatic import _sklearn
 from optomatic.driver.asking import asking_for, refuse_inside_worker
 from optomatic.driver.doubts import report_doubts
+from optomatic.driver.earlier import earlier_evaluations
 from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import run_at
@@ -25,7 +26,7 @@ from optomatic.plan.schedule import NoRace
 from optomatic.plan.shipping import shipping
 from optomatic.plan.tags import tags_of
 from optomatic.plan.units import UnitPlanner
-from optomatic.records import SearchRecord
+from optomatic.records import SearchRecord, Subject
 from optomatic.results.frames import SCORE
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store, open_store
@@ -86,7 +87,12 @@ def drive_known(
     workers = _workers_beside(search, request.inside)
     engine = _engine(search, planned, workers, callbacks)
     ending = run_at(
-        *(search.db, planned.plan, _record(search, len(planned.candidates)), engine),
+        *(
+            search.db,
+            planned.plan,
+            _record(search, len(planned.candidates), planned.plan.subject),
+            engine,
+        ),
         workers=workers,
         retry_failed=search.retry_failed,
         told=None if callbacks is None else callbacks.done,
@@ -118,7 +124,7 @@ def _engine(
     )
 
 
-def _record(search: Any, n_candidates: int) -> SearchRecord:
+def _record(search: Any, n_candidates: int, subject: Subject | None) -> SearchRecord:
     record = new_record(
         search.name,
         type(search.estimator).__name__,
@@ -127,6 +133,7 @@ def _record(search: Any, n_candidates: int) -> SearchRecord:
         scoring=repr(search.scoring)[:1000],
         n_candidates=n_candidates,
         n_splits=search.n_splits_,
+        subject=subject,
     )
     search.search_id_ = record.id
     return record
@@ -158,7 +165,8 @@ def drive_open(
             bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
         )
         rounds = Rounds(
-            *(store, _record(search, 0), planner, _asking(search, store, workers, race), ledger),
+            *(store, _record(search, 0, planner.subject), planner),
+            *(_asking(search, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
         )
@@ -175,7 +183,9 @@ def drive_open(
     return ledger, summary, rounds.interrupt
 
 
-def _asking(search: Any, store: Store, workers: int | None, race: Race | NoRace) -> Asking:
+def _asking(
+    search: Any, store: Store, planner: UnitPlanner, workers: int | None, race: Race | NoRace
+) -> Asking:
     space = space_of(search)
     adaptive = is_adaptive(space)
     metric = search.refit if isinstance(search.refit, str) else None
@@ -193,4 +203,8 @@ def _asking(search: Any, store: Store, workers: int | None, race: Race | NoRace)
         workers=workers,
         replay=search.replay,
         race=race,
+        earlier=lambda: earlier_evaluations(
+            *(store, search.warm_start, planner, getattr(space, "space", None)),
+            fixed=search.estimator.get_params(),
+        ),
     )

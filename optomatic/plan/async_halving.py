@@ -10,6 +10,7 @@ enters the lowest.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,9 @@ class AsyncHalving:
     -----
     The best score of the search may be one of a low rung; of scores that are to be compared,
     take those with the largest `resource` in ``results_`` or ``cv_results_``.
+
+    With ``warm_start`` candidates of earlier searches that have the resources of a rung count as
+    ended there, so the best of them may go on.
     """
 
     def __init__(
@@ -110,6 +114,20 @@ class AsyncHalving:
             rung, candidate = self._asked[evaluation.number]
             score = self._score(evaluation)
             self._rungs[rung].ended.append((score, evaluation.number, candidate))
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        """Note what has ended in the rungs of earlier searches; return how many that are."""
+        used = 0
+        for evaluation in evaluations:
+            candidate = dict(evaluation.params)
+            resources = candidate.pop(self.resource, None)
+            for rung in (rung for rung in self._rungs if rung.resources == resources):
+                rung.ended.append((self._score(evaluation), evaluation.number, candidate))
+                used += 1
+        for low, high in itertools.pairwise(self._rungs):
+            gone_on = [candidate for _, _, candidate in high.ended]
+            low.promoted.update(n for _, n, candidate in low.ended if candidate in gone_on)
+        return used
 
     def _score(self, evaluation: Evaluation) -> float:
         scores = evaluation.scores

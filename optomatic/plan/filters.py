@@ -50,7 +50,8 @@ class ValidFilter:
 class SeenFilter:
     """Leaves out candidates that were proposed before, in this search or in the same breath.
 
-    Equal are those whose values are equal in type and content, whatever their order.
+    Equal are those whose values are equal in type and content, whatever their order.  Candidates
+    of earlier searches do not count (``warm_start``): the best may be among them.
     """
 
     def __init__(self) -> None:
@@ -62,7 +63,7 @@ class SeenFilter:
 
     def __call__(self, candidates: Candidates, history: Any) -> list[str | None]:
         """Return ``seen`` for each candidate that is not new."""
-        fresh = history.loc[[n not in self._seen for n in history.index]]
+        fresh = history.loc[[n >= 0 and n not in self._seen for n in history.index]]
         for number, candidate in zip(fresh.index, candidates_in(fresh), strict=True):
             self._seen[number] = _digest(candidate)
         known = set(self._seen.values())
@@ -80,6 +81,8 @@ def _digest(candidate: Mapping[str, Any]) -> str:
 class NearFilter:
     """Leaves out candidates that are too near to one that was tried, or is in flight.
 
+    Candidates of earlier searches do not count (``warm_start``): the best may be near them.
+
     Parameters
     ----------
     distance : float, default=0.05
@@ -95,7 +98,7 @@ class NearFilter:
 
     def __call__(self, candidates: Candidates, history: Any) -> list[str | None]:
         """Return ``too near`` for each candidate that is."""
-        tried = candidates_in(history)
+        tried = candidates_in(history.loc[[n >= 0 for n in history.index]])
         columns = Columns([*tried, *candidates])
         table = self._scaled(columns, columns.table([*tried, *candidates]))
         kept = list(table[: len(tried)])

@@ -17,10 +17,10 @@ from typing import Any, Literal
 from optomatic.errors import NotShippable
 from optomatic.plan import bundle, params
 from optomatic.plan.environment import environment
-from optomatic.plan.fingerprint import KEY_VERSION, fingerprint
+from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.units import Plan
 from optomatic.plan.versions import installed_versions
-from optomatic.records import SCHEMA, Part, Unit, Work
+from optomatic.records import SCHEMA, Part, Subject, Unit, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
@@ -74,20 +74,42 @@ class FunctionPlanner:
         self._requires = requires
         self._begun = False
         self._secret = secrets.token_hex(16)
+        self._commons: dict[Style, Fingerprint] = {}
+        #: What scores are about.  The data are not in it: they are keyed once it is known how
+        #: the function takes a candidate, and then tell scores on other ones apart.
+        self.subject: Subject | None = Subject(
+            _digest_of(KEY_VERSION, fingerprint(function).digest), ("",), 0
+        )
 
     def _begin(self, first: Mapping[str, Any]) -> None:
         style = style_of(self._function, self._data, first)
         self.question = question = FunctionQuestion(self._function, self._data, style)
-        self._common = fingerprint(
-            {
-                "function": question.function,
-                "data": dict(question.data),
-                "style": question.style,
-                "versions": {"numpy": installed_versions("numpy")},
-            }
-        )
+        self._common = self._common_of(style)
         self._parts, self._spec, self._refusal = _parts_of(question)
         self._begun = True
+
+    def _common_of(self, style: Style) -> Fingerprint:
+        if style not in self._commons:
+            self._commons[style] = fingerprint(
+                {
+                    "function": self._function,
+                    "data": dict(self._data),
+                    "style": style,
+                    "versions": {"numpy": installed_versions("numpy")},
+                }
+            )
+        return self._commons[style]
+
+    def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+        """Return the key of the unit of a candidate of another search, in a list.
+
+        It is empty if the function does not take its params.
+        """
+        try:
+            style = style_of(self._function, self._data, candidate)
+        except TypeError:
+            return []
+        return [_key(self._common_of(style), fingerprint(dict(sorted(candidate.items()))))]
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`, in their order; equal candidates share one.
@@ -109,8 +131,7 @@ class FunctionPlanner:
             own = fingerprint(dict(sorted(candidate.items())))
             doubts.update((str(doubt), None) for doubt in own.doubts)
             versions.update(own.versions)
-            text = f"function:{KEY_VERSION}:{self._common.digest}:{own.digest}"
-            keys.append(hashlib.sha256(text.encode()).hexdigest())
+            keys.append(_key(self._common, own))
         return self._units(candidates, keys, versions, tuple(doubts))
 
     def _units(
@@ -136,7 +157,7 @@ class FunctionPlanner:
             parts.update(own.parts)
         if refusal is not None:
             parts = {}
-        return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+        return Plan(list(units.values()), ids, places, parts, doubts, refusal, self.subject)
 
     def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
@@ -152,6 +173,15 @@ class FunctionPlanner:
             lane=_hash(able),
             terms=_hash([able, sorted(self._how.items())])[:16],
         )
+
+
+def _key(common: Fingerprint, own: Fingerprint) -> str:
+    text = f"function:{KEY_VERSION}:{common.digest}:{own.digest}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_of(version: int, function: str) -> str:
+    return hashlib.sha256(f"function:{version}:{function}".encode()).hexdigest()
 
 
 def style_of(

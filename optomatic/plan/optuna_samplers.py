@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optomatic.plan.space import at_quantile, branches_of, is_discrete, is_distribution
+from optomatic.plan.optuna_space import as_suggested, optuna_module, suggest_candidate
+from optomatic.plan.space import branches_of
 from optomatic.records import Evaluation
-
-#: Of these Optuna takes values as they are; others go by their place in the list.
-_PLAIN = (type(None), bool, int, float, str)
-_BRANCH = "(branch)"
 
 
 class OptunaGenerator:
@@ -35,6 +32,9 @@ class OptunaGenerator:
     sampler.  With several workers candidates are in flight when new ones are asked for;
     ``TPESampler(constant_liar=True)`` takes them into account.
 
+    With ``warm_start`` the study begins with scores of earlier searches, as by ``study.add_trial``;
+    those whose values are not in `space` are left out.
+
     Several metrics need a sampler that knows several (NSGA-II, TPE), and ``direction=`` of the
     search as a dict of metrics.
 
@@ -54,7 +54,7 @@ class OptunaGenerator:
 
     def begin(self, directions: Mapping[str, str]) -> None:
         """Make the study: what is sought is known now."""
-        optuna = _optuna()
+        optuna = optuna_module()
         self._directions = dict(directions)
         self._study = optuna.create_study(
             sampler=self.sampler, directions=list(directions.values())
@@ -67,13 +67,7 @@ class OptunaGenerator:
     def _ask(self) -> dict[str, Any]:
         trial = self._study.ask()
         self._trials.append(trial)
-        several = len(self._branches) > 1
-        number = trial.suggest_categorical(_BRANCH, range(len(self._branches))) if several else 0
-        prefix = f"{number}:" if several else ""
-        return {
-            name: _suggest(trial, prefix + name, name, values)
-            for name, values in self._branches[number].items()
-        }
+        return suggest_candidate(trial, self._branches)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Tell the study: scores, or that a candidate has failed or was left out."""
@@ -81,6 +75,14 @@ class OptunaGenerator:
             self._tell(self._trials[evaluation.number], evaluation)
 
     def _tell(self, trial: Any, evaluation: Evaluation) -> None:
+        values = self._values(evaluation)
+        if values is not None:
+            self._study.tell(trial, values)
+        else:
+            self._study.tell(trial, state=optuna_module().trial.TrialState.FAIL)
+
+    def _values(self, evaluation: Evaluation) -> list[float] | None:
+        """Return the score for each direction; None unless there are all."""
         scores = evaluation.scores
         if len(self._directions) == 1 and len(scores) >= 1:
             (metric,) = self._directions
@@ -90,56 +92,22 @@ class OptunaGenerator:
         complete = len(values) == len(self._directions) and not any(v != v for v in values)
         # Of one that racing stopped, the mean over fewer splits says more to a sampler than
         # that it was pruned: most samplers learn nothing from that.
-        if complete and evaluation.state in ("completed", "stopped"):
-            self._study.tell(trial, values)
-        else:
-            self._study.tell(trial, state=_optuna().trial.TrialState.FAIL)
+        return values if complete and evaluation.state in ("completed", "stopped") else None
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        """Add trials of earlier searches to the study; return how many of them are in the space."""
+        create_trial = optuna_module().trial.create_trial
+        used = 0
+        for evaluation in evaluations:
+            values = self._values(evaluation)
+            suggested = as_suggested(evaluation.params, self._branches)
+            if values is not None and suggested is not None:
+                params, distributions = suggested
+                self._study.add_trial(
+                    create_trial(params=params, distributions=distributions, values=values)
+                )
+                used += 1
+        return used
 
     def __repr__(self) -> str:
         return f"OptunaGenerator({self.space!r}, {self.sampler!r})"
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError(
-            "OptunaGenerator needs Optuna, which is not installed. Nothing was scored. "
-            'Install it with: pip install "optomatic[optuna]"'
-        ) from error
-    return optuna
-
-
-def _suggest(trial: Any, label: str, name: str, values: Any) -> Any:
-    if not is_distribution(values):
-        if all(type(value) in _PLAIN for value in values):
-            return trial.suggest_categorical(label, values)
-        return values[trial.suggest_categorical(label, range(len(values)))]
-    exact = _TRANSLATED.get(getattr(getattr(values, "dist", None), "name", ""))
-    if exact is not None and len(values.args) + len(values.kwds) > 0:
-        return exact(trial, label, values)
-    return at_quantile(name, values, trial.suggest_float(label, 1e-9, 1 - 1e-9))
-
-
-def _uniform(trial: Any, label: str, values: Any) -> float:
-    low, high = values.support()
-    return float(trial.suggest_float(label, float(low), float(high)))
-
-
-def _loguniform(trial: Any, label: str, values: Any) -> float:
-    low, high = values.support()
-    return float(trial.suggest_float(label, float(low), float(high), log=True))
-
-
-def _randint(trial: Any, label: str, values: Any) -> int:
-    assert is_discrete(values)
-    low, high = values.support()
-    return int(trial.suggest_int(label, int(low), int(high)))
-
-
-_TRANSLATED = {
-    "uniform": _uniform,
-    "loguniform": _loguniform,
-    "reciprocal": _loguniform,
-    "randint": _randint,
-}

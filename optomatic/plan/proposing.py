@@ -15,6 +15,14 @@ iterable of dicts      in its order, no further than is needed
 ``pending``); of one that racing stopped (``stopped``) the score is the mean over the splits that it
 has, there and in what ``tell`` is given.  A generator that has ``begin(directions)`` is told first
 what is sought: a dict of metric -> ``maximize`` or ``minimize``, of one metric mostly.
+
+With ``warm_start`` scores of earlier searches come before the first ``ask``, as evaluations that
+are completed and have a ``number`` below 0: the one told last, the latest, has -1.  As nobody
+asked the generator for these, it hears of them by a method of its own,
+``tell_earlier(evaluations)``, and only if it has that one (``tell_earlier = tell`` may do); it
+may return how many of them it could use.  If it has a ``space`` (a dict of params, or a list of
+them), these have the params of that.  In ``history`` they are the first rows, with ``earlier``
+true.
 """
 
 from __future__ import annotations
@@ -58,6 +66,9 @@ class Proposer(Protocol):
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Tell what came of candidates, each once."""
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        """Tell what came of candidates of earlier searches; return how many could be used."""
 
 
 def is_generator(space: Any) -> bool:
@@ -173,6 +184,13 @@ class _AskTell:
         if tell is not None:
             _guarded(self.name, lambda: tell(list(evaluations)))
 
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        tell = getattr(self._generator, "tell_earlier", None)
+        if tell is None:
+            return len(evaluations) if self._with_history else 0
+        used = _guarded(self.name, lambda: tell(list(evaluations)))
+        return used if isinstance(used, int) else len(evaluations)
+
 
 class _FromHistory:
     adaptive = True
@@ -189,6 +207,9 @@ class _FromHistory:
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """It reads the history."""
 
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        return len(evaluations)
+
 
 class _FromIterable:
     adaptive = False
@@ -202,3 +223,6 @@ class _FromIterable:
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """What comes of them changes nothing."""
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        return len(evaluations)  # filters have them in the history

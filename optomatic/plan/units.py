@@ -26,12 +26,14 @@ from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
 from optomatic.plan.splits import pack_splits
 from optomatic.plan.versions import installed_versions
-from optomatic.records import SCHEMA, Part, Unit, Work
+from optomatic.records import SCHEMA, Part, Subject, Unit, Work
 
 #: Modules whose versions count whatever the estimator is.
 _ALWAYS = ("sklearn", "numpy", "scipy")
 #: Options that say how a unit may be run, not what is computed.
 _TERMS = ("inner_max_num_threads", "limits")
+#: A search with more splits has no subject: its record would be large.
+_MOST_SPLITS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Plan:
         Where something cannot be keyed for certain, so that no other search shares it.
     refusal : NotShippable or None
         Why no other process can score these units.
+    subject : Subject or None
+        By which later searches find what they can learn from.
     """
 
     units: list[Unit]
@@ -60,6 +64,7 @@ class Plan:
     parts: dict[str, Part] = field(repr=False)
     doubts: tuple[str, ...]
     refusal: NotShippable | None
+    subject: Subject | None = None
 
 
 def plan_units(
@@ -109,6 +114,8 @@ class UnitPlanner:
         self._parts, self._spec, self._refusal = _parts_of(shared)
         self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
         self._effective: dict[frozenset[str], Effective] = {}
+        #: What scores are about; None if there are too many splits to say it.
+        self.subject = _subject(shared, self._common, self._splits)
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`.
@@ -137,7 +144,27 @@ class UnitPlanner:
                     places[unit_id] = (c, s)
         if private:
             parts = {}
-        return Plan(list(units.values()), ids, places, parts, doubts, refusal)
+        return Plan(list(units.values()), ids, places, parts, doubts, refusal, self.subject)
+
+    def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+        """Return the keys of the units of a candidate on splits of another search.
+
+        Parameters
+        ----------
+        candidate : mapping
+        splits : sequence of str
+            Their hashes.
+
+        Returns
+        -------
+        list of str
+            None if the estimator does not take the params.
+        """
+        try:
+            ((key,), _, _) = self._keys([candidate])
+        except Exception:  # whatever a set_params of the user's raises for params of another search
+            return []
+        return [hashlib.sha256(key + bytes.fromhex(split)).hexdigest() for split in splits]
 
     def _keys(
         self, candidates: Sequence[Mapping[str, Any]]
@@ -163,6 +190,18 @@ class UnitPlanner:
         if varied not in self._effective:
             self._effective[varied] = Effective(self._shared.estimator, varied=varied)
         return self._effective[varied]
+
+
+def _subject(shared: Bundle, common: Fingerprint, splits: Sequence[bytes]) -> Subject | None:
+    if len(splits) > _MOST_SPLITS:
+        return None
+    kind = type(shared.estimator)
+    text = f"{KEY_VERSION}:{common.digest}:{kind.__module__}.{kind.__qualname__}"
+    return Subject(
+        hashlib.sha256(text.encode()).hexdigest(),
+        tuple(split.hex() for split in splits),
+        min((len(train) for train, _ in shared.splits), default=0),
+    )
 
 
 def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:

@@ -30,6 +30,8 @@ class FitSummary:
         Why the search ended before its generator; empty if it did not.
     raced : str
         How many candidates racing stopped, and what that spared; empty without racing.
+    earlier : str
+        How many scores of earlier searches its generator was told of; empty if it was of none.
     """
 
     units: int
@@ -41,6 +43,7 @@ class FitSummary:
     left_out: str = ""
     stopped: str = ""
     raced: str = ""
+    earlier: str = ""
 
     def __str__(self) -> str:
         line = f"{self.units} units: {self.stored} stored, {self.scored} scored"
@@ -49,7 +52,8 @@ class FitSummary:
         if self.failed:
             line += f", {self.failed} failed"
         line = f"{line} in {self.seconds:.1f} s"
-        return "; ".join(part for part in (line, self.left_out, self.raced, self.stopped) if part)
+        more = (self.earlier, self.left_out, self.raced, self.stopped)
+        return "; ".join(part for part in (line, *more) if part)
 
 
 #: Bytes of data from which its upload is told of, and how often.

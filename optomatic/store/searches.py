@@ -4,10 +4,11 @@
 
     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
                    process, state: running | completed | interrupted | cancelled, began_at,
-                   seen_at, ended_at, summary}
+                   seen_at, ended_at, summary,
+                   subject: {digest, splits, n_train} or None}   absent in older records
     search_units  {_id: "<search>:<n>", v, search, ids: [...], events: [...]}
                   so a search may have any size, and grow; events: what its generator was asked
-                  and told, in order, where it has one
+                  and told, in order, where it has one (plan/schedule.py)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, SearchRecord
+from optomatic.records import SCHEMA, AskedSearch, SearchRecord, Subject
 from optomatic.store.documents import storable
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
@@ -129,6 +130,49 @@ class Searches:
         pages.sort(key=_number_of)
         return [unit_id for page in pages for unit_id in page["ids"]]
 
+    def about(
+        self, digest: str, most: int, names: Sequence[str] | None = None
+    ) -> list[AskedSearch]:
+        """Return searches whose scores are about the same, the latest first, at most so many.
+
+        Parameters
+        ----------
+        digest : str
+            Of their :class:`~optomatic.records.Subject`.
+        names : sequence of str, optional
+            Only searches that have one of these as name or id.
+
+        Notes
+        -----
+        Reads through all records, as :meth:`ids_of` does: they are few beside units, and an index
+        that comes later never gets ready on a set of one node that listens on a socket only.
+        """
+        query: dict[str, Any] = {"subject.digest": digest, "v": SCHEMA}
+        if names is not None:
+            query["$or"] = [{"_id": {"$in": list(names)}}, {"name": {"$in": list(names)}}]
+        fields = {"n_units": 1, "subject": 1}
+        found = self._searches.find(query, fields, sort=[("began_at", -1)], limit=most)
+        return [AskedSearch(d["_id"], d["n_units"], _subject_of(d["subject"])) for d in found]
+
+    def units_of(self, searches: Sequence[AskedSearch], most: int) -> dict[str, list[str]]:
+        """Return the ids of the units of several searches in one query.
+
+        Of a search that has more than `most`, those on its first page.
+        """
+        if not searches:
+            return {}
+        ranges = [
+            {"_id": f"{s.id}:0"}
+            if s.n_units > most
+            else {"_id": {"$gte": f"{s.id}:", "$lt": f"{s.id};"}}  # ";" comes after ":"
+            for s in searches
+        ]
+        pages = self._units.find({"$or": ranges, "v": SCHEMA}, {"ids": 1, "search": 1})
+        found: dict[str, list[str]] = {search.id: [] for search in searches}
+        for page in sorted(pages, key=_number_of):
+            found[page["search"]] += page["ids"]
+        return found
+
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
         """Tell whether `search` has not ended, and its client was seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
@@ -139,6 +183,10 @@ class Searches:
         """Return the ids of the searches that have `name` as name or id, the latest first."""
         query = {"$or": [{"_id": name}, {"name": name}]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
+
+
+def _subject_of(document: Mapping[str, Any]) -> Subject:
+    return Subject(document["digest"], tuple(document["splits"]), document["n_train"])
 
 
 def _number_of(page: Mapping[str, Any]) -> int:

@@ -1,0 +1,156 @@
+"""What earlier searches in the store have come to, as far as a new one can learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from optomatic.plan.earlier import read, readings, written
+from optomatic.records import AskedSearch, Described, Evaluation, Outcome, Subject
+from optomatic.results.frames import evaluation_of
+from optomatic.store.opening import Store
+
+#: At most so many candidates are told, those of the latest searches first.
+MOST_TOLD = 1000
+#: So many searches and units are looked at.
+_MOST_SEARCHES, _MOST_UNITS = 100, 20_000
+#: Scores of models that were fitted on a smaller part of this search's rows do not count: they
+#: are those of early iterations of successive halving.
+_LEAST_PART = 0.5
+
+#: True for all searches, or names or ids of some.
+WarmStart = bool | str | Sequence[str] | None
+
+
+class Comparing(Protocol):
+    """Tells which units of other searches are those of a candidate of this one."""
+
+    subject: Subject | None
+
+    def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+        """Return the keys that the units of `candidate` have on these splits."""
+
+
+def check_warm_start(which: WarmStart) -> None:
+    """Raise TypeError if `which` names no searches."""
+    if which is None or isinstance(which, bool | str):
+        return
+    if not isinstance(which, list | tuple) or not all(isinstance(name, str) for name in which):
+        raise TypeError(
+            "warm_start is True for all searches on these data, or the name or id of one, or a "
+            f"list of them, not {which!r:.100}. Nothing was scored."
+        )
+
+
+def earlier_evaluations(
+    store: Store,
+    which: WarmStart,
+    planner: Comparing,
+    space: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> list[Evaluation]:
+    """Return what can be told to a generator before it is asked, the latest last.
+
+    Parameters
+    ----------
+    which : bool, str or sequence of str
+    planner : Comparing
+    space, fixed : object, mapping
+        As for :func:`~optomatic.plan.earlier.readings`.
+
+    Returns
+    -------
+    list of Evaluation
+        Completed ones, numbered from ``-n`` to -1.  The score of a candidate is the mean over
+        the splits of one search that it has: of that with the most of them, and of
+        equal ones the latest.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `which` is nothing of the kind, or if a search that it names is not there or not about
+        the same.
+
+    Notes
+    -----
+    At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and three.
+    """
+    check_warm_start(which)
+    if not which or planner.subject is None:
+        return []
+    searches = _searches(store, planner.subject, _names(store, which))
+    found: dict[str, tuple[int, Evaluation]] = {}
+    for text, n_splits, evaluation in _told_by(store, searches, planner, space, fixed or {}):
+        if text not in found or found[text][0] < n_splits:
+            found[text] = n_splits, evaluation
+    latest = [evaluation for _, evaluation in found.values()][:MOST_TOLD]
+    return [replace(evaluation, number=n) for n, evaluation in _numbered(latest)]
+
+
+def _numbered(latest: Sequence[Evaluation]) -> Iterator[tuple[int, Evaluation]]:
+    return zip(range(-len(latest), 0), reversed(latest), strict=True)
+
+
+def _names(store: Store, which: bool | str | Sequence[str]) -> list[str] | None:
+    """Return the names of the searches that are meant, all of which there are; None for any."""
+    if isinstance(which, bool):
+        return None
+    names = [which] if isinstance(which, str) else list(which)
+    for name in names:
+        if not store.searches.ids_of(name):
+            raise ValueError(
+                f"There is no search of the name or id {name!r} on this database, so there is "
+                "nothing to begin with. Nothing was scored. Look at warm_start, and at db."
+            )
+    return names
+
+
+def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[AskedSearch]:
+    """Return the searches to look at, the latest first."""
+    found = store.searches.about(own.digest, _MOST_SEARCHES, names)
+    found = [s for s in found if s.subject.n_train >= _LEAST_PART * own.n_train]
+    if names is not None and not found:
+        raise ValueError(
+            f"Scores of {', '.join(map(repr, names))} cannot be compared with those of this "
+            "search: it has other data, another scorer, another class of estimator (or function), "
+            "or other versions of the libraries. Nothing was scored. Name another search in "
+            "warm_start; True takes what there is."
+        )
+    units, chosen = 0, list[AskedSearch]()
+    for search in found:
+        if units < _MOST_UNITS:
+            units += search.n_units
+            chosen.append(search)
+    return chosen
+
+
+def _told_by(
+    store: Store,
+    searches: Sequence[AskedSearch],
+    planner: Comparing,
+    space: Any,
+    fixed: Mapping[str, Any],
+) -> Iterator[tuple[str, int, Evaluation]]:
+    """Yield candidates as text, on how many splits they have a score, and what is known of them."""
+    ids = store.searches.units_of(searches, _MOST_UNITS)
+    described = store.jobs.described([i for s in searches for i in ids[s.id]][:_MOST_UNITS])
+    for search in searches:
+        units = [described[i] for i in ids[search.id] if i in described]
+        by_key = {unit.outcome.id.split(":")[1]: unit.outcome for unit in _completed(units)}
+        texts = list(dict.fromkeys(unit.params_text for unit in _completed(units)))
+        for candidate in filter(None, map(read, reversed(texts))):
+            for params in readings(candidate, space, fixed):
+                keys = planner.keys_on(params, search.subject.splits)
+                outcomes = [by_key[key] for key in keys if key in by_key]
+                own = written(params)
+                if outcomes and own is not None:
+                    yield own, len(outcomes), _evaluation(params, outcomes)
+
+
+def _completed(units: Sequence[Described]) -> list[Described]:
+    return [unit for unit in units if unit.outcome.state == "completed"]
+
+
+def _evaluation(params: Mapping[str, Any], outcomes: Sequence[Outcome]) -> Evaluation:
+    return evaluation_of(-1, params, outcomes)
