@@ -443,3 +443,22 @@ def test_what_was_told_stands_in_the_record(uri):
         {"score": score} for _, score in pairs_of(grid)
     ]
     assert [kind for kind, _ in rest] == ["ask", "tell", "ask"]
+
+
+def test_a_race_is_told_too_and_its_replay_tells_the_same(uri):
+    grid_on(uri, grid={"C": [1.0, 2.0]}, cv=5)
+    candidates = [{"C": c} for c in (1e-4, 1.0, 3.0, 1e-5)]
+
+    def race(**options):
+        options = {"cv": 5, "db": uri, "refit": False, "racing": True, **options}
+        search = MongoSearchCV(SVC(), Listener(*candidates), **options).fit(X, Y)
+        return search, [(e.number, e.params) for e in Listener.heard or ()]
+
+    first, heard = race(warm_start=True)
+    assert heard == [(-2, {"C": 1.0}), (-1, {"C": 2.0})]
+    again, heard_again = race(replay=first.search_id_)
+    assert heard_again == heard
+    assert again.cv_results_["params"] == first.cv_results_["params"] == candidates
+    np.testing.assert_array_equal(
+        again.cv_results_["stopped_after"], first.cv_results_["stopped_after"]
+    )
