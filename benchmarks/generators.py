@@ -13,7 +13,7 @@ score was stored already or not (methods share scores here, which is what makes 
 of params are on grids, so that they meet).  "Rows" counts a fit on a third of the rows as a third.
 
 random   independent draws, none twice
-TPE      ``OptunaGenerator``, the default sampler of Optuna
+TPE      ``OptunaGenerator``, the default sampler of Optuna, asked 500 times (it repeats candidates)
 halving  ``MongoHalvingRandomSearchCV``, 27 candidates on a ninth of the rows, the best 9 on a
          third, the best 3 on all; again and again with other draws, looked at when one is over
 ASHA     ``AsyncHalving`` over the same parts of the rows
@@ -294,7 +294,10 @@ def searched(problem: Problem, generator: Any, n_iter: int, target: float, **opt
 
 
 def timed(problem: Problem, generator: Any, **options: Any) -> Trace:
-    """Fit one search and go through its table in the order of asking."""
+    """Fit one search and go through its table in the order of asking.
+
+    A candidate that is asked for again takes no fits.
+    """
     search = MongoSearchCV(problem.estimator, generator, **problem.of(**options))
     began = time.perf_counter()
     search.fit(*problem.data)
@@ -314,8 +317,8 @@ def timed(problem: Problem, generator: Any, **options: Any) -> Trace:
 
 
 def random(problem, seed, target, candidates, options):
-    draws = OneByOne(Draws(problem.space, seed))
-    return searched(problem, draws, candidates, target, **options)
+    # Nothing depends on what came of those before: all at once, and counted afterwards.
+    return timed(problem, iter(Draws(problem.space, seed)), n_iter=candidates, **options)
 
 
 def tpe(problem, seed, target, candidates, options):
