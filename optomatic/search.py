@@ -99,11 +99,12 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     warm_start : bool, str or list of str, default=False
         Whether scores of earlier searches on `db` are told to an adaptive generator before it is
         asked for the first time, and to filters: True takes those of all searches, a name
-        or id (or several) those of one.  They count if they are of the same data and scorer, and of
-        an estimator that differs from this one in what a candidate may say, whatever the splits.
-        They are the beginning of what is learned, and no rows of ``cv_results_``.  Spaces
-        that do not learn (grids, draws) are searched as without: what is stored is not
-        scored again anyway.
+        or id (or several) those of one.  They count if they are of the same data, scorer and
+        versions, and of an estimator that a candidate makes of this one; whatever the splits,
+        if models were fitted on half as many rows as here or more; 1,000 candidates at most, the
+        latest.  They are the beginning of what is learned, and no rows of ``cv_results_``.
+        Spaces that do not learn (grids, draws) are searched as without: what is stored is
+        not scored again anyway.
     db : str, default=None
         MongoDB URI, with the database's name as its path (``mongodb://host/iris``).
         None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.

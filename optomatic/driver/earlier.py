@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from optomatic.plan.earlier import read, readings, written
-from optomatic.records import AskedSearch, Described, Evaluation, Outcome, Subject
+from optomatic.records import AskedSearch, Described, Evaluation, Subject
 from optomatic.results.frames import evaluation_of
 from optomatic.store.opening import Store
 
@@ -145,12 +145,8 @@ def _told_by(
                 outcomes = [by_key[key] for key in keys if key in by_key]
                 own = written(params)
                 if outcomes and own is not None:
-                    yield own, len(outcomes), _evaluation(params, outcomes)
+                    yield own, len(outcomes), evaluation_of(-1, params, outcomes)
 
 
 def _completed(units: Sequence[Described]) -> list[Described]:
     return [unit for unit in units if unit.outcome.state == "completed"]
-
-
-def _evaluation(params: Mapping[str, Any], outcomes: Sequence[Outcome]) -> Evaluation:
-    return evaluation_of(-1, params, outcomes)

@@ -61,7 +61,7 @@ def grid_on(uri, estimator=None, grid=GRID, **options):
 
 
 def pairs_of(search):
-    """Return candidates with their mean scores, the last one first."""
+    """Return candidates with their mean scores."""
     table = search.cv_results_
     return list(zip(table["params"], table["mean_test_score"], strict=True))
 
