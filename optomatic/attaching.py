@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from optomatic.driver.doubts import report_doubts
+from optomatic.driver.extending import extend
 from optomatic.plan.extras import decode_extra
+from optomatic.plan.generators import candidates_of
+from optomatic.plan.more_function_units import plan_more
 from optomatic.plan.params import decode
-from optomatic.records import Described, Outcome
+from optomatic.plan.proposing import is_adaptive
+from optomatic.records import Asked, Described, Outcome
 from optomatic.results.frames import evaluation_of, frame_of
+from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
 
 _ENDED = ("completed", "failed", "dead")
@@ -20,7 +26,7 @@ _POLL = 0.5
 
 
 def attach(name: str, *, db: str | None = None) -> AttachedSearch:
-    """Return a search by its name or id, to watch it, wait for it, read it, or withdraw it.
+    """Return a search by its name or id, to watch, await, read, extend or withdraw it.
 
     Parameters
     ----------
@@ -69,8 +75,7 @@ class AttachedSearch:
     def counts(self) -> dict[str, int]:
         """Return how many units are in each state."""
         with open_store(self._db) as store:
-            units = _units(store, self.search_id)
-        return dict(Counter(_state(unit) for unit in units.values()))
+            return _counts(store, self.search_id)
 
     def frame(self) -> pd.DataFrame:
         """Return one row a candidate, in the order in which they were asked for.
@@ -118,16 +123,86 @@ class AttachedSearch:
                 if timeout is not None and clock() - began >= timeout:
                     return False
                 sleep(_POLL)
-            if store.searches.record(self.search_id).get("state") == "running":
-                # It was left to workers, or its client is gone: nobody else will write it.
-                store.searches.finish(self.search_id, "completed", {"line": "left to workers"})
+            _note_the_end(store, self.search_id)
         return True
+
+    def watch(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Iterator[dict[str, int]]:
+        """Go through the :meth:`counts` of units, now and each time they change, to the end.
+
+        Ends when :meth:`wait` would.  To show how far a search is::
+
+            for counts in attach("sweep").watch():
+                print(counts)
+        """
+        seen = None
+        with open_store(self._db) as store:
+            while True:
+                over = not _goes_on(store, self.search_id)
+                began = clock()
+                counts = _counts(store, self.search_id)
+                if counts != seen:
+                    yield counts
+                seen = counts
+                if over:
+                    break
+                # Looking at a large search is to cost its server little.
+                sleep(max(_POLL, 4 * (clock() - began)))
+            _note_the_end(store, self.search_id)
+
+    def extend(self, space: Any, *, n_iter: int | None = None, random_state: Any = None) -> int:
+        """Add candidates to the search, and leave them to standalone workers.
+
+        Neither the function nor its data need be here: units are made from what the search
+        wrote down, and are those of ``MongoSearch(function, wider_space)``, so either finds
+        the scores of the other.  For searches of :class:`MongoSearch` only.
+
+        Parameters
+        ----------
+        space : dict, list of dict, or iterable of dict
+            A grid, or anything else that gives candidates without being told of scores.
+            Those that have a score, or wait already, are not queued again.
+        n_iter : int, default=None
+            As in :class:`MongoSearch`.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws, if there are any.
+
+        Returns
+        -------
+        int
+            How many of the candidates have no score yet.
+
+        Raises
+        ------
+        ValueError
+            If `space` is adaptive, or the search did not write down what is needed.
+
+        Notes
+        -----
+        A search that has ended goes on with that; :meth:`wait`, :meth:`watch`, :meth:`frame`
+        and :meth:`cancel` are of all of it.  Where it was cancelled, what `space` does not
+        name stays so.  A client that still waits for its own candidates is not held up.
+
+        A param that the function does not take makes its candidates fail, as the function is
+        not here to be asked.
+        """
+        candidates = _candidates(space, n_iter, random_state)
+        with open_store(self._db) as store:
+            plan = plan_more(_asked(store, self.search_id), candidates)
+            report_doubts(plan, 0)
+            return extend(store, self.search_id, plan)
 
     def cancel(self) -> None:
         """Withdraw the search: its client ends with SearchCancelled, what is scored stays."""
         with open_store(self._db) as store:
-            store.searches.withdraw(self.search_id)
-            store.jobs.cancel(self.search_id)
+            goes_on = store.jobs.waits(added_to(self.search_id))
+            store.searches.withdraw(self.search_id, goes_on=goes_on)
+            for waits_as in ids_that_wait(self.search_id):
+                store.jobs.cancel(waits_as)
 
     def __repr__(self) -> str:
         return f"AttachedSearch({self.search_id!r})"
@@ -139,13 +214,46 @@ def _units(store: Store, search: str) -> Mapping[str, Described | None]:
     return {unit_id: found.get(unit_id) for unit_id in ids}
 
 
+def _counts(store: Store, search: str) -> dict[str, int]:
+    ids = store.searches.unit_ids(search)
+    states = store.jobs.states(ids)
+    return dict(Counter(states.get(unit_id, "missing") for unit_id in ids))
+
+
 def _goes_on(store: Store, search: str) -> bool:
     """Tell whether units wait, or a client that was seen of late may ask for more."""
-    return store.jobs.waits(search) or store.searches.is_running(search)
+    return store.jobs.waits(ids_that_wait(search)) or store.searches.is_running(search)
 
 
-def _state(unit: Described | None) -> str:
-    return "missing" if unit is None else unit.outcome.state
+def _note_the_end(store: Store, search: str) -> None:
+    if store.searches.record(search).get("state") == "running":
+        # It was left to workers, or its client is gone: nobody else will write it.
+        store.searches.finish(search, "completed", {"line": "left to workers"})
+
+
+def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[str, Any]]:
+    if is_adaptive(space) or callable(space):
+        raise ValueError(
+            "A generator that is told of scores, or a function, needs a process that asks it, so "
+            "it cannot be added to a search that is left alone. Nothing was queued. Give "
+            "candidates that are all known: a grid, a list of dicts, draws."
+        )
+    candidates = candidates_of(space, n_iter=n_iter, sampled=False, random_state=random_state)
+    if not candidates:
+        raise ValueError("The space has no candidates, so there is nothing to add.")
+    return candidates
+
+
+def _asked(store: Store, search: str) -> Asked:
+    asked = store.searches.asked(search)
+    if asked is None:
+        raise ValueError(
+            "This search cannot be extended from here, as it did not write down what its units "
+            "are made of: it is one of MongoSearchCV, is made of what no worker can have, or of "
+            "an older version. Nothing was queued. Make it again where its function or estimator "
+            "is, with the wider space: it scores only what is new."
+        )
+    return asked
 
 
 def _end(unit: Described) -> Outcome | None:

@@ -70,6 +70,21 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the units of a search have in common, written down: enough to make more of them.
+
+    Attributes
+    ----------
+    key : str
+        Of all but the params: version and hash of function and data.
+    work : Work
+    """
+
+    key: str
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """Candidate x split: the smallest work that has a score.
 

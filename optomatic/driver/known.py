@@ -141,7 +141,7 @@ def _open(
     served = store.jobs.stored(plan.units)
     if retry_failed:
         served = {i: o for i, o in served.items() if o.state == "completed"}
-    store.searches.open(record, [unit.id for unit in plan.units])
+    store.searches.open(record, [unit.id for unit in plan.units], plan.asked)
     return served, [unit for unit in plan.units if unit.id not in served]
 
 
@@ -169,6 +169,7 @@ def leave(
         _upload(store, plan, lambda _: None)
         store.workers.publish(missing[0].work)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
+        store.searches.left(record.id)
     except BaseException as error:
         withdraw(store, record.id, error)
         raise

@@ -276,6 +276,7 @@ class Rounds:
             ) from error
         if kept and not self._doubts_said:
             self._doubts_said = True
+            self._store.searches.note_asked(self._record.id, plan.asked)
             report_doubts(plan, self._workers)
         return plan
 

@@ -20,12 +20,14 @@ from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.units import Plan
 from optomatic.plan.versions import installed_versions
-from optomatic.records import SCHEMA, Part, Subject, Unit, Work
+from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
 #: Roles of data in the spec of a unit begin so.
 _DATA = "data:"
+#: The text of which a key is the hash begins so.
+KEY_PREFIX = f"function:{KEY_VERSION}:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class FunctionPlanner:
             style = style_of(self._function, self._data, candidate)
         except TypeError:
             return []
-        return [_key(self._common_of(style), fingerprint(dict(sorted(candidate.items()))))]
+        own = fingerprint(dict(sorted(candidate.items())))
+        return [key_of(_common_key(self._common_of(style)), own)]
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`, in their order; equal candidates share one.
@@ -131,53 +134,82 @@ class FunctionPlanner:
             own = fingerprint(dict(sorted(candidate.items())))
             doubts.update((str(doubt), None) for doubt in own.doubts)
             versions.update(own.versions)
-            keys.append(_key(self._common, own))
-        return self._units(candidates, keys, versions, tuple(doubts))
+            keys.append(key_of(_common_key(self._common), own))
+        return self._planned(candidates, keys, versions, tuple(doubts))
 
-    def _units(
+    def _planned(
         self,
         candidates: Sequence[Mapping[str, Any]],
         keys: Sequence[str],
         versions: Mapping[str, str],
         doubts: tuple[str, ...],
     ) -> Plan:
-        parts = dict(self._parts)
-        encoded, refused = _encode(candidates)
+        encoded, refused = encode_all(candidates)
         refusal = self._refusal or refused
         work = self._work(versions, private=refusal is not None)
-        units: dict[str, Unit] = {}
-        ids: list[str] = []
-        places: dict[str, tuple[int, int]] = {}
-        for n, (key, own) in enumerate(zip(keys, encoded, strict=True)):
-            unit_id = f"u{SCHEMA}:{key}:{work.terms}"
-            ids.append(unit_id)
-            if unit_id not in units:
-                units[unit_id] = Unit(unit_id, key, 0, own.readable, own.text, work)
-                places[unit_id] = (n, 0)
-            parts.update(own.parts)
+        units, ids, places = units_of(keys, encoded, work)
         if refusal is not None:
-            parts = {}
-        return Plan(list(units.values()), ids, places, parts, doubts, refusal, self.subject)
+            return Plan(units, ids, places, {}, doubts, refusal, self.subject)
+        parts = {**self._parts, **parts_in(encoded)}
+        asked = Asked(_common_key(self._common), work)
+        return Plan(units, ids, places, parts, doubts, None, self.subject, asked)
 
     def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
-        env = environment(versions)
         secret = self._secret if private else None
-        able = ["function", SCHEMA, sorted(env.items()), sorted(self._requires), secret]
-        return Work(
-            kind="function",
-            spec=self._spec,
-            options={"style": self.question.style, **self._how},
-            env=env,
-            requires=self._requires,
-            lane=_hash(able),
-            terms=_hash([able, sorted(self._how.items())])[:16],
-        )
+        options = {"style": self.question.style, **self._how}
+        return work_of(self._spec, options, environment(versions), self._requires, secret)
 
 
-def _key(common: Fingerprint, own: Fingerprint) -> str:
-    text = f"function:{KEY_VERSION}:{common.digest}:{own.digest}"
-    return hashlib.sha256(text.encode()).hexdigest()
+def work_of(
+    spec: Mapping[str, str | None],
+    options: Mapping[str, Any],
+    env: Mapping[str, str],
+    requires: tuple[str, ...],
+    secret: str | None = None,
+) -> Work:
+    """Say how units may be run; `options` besides ``style`` are part of the terms."""
+    able = ["function", SCHEMA, sorted(env.items()), sorted(requires), secret]
+    how = sorted(item for item in options.items() if item[0] != "style")
+    return Work(
+        kind="function",
+        spec=spec,
+        options=options,
+        env=env,
+        requires=requires,
+        lane=_hash(able),
+        terms=_hash([able, how])[:16],
+    )
+
+
+def key_of(common: str, own: Fingerprint) -> str:
+    """Return the key of a candidate: `common` is equal for all of one function and its data."""
+    return hashlib.sha256(f"{common}:{own.digest}".encode()).hexdigest()
+
+
+def units_of(
+    keys: Sequence[str], encoded: Sequence[params.Encoded], work: Work
+) -> tuple[list[Unit], list[str], dict[str, tuple[int, int]]]:
+    """Return units, the id of each candidate's, and the place of each id; one for equal ones."""
+    units: dict[str, Unit] = {}
+    ids: list[str] = []
+    places: dict[str, tuple[int, int]] = {}
+    for n, (key, own) in enumerate(zip(keys, encoded, strict=True)):
+        unit_id = f"u{SCHEMA}:{key}:{work.terms}"
+        ids.append(unit_id)
+        if unit_id not in units:
+            units[unit_id] = Unit(unit_id, key, 0, own.readable, own.text, work)
+            places[unit_id] = (n, 0)
+    return list(units.values()), ids, places
+
+
+def parts_in(encoded: Sequence[params.Encoded]) -> dict[str, Part]:
+    """Return what candidates refer to by its hash."""
+    return {sha: part for own in encoded for sha, part in own.parts.items()}
+
+
+def _common_key(common: Fingerprint) -> str:
+    return f"{KEY_PREFIX}{common.digest}"
 
 
 def _digest_of(version: int, function: str) -> str:
@@ -280,9 +312,10 @@ def data_in(have: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _encode(
+def encode_all(
     candidates: Sequence[Mapping[str, Any]],
 ) -> tuple[list[params.Encoded], NotShippable | None]:
+    """Write candidates down; say instead of raising what cannot be."""
     refusal = None
     encoded = []
     for candidate in candidates:

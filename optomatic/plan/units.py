@@ -26,7 +26,7 @@ from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
 from optomatic.plan.splits import pack_splits
 from optomatic.plan.versions import installed_versions
-from optomatic.records import SCHEMA, Part, Subject, Unit, Work
+from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
 
 #: Modules whose versions count whatever the estimator is.
 _ALWAYS = ("sklearn", "numpy", "scipy")
@@ -56,6 +56,8 @@ class Plan:
         Why no other process can score these units.
     subject : Subject or None
         By which later searches find what they can learn from.
+    asked : Asked or None
+        What more units can be made of without the objects themselves; of a function only.
     """
 
     units: list[Unit]
@@ -65,6 +67,7 @@ class Plan:
     doubts: tuple[str, ...]
     refusal: NotShippable | None
     subject: Subject | None = None
+    asked: Asked | None = None
 
 
 def plan_units(

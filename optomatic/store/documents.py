@@ -9,7 +9,7 @@ The document of a unit (collection ``units``), schema 1::
     options     plain values the worker needs
     params      for people and queries           params_text  exact; the only one code reads
     sig, result_sig   room for signatures
-    wanted_by   ids of the searches that still wait
+    wanted_by   ids of the searches that still wait (with a + behind: see extending)
     priority, sequence   the order of claims: higher priority first, then lower sequence
     state       queued | running | completed | failed | dead | cancelled
     attempt     claims so far      runs      starts so far      losses  leases lost after start

@@ -1,4 +1,8 @@
-"""Which index serves which query."""
+"""Which index serves which query.
+
+All are made before the first document of their collection.  On the embedded server a later one
+would wait for ever: to build it the server asks for its own vote, at an address that it has left.
+"""
 
 from __future__ import annotations
 

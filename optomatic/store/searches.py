@@ -4,8 +4,10 @@
 
     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
                    process, state: running | completed | interrupted | cancelled, began_at,
-                   seen_at, ended_at, summary,
+                   seen_at, ended_at, summary, withdrawn, asked, extended,
                    subject: {digest, splits, n_train} or None}   absent in older records
+                  seen_at is None where no client is to be waited for; withdrawn: somebody
+                  cancelled it; asked, extended: see extending
     search_units  {_id: "<search>:<n>", v, search, ids: [...], events: [...]}
                   so a search may have any size, and grow; events: what its generator was asked
                   and told, in order, where it has one (plan/schedule.py)
@@ -19,36 +21,41 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, AskedSearch, SearchRecord, Subject
+from optomatic.records import SCHEMA, Asked, AskedSearch, SearchRecord, Subject
 from optomatic.store.documents import storable
+from optomatic.store.extending import IDS, Extending, added_to, asked_document
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
-#: Ids in one document: 100 bytes each.
-_IDS = 20_000
 
-
-class Searches:
+class Searches(Extending):
     """The searches of a store.  Every call may be repeated."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._searches = Patient(database["searches"], outage)
-        self._units = Patient(database["search_units"], outage)
+        searches, units = (
+            Patient(database["searches"], outage),
+            Patient(database["search_units"], outage),
+        )
+        super().__init__(searches, units)
 
-    def open(self, record: SearchRecord, unit_ids: Sequence[str]) -> None:
+    def open(
+        self, record: SearchRecord, unit_ids: Sequence[str], asked: Asked | None = None
+    ) -> None:
         """Write the record of a search that begins, and which units it asks for.
 
-        The units first, so that a search that is there is there with all of them.
+        The units first, so that a search that is there is there with all of them.  `asked` is
+        what more of them can be made of, where that can be written down.
         """
         self._units.insert(
             [
                 {"_id": f"{record.id}:{n}", "v": SCHEMA, "search": record.id, "ids": list(ids)}
-                for n, ids in enumerate(slices(unit_ids, _IDS))
+                for n, ids in enumerate(slices(unit_ids, IDS))
             ]
         )
         fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
         document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
+        document["asked"] = asked_document(asked)
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
 
@@ -92,6 +99,10 @@ class Searches:
         """Note that the client of `search` is there."""
         self._searches.update({"_id": search}, [{"$set": {"seen_at": "$$NOW"}}])
 
+    def left(self, search: str) -> None:
+        """Note that the client of `search` has gone on purpose: nobody waits for it."""
+        self._searches.update({"_id": search}, [{"$set": {"seen_at": None}}])
+
     def finish(self, search: str, state: str, summary: Mapping[str, Any]) -> None:
         """Note how a search ended; one that was withdrawn stays so."""
         self._searches.update(
@@ -108,17 +119,21 @@ class Searches:
             ],
         )
 
-    def withdraw(self, search: str) -> None:
-        """Note that somebody cancels `search`; its client then ends with SearchCancelled."""
+    def withdraw(self, search: str, *, goes_on: bool = False) -> None:
+        """Note that somebody cancels `search`; its client then ends with SearchCancelled.
+
+        One that has ended stays as it ended, unless it `goes_on` with what was added to it.
+        """
+        states = ["running", "completed", "interrupted"] if goes_on else ["running"]
         self._searches.update(
-            {"_id": search, "state": "running"},
-            [{"$set": {"state": "cancelled", "ended_at": "$$NOW"}}],
+            {"_id": search, "state": {"$in": states}},
+            [{"$set": {"state": "cancelled", "withdrawn": True, "ended_at": "$$NOW"}}],
         )
 
     def withdrawn(self, search: str) -> bool:
-        """Tell whether somebody cancelled `search`."""
-        document = self._searches.find_one({"_id": search}, {"state": 1})
-        return document is not None and document["state"] == "cancelled"
+        """Tell whether somebody cancelled `search`; it may go on with what was added since."""
+        found = self._searches.find_one({"_id": search}, {"state": 1, "withdrawn": 1}) or {}
+        return found.get("state") == "cancelled" or bool(found.get("withdrawn"))
 
     def record(self, search: str) -> dict[str, Any]:
         """Return the record of `search` as it is stored; empty if there is none."""
@@ -183,6 +198,29 @@ class Searches:
         """Return the ids of the searches that have `name` as name or id, the latest first."""
         query = {"$or": [{"_id": name}, {"name": name}]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
+
+    def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
+        """Return for each of `names` the ids under which units of its searches may wait.
+
+        In their order.  Of searches that have ended there are none, so that a name may be used
+        again and again.
+        """
+        wanted = {"$in": list(names)}
+        query = {
+            "$and": [
+                {"$or": [{"_id": wanted}, {"name": wanted}]},
+                {"$or": [{"state": "running"}, {"extended": True}]},
+            ]
+        }
+        found = self._searches.find(query, {"name": 1, "extended": 1}, sort=[("began_at", 1)])
+        return [
+            [i for d in found if name in (d["_id"], d["name"]) for i in _ids(d)] for name in names
+        ]
+
+
+def _ids(document: Mapping[str, Any]) -> list[str]:
+    search = document["_id"]
+    return [search, added_to(search)] if document.get("extended") else [search]
 
 
 def _subject_of(document: Mapping[str, Any]) -> Subject:

@@ -112,9 +112,14 @@ class Submitting:
         if again:
             self._retry(again, search)
 
-    def waits(self, search: str) -> bool:
-        """Tell whether anything that `search` wants has no end yet."""
-        query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
+    def waits(self, search: str | Sequence[str]) -> bool:
+        """Tell whether anything that `search` (or one of several) wants has no end yet."""
+        query = {"wanted_by": _any_of(search), "state": {"$in": ["queued", "running"]}}
+        return self._units.find_one(query, {"_id": 1}) is not None
+
+    def queued_for(self, searches: Sequence[str]) -> bool:
+        """Tell whether anything that one of `searches` wants is queued."""
+        query = {"wanted_by": _any_of(searches), "state": "queued"}
         return self._units.find_one(query, {"_id": 1}) is not None
 
     def waiting(self, search: str) -> list[str]:
@@ -137,6 +142,10 @@ class Submitting:
                 {"_id": {"$in": list(some)}, "v": SCHEMA}, OUTCOME_FIELDS
             )
         }
+
+
+def _any_of(search: str | Sequence[str]) -> Any:
+    return search if isinstance(search, str) else {"$in": list(search)}
 
 
 def _best(asked: Mapping[str, Unit], documents: Iterable[Document]) -> dict[str, Document]:

@@ -1,0 +1,51 @@
+"""A search is made wider from elsewhere: look up, submit, and do not wait."""
+
+from __future__ import annotations
+
+from optomatic.plan.units import Plan
+from optomatic.store.extending import added_to
+from optomatic.store.opening import Store
+
+
+def extend(store: Store, search: str, plan: Plan) -> int:
+    """Add the units of `plan` to what `search` asks for, and queue those without a score.
+
+    Returns
+    -------
+    int
+        How many have no score yet.
+
+    Raises
+    ------
+    ValueError
+        If what workers need besides the candidates is not stored.  Nothing is queued then.
+
+    Notes
+    -----
+    May be repeated, and done by many at the same time.
+    """
+    served = store.jobs.stored(plan.units)
+    missing = [unit for unit in plan.units if unit.id not in served]
+    if missing:
+        _check_parts(store, plan)
+        for sha in store.bundles.missing(list(plan.parts)):
+            store.bundles.put(plan.parts[sha])
+        store.workers.publish(missing[0].work)
+    known = dict.fromkeys(store.searches.unit_ids(search))
+    new = [unit.id for unit in plan.units if unit.id not in known]
+    n_units = len(known) + len(new)
+    store.searches.add(search, new, n_units=n_units, goes_on=bool(missing))
+    if missing:
+        store.jobs.submit(missing, added_to(search))
+    return len(missing)
+
+
+def _check_parts(store: Store, plan: Plan) -> None:
+    """Make sure that function and data are stored: they are not here to be stored now."""
+    needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
+    if store.bundles.missing(needed):
+        raise ValueError(
+            "The function of this search, or its data, is not in the database: all of its "
+            "scores were there when it was made, so nothing had to be sent. Nothing was queued. "
+            "Run MongoSearch with the wider space where the function is: it scores only the new."
+        )

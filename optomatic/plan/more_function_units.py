@@ -1,0 +1,63 @@
+"""More candidates of a function -> units, from what was written down: it need not be here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optomatic.plan.environment import environment
+from optomatic.plan.fingerprint import fingerprint
+from optomatic.plan.function_units import (
+    KEY_PREFIX,
+    encode_all,
+    key_of,
+    parts_in,
+    units_of,
+    work_of,
+)
+from optomatic.plan.units import Plan
+from optomatic.records import Asked, Part, Work
+
+
+def plan_more(asked: Asked, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+    """Return units of more candidates of a search whose function and data need not be here.
+
+    They have the keys that :class:`~optomatic.plan.function_units.FunctionPlanner` gives them
+    where both are.
+
+    Raises
+    ------
+    ValueError
+        If this version makes other keys than the one that wrote `asked` down, or if values
+        would have to be pickled here for workers of another Python.
+    """
+    if not asked.key.startswith(KEY_PREFIX):
+        raise ValueError(
+            "This search was made by a version of optomatic that knows units by other keys, so "
+            "candidates that were added here would share no scores with it. Nothing was queued. "
+            "Use that version, or run the search again with the wider space."
+        )
+    own = [fingerprint(dict(sorted(candidate.items()))) for candidate in candidates]
+    encoded, refusal = encode_all(candidates)
+    parts = parts_in(encoded)
+    _check_python(asked.work.env, parts)
+    work = _wider(asked.work, [name for each in own for name in each.versions])
+    units, ids, places = units_of([key_of(asked.key, each) for each in own], encoded, work)
+    doubts = dict.fromkeys(str(doubt) for each in own for doubt in each.doubts)
+    return Plan(units, ids, places, parts, tuple(doubts), refusal, asked=asked)
+
+
+def _wider(work: Work, distributions: Sequence[str]) -> Work:
+    """Return `work` for candidates that need the versions of some distributions besides."""
+    env = {**environment(dict.fromkeys(distributions, "")), **work.env}
+    return work_of(work.spec, work.options, env, work.requires)
+
+
+def _check_python(env: Mapping[str, str], parts: Mapping[str, Part]) -> None:
+    here = environment()["python"]
+    if parts and env["python"] != here:
+        raise ValueError(
+            f"The workers of this search run Python {env['python']}, this is {here}, and some of "
+            "the candidates hold objects, which must not be pickled by another one. Nothing was "
+            "queued. Use that Python, or plain values (numbers, texts, lists of them)."
+        )

@@ -1,0 +1,113 @@
+"""What is added to a search from elsewhere, while its client may be there or not.
+
+It is listed with the units of the search, and waits under an id of its own: the client of the
+search, which knows nothing of it, goes on to score and to await what it has asked for itself.
+
+::
+
+    search_units  {_id: "<search>:<n>", ..., by}    n from 10**9 on: pages of the client come before
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from optomatic.records import SCHEMA, Asked, Work
+from optomatic.store.patient import Patient
+from optomatic.store.submitting import slices
+
+#: Ids in one document: 100 bytes each.
+IDS = 20_000
+_FIRST_PAGE = 10**9
+
+
+def added_to(search: str) -> str:
+    """Return the id under which units wait that were added to `search`."""
+    return f"{search}+"
+
+
+def ids_that_wait(search: str) -> list[str]:
+    """Return the ids under which units of `search` may wait."""
+    return [search, added_to(search)]
+
+
+class Extending:
+    """Calls that make a search wider.  Every call may be repeated."""
+
+    def __init__(self, searches: Patient, units: Patient) -> None:
+        self._searches = searches
+        self._units = units
+
+    def note_asked(self, search: str, asked: Asked | None) -> None:
+        """Note what more units of `search` can be made of, if that can be written down."""
+        if asked is not None:
+            change = {"$set": {"asked": asked_document(asked)}}
+            self._searches.update({"_id": search}, [change])
+
+    def asked(self, search: str) -> Asked | None:
+        """Return what :meth:`note_asked` wrote, None if there is nothing."""
+        found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1})
+        return _asked(found["asked"]) if found and found.get("asked") else None
+
+    def add(self, search: str, unit_ids: Sequence[str], *, n_units: int, goes_on: bool) -> None:
+        """Note that `search` asks for more units, whoever else adds some at the same time.
+
+        Parameters
+        ----------
+        n_units : int
+            Of the whole search now.
+        goes_on : bool
+            Some of them have no score yet: the search is running (again).
+        """
+        token, number = secrets.token_hex(8), self._next_page(search)
+        for ids in slices(unit_ids, IDS):
+            while not self._takes(search, number, ids, token):
+                number += 1
+            number += 1
+        counts = {"n_units": n_units, "n_candidates": n_units}
+        self._searches.update(
+            {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
+        )
+
+    def _next_page(self, search: str) -> int:
+        # Ids are <search>:<n>, and ";" comes right after ":".
+        pages = {"_id": {"$gte": f"{search}:", "$lt": f"{search};"}}
+        numbers = [
+            int(page["_id"].rpartition(":")[2]) for page in self._units.find(pages, {"_id": 1})
+        ]
+        return max(_FIRST_PAGE, *(number + 1 for number in numbers), 0)
+
+    def _takes(self, search: str, number: int, ids: Sequence[str], token: str) -> bool:
+        """Write a page, and tell whether nobody else had that number."""
+        page = f"{search}:{number}"
+        document = {"_id": page, "v": SCHEMA, "search": search, "ids": list(ids), "by": token}
+        self._units.insert([document])
+        return self._units.find_one({"_id": page, "by": token}, {"_id": 1}) is not None
+
+
+#: A search that goes on.  Nobody waits for a client that has ended.
+_AGAIN: dict[str, Any] = {
+    "state": "running",
+    "extended": True,
+    "ended_at": None,
+    "seen_at": {"$cond": [{"$eq": ["$state", "running"]}, "$seen_at", None]},
+}
+
+
+def asked_document(asked: Asked | None) -> dict[str, Any]:
+    """Return the stored form, for an update that is a pipeline."""
+    if asked is None:
+        return {"$literal": None}
+    work = asdict(asked.work)
+    # A name of a distribution may hold what a field's name must not.
+    work["env"] = [list(pair) for pair in sorted(asked.work.env.items())]
+    return {"$literal": {"key": asked.key, "work": work}}
+
+
+def _asked(document: dict[str, Any]) -> Asked:
+    work = document["work"]
+    env, requires = dict(work["env"]), tuple(work["requires"])
+    return Asked(document["key"], Work(**{**work, "env": env, "requires": requires}))
