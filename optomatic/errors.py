@@ -13,6 +13,7 @@
     │   └── BundleDamaged                          bytes do not match their hash
     ├── ServerMissing           (FileNotFoundError) no mongod for the embedded server
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
+    ├── DefinitionError         (ValueError)       a search definition file cannot be used
     ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
@@ -81,6 +82,10 @@ class ServerMissing(OptomaticError, FileNotFoundError):
 
 class ServerFailed(OptomaticError, RuntimeError):
     """The embedded mongod did not start, or ended."""
+
+
+class DefinitionError(OptomaticError, ValueError):
+    """A search definition file (``NAME.optomatic.toml``) cannot be read, written, or used here."""
 
 
 class NotShippable(OptomaticError, TypeError, PicklingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import pandas as pd
 from sklearn.exceptions import FitFailedWarning
 
 from optomatic.driver.asking import asking_for, completed, is_open, refuse_inside_worker
+from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.earlier import check_warm_start, earlier_evaluations
 from optomatic.driver.engine import Engine
@@ -108,6 +110,11 @@ class MongoSearch:
         used.
     name : str, default=None
         Name of the search in the database.
+    definition : str or path, default=None
+        Name of a search definition file: ``definition="sweep"`` writes the database (without
+        credentials) and the name of the search into ``sweep.optomatic.toml`` in the current
+        directory, in which ``python -m optomatic.worker`` then works off the searches that
+        stand there, one after another.  The search needs a `name` for that.
     retry_failed : bool, default=False
         Score candidates again whose stored end is a failure.
     fit_timeout, memory_limit, requires, inner_max_num_threads, ship_modules
@@ -164,6 +171,7 @@ class MongoSearch:
         verbose: int = 0,
         db: str | None = None,
         name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         fit_timeout: float | None = None,
         memory_limit: int | str | None = None,
@@ -190,6 +198,7 @@ class MongoSearch:
         # Credentials are not printed by whoever shows the attributes.
         self.db = guarded(db)
         self.name = name
+        self.definition = definition
         self.retry_failed = retry_failed
         self.fit_timeout = fit_timeout
         self.memory_limit = memory_limit
@@ -212,6 +221,8 @@ class MongoSearch:
             After Ctrl-C.  What was scored makes `results_` and `best_params_` all the same.
         StoreError
             If the database cannot be used, within 10 s at the start and a minute later.
+        DefinitionError
+            If `definition` cannot be used, or is of another database.
         NotShippable
             With workers, if the function or its data cannot be pickled.
 
@@ -221,6 +232,7 @@ class MongoSearch:
         what is missing.
         """
         self._check()
+        define(self.definition, self.name, self.db)
         if is_open(self.space, self.filters, self._budget(), self.replay):
             evaluations, interrupt = self._run_open()
         else:
@@ -250,7 +262,7 @@ class MongoSearch:
         ValueError
             If candidates come about while others are scored (an adaptive generator, filters,
             a budget): that needs a process which asks for them.
-        NotShippable, StoreError
+        DefinitionError, NotShippable, StoreError
             As :meth:`run`.
         """
         self._check()
@@ -264,6 +276,7 @@ class MongoSearch:
         with shipping(self.ship_modules):
             plan = self._planner().plan(candidates)
         report_doubts(plan, 0)
+        define(self.definition, self.name, self.db)
         record = self._record(len(candidates), plan.subject)
         with open_store(self.db) as store:
             leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))

@@ -85,11 +85,7 @@ class Claiming:
             With no jobs if there is nothing to claim.  No two leases ever hold one unit at
             the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
-        queued = {"state": "queued", **SANE}
-        if lanes is not None:
-            queued["lane"] = {"$in": list(lanes)}
-        if search is not None:
-            queued["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
+        queued = _queued(lanes, search)
         ids = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
         if not ids:
             return Lease("", ())
@@ -98,6 +94,10 @@ class Claiming:
         # Many claimers in lockstep all take the head of the queue, and most come away empty.
         self._crowded = 2 * len(lease.jobs) < len(ids)
         return lease
+
+    def any_lost(self, lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
+        """Tell whether a unit is queued, for these, that was lost before, and has to run alone."""
+        return bool(self._a_lost_one(_queued(lanes, search)))
 
     def anything_queued(self) -> bool:
         """Tell whether anything is queued at all, for anybody: one cheap look."""
@@ -231,6 +231,15 @@ class Claiming:
                 }
             ],
         )
+
+
+def _queued(lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
+    query = {"state": "queued", **SANE}
+    if lanes is not None:
+        query["lane"] = {"$in": list(lanes)}
+    if search is not None:
+        query["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
+    return query
 
 
 def _held(token: str) -> dict[str, Any]:

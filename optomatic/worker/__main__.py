@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Generic, TypeVar
 
 from optomatic.errors import OptomaticError, redact
 from optomatic.plan.environment import environment
@@ -18,6 +19,7 @@ from optomatic.plan.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
+from optomatic.worker.assignment import Assignment, Names, assignment_of
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Crew, current_path, threads_each
 from optomatic.worker.environment import (
@@ -32,6 +34,8 @@ from optomatic.worker.supervisor import Supervisor
 
 log = logging.getLogger("optomatic.worker")
 
+T = TypeVar("T")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; return its exit code."""
@@ -42,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("pymongo").setLevel(logging.WARNING)
     try:
         timing = timing_of(options.lease)
-        with open_store(options.db, timing=timing, app="optomatic worker") as store:
-            _work(store, options, timing)
+        assignment = assignment_of(options.db, options.search, options.definition)
+        with open_store(assignment.db, timing=timing, app="optomatic worker") as store:
+            _work(store, assignment, options, timing)
     except OptomaticError as error:
         print(f"optomatic worker: {redact(str(error))}", file=sys.stderr)
         return 1
@@ -52,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
+def _work(
+    store: Store, assignment: Assignment, options: argparse.Namespace, timing: Timing
+) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
     crew = Crew(number, Setup(current_path(), threads_each(number, cores()), captured=True))
@@ -66,12 +73,12 @@ def _work(store: Store, options: argparse.Namespace, timing: Timing) -> None:
         Cache(options.cache_dir or cache_home(), largest=options.cache_size),
         record,
         timing,
-        search=_searches(store, options.search),
+        search=_searches(store, assignment.names),
         lanes=_lanes(store, tags),
         most=options.max_units,
         max_idle=options.max_idle,
         lasting=True,
-        on_ready=lambda: _say_ready(record, options.db),
+        on_ready=lambda: _say_ready(record, assignment.db),
     )
     _obey_signals(supervisor, crew, options.grace)
     if options.deadline is not None:
@@ -92,33 +99,44 @@ def _say_ready(record: WorkerRecord, uri: str | None) -> None:
     print(f"optomatic worker {record.id[:4]}: {number}, {where}, ready", flush=True)
 
 
-class _Fresh:
+class _Fresh(Generic[T]):
     """What `read` returned last, at most a second old."""
 
     def __init__(
-        self, read: Callable[[], Sequence[str]], *, clock: Callable[[], float] = time.monotonic
+        self, read: Callable[[], Sequence[T]], *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._read = read
         self._clock = clock
-        self._found: Sequence[str] = ()
+        self._found: Sequence[T] = ()
         self._read_at = float("-inf")
 
-    def __call__(self) -> Sequence[str]:
+    def __call__(self) -> Sequence[T]:
         if self._clock() >= self._read_at + 1.0:
             self._found = self._read()
             self._read_at = self._clock()
         return self._found
 
 
-def _lanes(store: Store, tags: Sequence[str]) -> _Fresh:
+def _lanes(store: Store, tags: Sequence[str]) -> _Fresh[str]:
     """Return the lanes that this machine can serve."""
     installed = Installed()
     return _Fresh(lambda: store.workers.lanes_for(installed, tags))
 
 
-def _searches(store: Store, name: str | None) -> _Fresh | None:
-    """Return the ids of the searches of a name, also of those that begin later."""
-    return None if name is None else _Fresh(lambda: store.searches.ids_of(name))
+def _searches(store: Store, names: Names | None) -> _Fresh[Sequence[str]] | None:
+    """Return the ids under which units of each name may wait, also of searches that begin later.
+
+    Of several names only those for which something is queued: an empty one would cost a look
+    at each claim.
+    """
+    if names is None:
+        return None
+
+    def groups() -> Sequence[Sequence[str]]:
+        found = store.searches.that_may_wait(names())
+        return [ids for ids in found if ids and (len(found) == 1 or store.jobs.queued_for(ids))]
+
+    return _Fresh(groups)
 
 
 def _obey_signals(supervisor: Supervisor, crew: Crew, grace: float) -> None:

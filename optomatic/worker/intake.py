@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from optomatic.plan import params
-from optomatic.records import Job, Timing
+from optomatic.records import Job, Lease, Timing
 from optomatic.store.jobs import Jobs
 from optomatic.worker.pace import CHUNK_SECONDS, Pace
 
@@ -25,8 +25,9 @@ _SMALL = 32_000
 _STALE = 0.7
 
 Lanes = Callable[[], Sequence[str] | None]
-#: The id of a search, or what returns the ids of several now; None for all.
-Searches = str | Callable[[], Sequence[str]] | None
+#: The id of a search, or what returns the ids of several now, in groups: one is worked off
+#: before the next; None for all.
+Searches = str | Callable[[], Sequence[Sequence[str]]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +114,7 @@ class Intake:
             self._wait_longer(busy)
             return True
         batch = self._pace.batch(children, hungry)
-        lease = self._jobs.claim(
-            self._worker,
-            batch if most is None else min(batch, most),
-            lanes=self._lanes(),
-            search=self._search() if callable(self._search) else self._search,
-            alone=not busy,
-        )
+        lease = self._lease(batch if most is None else min(batch, most), alone=not busy)
         for job in lease.jobs:
             self.mine[job.id] = held = _held(job, lease.token, now)
             self.waiting.append(held)
@@ -128,6 +123,18 @@ class Intake:
         else:
             self._wait_longer(busy)
         return True
+
+    def _lease(self, count: int, *, alone: bool) -> Lease:
+        """Claim from the first group of searches that has something for this worker."""
+        groups = self._search() if callable(self._search) else [self._search]
+        lanes = self._lanes()
+        for search in groups:
+            lease = self._jobs.claim(self._worker, count, lanes=lanes, search=search, alone=alone)
+            if lease.jobs:
+                return lease
+            if not alone and search != groups[-1] and self._jobs.any_lost(lanes, search):
+                break  # it runs alone, and before what comes after its search
+        return Lease("", ())
 
     def _wait_longer(self, busy: bool) -> None:
         now = self._clock()

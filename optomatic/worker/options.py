@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from optomatic.definition import path_of
+from optomatic.errors import DefinitionError
 from optomatic.plan.limits import size_of
 from optomatic.plan.tags import tags_of
 
@@ -19,15 +21,20 @@ A worker adds capacity to every search on its database, before, during or after 
 was started.  It claims only what it can load: units of the same Python, scikit-learn and
 numpy.  Modules that your estimators come from must be installed, or lie in the current
 directory.
+
+Where neither --db nor OPTOMATIC_DB names a database, and a search definition that a driver
+wrote (NAME.optomatic.toml) lies in the current directory, the worker takes the database from
+there, and works off the searches in it, one after another.
 """
 _EPILOG = """\
 environment:
   Each option has a variable of the same meaning, which the command line overrides:
-  OPTOMATIC_DB, OPTOMATIC_SEARCH, OPTOMATIC_TAG (several with commas between, to which the
-  command line adds), OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE, OPTOMATIC_UNTIL_EMPTY (1 or 0),
-  OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE, OPTOMATIC_LEASE,
-  OPTOMATIC_CACHE_DIR, OPTOMATIC_CACHE_SIZE.  An address with a password is better kept in
-  OPTOMATIC_DB, as others can see command lines.
+  OPTOMATIC_DB, OPTOMATIC_DEFINITION, OPTOMATIC_SEARCH (one), OPTOMATIC_TAG (several with
+  commas between, to which the command line adds), OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE,
+  OPTOMATIC_UNTIL_EMPTY (1 or 0), OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE,
+  OPTOMATIC_LEASE, OPTOMATIC_CACHE_DIR, OPTOMATIC_CACHE_SIZE.  An address with a password is
+  better kept in OPTOMATIC_DB, as others can see command lines.  A search definition is without
+  it: give the whole address in OPTOMATIC_DB, and the file by --definition.
 
 signals:
   SIGTERM and Ctrl-C give back at once what is not running, let running units finish for
@@ -47,7 +54,8 @@ _SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of the command line, with defaults from `environ`.
 
-    Its namespace has ``db``, ``processes`` (int or "auto"), ``search``, ``tag`` (list of str),
+    Its namespace has ``db``, ``processes`` (int or "auto"), ``search`` and ``tag`` (lists of
+    str), ``definition`` (Path),
     ``max_units``, ``max_idle`` (seconds), ``until_empty`` (bool), ``deadline`` (seconds from
     now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path) and ``cache_size`` (bytes);
     what was not given and has no default is None.
@@ -70,8 +78,11 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
 
     add(what, "db", str, "the store, such as mongodb://host/name (the embedded server)",
         metavar="URI")  # fmt: skip
-    add(what, "search", str, "score only for the searches of this name or id (for all)",
-        metavar="NAME")  # fmt: skip
+    add(what, "definition", _definition, "a search definition file: the database, and the "
+        "searches to work off one after another (the one in this directory, if there is one and "
+        "no database is named)", metavar="FILE")  # fmt: skip
+    add(what, "search", str, "score only for the searches of this name or id; may be repeated: "
+        "one after another (for all)", metavar="NAME", action=_InPlace)  # fmt: skip
     add(what, "tag", _tag, "score also what requires this tag; may be repeated (no tags)",
         metavar="TAG", action="append")  # fmt: skip
     add(until, "max-units", _count, "end after so many units (never)", metavar="N")
@@ -95,8 +106,23 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="DIR")  # fmt: skip
     add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
         metavar="SIZE", default="10GiB")  # fmt: skip
-    parser.set_defaults(tag=_tags_in(parser, environ))
+    searches = [environ["OPTOMATIC_SEARCH"]] if environ.get("OPTOMATIC_SEARCH") else []
+    parser.set_defaults(tag=_tags_in(parser, environ), search=searches)
     return parser
+
+
+class _InPlace(argparse.Action):
+    """Collects what is given, in place of the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
@@ -128,6 +154,13 @@ def _tag(text: str) -> str:
 
 def _folder(text: str) -> Path:
     return Path(text).expanduser()
+
+
+def _definition(text: str) -> Path:
+    try:
+        return path_of(text)
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _size(text: str) -> int:

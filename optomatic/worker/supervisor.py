@@ -83,7 +83,8 @@ class Supervisor:
         Who claims.
     timing : Timing
     search : str or callable, optional
-        Only units that this search waits for are claimed, or one of those whose ids it returns.
+        Only units that this search waits for are claimed, or one of those whose ids it returns,
+        in groups: what the first has is claimed before what the next has.
     most : int, optional
         It ends by itself once it has scored so many units.
     max_idle : float, optional

@@ -1,0 +1,235 @@
+"""``NAME.optomatic.toml``: which searches on which database; drivers write it, workers read it.
+
+::
+
+    schema = 1
+    db = "mongodb://host/iris"     # absent: the private server of the machine
+    searches = [
+        "trees",                   # worked off in this order
+        "boosting",
+    ]
+
+A password never stands in it: where the address had credentials, ``***`` stands for them.
+
+To change it: raise :data:`SCHEMA`, go on to read the old number, and keep a file of the old form in
+the tests.  A file is replaced as a whole, so a reader sees the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optomatic.errors import DefinitionError, redact
+
+SUFFIX = ".optomatic.toml"
+SCHEMA = 1
+_DEFAULT_PORT, _DEFAULT_DATABASE = "27017", "optomatic"
+_HEAD = """\
+# Searches that are worked off, one after another, by: python -m optomatic.worker
+# in this directory.  Written by optomatic; a password is never written down here.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What stands in a file.
+
+    Attributes
+    ----------
+    db : str or None
+        Address, without credentials; None is the private server of the machine.
+    searches : tuple of str
+        Names, in the order in which they were submitted first.
+    """
+
+    db: str | None
+    searches: tuple[str, ...]
+
+
+def path_of(definition: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that may be named without its suffix.
+
+    >>> str(path_of("runs/sweep"))
+    'runs/sweep.optomatic.toml'
+    """
+    text = os.fspath(definition)
+    if not isinstance(text, str) or not text.strip():
+        raise DefinitionError(
+            f"definition is {definition!r}, which names no file. Nothing was queued. Give a name "
+            "such as 'sweep', for sweep.optomatic.toml in the current directory, or a path."
+        )
+    path = Path(text).expanduser()
+    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def read(path: Path) -> Definition:
+    """Return what stands in a file.
+
+    Raises
+    ------
+    DefinitionError
+        If it cannot be read, or is not one of ours in a form that this version knows.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise DefinitionError(
+            f"The search definition {path} cannot be read ({error.strerror}). Nothing was queued "
+            "or scored. Look at the path."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _odd(path, f"it is no TOML: {error}") from None
+    return _checked(path, content)
+
+
+def add(path: Path, search: str, db: str | None) -> None:
+    """Write the name of a search at the end of a file, unless it stands there already.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it is not there; its directory is.
+    search : str
+    db : str or None
+        Address of its database, credentials included: they are not written down.
+
+    Raises
+    ------
+    DefinitionError
+        If the file is of another database, or :func:`read` raises it; it is left as it is.
+
+    Notes
+    -----
+    Any number of processes may do this at the same time.
+    """
+    try:
+        search.encode()
+    except UnicodeEncodeError:
+        raise DefinitionError(
+            f"The name {search!r} cannot be written as UTF-8, so it cannot stand in {path}. "
+            "Nothing was queued. Choose another name."
+        ) from None
+    path = path.resolve()  # a link stays one
+    try:
+        with _locked(path):
+            _replace(path, _with(path, search, db))
+    except OSError as error:
+        raise DefinitionError(
+            f"The search definition {path} cannot be written ({error.strerror}). Nothing was "
+            "queued. Look at the path and the rights of its directory, or leave definition= out."
+        ) from None
+
+
+def is_whole(db: str | None) -> bool:
+    """Tell whether an address can be used as it stands in a file, with no credentials missing."""
+    return db is None or "***" not in db
+
+
+def same_place(one: str | None, other: str | None) -> bool:
+    """Tell whether two addresses name the same hosts and database, whoever logs in, and how.
+
+    >>> same_place("mongodb://ann:secret@b,a:27017/iris?w=1", "mongodb://***@a,b/iris")
+    True
+    """
+    if one is None or other is None:
+        return one is other
+    return _place(one) == _place(other)
+
+
+def _place(uri: str) -> tuple[str, frozenset[str], str]:
+    scheme, _, rest = redact(uri).partition("://")
+    hosts, _, path = rest.partition("?")[0].rpartition("@")[2].partition("/")
+    named = {_with_port(scheme, host) for host in hosts.split(",")}
+    return scheme, frozenset(named), path or _DEFAULT_DATABASE
+
+
+def _with_port(scheme: str, host: str) -> str:
+    if "%2F" in host or scheme != "mongodb":  # a socket; a name whose record has the ports
+        return host
+    bare = host.lower()
+    has_port = ":" in bare.rpartition("]")[2]
+    return bare if has_port else f"{bare}:{_DEFAULT_PORT}"
+
+
+def _with(path: Path, search: str, db: str | None) -> Definition:
+    """Return what is to stand in the file."""
+    shown = None if db is None else redact(db)
+    if not path.exists():
+        return Definition(shown, (search,))
+    there = read(path)
+    if not same_place(there.db, shown):
+        raise DefinitionError(
+            f"The search definition {path} is of another database ({_named(there.db)}) than this "
+            f"search ({_named(shown)}). Nothing was queued, and the file is as it was. Give the "
+            "search a definition of its own, or remove the file if its searches are over."
+        )
+    return Definition(shown, tuple(dict.fromkeys([*there.searches, search])))
+
+
+def _named(db: str | None) -> str:
+    return "the private server of this machine" if db is None else redact(db)
+
+
+def _replace(path: Path, definition: Definition) -> None:
+    """Write a file anew, unless that would change nothing."""
+    content = _written(definition).encode()
+    if path.exists() and path.read_bytes() == content:
+        return
+    beside = path.with_name(f".{path.name}.new")
+    with open(beside, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # A file of its own: the definition is replaced, and what is locked must stay what it is.
+    with open(path.with_name(f".{path.name}.lock"), "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _written(definition: Definition) -> str:
+    lines = [f"schema = {SCHEMA}"]
+    if definition.db is not None:
+        lines.append(f"db = {_quoted(definition.db)}")
+    names = [f"    {_quoted(name)}," for name in definition.searches]
+    return "\n".join([_HEAD, *lines, "searches = [", *names, "]", ""])
+
+
+def _quoted(text: str) -> str:
+    # The escapes of JSON are those of TOML, which wants one more.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _checked(path: Path, content: dict[str, Any]) -> Definition:
+    schema = content.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise _odd(path, f"its schema is {schema!r}, and this version knows {SCHEMA}")
+    unknown = sorted(set(content) - {"schema", "db", "searches"})
+    if unknown:
+        raise _odd(path, f"it has {unknown}, which mean nothing there")
+    db, searches = content.get("db"), content.get("searches", [])
+    if not (db is None or isinstance(db, str)):
+        raise _odd(path, f"db is {db!r}, not the address of a database")
+    if not isinstance(searches, list) or not all(isinstance(s, str) and s for s in searches):
+        raise _odd(path, "searches is not a list of names")
+    return Definition(db, tuple(searches))
+
+
+def _odd(path: Path, why: str) -> DefinitionError:
+    return DefinitionError(
+        f"{path} is no search definition that can be used: {redact(why)}. The file is as it was, "
+        "and nothing was queued or scored. Mend it, use the version of optomatic that wrote it, or "
+        "remove it: the next driver writes it anew."
+    )

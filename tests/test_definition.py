@@ -1,0 +1,166 @@
+"""Search definition files: what is written, what is refused."""
+
+import multiprocessing
+import tomllib
+
+import pytest
+
+from optomatic.definition import Definition, add, path_of, read, same_place
+from optomatic.errors import DefinitionError
+
+DB = "mongodb://ann:secret@host:27018/iris?tls=true&tlsCertificateKeyFilePassword=hidden"
+SHOWN = "mongodb://***@host:27018/iris?tls=true&tlsCertificateKeyFilePassword=***"
+#: As the first version wrote it.  Whoever raises the schema keeps it.
+OLD = """\
+schema = 1
+db = "mongodb://host/iris"
+searches = [
+    "trees",
+]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return path_of(tmp_path / "sweep")
+
+
+@pytest.mark.parametrize("name", ["sweep", "sweep.optomatic.toml"])
+def test_a_name_is_a_file_here_and_a_path_is_a_path(name, tmp_path):
+    assert str(path_of(name)) == "sweep.optomatic.toml"
+    assert path_of(tmp_path / name) == tmp_path / "sweep.optomatic.toml"
+
+
+@pytest.mark.parametrize("name", ["", "  ", b"sweep"])
+def test_what_names_no_file(name):
+    with pytest.raises(DefinitionError, match="names no file"):
+        path_of(name)
+
+
+def test_names_stand_in_the_order_of_their_first_submission_and_once(path):
+    names = ["trees", 'quote " and \\', "é 猫 \x7f \t", "trees", "boosting"]
+    for name in names:
+        add(path, name, DB)
+    assert read(path) == Definition(SHOWN, tuple(dict.fromkeys(names)))
+    assert tomllib.loads(path.read_text())["schema"] == 1
+
+
+def test_no_secret_is_written_down(path):
+    add(path, "trees", DB)
+    written = "".join(file.read_text() for file in path.parent.iterdir())
+    assert "trees" in written
+    assert not [word for word in ("ann", "secret", "hidden") if word in written]
+
+
+def test_without_an_address_it_is_the_private_server(path):
+    add(path, "trees", None)
+    assert read(path) == Definition(None, ("trees",))
+    assert "db" not in tomllib.loads(path.read_text())
+
+
+def test_the_first_form_is_read(path):
+    path.write_text(OLD)
+    assert read(path) == Definition("mongodb://host/iris", ("trees",))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "schema is None"),
+        (b"schema = 2\nsearches = []", "schema is 2, and this version knows 1"),
+        (b"schema = true", "schema is True"),
+        (b"schema = 1\nsearches = 'trees'", "not a list of names"),
+        (b"schema = 1\nsearches = ['']", "not a list of names"),
+        (b"schema = 1\ndb = 3", "db is 3"),
+        (b"schema = 1\nsearch = ['trees']", r"it has \['search'\], which mean nothing"),
+        (b"[tool]\n", "schema is None"),
+        (b"trees, boosting", "it is no TOML"),
+        (b"\xff\xfe\x00", "it is no TOML"),
+    ],
+)
+def test_odd_content_is_refused_and_left_alone(path, content, why):
+    path.write_bytes(content)
+    with pytest.raises(DefinitionError, match=why):
+        add(path, "trees", DB)
+    with pytest.raises(DefinitionError, match=why):
+        read(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("db", ["mongodb://host:27018/other", "mongodb://host/iris", None])
+def test_another_database_is_refused_and_named_without_a_password(path, db):
+    add(path, "trees", DB)
+    before = path.read_text()
+    with pytest.raises(DefinitionError, match="is of another database") as raised:
+        add(path, "boosting", db)
+    assert "secret" not in str(raised.value)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("mongodb://a/iris", "mongodb://ann:pass@A:27017/iris?w=1", True),
+        ("mongodb://a,b:1/iris", "mongodb://b:1,a/iris", True),
+        ("mongodb://a", "mongodb://a/optomatic", True),
+        ("mongodb://[::1]/x", "mongodb://[::1]:27017/x", True),
+        ("mongodb://%2Ftmp%2Fx.sock/x", "mongodb://%2Ftmp%2Fx.sock/x?a=1", True),
+        ("mongodb+srv://a/x", "mongodb+srv://b:c@a/x", True),
+        ("mongodb://a/iris", "mongodb://a/other", False),
+        ("mongodb://a/iris", "mongodb://a:1/iris", False),
+        ("mongodb+srv://a/x", "mongodb://a/x", False),
+        (None, "mongodb://a/x", False),
+        (None, None, True),
+    ],
+)
+def test_the_same_hosts_and_database(one, other, same):
+    assert same_place(one, other) is same
+    assert same_place(other, one) is same
+
+
+def test_what_is_not_there_or_cannot_be_written(path, tmp_path):
+    with pytest.raises(DefinitionError, match=r"cannot be read \(No such file"):
+        read(path)
+    with pytest.raises(DefinitionError, match=r"cannot be written \(No such file"):
+        add(path_of(tmp_path / "nowhere" / "sweep"), "trees", DB)
+    with pytest.raises(DefinitionError, match="cannot be written as UTF-8"):
+        add(path, "\ud800", DB)
+    assert not path.exists()
+
+
+def test_a_link_stays_one(path, tmp_path):
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    add(target / path.name, "trees", DB)
+    path.symlink_to(target / path.name)
+    add(path, "boosting", DB)
+    assert path.is_symlink()
+    assert read(target / path.name).searches == ("trees", "boosting")
+
+
+def _add_many(path, writer):
+    for number in range(25):
+        add(path, f"{writer}-{number}", DB)
+
+
+def test_drivers_at_the_same_time_lose_no_name_and_readers_see_whole_files(path):
+    add(path, "first", DB)
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_add_many, args=(path, n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert read(path).searches[0] == "first"
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    found = read(path).searches
+    assert len(found) == len(set(found)) == 101
+    for n in range(4):  # each in its own order
+        own = [name for name in found if name.startswith(f"{n}-")]
+        assert own == [f"{n}-{number}" for number in range(25)]
+
+
+def test_what_is_unchanged_is_not_written_again(path):
+    add(path, "trees", DB)
+    before = path.stat()
+    add(path, "trees", DB)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
