@@ -32,6 +32,8 @@ class _Halving(MongoSearchCV):
     it means its own base class.
     """
 
+    definition = None
+
     def _search(self, request: Request) -> Table:
         splitter_of(self, request)
         split_params = request.routed.splitter.split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.driver.asking import completed, is_open
+from optomatic.driver.defining import define
 from optomatic.fitting.driving import drive_known, drive_open
 from optomatic.fitting.keeping import Kept
 from optomatic.fitting.planning import (
@@ -110,6 +112,9 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         None reads ``$OPTOMATIC_DB``; without that, a private embedded server is used.
     name : str, default=None
         Name of the search in the database.
+    definition : str or path, default=None
+        Name of a search definition file, as in :class:`MongoSearch`: workers in its directory
+        work off the searches that stand there.  The search needs a `name` for that.
     retry_failed : bool, default=False
         Score units again whose stored end is a failure of the estimator, or that were
         given up after killing three workers.
@@ -205,6 +210,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         "warm_start": ["boolean", str, list, tuple],
         "db": "no_validation",
         "name": [str, None],
+        "definition": [str, os.PathLike, None],
         "retry_failed": ["boolean"],
         "fit_timeout": "no_validation",
         "memory_limit": "no_validation",
@@ -238,6 +244,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         warm_start: bool | str | Sequence[str] = False,
         db: str | None = None,
         name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         fit_timeout: float | None = None,
         memory_limit: int | str | None = None,
@@ -269,6 +276,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         self.warm_start = warm_start
         self.db = db
         self.name = name
+        self.definition = definition
         self.retry_failed = retry_failed
         self.fit_timeout = fit_timeout
         self.memory_limit = memory_limit
@@ -302,12 +310,15 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
             complete, no attribute is set.
         StoreError
             If the database cannot be used, within 10 s at the start and a minute later.
+        DefinitionError
+            If `definition` cannot be used, or is of another database.
         NotShippable
             With workers, if the estimator, scorer or data cannot be pickled.
         ValueError, TypeError
             scikit-learn's own for bad parameters, data or spaces.
         """
         request = check(self, X, y, params)
+        define(self.definition, self.name, self.db)
         table = self._search(request)
         choose_best(self, request, table.results, table.scores)
         if table.interrupt is not None:

@@ -1,0 +1,78 @@
+"""Searches enter their definition file, or say why they cannot, before anything is queued."""
+
+import numpy as np
+import pytest
+import scoring
+from estimators import Sleeper
+from pymongo import MongoClient
+from sklearn.base import clone
+
+from optomatic import MongoSearch, MongoSearchCV
+from optomatic.definition import Definition, path_of, read
+from optomatic.errors import DefinitionError, StoreError
+
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def documents(uri):
+    database = MongoClient(uri).get_default_database()
+    return sum(database[name].count_documents({}) for name in database.list_collection_names())
+
+
+def parabola(uri, **options):
+    return MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, **options)
+
+
+def test_both_searches_enter_it_however_they_are_scored(uri, here, monkeypatch):
+    parabola(uri, name="run", definition="sweep").run()
+    parabola(uri, name="left", definition=here / "sweep").submit()
+    generator = ({"x": x} for x in range(2))
+    MongoSearch(scoring.parabola, generator, db=uri, name="open", definition="sweep").run()
+    fitted = MongoSearchCV(
+        Sleeper(), {"value": [1]}, cv=2, db=uri, name="cv", definition="sweep"
+    ).fit(X, Y)
+    clone(fitted).fit(X, Y)
+    assert read(path_of("sweep")) == Definition(uri, ("run", "left", "open", "cv"))
+    monkeypatch.setenv("OPTOMATIC_DB", uri)
+    parabola(None, name="from the environment", definition="sweep").run()
+    assert read(path_of("sweep")).searches[-1] == "from the environment"
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_a_search_without_a_name_is_told_to_have_one(uri, here, name):
+    with pytest.raises(DefinitionError, match="needs a name"):
+        parabola(uri, name=name, definition="sweep").submit()
+    with pytest.raises(DefinitionError, match="needs a name"):
+        parabola(uri, name=name, definition="sweep").run()
+    assert documents(uri) == 0
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [("schema = 1\ndb = 'mongodb://other/iris'", "is of another database"), ("x", "is no TOML")],
+)
+def test_a_file_that_is_no_use_ends_it_before_anything_is_queued(uri, content, why):
+    path_of("sweep").write_text(content)
+    search = MongoSearchCV(Sleeper(), {"value": [1]}, db=uri, name="cv", definition="sweep")
+    for go in (
+        parabola(uri, name="a", definition="sweep").submit,
+        parabola(uri, name="a", definition="sweep").run,
+        lambda: search.fit(X, Y),
+    ):
+        with pytest.raises(DefinitionError, match=why):
+            go()
+    assert documents(uri) == 0
+    assert path_of("sweep").read_text() == content
+
+
+def test_an_address_with_a_slip_is_not_written_down(here):
+    with pytest.raises(StoreError):
+        parabola("mongodb:/host/iris", name="a", definition="sweep").submit()
+    assert list(here.iterdir()) == []
