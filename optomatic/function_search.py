@@ -27,7 +27,7 @@ from optomatic.plan.filtering import Filter
 from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
 from optomatic.plan.generators import candidates_of
 from optomatic.plan.limits import how_to_run
-from optomatic.plan.proposing import is_generator
+from optomatic.plan.proposing import is_adaptive, is_generator
 from optomatic.plan.shipping import shipping
 from optomatic.plan.stopping import Budget
 from optomatic.plan.tags import tags_of
@@ -260,17 +260,19 @@ class MongoSearch:
         Raises
         ------
         ValueError
-            If candidates come about while others are scored (an adaptive generator, filters,
-            a budget): that needs a process which asks for them.
+            If candidates come about while others are scored (an adaptive generator, an iterable
+            without `n_iter`, filters, a budget): that needs a process which asks for them.
         DefinitionError, NotShippable, StoreError
             As :meth:`run`.
         """
         self._check()
-        if is_open(self.space, self.filters, self._budget(), self.replay):
+        space = () if self._is_cut_off() else self.space
+        if is_open(space, self.filters, self._budget(), self.replay):
             raise ValueError(
                 "A search with a generator, filters, a budget or replay needs the process that "
                 "asks for its candidates, so it cannot be left. Nothing was queued. Use run(), or "
-                "a space whose candidates are all known."
+                "a space whose candidates are all known: a grid, a list of dicts, draws, or an "
+                "iterable of which n_iter= are taken."
             )
         candidates = self._known_candidates()
         with shipping(self.ship_modules):
@@ -360,6 +362,14 @@ class MongoSearch:
         ended = [(candidate, outcome) for candidate, outcome in pairs if outcome is not None]
         evaluations = [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(ended)]
         return evaluations, ending.interrupt
+
+    def _is_cut_off(self) -> bool:
+        """Tell whether the space is an iterable, endless maybe, of which so many are taken."""
+        return (
+            is_generator(self.space)
+            and self.n_iter is not None
+            and not (is_adaptive(self.space) or callable(self.space))
+        )
 
     def _known_candidates(self) -> list[dict[str, Any]]:
         candidates = self._all_candidates()

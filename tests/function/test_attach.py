@@ -1,5 +1,6 @@
 """A search seen from elsewhere."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -103,13 +104,25 @@ def test_a_search_that_is_left_to_workers(uri):
 
 
 @pytest.mark.parametrize(
-    "options", [{"space": iter([{"x": 1}])}, {"time_budget": 1.0}, {"filters": [print]}]
+    "options",
+    [
+        {"space": iter([{"x": 1}])},
+        {"space": lambda history: {"x": 1}, "n_iter": 3},
+        {"time_budget": 1.0},
+        {"filters": [print]},
+    ],
 )
 def test_what_needs_its_driver_is_not_left(uri, options):
     options = {"space": {"x": [1]}, **options}
     with pytest.raises(ValueError, match="so it cannot be left"):
         MongoSearch(scoring.parabola, db=uri, **options).submit()
     assert units(uri).count_documents({}) == 0
+
+
+def test_so_many_of_an_endless_iterable_can_be_left(uri):
+    endless = ({"x": x} for x in itertools.count())
+    MongoSearch(scoring.parabola, endless, n_iter=3, db=uri, name="left").submit()
+    assert attach("left", db=uri).counts() == {"queued": 3}
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
