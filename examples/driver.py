@@ -1,8 +1,12 @@
 """Searches over the params of any function: what drives the ones in scoring.py.
 
-Run it twice: the second time nothing is scored.  With ``python -m optomatic.worker --db URI``
-in this directory, on any machine, and ``OPTOMATIC_DB=URI`` here, workers help.
+Run it twice: the second time nothing is scored.  It writes sweep.optomatic.toml, in which workers
+in the same directory, on any machine, find what to help with; see what it prints.
+
+``python driver.py --leave`` queues everything and leaves it to them.
 """
+
+import sys
 
 from scoring import boosted_log_loss, network_accuracy
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -12,35 +16,47 @@ from optomatic import MongoSearch
 N_JOBS = 2
 
 
+def searches():
+    """Return what is searched, by title."""
+    X, y = load_breast_cancer(return_X_y=True)
+    options = {"n_jobs": N_JOBS, "definition": "sweep"}
+    boosting = MongoSearch(
+        boosted_log_loss,
+        {"learning_rate": [0.05, 0.1, 0.3], "max_leaf_nodes": [7, 15]},
+        data={"X": X, "y": y},
+        direction="minimize",
+        name="boosting",
+        **options,
+    )
+    X, y = load_digits(return_X_y=True)
+    options.update(data={"X": X, "y": y}, name="network")
+    space = {"lr": [0.1, 1.0], "n_hidden": [8, 32], "activation": ["relu"]}
+    wider = {**space, "activation": ["tanh", "relu"]}  # in any order
+    return {
+        "gradient boosting, log-loss with early stopping:": boosting,
+        "a network in numpy:": MongoSearch(network_accuracy, space, **options),
+        "one more activation; only its candidates are scored:": MongoSearch(
+            network_accuracy, wider, **options
+        ),
+    }
+
+
 def show(title, search):
     """Run a search and say what it took."""
     search.run()
     print(f"{title}\n  {search.summary_}")
     print(f"  best: {search.best_params_} with {search.best_score_:.4f}")
+    if "iterations" in (search.best_extra_ or {}):
+        print(f"  it stopped after {search.best_extra_['iterations']} iterations")
 
 
 def main():
-    X, y = load_breast_cancer(return_X_y=True)
-    boosting = {"learning_rate": [0.05, 0.1, 0.3], "max_leaf_nodes": [7, 15]}
-    search = MongoSearch(
-        boosted_log_loss,
-        boosting,
-        data={"X": X, "y": y},
-        direction="minimize",
-        n_jobs=N_JOBS,
-        name="boosting",
-    )
-    show("gradient boosting, log-loss with early stopping:", search)
-    print(f"  it stopped after {search.best_extra_['iterations']} iterations")
-
-    X, y = load_digits(return_X_y=True)
-    options = {"data": {"X": X, "y": y}, "n_jobs": N_JOBS, "name": "network"}
-    space = {"lr": [0.1, 1.0], "n_hidden": [8, 32], "activation": ["relu"]}
-    show("a network in numpy:", MongoSearch(network_accuracy, space, **options))
-
-    wider = {**space, "activation": ["tanh", "relu"]}
-    show("one more activation; only its candidates are scored:",
-         MongoSearch(network_accuracy, wider, **options))  # fmt: skip
+    print("Workers, in this directory in other terminals: python -m optomatic.worker --until-empty")
+    for title, search in searches().items():
+        if "--leave" in sys.argv:
+            print(f"left to workers: {search.name}, {search.submit()}")
+        else:
+            show(title, search)
 
 
 if __name__ == "__main__":
