@@ -28,7 +28,7 @@ def run(folder, *command, **environ):
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
