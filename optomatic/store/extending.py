@@ -34,6 +34,11 @@ def ids_that_wait(search: str) -> list[str]:
     return [search, added_to(search)]
 
 
+def pages_of(search: str) -> dict[str, Any]:
+    """Return the query for the pages of `search`, which the index of ids serves."""
+    return {"_id": {"$gte": f"{search}:", "$lt": f"{search};"}}  # ";" comes right after ":"
+
+
 class Extending:
     """Calls that make a search wider.  Every call may be repeated."""
 
@@ -73,11 +78,8 @@ class Extending:
         )
 
     def _next_page(self, search: str) -> int:
-        # Ids are <search>:<n>, and ";" comes right after ":".
-        pages = {"_id": {"$gte": f"{search}:", "$lt": f"{search};"}}
-        numbers = [
-            int(page["_id"].rpartition(":")[2]) for page in self._units.find(pages, {"_id": 1})
-        ]
+        found = self._units.find(pages_of(search), {"_id": 1})
+        numbers = [int(page["_id"].rpartition(":")[2]) for page in found]
         return max(_FIRST_PAGE, *(number + 1 for number in numbers), 0)
 
     def _takes(self, search: str, number: int, ids: Sequence[str], token: str) -> bool:

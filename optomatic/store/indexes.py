@@ -1,17 +1,15 @@
-"""Which index serves which query.
-
-All are made before the first document of their collection.  On the embedded server a later one
-would wait for ever: to build it the server asks for its own vote, at an address that it has left.
-"""
+"""Which index serves which query."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from optomatic.store.faults import patiently
+from optomatic.store.mongod import REPLICA_SET as EMBEDDED_SET
 
 _UP, _DOWN = ASCENDING, DESCENDING
 _ORDER = [("priority", _DOWN), ("sequence", _UP)]
@@ -35,7 +33,30 @@ UNITS = [
     ),
 ]
 
+SEARCHES = [
+    # by name: what workers score for, what is attached to, replayed, learned from
+    IndexModel([("name", _UP), ("began_at", _DOWN)], name="name"),
+    # what is about the same data, the latest first
+    IndexModel([("subject.digest", _UP), ("began_at", _DOWN)], name="subject"),
+]
 
-def create_indexes(database: Database[dict[str, Any]]) -> None:
-    """Create what is missing.  Any number of processes may do it at the same time."""
-    patiently(lambda: database["units"].create_indexes(UNITS))
+
+def create_indexes(database: Database[dict[str, Any]], replica_set: str | None = None) -> None:
+    """Create what is missing.  Any number of processes may do it at the same time.
+
+    Parameters
+    ----------
+    replica_set : str, optional
+        Name of the set that the server is of.
+    """
+    # Before it ends to build an index over documents a server asks the members of its set, itself
+    # included: the embedded one for ever, at an address that it has left.  It alone decides.
+    alone: dict[str, Any] = {"commitQuorum": 0} if replica_set == EMBEDDED_SET else {}
+    for name, indexes in (("units", UNITS), ("searches", SEARCHES)):
+        _create(database[name], indexes, alone)
+
+
+def _create(
+    collection: Collection[dict[str, Any]], indexes: list[IndexModel], how: dict[str, Any]
+) -> None:
+    patiently(lambda: collection.create_indexes(indexes, **how))

@@ -126,9 +126,11 @@ LOG = "mongod.log"
 _STARTING = "./starting.sock"  # the slash tells mongod that it is no host name
 _DATA = "data"
 _LOCK = "mongod.lock"
+#: A set of one, as change streams need one.
+REPLICA_SET = "optomatic"
 
 _OPTIONS = (
-    *("--dbpath", _DATA, "--replSet", "optomatic"),
+    *("--dbpath", _DATA, "--replSet", REPLICA_SET),
     # Without --nounixsocket it also opens /tmp/mongodb-27017.sock, in everybody's reach.
     *("--bind_ip", _STARTING, "--nounixsocket"),
     # 9 MB on disk for an empty database, in place of 300.
@@ -332,7 +334,7 @@ def _hello() -> dict[str, Any] | None:
         if "setName" not in reply:
             # Answered with an error where a set exists, whose configuration is still being read.
             members = [{"_id": 0, "host": _STARTING}]
-            config = {"_id": "optomatic", "members": members}
+            config = {"_id": REPLICA_SET, "members": members}
             command(_STARTING, {"replSetInitiate": config, "$db": "admin"})
     except OSError:
         return None

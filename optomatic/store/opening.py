@@ -116,13 +116,13 @@ def open_store(
     uri = _address(uri)
     client = _connect(uri, app)
     try:
-        _greet(client, uri)
+        replica_set = _greet(client, uri)
         database = client.get_default_database(_DATABASE)
     except BaseException:
         client.close()
         raise
     outage = Outage()
-    prepare = _once(lambda: create_indexes(database))
+    prepare = _once(lambda: create_indexes(database, replica_set))
     bundles = Bundles(database, outage)
     return Store(
         searches=Searches(database, outage),
@@ -188,8 +188,8 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
         raise bad_uri(redact(str(error))) from None
 
 
-def _greet(client: MongoClient[dict[str, Any]], uri: str) -> None:
-    """Make sure that a MongoDB which we can use answers, and lets us in."""
+def _greet(client: MongoClient[dict[str, Any]], uri: str) -> str | None:
+    """Make sure that a MongoDB which we can use answers, and lets us in; name its replica set."""
     try:
         # The time of a whole operation counts before that of finding a server.
         with pymongo.timeout(_PATIENCE):
@@ -203,6 +203,7 @@ def _greet(client: MongoClient[dict[str, Any]], uri: str) -> None:
         raise translated(error) from None
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE:
         raise StoreIncompatible(_too_old("its protocol is older than MongoDB 5.0's"))
+    return hello.get("setName")
 
 
 def _too_old(why: str) -> str:

@@ -23,7 +23,7 @@ from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Asked, AskedSearch, SearchRecord, Subject
 from optomatic.store.documents import storable
-from optomatic.store.extending import IDS, Extending, added_to, asked_document
+from optomatic.store.extending import IDS, Extending, added_to, asked_document, pages_of
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
@@ -91,7 +91,7 @@ class Searches(Extending):
 
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""
-        pages = self._units.find({"search": search, "v": SCHEMA}, {"events": 1})
+        pages = self._units.find({**pages_of(search), "v": SCHEMA}, {"events": 1})
         pages.sort(key=_number_of)
         return [event for page in pages for event in page.get("events", ())]
 
@@ -141,7 +141,7 @@ class Searches(Extending):
 
     def unit_ids(self, search: str) -> list[str]:
         """Return the ids of the units that `search` asks for, in the order of its candidates."""
-        pages = self._units.find({"search": search, "v": SCHEMA}, {"ids": 1})
+        pages = self._units.find({**pages_of(search), "v": SCHEMA}, {"ids": 1})
         pages.sort(key=_number_of)
         return [unit_id for page in pages for unit_id in page["ids"]]
 
@@ -176,12 +176,7 @@ class Searches(Extending):
         """
         if not searches:
             return {}
-        ranges = [
-            {"_id": f"{s.id}:0"}
-            if s.n_units > most
-            else {"_id": {"$gte": f"{s.id}:", "$lt": f"{s.id};"}}  # ";" comes after ":"
-            for s in searches
-        ]
+        ranges = [{"_id": f"{s.id}:0"} if s.n_units > most else pages_of(s.id) for s in searches]
         pages = self._units.find({"$or": ranges, "v": SCHEMA}, {"ids": 1, "search": 1})
         found: dict[str, list[str]] = {search.id: [] for search in searches}
         for page in sorted(pages, key=_number_of):

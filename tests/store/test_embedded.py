@@ -25,6 +25,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
 from optomatic.store import embedded, mongod, opening, watcher
+from optomatic.store.indexes import create_indexes
 from optomatic.store.mongod import find_mongod
 
 ROOT = Path(embedded.__file__).parents[2]
@@ -148,6 +149,19 @@ def test_a_served_mongod_is_a_primary_with_a_database_name(home: Path) -> None:
         hello = server.admin.command("hello")
     assert hello["isWritablePrimary"]
     assert hello["setName"] == "optomatic"
+
+
+def test_an_index_is_built_over_documents_of_an_older_version(home: Path) -> None:
+    """A server that asked itself for its vote would never end to build it."""
+    with connect(embedded.serve(home)) as server:
+        database = server.get_default_database()
+        for name in ("units", "searches"):
+            database[name].insert_many([{"_id": f"old {n}"} for n in range(100)])
+        with pymongo.timeout(20):
+            create_indexes(database, mongod.REPLICA_SET)
+        assert "wanted" in database["units"].index_information()
+        plan = database["searches"].find({"name": "old 1"}).explain()["queryPlanner"]
+        assert "IXSCAN" in str(plan["winningPlan"])
 
 
 def test_eight_processes_at_once_get_one_mongod(home: Path) -> None:
