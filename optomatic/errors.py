@@ -15,6 +15,7 @@
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
     ├── DefinitionError         (ValueError)       a search definition file cannot be used
     ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
+    ├── OtherCode               (RuntimeError)     new processes import other code than this one
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
     ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
@@ -27,6 +28,7 @@
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
     UnitsDied                   (UserWarning)      units that killed their workers
     NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
+    WorkersRefuse               (UserWarning)      some workers have other code than this process
     RandomnessUnseeded          (UserWarning)      the splits are one draw, and nothing is reused
 
 Each text says what happened, what it means for the data, and what to do next; no text
@@ -99,6 +101,10 @@ class NotShippable(OptomaticError, TypeError, PicklingError):
         self.cause = cause or text
 
 
+class OtherCode(OptomaticError, RuntimeError):
+    """A new process imports other code under the names of that which is to be scored."""
+
+
 class SearchCancelled(OptomaticError, RuntimeError):
     """The search was withdrawn while it was waiting."""
 
@@ -148,6 +154,10 @@ class UnitsDied(UserWarning):
 
 class NoWorkers(UserWarning):
     """``n_jobs=0`` waits for standalone workers, and none has been seen."""
+
+
+class WorkersRefuse(UserWarning):
+    """Some workers have other code than this process, and score nothing for it."""
 
 
 class RandomnessUnseeded(UserWarning):

@@ -46,7 +46,8 @@ class Work:
     kind : {"score", "function", "call"}
     spec : mapping of str to str or None
         ``sha`` of each :class:`Part` by role: ``estimator``, ``X``, ``y``, ``splits``,
-        ``scorer``, ``fit_params``, ``score_params``.
+        ``scorer``, ``fit_params``, ``score_params``; ``code`` where a worker needs code that is
+        not installed (plan/own_code.py).
     options : mapping
         Plain values that the worker needs besides: ``return_train_score`` (bool).
     env : mapping of str to str
@@ -280,7 +281,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """A worker as the store knows it.  ``id`` is random, never host and pid alone."""
+    """A worker as the store knows it.  ``id`` is random, never host and pid alone.
+
+    ``refused`` says why it leaves lanes alone that it has tried, by lane; None of a worker of a
+    version that does not compare code.
+    """
 
     id: str
     kind: Literal["here", "local", "standalone"]
@@ -288,15 +293,20 @@ class WorkerRecord:
     processes: int
     env: Mapping[str, str]
     tags: tuple[str, ...] = ()
+    refused: Mapping[str, str] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What a worker must be able to do to be given some work (see :class:`Work`)."""
+    """What a worker must be able to do to be given some work (see :class:`Work`).
+
+    ``code`` is the hash of the part that says which code it must have, besides what is installed.
+    """
 
     id: str
     env: Mapping[str, str]
     requires: tuple[str, ...]
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy as np
 import scipy.sparse
 
 from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible
+from optomatic.plan.own_code import Named
 from optomatic.plan.payload import payload
 from optomatic.records import Part
 
@@ -67,10 +69,16 @@ class Bundle:
     options: Mapping[str, Any]
 
 
-def dump(value: object) -> Part:
+def dump(value: object, named: Named | None = None) -> Part:
     """Return `value` as bytes that a worker can load.
 
     Large arrays are not copied: the part refers to their memory.
+
+    Parameters
+    ----------
+    value : object
+    named : Named, optional
+        Takes note of what the bytes name instead of holding it.
 
     Raises
     ------
@@ -83,7 +91,7 @@ def dump(value: object) -> Part:
         buffer = io.BytesIO()
         scipy.sparse.save_npz(buffer, value, compressed=False)
         return _part("sparse", [buffer.getbuffer()])
-    return _part("pickle", [_pickled(value)])
+    return _part("pickle", [_pickled(value, named or Named())])
 
 
 def load(kind: str, source: Path | bytes) -> Any:
@@ -184,10 +192,34 @@ def _is_plain_sparse(value: Any) -> bool:
 # Everything else
 
 
-def _pickled(value: object) -> bytes:
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles as cloudpickle does, and notes what goes by its name."""
+
+    def __init__(self, file: io.BytesIO, named: Named) -> None:
+        super().__init__(file, protocol=5)
+        self._named = named
+
+    def reducer_override(self, value: Any) -> Any:
+        """Return how to pickle `value`, as cloudpickle says."""
+        reduced = super().reducer_override(value)
+        if reduced is NotImplemented:
+            if isinstance(value, _NAMED) or "cython_function" in type(value).__name__:
+                self._named.named[id(value)] = value
+        elif isinstance(value, types.FunctionType):
+            self._named.held[id(value)] = value
+        return reduced
+
+
+#: What is pickled by its name, or, where cloudpickle says so, with its code.
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+
+
+def _pickled(value: object, named: Named) -> bytes:
+    file = io.BytesIO()
     try:
         with payload():
-            return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+            _Pickler(file, named).dump(value)
+        return file.getvalue()
     except Exception as error:  # whatever a __reduce__ of the user's raises
         where, cause = _culprit(value, type(value).__name__, error)
         said = f"{where} cannot be pickled ({type(cause).__name__}: {cause})"

@@ -24,7 +24,7 @@ _PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}".encode()
 #: What of C has code that nobody can read (the slots of a class have none).
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType)
 #: Class attributes that say nothing about what the class does.
-_BOOKKEEPING = frozenset(
+BOOKKEEPING = frozenset(
     {
         "__module__",
         "__dict__",
@@ -77,7 +77,7 @@ def class_digest(walk: Walk, value: Any, path: str) -> bytes:
 
 
 def _class_attributes(value: type) -> list[tuple[str, Any]]:
-    return [(name, held) for name, held in vars(value).items() if name not in _BOOKKEEPING]
+    return [(name, held) for name, held in vars(value).items() if name not in BOOKKEEPING]
 
 
 def function_digest(walk: Walk, value: Any, path: str) -> bytes:
@@ -135,21 +135,21 @@ def _code(walk: Walk, code: types.CodeType) -> bytes:
 
 def _attributes(value: Any) -> list[str]:
     """Names of all that a function may ask of what it uses."""
-    return sorted({name for code in _codes(value.__code__) for name in code.co_names})
+    return sorted({name for code in codes_in(value.__code__) for name in code.co_names})
 
 
 def _globals(walk: Walk, value: Any, path: str) -> Iterator[bytes]:
     """The globals that a function uses, by name, and what it uses of modules."""
-    codes = list(_codes(value.__code__))
+    codes = list(codes_in(value.__code__))
     attributes = _attributes(value)
-    for name in sorted({name for code in codes for name in _loaded_names(code)}):
+    for name in sorted({name for code in codes for name in loaded_names(code)}):
         yield name.encode()
         if name not in value.__globals__:
             yield b"builtin or missing"
             continue
         yield _used(walk, value.__globals__[name], attributes, f"{path}<{name}>")
     package = value.__globals__.get("__package__") or ""
-    names = sorted({name for code in codes for name in _imported_names(code, package)})
+    names = sorted({name for code in codes for name in imported_names(code, package)})
     # All before any is looked at: importing a module puts it into its package.
     modules = {name: _module(walk, name) for name in names}
     for name, module in modules.items():
@@ -183,21 +183,23 @@ def _touched(
     return node("own module", named, *parts)
 
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Return `code` and all code in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
+            yield from codes_in(constant)
 
 
-def _loaded_names(code: types.CodeType) -> Iterator[str]:
+def loaded_names(code: types.CodeType) -> Iterator[str]:
+    """Return the names of the globals that `code` reads."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             yield instruction.argval
 
 
-def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:
-    """Names of what code of `package` imports as it runs, which need not all be modules."""
+def imported_names(code: types.CodeType, package: str) -> Iterator[str]:
+    """Return names of what code of `package` imports as it runs, which need not all be modules."""
     level: Any = None
     names: Any = None
     for instruction in dis.get_instructions(code):

@@ -18,7 +18,8 @@ from optomatic.errors import NotShippable
 from optomatic.plan import bundle, params
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
-from optomatic.plan.units import Plan
+from optomatic.plan.own_code import Named
+from optomatic.plan.units import Plan, spec_of_code
 from optomatic.plan.versions import installed_versions
 from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
 
@@ -87,7 +88,8 @@ class FunctionPlanner:
         style = style_of(self._function, self._data, first)
         self.question = question = FunctionQuestion(self._function, self._data, style)
         self._common = self._common_of(style)
-        self._parts, self._spec, self._refusal = _parts_of(question)
+        self._named = Named()
+        self._parts, self._spec, self._refusal = _parts_of(question, self._named)
         self._begun = True
 
     def _common_of(self, style: Style) -> Fingerprint:
@@ -144,21 +146,25 @@ class FunctionPlanner:
         versions: Mapping[str, str],
         doubts: tuple[str, ...],
     ) -> Plan:
-        encoded, refused = encode_all(candidates)
+        named = self._named.copy()
+        encoded, refused = encode_all(candidates, named)
         refusal = self._refusal or refused
-        work = self._work(versions, private=refusal is not None)
+        parts = {**self._parts, **parts_in(encoded)}
+        spec = {**self._spec, **spec_of_code(named, versions, parts)}
+        work = self._work(spec, versions, private=refusal is not None)
         units, ids, places = units_of(keys, encoded, work)
         if refusal is not None:
             return Plan(units, ids, places, {}, doubts, refusal, self.subject)
-        parts = {**self._parts, **parts_in(encoded)}
         asked = Asked(_common_key(self._common), work)
         return Plan(units, ids, places, parts, doubts, None, self.subject, asked)
 
-    def _work(self, versions: Mapping[str, str], *, private: bool) -> Work:
+    def _work(
+        self, spec: Mapping[str, str | None], versions: Mapping[str, str], *, private: bool
+    ) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
         secret = self._secret if private else None
         options = {"style": self.question.style, **self._how}
-        return work_of(self._spec, options, environment(versions), self._requires, secret)
+        return work_of(spec, options, environment(versions), self._requires, secret)
 
 
 def work_of(
@@ -170,6 +176,7 @@ def work_of(
 ) -> Work:
     """Say how units may be run; `options` besides ``style`` are part of the terms."""
     able = ["function", SCHEMA, sorted(env.items()), sorted(requires), secret]
+    code = [spec["code"]] if "code" in spec else []
     how = sorted(item for item in options.items() if item[0] != "style")
     return Work(
         kind="function",
@@ -177,7 +184,8 @@ def work_of(
         options=options,
         env=env,
         requires=requires,
-        lane=_hash(able),
+        # Equal keys have equal code, so that says nothing new of the terms.
+        lane=_hash([*able, *code]),
         terms=_hash([able, how])[:16],
     )
 
@@ -288,7 +296,7 @@ def _does_not_take(
 
 
 def _parts_of(
-    question: FunctionQuestion,
+    question: FunctionQuestion, named: Named
 ) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
     """Dump the function and each of its data; say instead of raising what cannot be dumped."""
     parts: dict[str, Part] = {}
@@ -297,7 +305,7 @@ def _parts_of(
     roles.update((_DATA + name, value) for name, value in question.data.items())
     try:
         for role, value in roles.items():
-            part = bundle.dump(value)
+            part = bundle.dump(value, named)
             parts[part.sha] = part
             spec[role] = part.sha
     except NotShippable as refusal:
@@ -313,14 +321,21 @@ def data_in(have: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode_all(
-    candidates: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Mapping[str, Any]], named: Named
 ) -> tuple[list[params.Encoded], NotShippable | None]:
-    """Write candidates down; say instead of raising what cannot be."""
+    """Write candidates down; say instead of raising what cannot be.
+
+    `named` takes note of what their bytes name instead of holding it.
+    """
     refusal = None
     encoded = []
+
+    def dump(value: object) -> Part:
+        return bundle.dump(value, named)
+
     for candidate in candidates:
         try:
-            encoded.append(params.encode(candidate, bundle.dump))
+            encoded.append(params.encode(candidate, dump))
         except NotShippable as error:
             refusal = refusal or error
             encoded.append(params.encode({}, bundle.dump))

@@ -15,6 +15,7 @@ from optomatic.plan.function_units import (
     units_of,
     work_of,
 )
+from optomatic.plan.own_code import Named
 from optomatic.plan.units import Plan
 from optomatic.records import Asked, Part, Work
 
@@ -38,7 +39,8 @@ def plan_more(asked: Asked, candidates: Sequence[Mapping[str, Any]]) -> Plan:
             "Use that version, or run the search again with the wider space."
         )
     own = [fingerprint(dict(sorted(candidate.items()))) for candidate in candidates]
-    encoded, refusal = encode_all(candidates)
+    # The code that was written down is that of the function; what stands in these is not.
+    encoded, refusal = encode_all(candidates, Named())
     parts = parts_in(encoded)
     _check_python(asked.work.env, parts)
     work = _wider(asked.work, [name for each in own for name in each.versions])

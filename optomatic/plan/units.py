@@ -24,6 +24,7 @@ from optomatic.plan.effective import Effective
 from optomatic.plan.environment import environment
 from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
+from optomatic.plan.own_code import Named, code_text
 from optomatic.plan.splits import pack_splits
 from optomatic.plan.versions import installed_versions
 from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
@@ -114,7 +115,8 @@ class UnitPlanner:
         self._requires = requires
         self._callbacks = callbacks
         self._common = _common(shared, callbacks)
-        self._parts, self._spec, self._refusal = _parts_of(shared)
+        self._named = Named()
+        self._parts, self._spec, self._refusal = _parts_of(shared, self._named)
         self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
         self._effective: dict[frozenset[str], Effective] = {}
         #: What scores are about; None if there are too many splits to say it.
@@ -130,10 +132,12 @@ class UnitPlanner:
         """
         keys, doubts, versions = self._keys(candidates)
         parts = dict(self._parts)
-        texts, readables, refused = _encode(candidates, parts)
+        named = self._named.copy()
+        texts, readables, refused = _encode(candidates, parts, named)
         refusal = self._refusal or refused
         private = refusal is not None or self._callbacks is not None
-        work = _work(self._shared, self._spec, versions, self._requires, private=private)
+        spec = {**self._spec, **spec_of_code(named, versions, parts)}
+        work = _work(self._shared, spec, versions, self._requires, private=private)
         units: dict[str, Unit] = {}
         ids: list[str] = []
         places: dict[str, tuple[int, int]] = {}
@@ -224,7 +228,7 @@ def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:
 
 
 def _parts_of(
-    shared: Bundle,
+    shared: Bundle, named: Named
 ) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
     """Dump what workers need; say instead of raising what cannot be dumped."""
     roles: dict[str, Any] = {
@@ -238,9 +242,9 @@ def _parts_of(
     parts: dict[str, Part] = {}
     spec: dict[str, str | None] = {}
     try:
-        spec["splits"] = _keep(bundle.dump(pack_splits(list(shared.splits))), parts)
+        spec["splits"] = _keep(bundle.dump(pack_splits(list(shared.splits)), named), parts)
         for role, value in roles.items():
-            spec[role] = None if value is None else _keep(bundle.dump(value), parts)
+            spec[role] = None if value is None else _keep(bundle.dump(value, named), parts)
     except NotShippable as refusal:
         return {}, {}, refusal
     return parts, spec, None
@@ -251,11 +255,22 @@ def _keep(part: Part, parts: dict[str, Part]) -> str:
     return part.sha
 
 
+def spec_of_code(
+    named: Named, versions: Mapping[str, str], parts: dict[str, Part]
+) -> dict[str, str]:
+    """Return what the spec of units says of the code that workers need; add its part to `parts`.
+
+    Empty if all of it is installed.
+    """
+    text = code_text(named, versions)
+    return {} if text is None else {"code": _keep(bundle.dump(text), parts)}
+
+
 def _encode(
-    candidates: Sequence[Mapping[str, Any]], parts: dict[str, Part]
+    candidates: Sequence[Mapping[str, Any]], parts: dict[str, Part], named: Named
 ) -> tuple[list[str], list[Mapping[str, Any]], NotShippable | None]:
     """Encode each candidate, collecting the parts of what is opaque."""
-    dump = _remembering(bundle.dump)
+    dump = _remembering(lambda value: bundle.dump(value, named))
     refusal = None
     texts: list[str] = []
     readables: list[Mapping[str, Any]] = []
@@ -298,6 +313,7 @@ def _work(
     env = environment(versions)
     secret = secrets.token_hex(16) if private else None
     able = ["score", SCHEMA, sorted(env.items()), sorted(requires), secret]
+    code = [spec["code"]] if "code" in spec else []
     wanted = [able, bool(shared.options["return_train_score"])]
     wanted += [[name, shared.options[name]] for name in _TERMS if shared.options.get(name)]
     return Work(
@@ -306,7 +322,8 @@ def _work(
         options=shared.options,
         env=env,
         requires=requires,
-        lane=_hash(able),
+        # Equal keys have equal code, so that says nothing new of the terms.
+        lane=_hash([*able, *code]),
         terms=_hash(wanted)[:16],
     )
 

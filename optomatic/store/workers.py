@@ -3,8 +3,11 @@
 ::
 
     workers  {_id, v, kind, process: {host, boot, namespace, pid, started}, processes, env, tags,
-              began_at, seen_at}
-    lanes    {_id: lane, v, kind, env, requires}
+              refused: {lane: why}, began_at, seen_at}
+    lanes    {_id: lane, v, kind, env, requires, code}
+
+A lane that names code (the hash of a part, plan/own_code.py) is of schema 2: workers of versions
+that would not compare it leave it alone.  All others are of schema 1, as they always were.
 
 A process on this machine that is gone is known at once, before any lease of its ends: the
 record says which boot, which pid namespace, which pid and since when.
@@ -23,8 +26,13 @@ from typing import Any
 from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Lane, Process, Work, WorkerRecord
+from optomatic.store.documents import storable
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
+
+#: Number of the documents of lanes that name code.
+_LANE_WITH_CODE = 2
+_LANES = {"v": {"$in": [SCHEMA, _LANE_WITH_CODE]}}
 
 
 def this_process() -> Process:
@@ -87,6 +95,11 @@ class Workers:
         """Note that a worker lives."""
         self._workers.update({"_id": worker}, [{"$set": {"seen_at": "$$NOW"}}])
 
+    def refuses(self, worker: str, lane: str, why: str) -> None:
+        """Note that a worker leaves a lane alone that its versions and tags would allow."""
+        change = {f"refused.{lane}": {"$literal": storable(why)}}
+        self._workers.update({"_id": worker}, [{"$set": change}])
+
     def leave(self, worker: str) -> None:
         """Forget a worker that ends by itself and holds nothing."""
         self._workers.delete({"_id": worker})
@@ -126,15 +139,17 @@ class Workers:
 
     def publish(self, work: Work) -> None:
         """Say what a lane stands for, before anything is queued in it."""
+        code = work.spec.get("code")
         self._lanes.update(
             {"_id": work.lane},
             [
                 {
                     "$set": {
-                        "v": SCHEMA,
+                        "v": SCHEMA if code is None else _LANE_WITH_CODE,
                         "kind": work.kind,
                         "env": {"$literal": [list(pair) for pair in sorted(work.env.items())]},
                         "requires": {"$literal": list(work.requires)},
+                        "code": code,
                     }
                 }
             ],
@@ -143,8 +158,8 @@ class Workers:
 
     def lanes(self, ids: Sequence[str]) -> list[Lane]:
         """Return what these lanes stand for."""
-        found = self._lanes.find({"_id": {"$in": list(ids)}, "v": SCHEMA})
-        return [Lane(lane["_id"], dict(lane["env"]), tuple(lane["requires"])) for lane in found]
+        found = self._lanes.find({"_id": {"$in": list(ids)}, **_LANES})
+        return [_lane(document) for document in found]
 
     def lanes_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
         """Return the lanes that a worker with `env` and `tags` can serve.
@@ -154,10 +169,15 @@ class Workers:
         """
         return [
             lane["_id"]
-            for lane in self._lanes.find({"v": SCHEMA})
+            for lane in self._lanes.find(_LANES)
             if all(env.get(name) == version for name, version in lane["env"])
             and set(lane["requires"]) <= set(tags)
         ]
+
+
+def _lane(document: Mapping[str, Any]) -> Lane:
+    env, requires = dict(document["env"]), tuple(document["requires"])
+    return Lane(document["_id"], env, requires, document.get("code"))
 
 
 def _record(document: Mapping[str, Any]) -> WorkerRecord:
@@ -168,4 +188,5 @@ def _record(document: Mapping[str, Any]) -> WorkerRecord:
         document["processes"],
         dict(document["env"]),
         tuple(document["tags"]),
+        document.get("refused"),
     )

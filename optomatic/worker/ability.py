@@ -1,4 +1,4 @@
-"""Why workers that are there cannot score what is queued: versions and tags, for people."""
+"""Why workers that are there cannot score what is queued: versions, tags, code; for people."""
 
 from __future__ import annotations
 
@@ -39,7 +39,28 @@ def lacking(worker: WorkerRecord, lane: Lane) -> str:
         if name in worker.env and worker.env[name] != wanted
     ]
     tags = [f"--tag {tag}" for tag in lane.requires if tag not in worker.tags]
-    return " and ".join([*versions, *tags])
+    return " and ".join([*versions, *tags, *_lacking_code(worker, lane)])
+
+
+def refusing(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> list[str]:
+    """Return who of `workers` has other code than `lanes` need, and why it is other."""
+    return [
+        f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[lane.id]}"
+        for worker in workers
+        for lane in lanes
+        if worker.refused and lane.id in worker.refused
+    ]
+
+
+def _lacking_code(worker: WorkerRecord, lane: Lane) -> list[str]:
+    if lane.code is None:
+        return []
+    if worker.refused is None:
+        return ["a version of optomatic that compares code"]
+    if lane.id not in worker.refused:
+        return []
+    (refusal,) = refusing([worker], [lane])
+    return [f"the code of this process ({refusal})"]
 
 
 def _either(lacks: Sequence[str]) -> str:

@@ -113,16 +113,19 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             channel.send({"problem": loader.try_all(message["parts"])})
         elif message["do"] == "call":
             _run_call(channel, loader, message)
-        else:
-            _score_chunk(channel, loader, message)
+        elif not _score_chunk(channel, loader, message):
+            return
 
 
-def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
-    """Score the units of one message.
+def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:
+    """Score the units of one message; tell whether to go on: not with code that is not wanted.
 
     What is done and what begins next go in one message, as a system call costs about as much
     as all the rest of the bookkeeping for a small unit.
     """
+    from optomatic.worker.refusal import refusal_to_wire
+    from optomatic.worker.same_code import Refused
+
     loader.know(message["parts"])
     done = None
     own = os.getpid()
@@ -130,12 +133,17 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> N
         unit_id, number = unit[0], unit[3]
         channel.send([done, unit_id])
         began = time.perf_counter()
-        result, loading = _score(channel, loader, message["bundles"][number], unit)
+        try:
+            result, loading = _score(channel, loader, message["bundles"][number], unit)
+        except Refused as refused:
+            channel.send([[unit_id, None, refusal_to_wire(refused, loader.fresh)], None])
+            return False
         if os.getpid() != own:  # a copy that user code forked, and let come back
             os._exit(0)
         seconds = time.perf_counter() - began - loading
         done = [unit_id, result_to_wire(result), seconds]
     channel.send([done, None])
+    return True
 
 
 def _score(
@@ -162,6 +170,7 @@ def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None
     from optomatic.worker.calls import run_call
 
     loader.know(message["parts"])
+    loader.fresh = False
     channel.send([None, message["id"]])
     began = time.perf_counter()
     options = message["options"]

@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from optomatic import _sklearn
-from optomatic.errors import NoWorkers
+from optomatic.errors import NoWorkers, WorkersRefuse
 from optomatic.plan.bundle import Bundle
 from optomatic.plan.limits import limits_in
 from optomatic.records import Result, Timing
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
-from optomatic.worker.ability import missing_in
+from optomatic.worker.ability import missing_in, refusing
 from optomatic.worker.environment import timing_here
 from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
@@ -216,11 +216,15 @@ class Elsewhere:
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
     ) -> None:
-        """Wait until ``until()``; say so once if for 10 s no worker is there that can score."""
+        """Wait until ``until()``; say so once if for 10 s no worker is there that can score.
+
+        Also said, once, is which workers leave it alone as they have other code.
+        """
         timing = timing_here()
         began = self._clock()
         look_at = began + LONELY_SECONDS
         end_at = float("inf")
+        said: set[type[Warning]] = set()
         rung = threading.Event()
         with (
             present(store, search, timing, processes=0),
@@ -229,8 +233,8 @@ class Elsewhere:
             while not until() and self._clock() < end_at:
                 now = self._clock()
                 if now >= look_at:
-                    said = _lonely(store, search, now - began, timing)
-                    look_at = float("inf") if said else now + LONELY_SECONDS
+                    said.update(_look_who_can(store, search, now - began, timing, said))
+                    look_at = float("inf") if NoWorkers in said else now + LONELY_SECONDS
                 turns.turn()
                 if end_at == float("inf") and (grace := turns.grace()) is not None:
                     end_at = now + grace
@@ -244,18 +248,37 @@ class Elsewhere:
         self._sleep(_LOOK_PAUSE)
 
 
-def _lonely(store: Store, search: str, waited: float, timing: Timing) -> bool:
-    """Warn if nobody who could score `search` has shown up; tell whether that was said."""
+def _look_who_can(
+    store: Store, search: str, waited: float, timing: Timing, said: Collection[type[Warning]]
+) -> set[type[Warning]]:
+    """Warn if nobody who could score `search` has shown up, or if some have other code.
+
+    Returns the categories of what was said; one of `said` is not said again.
+    """
     # One that lives and has nothing to do is not seen more often.
     alive = store.workers.alive(waited + timing.lease)
-    why = missing_in(alive, store.workers.lanes(store.jobs.lanes_of(search)))
-    if why is None:
-        return False
+    lanes = store.workers.lanes(store.jobs.lanes_of(search))
+    refusals = refusing(alive, lanes)
+    why = missing_in(alive, lanes)
+    if why is not None:
+        start = f"{_UPDATE} Or start" if refusals else "Start"
+        warnings.warn(
+            f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "
+            f"The units stay queued. {start} one on any machine with: python -m optomatic.worker "
+            f"--db {store.shown_uri}",
+            NoWorkers,
+            stacklevel=3,
+        )
+        return {NoWorkers, WorkersRefuse}
+    if not refusals or WorkersRefuse in said:
+        return set()
     warnings.warn(
-        f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. The "
-        "units stay queued. Start one on any machine with: python -m optomatic.worker "
-        f"--db {store.shown_uri}",
-        NoWorkers,
+        f"Some workers have other code than this process: {'; '.join(refusals)}. They score "
+        f"nothing for this search, and others go on. {_UPDATE}",
+        WorkersRefuse,
         stacklevel=3,
     )
-    return True
+    return {WorkersRefuse}
+
+
+_UPDATE = "Update the code there to that of this process and restart the worker."

@@ -25,9 +25,14 @@ _SMALL = 32_000
 _STALE = 0.7
 
 Lanes = Callable[[], Sequence[str] | None]
+
 #: The id of a search, or what returns the ids of several now, in groups: one is worked off
 #: before the next; None for all.
 Searches = str | Callable[[], Sequence[Sequence[str]]] | None
+
+
+def any_lane() -> None:
+    """Return that all lanes may be claimed: what serves a search of this process has no choice."""
 
 
 @dataclass(frozen=True, slots=True)

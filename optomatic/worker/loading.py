@@ -17,6 +17,7 @@ from optomatic.plan.bundle import Bundle
 from optomatic.plan.splits import unpack_splits
 from optomatic.records import Result
 from optomatic.worker.functions import FunctionBundle
+from optomatic.worker.same_code import Refused, check_code, missing
 from optomatic.worker.score import failed, score_unit
 
 #: So many bundles stay loaded, and so many objects that stand in candidates.
@@ -30,6 +31,8 @@ class Loader:
         self._where: dict[str, tuple[str, str]] = {}
         self._bundles: OrderedDict[str, Bundle | FunctionBundle] = OrderedDict()
         self._values: OrderedDict[str, object] = OrderedDict()
+        #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
+        self.fresh = True
 
     def know(self, where: Mapping[str, tuple[str, str]]) -> None:
         """Remember kind and path of parts, by hash."""
@@ -50,6 +53,11 @@ class Loader:
 
         Never raises for what the user's code does, ``SystemExit`` included: whatever keeps
         the objects from being loaded is a failure of stage ``load``.
+
+        Raises
+        ------
+        Refused
+            If the code is not that of the process which asks, or is not here.
         """
         began = time.perf_counter()
         loading = 0.0
@@ -57,8 +65,14 @@ class Loader:
             try:
                 bundle = self._bundle(work)
                 candidate = params.decode(text, self._value)
+            except Refused:
+                raise
             except Exception as error:
+                if isinstance(error, ImportError) and work["spec"].get("code"):
+                    raise Refused(missing(error), error) from error
+                self.fresh = False
                 return failed(_sklearn.failure_of(error, "load")), 0.0
+            self.fresh = False
             loading = time.perf_counter() - began
             loaded()
             return score_unit(bundle, candidate, split), loading
@@ -85,7 +99,14 @@ class Loader:
     def _load_bundle(
         self, spec: Mapping[str, str | None], options: Mapping[str, Any]
     ) -> Bundle | FunctionBundle:
-        have = {role: self._load(sha) for role, sha in spec.items() if sha is not None}
+        code = spec.get("code")
+        if code is not None:  # before anything is unpickled: other code may fail at that
+            check_code(self._load(code))
+        have = {
+            role: self._load(sha)
+            for role, sha in spec.items()
+            if sha is not None and role != "code"
+        }
         if "function" in have:
             return FunctionBundle.of_roles(have, options)
         return Bundle(

@@ -16,7 +16,9 @@ parent to child      meaning
 A child answers with one ``[done, begun]`` after another.  ``done`` is ``[id, result, seconds]``
 or null, ``begun`` the id of the unit that starts now or null; ``[null, null]``, once, says that
 the child is ready.  A unit that has limits begins twice: its clock starts anew once its data
-is loaded.  Units are scored in the order in which they came.
+is loaded.  Units are scored in the order in which they came.  Where the result is null, the child
+has refused the unit, says why in place of the seconds (:mod:`~optomatic.worker.refusal`), and
+ends.
 """
 
 from __future__ import annotations

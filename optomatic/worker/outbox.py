@@ -11,6 +11,7 @@ from optomatic.errors import StoreError
 from optomatic.records import Result, Returned
 from optomatic.store.bundles import Bundles
 from optomatic.store.jobs import Jobs
+from optomatic.store.workers import Workers
 from optomatic.worker.heart import Heart
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Outbox:
         self,
         jobs: Jobs,
         bundles: Bundles,
+        workers: Workers,
         worker: str,
         host: str,
         heart: Heart,
@@ -37,6 +39,7 @@ class Outbox:
     ) -> None:
         self._jobs = jobs
         self._bundles = bundles
+        self._workers = workers
         self._worker = worker
         self._host = host
         self._heart = heart
@@ -77,6 +80,10 @@ class Outbox:
         if ids:
             self._heart.settle(ids)
             self._errands.append(errand)
+
+    def refusal(self, lane: str, why: str) -> None:
+        """Take note that this worker leaves a lane alone."""
+        self._errands.append(lambda: self._workers.refuses(self._worker, lane, why))
 
     def empty(self) -> bool:
         """Tell whether the store has everything."""

@@ -212,8 +212,19 @@ def start_python(
 def python_command(module: str, descriptor: int) -> list[str]:
     """Return the command line of a process that talks through `descriptor`."""
     warnings = [f"-W{option}" for option in sys.warnoptions]
+    # What stands in asserts counts, in keys too, so it runs there if it does here.
+    optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
     # -P: the current directory must not come before the parent's path.
-    return [sys.executable, "-P", *warnings, "-m", module, str(descriptor), str(os.getpid())]
+    return [
+        sys.executable,
+        "-P",
+        *optimized,
+        *warnings,
+        "-m",
+        module,
+        str(descriptor),
+        str(os.getpid()),
+    ]
 
 
 class Starter:

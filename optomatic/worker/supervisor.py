@@ -32,12 +32,13 @@ from optomatic.store.opening import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Child, Crew
 from optomatic.worker.heart import Heart
-from optomatic.worker.intake import POLL_ALARMED, POLL_LONG, Held, Intake, Lanes, Searches
+from optomatic.worker.intake import POLL_ALARMED, POLL_LONG, Held, Intake, Lanes, Searches, any_lane
 from optomatic.worker.messages import result_from_wire
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.patience import Patience
 from optomatic.worker.processes import cannot_start
+from optomatic.worker.refusal import Choice, Refusal, other_code, refusal_from_wire
 from optomatic.worker.returns import returned_from_wire
 from optomatic.worker.turns import NO_TURNS, Turns
 from optomatic.worker.warden import Warden
@@ -114,7 +115,7 @@ class Supervisor:
         search: Searches = None,
         most: int | None = None,
         max_idle: float | None = None,
-        lanes: Lanes = lambda: None,
+        lanes: Lanes = any_lane,
         lasting: bool = False,
         on_ready: Callable[[], None] = lambda: None,
         on_done: Callable[[Collection[str]], None] = lambda _: None,
@@ -146,13 +147,15 @@ class Supervisor:
             rng=rng,
         )
         host = record.process.host
-        self._outbox = Outbox(store.jobs, store.bundles, record.id, host, self._heart, clock)
+        stores = (store.jobs, store.bundles, store.workers)
+        self._outbox = Outbox(*stores, record.id, host, self._heart, clock)
         self._pace = Pace()
         self._warden = Warden()
+        self._choice = Choice(lanes)
         self._intake = Intake(
             *(store.jobs, record.id, timing, self._pace),
             search=search,
-            lanes=lanes,
+            lanes=self._choice.lanes,
             clock=clock,
             rng=rng,
         )
@@ -496,6 +499,9 @@ class Supervisor:
             self._ready(child)
         if done is not None:
             held = _expect(child, done[0])
+            if done[1] is None:
+                self._refuse(child, held, refusal_from_wire(done[2]))
+                return
             self._done(held, self._result(held, done[1], done[2]))
             child.queue.popleft()
             child.running = None
@@ -503,6 +509,22 @@ class Supervisor:
         if begun is not None:
             child.running = _expect(child, begun)
             self._warden.begins(child, child.running)
+
+    def _refuse(self, child: Child, held: Held, refusal: Refusal) -> None:
+        """Take note that `child` refuses what it has, and ends: nobody is charged for it."""
+        child.stopped, child.running = refusal.why, None
+        self._warden.forget(child)
+        lane, children = held.job.lane, [other.pid for other in self._crew.children]
+        if not self._choice.is_final(lane, child.pid, children, fresh=refusal.fresh):
+            return
+        if self._choice.free:
+            if self._choice.leave_alone(lane, self._name, refusal.why):
+                self._outbox.refusal(lane, refusal.why)
+        elif refusal.failure is None:
+            raise other_code(refusal)
+        else:
+            child.queue.popleft()
+            self._done(held, _without_scores(refusal.failure))
 
     def _result(self, held: Held, wire: Any, seconds: float) -> Result | Returned:
         if held.job.kind == "call":

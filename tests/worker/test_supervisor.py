@@ -240,7 +240,7 @@ def test_work_of_another_schema_is_left_alone(queue, supervisor):
     assert queue.field("attempt") == [0, 0]
     queue.units.update_many({}, {"$set": {"v": 1}})
     lanes = queue.client.get_default_database()["lanes"]
-    lanes.update_many({}, {"$set": {"v": 2}})
+    lanes.update_many({}, {"$set": {"v": 3}})
     assert queue.store.workers.lanes_for(Installed(), ()) == []
 
 

@@ -1,0 +1,106 @@
+"""What becomes of work that asks for code which a worker does not have.
+
+A child that was running for a while may only be behind its files, so it is replaced, and the new
+one tries.  What that refuses too the worker leaves alone as long as it lives, or, where it scores
+for a search of this very process, the search ends: nobody else will do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optomatic import _sklearn
+from optomatic.errors import OtherCode
+from optomatic.records import Failure
+from optomatic.worker.intake import Lanes, any_lane
+from optomatic.worker.messages import failure_to_wire
+from optomatic.worker.same_code import Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a child did not score a unit.
+
+    ``fresh`` if it had loaded nothing before; ``failure`` is what loading raised, where all code
+    that was compared is the same.
+    """
+
+    why: str
+    fresh: bool
+    failure: Failure | None
+
+
+def refusal_to_wire(refused: Refused, fresh: bool) -> list[Any]:
+    """Return what a child says of a unit that it refuses."""
+    error = refused.error
+    failure = None if error is None else failure_to_wire(_sklearn.failure_of(error, "load"))
+    return [refused.why, fresh, failure]
+
+
+def refusal_from_wire(wire: list[Any]) -> Refusal:
+    """Return what :func:`refusal_to_wire` made `wire` of."""
+    why, fresh, failure = wire
+    return Refusal(str(why), bool(fresh), None if failure is None else Failure(*failure))
+
+
+class Choice:
+    """The lanes that a worker may claim, without those that it leaves alone.
+
+    Parameters
+    ----------
+    lanes : callable
+        Returns those that its versions and tags allow, None for all.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self._refused: set[str] = set()
+        #: The children that were there when a lane was first refused.
+        self._behind: dict[str, frozenset[int]] = {}
+        #: What serves one search of this process has none.
+        self.free = lanes is not any_lane
+
+    def lanes(self) -> Sequence[str] | None:
+        """Return what may be claimed now."""
+        allowed = self._lanes()
+        if allowed is None:
+            return None
+        return [lane for lane in allowed if lane not in self._refused]
+
+    def is_final(self, lane: str, child: int, children: Iterable[int], *, fresh: bool) -> bool:
+        """Tell whether a new child would refuse `lane` as `child` does, one of `children`.
+
+        One that had loaded other work already was still started later than those that were
+        there at the first refusal.
+        """
+        behind = self._behind.setdefault(lane, frozenset(children))
+        return fresh or child not in behind
+
+    def leave_alone(self, lane: str, worker: str, why: str) -> bool:
+        """Claim nothing of `lane` any more; tell whether that is new."""
+        if lane in self._refused:
+            return False
+        self._refused.add(lane)
+        log.warning(
+            "worker %s leaves alone what asks for other code than it has: %s. Update the code on "
+            "this machine to that of the process that calls fit, and restart this worker. Nothing "
+            "was scored with it, and other workers go on",
+            *(worker, why),
+        )
+        return True
+
+
+def other_code(refusal: Refusal) -> OtherCode:
+    """Return the error of a search whose own workers import other code than its process has."""
+    return OtherCode(
+        f"The workers of this search import other code than this process has: {refusal.why}. The "
+        "file was edited since this process has imported it, or its code was changed in memory. "
+        "Nothing was scored with the other code; all finished scores are stored. Reload the "
+        "module with importlib.reload and make the search anew of what is in it, or restart this "
+        "process, and fit again; n_jobs=None scores with the code that this process has."
+    )

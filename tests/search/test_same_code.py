@@ -1,0 +1,230 @@
+"""No score of other code than that of the process which asks is ever stored."""
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymongo import MongoClient
+from waiting import wait_for
+
+from optomatic import MongoSearch, MongoSearchCV
+from optomatic.errors import NoWorkers, OtherCode, WorkersRefuse
+from optomatic.worker.local import close_all
+
+ROOT = Path(__file__).parents[2]
+X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+MODEL = """
+from sklearn.base import BaseEstimator
+
+def base(value):
+    return value + {base}
+
+class Model(BaseEstimator):
+    def __init__(self, value=0):
+        self.value = value
+    def fit(self, X, y):
+        return self
+    def score(self, X, y):
+        return base(self.value)
+
+def score(params):
+    return base(params["value"])
+"""
+
+
+def database(uri):
+    return MongoClient(uri).get_default_database()
+
+
+def states(uri):
+    fields = ("state", "losses", "runs", "machine_failures")
+    return {tuple(unit[name] for name in fields) for unit in database(uri)["units"].find()}
+
+
+@pytest.fixture(autouse=True)
+def no_warm_children():
+    close_all()
+    yield
+    close_all()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module into a checkout of this process; return it imported, and its file."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    (tmp_path / "here").mkdir()
+    names = []
+
+    def write(name, text):
+        path = tmp_path / "here" / f"{name}.py"
+        path.write_text(textwrap.dedent(text))
+        importlib.invalidate_caches()
+        names.append(name)
+        return importlib.import_module(name), path
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def start_worker(tmp_path):
+    """Start a worker with a checkout of its own; lines of its log come with it."""
+    started = []
+
+    def start(uri, checkout, **files):
+        folder = tmp_path / checkout
+        folder.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text(text)
+        log = tmp_path / f"{checkout}.log"
+        with log.open("w") as file:
+            worker = subprocess.Popen(
+                [sys.executable, "-P", "-m", "optomatic.worker", "--db", uri],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                },
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        started.append(worker)
+        assert "ready" in worker.stdout.readline()
+        return log
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.communicate()
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """What fit warns of while it waits, in whatever thread."""
+    monkeypatch.setattr("optomatic.worker.engines.LONELY_SECONDS", 0.5)
+    said = []
+    monkeypatch.setattr(
+        "optomatic.worker.engines.warnings.warn",
+        lambda text, category=UserWarning, **_: (
+            said.append((category, text)) if category in (NoWorkers, WorkersRefuse) else None
+        ),
+    )
+    return said
+
+
+def in_thread(call):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(call()), daemon=True)
+    thread.start()
+
+    def result():
+        thread.join(60.0)
+        return found[0]
+
+    return result
+
+
+def searched(estimator, uri, **options):
+    return MongoSearchCV(
+        estimator, {"value": [1, 2]}, **{"cv": 2, "db": uri, "refit": False, "n_jobs": 0, **options}
+    )
+
+
+def scores(search):
+    return list(search.cv_results_["mean_test_score"])
+
+
+def test_a_worker_with_other_code_scores_nothing_and_others_go_on(uri, module, start_worker, heard):
+    mine, _ = module("mymodel", MODEL.format(base=100))
+    log = start_worker(uri, "old", mymodel=MODEL.format(base=999))
+    result = in_thread(lambda: searched(mine.Model(), uri).fit(X, Y))
+    wait_for(lambda: heard)
+    category, text = heard[0]
+    assert category is NoWorkers
+    assert "needed is the code of this process (worker" in text
+    assert "mymodel.base is other code here" in text
+    assert "Update the code there" in text
+    assert states(uri) == {("queued", 0, 0, 0)}
+    (line,) = [line for line in log.read_text().splitlines() if "leaves alone" in line]
+    assert "mymodel.base" in line
+    assert "restart this worker" in line
+    start_worker(uri, "new", mymodel=MODEL.format(base=100))
+    assert scores(result()) == [101, 102]
+    assert states(uri) == {("completed", 0, 1, 0)}
+    assert log.read_text().count("leaves alone") == 1
+
+
+def test_fit_tells_who_refused_while_others_go_on_and_each_does_what_it_can(
+    uri, module, start_worker, heard
+):
+    right, wrong = MODEL.format(base=100), MODEL.format(base=999)
+    slow = right.replace("return self\n", "__import__('time').sleep(0.2); return self\n")
+    mine, _ = module("mymodel", slow)
+    other, _ = module("othermodel", right)
+    start_worker(uri, "old", mymodel=wrong, othermodel=right)
+    result = in_thread(lambda: searched(mine.Model(), uri, cv=6).fit(X, Y))
+    workers = database(uri)["workers"]
+    wait_for(lambda: workers.find_one({"refused": {"$gt": {}}}))
+    old = workers.find_one({"kind": "standalone"})["_id"]
+    heard.clear()
+    start_worker(uri, "new", mymodel=slow)
+    wait_for(lambda: WorkersRefuse in dict(heard) or NoWorkers in dict(heard))
+    assert scores(result()) == [101, 102]
+    assert all(f"worker {old[:4]} on" in text for _, text in heard)
+    units = database(uri)["units"]
+    assert old not in units.distinct("completed_by")
+    assert scores(searched(other.Model(), uri).fit(X, Y)) == [101, 102]
+    assert units.distinct("completed_by", {"key": {"$exists": True}}).count(old) == 1
+
+
+def test_a_worker_that_is_behind_its_files_catches_up(uri, module, start_worker, tmp_path):
+    """Its checkout was updated after it had imported the module."""
+    mine, path = module("mymodel", MODEL.format(base=100))
+    log = start_worker(uri, "there", mymodel=MODEL.format(base=100))
+    assert scores(searched(mine.Model(), uri).fit(X, Y)) == [101, 102]
+    path.write_text(MODEL.format(base=20_000))
+    (tmp_path / "there" / "mymodel.py").write_text(MODEL.format(base=20_000))
+    mine = importlib.reload(mine)
+    assert scores(searched(mine.Model(), uri).fit(X, Y)) == [20_001, 20_002]
+    assert "leaves alone" not in log.read_text()
+    assert states(uri) == {("completed", 0, 1, 0)}
+
+
+def test_a_worker_without_the_module_leaves_it_to_others(uri, module, start_worker, heard):
+    mine, _ = module("mymodel", MODEL.format(base=100))
+    log = start_worker(uri, "empty")
+    search = MongoSearch(mine.score, {"value": [1, 2]}, db=uri, n_jobs=0)
+    result = in_thread(search.run)
+    wait_for(lambda: heard)
+    assert "mymodel cannot be imported (ModuleNotFoundError" in heard[0][1]
+    assert states(uri) == {("queued", 0, 0, 0)}
+    (line,) = [line for line in log.read_text().splitlines() if "leaves alone" in line]
+    assert "mymodel" in line
+    start_worker(uri, "whole", mymodel=MODEL.format(base=100))
+    assert list(result().results_["score"]) == [101, 102]
+    assert states(uri) == {("completed", 0, 1, 0)}
+
+
+def test_a_file_that_was_edited_after_it_was_imported_ends_the_search_in_words(uri, module):
+    mine, path = module("mymodel", MODEL.format(base=100))
+    path.write_text(MODEL.format(base=999))
+    with pytest.raises(OtherCode, match=r"mymodel\.base is other code.*importlib\.reload"):
+        searched(mine.Model(), uri, n_jobs=2).fit(X, Y)
+    units = list(database(uri)["units"].find())
+    assert {(unit["state"], unit["losses"], unit["result"]) for unit in units} == {
+        ("cancelled", 0, None)
+    }
+    assert scores(searched(mine.Model(), uri, n_jobs=None).fit(X, Y)) == [101, 102]
+    path.write_text("this is no Python")
+    with pytest.raises(OtherCode, match=r"mymodel cannot be imported \(SyntaxError"):
+        searched(mine.Model(), uri, n_jobs=2, cv=3).fit(X, Y)
