@@ -7,9 +7,10 @@ installed, is written down beside the units, and workers compare before they sco
 
     {"model:": "",                  a module that must be there
      "model:Model": "<digest>",     a function or class there (plan/anatomy.py)
-     "model:draw": "?<digest>"}     the same of one that bears another name, and may come later
+     "model:draw": "?<digest>",     the same of one that bears another name, and may come later
+     "model:FACTOR": "=<digest>"}   a constant of its file (plan/literals.py)
 
-Only code is compared.  Globals that are no code may differ in a running program.
+Only code is compared.  What else globals hold may differ in a running program.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 from optomatic.plan.anatomy import Anatomy, at_home, find, is_own, shows_its_code
 from optomatic.plan.code_identity import codes_in, imported_names, loaded_names
+from optomatic.plan.literals import constants_in, digest_of, is_constant, literals_of
 from optomatic.plan.versions import installed_versions
 
 #: Distributions that every worker has.
@@ -106,15 +108,25 @@ class _Survey:
             return
         anatomy = Anatomy(value)
         if not anatomy.digest:
-            if not isinstance(value, type):  # of an object, what its class does
+            if is_constant(value):
+                self._claim(module, name, value)
+            elif not isinstance(value, type):  # of an object, what its class does
                 self._add_home(type(value))
             return
         bears = (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
         home = bears == (module.__name__, name)
         self.code[key] = anatomy.digest if home else f"?{anatomy.digest}"
+        if home:
+            for part, held in constants_in(value):
+                self._claim(module, f"{name}.{part}", held)
         self._todo += anatomy.functions
         for kind in anatomy.classes:
             self._add_home(kind)
+
+    def _claim(self, module: types.ModuleType, name: str, value: object) -> None:
+        """Note a value that stands in the file of a module."""
+        if literals_of(module).has(name, value):
+            self.code[f"{module.__name__}:{name}"] = f"={digest_of(value)}"
 
     def _uses(self, function: types.FunctionType) -> None:
         """Note what a function uses of its module and of others of one's own."""
@@ -147,17 +159,27 @@ class _Survey:
                 self._add(module, name, held)
 
 
-def differs(module: types.ModuleType, name: str, digest: str) -> bool:
+def differs(module: types.ModuleType, name: str, digest: str) -> bool | None:
     """Tell whether what a module has here under `name` is certainly other code.
 
     Parameters
     ----------
     digest : str
         As :func:`code_text` wrote it.
+
+    Returns
+    -------
+    bool or None
+        None for another value, of which the file here says neither that it stands there.
     """
     if not digest or not shows_its_code(module):
         return False
     found = find(module, name)
+    if digest.startswith("="):
+        if is_constant(found) and digest_of(found) == digest[1:]:
+            return False
+        # What is not what the file here says may have been set since.
+        return True if literals_of(module).has(name, found) else None
     if found is None:  # what bears another name may be put there as the program runs
         return not digest.startswith("?")
     here = Anatomy(found).digest

@@ -17,7 +17,7 @@ from optomatic.plan.bundle import Bundle
 from optomatic.plan.splits import unpack_splits
 from optomatic.records import Result
 from optomatic.worker.functions import FunctionBundle
-from optomatic.worker.same_code import Refused, check_code, missing
+from optomatic.worker.same_code import Files, Refused, check_code, missing
 from optomatic.worker.score import failed, score_unit
 
 #: So many bundles stay loaded, and so many objects that stand in candidates.
@@ -33,6 +33,7 @@ class Loader:
         self._values: OrderedDict[str, object] = OrderedDict()
         #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
         self.fresh = True
+        self._files = Files()
 
     def know(self, where: Mapping[str, tuple[str, str]]) -> None:
         """Remember kind and path of parts, by hash."""
@@ -101,7 +102,7 @@ class Loader:
     ) -> Bundle | FunctionBundle:
         code = spec.get("code")
         if code is not None:  # before anything is unpickled: other code may fail at that
-            check_code(self._load(code))
+            check_code(self._load(code), self._files)
         have = {
             role: self._load(sha)
             for role, sha in spec.items()

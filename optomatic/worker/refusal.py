@@ -26,12 +26,13 @@ log = logging.getLogger(__name__)
 class Refusal:
     """Why a child did not score a unit.
 
-    ``fresh`` if it had loaded nothing before; ``failure`` is what loading raised, where all code
-    that was compared is the same.
+    ``child`` is "fresh" if it had loaded nothing before, "behind" if files are newer than what
+    it has imported of them, else "used"; ``failure`` is what loading raised, where all code that
+    was compared is the same.
     """
 
     why: str
-    fresh: bool
+    child: str
     failure: Failure | None
 
 
@@ -39,13 +40,13 @@ def refusal_to_wire(refused: Refused, fresh: bool) -> list[Any]:
     """Return what a child says of a unit that it refuses."""
     error = refused.error
     failure = None if error is None else failure_to_wire(_sklearn.failure_of(error, "load"))
-    return [refused.why, fresh, failure]
+    return [refused.why, "behind" if refused.behind else "fresh" if fresh else "used", failure]
 
 
 def refusal_from_wire(wire: list[Any]) -> Refusal:
     """Return what :func:`refusal_to_wire` made `wire` of."""
-    why, fresh, failure = wire
-    return Refusal(str(why), bool(fresh), None if failure is None else Failure(*failure))
+    why, child, failure = wire
+    return Refusal(str(why), str(child), None if failure is None else Failure(*failure))
 
 
 class Choice:
@@ -61,7 +62,7 @@ class Choice:
         self._lanes = lanes
         self._refused: set[str] = set()
         #: The children that were there when a lane was first refused.
-        self._behind: dict[str, frozenset[int]] = {}
+        self._there: dict[str, frozenset[int]] = {}
         #: What serves one search of this process has none.
         self.free = lanes is not any_lane
 
@@ -72,14 +73,16 @@ class Choice:
             return None
         return [lane for lane in allowed if lane not in self._refused]
 
-    def is_final(self, lane: str, child: int, children: Iterable[int], *, fresh: bool) -> bool:
+    def is_final(self, lane: str, refusal: Refusal, child: int, children: Iterable[int]) -> bool:
         """Tell whether a new child would refuse `lane` as `child` does, one of `children`.
 
         One that had loaded other work already was still started later than those that were
         there at the first refusal.
         """
-        behind = self._behind.setdefault(lane, frozenset(children))
-        return fresh or child not in behind
+        if refusal.child == "behind":
+            return False
+        there = self._there.setdefault(lane, frozenset(children))
+        return refusal.child == "fresh" or child not in there
 
     def leave_alone(self, lane: str, worker: str, why: str) -> bool:
         """Claim nothing of `lane` any more; tell whether that is new."""

@@ -4,12 +4,44 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import sys
 import types
 
+from optomatic.plan.anatomy import is_own
 from optomatic.plan.own_code import differs
 
 #: So many names are said.
 _NAMES = 3
+
+
+class Files:
+    """What the files of the modules of one's own were like when these were imported here."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[int, int]] = {}
+
+    def note(self) -> None:
+        """Look at those that were imported since the last time."""
+        for name, module in [*sys.modules.items()]:
+            if name not in self._seen and is_own(name):
+                now = _look(module)
+                if now is not None:
+                    self._seen[name] = now
+
+    def changed(self, name: str) -> bool:
+        """Tell whether the file of a module is another by now."""
+        then = self._seen.get(name)
+        return then is not None and _look(sys.modules.get(name)) != then
+
+
+def _look(module: object) -> tuple[int, int] | None:
+    file = getattr(module, "__file__", None)
+    try:
+        found = os.stat(file) if isinstance(file, str) else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 class Refused(Exception):
@@ -21,15 +53,18 @@ class Refused(Exception):
         What is missing or differs.
     error : ImportError or None
         What loading raised, where all code that was compared is the same.
+    behind : bool
+        A file was edited since it was imported here, so a new process will do better.
     """
 
-    def __init__(self, why: str, error: ImportError | None = None) -> None:
+    def __init__(self, why: str, error: ImportError | None = None, *, behind: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.error = error
+        self.behind = behind
 
 
-def check_code(text: str) -> None:
+def check_code(text: str, files: Files) -> None:
     """Compare the code here with what :func:`~optomatic.plan.own_code.code_text` wrote.
 
     Raises
@@ -37,13 +72,23 @@ def check_code(text: str) -> None:
     Refused
         If a module cannot be imported, or has other code.
     """
+    try:
+        _compare(text, files)
+    finally:
+        files.note()
+
+
+def _compare(text: str, files: Files) -> None:
     wanted: dict[str, str] = json.loads(text)
     for key in wanted:
         if key.endswith(":"):
             _import(key.removesuffix(":"))
-    others = [key for key, digest in wanted.items() if _differs(key, digest)]
-    if others:
+    found = {key: _differs(key, digest) for key, digest in wanted.items()}
+    if others := [key for key, other in found.items() if other]:
         raise Refused(_other_code(others))
+    for key in (key for key, other in found.items() if other is None):
+        if files.changed(module := key.partition(":")[0]):
+            raise Refused(f"{module} was edited since it was imported here", behind=True)
 
 
 def _import(name: str) -> None:
@@ -60,10 +105,10 @@ def missing(error: Exception, module: str | None = None) -> str:
     return f"{what} cannot be imported ({type(error).__name__}: {error})"
 
 
-def _differs(key: str, digest: str) -> bool:
+def _differs(key: str, digest: str) -> bool | None:
     module, _, name = key.partition(":")
     found = _imported(module) if digest else None
-    return found is not None and differs(found, name, digest)
+    return False if found is None else differs(found, name, digest)
 
 
 def _imported(name: str) -> types.ModuleType | None:

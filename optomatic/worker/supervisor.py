@@ -515,7 +515,7 @@ class Supervisor:
         child.stopped, child.running = refusal.why, None
         self._warden.forget(child)
         lane, children = held.job.lane, [other.pid for other in self._crew.children]
-        if not self._choice.is_final(lane, child.pid, children, fresh=refusal.fresh):
+        if not self._choice.is_final(lane, refusal, child.pid, children):
             return
         if self._choice.free:
             if self._choice.leave_alone(lane, self._name, refusal.why):

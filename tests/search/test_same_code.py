@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pymongo import MongoClient
+from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV
@@ -189,13 +190,17 @@ def test_fit_tells_who_refused_while_others_go_on_and_each_does_what_it_can(
 
 def test_a_worker_that_is_behind_its_files_catches_up(uri, module, start_worker, tmp_path):
     """Its checkout was updated after it had imported the module."""
-    mine, path = module("mymodel", MODEL.format(base=100))
-    log = start_worker(uri, "there", mymodel=MODEL.format(base=100))
+    model = MODEL.replace("+ {base}", "+ OFFSET") + "OFFSET = {base}\n"
+    mine, path = module("mymodel", model.format(base=100))
+    log = start_worker(uri, "there", mymodel=model.format(base=100))
     assert scores(searched(mine.Model(), uri).fit(X, Y)) == [101, 102]
-    path.write_text(MODEL.format(base=20_000))
-    (tmp_path / "there" / "mymodel.py").write_text(MODEL.format(base=20_000))
-    mine = importlib.reload(mine)
-    assert scores(searched(mine.Model(), uri).fit(X, Y)) == [20_001, 20_002]
+    for text in (model.format(base=20_000), MODEL.format(base=3_000_000)):
+        path.write_text(text)
+        (tmp_path / "there" / "mymodel.py").write_text(text)
+        mine = importlib.reload(mine)
+        expected = [mine.Model(value).score(X, Y) for value in (1, 2)]
+        assert scores(searched(mine.Model(), uri).fit(X, Y)) == expected
+    assert expected == [3_000_001, 3_000_002]
     assert "leaves alone" not in log.read_text()
     assert states(uri) == {("completed", 0, 1, 0)}
 
@@ -228,3 +233,158 @@ def test_a_file_that_was_edited_after_it_was_imported_ends_the_search_in_words(u
     path.write_text("this is no Python")
     with pytest.raises(OtherCode, match=r"mymodel cannot be imported \(SyntaxError"):
         searched(mine.Model(), uri, n_jobs=2, cv=3).fit(X, Y)
+
+
+def test_an_edited_constant_is_other_code(uri, module, start_worker, tmp_path):
+    text = """
+        FACTOR = {0}
+        class Scale:
+            by = {0}
+        def times(value, by={0}):
+            return value * by
+        def score_by_global(params):
+            return FACTOR * params["value"]
+        def score_by_attribute(params):
+            return Scale.by * params["value"]
+        def score_by_default(params):
+            return times(params["value"])
+    """
+    mine, path = module("scaling", text.format(3))
+
+    def run(name, n_jobs=2):
+        function = getattr(mine, f"score_by_{name}")
+        search = MongoSearch(function, {"value": [1, 2]}, db=uri, n_jobs=n_jobs)
+        return list(search.run().results_["score"])
+
+    assert run("global") == [3, 6]
+    path.write_text(textwrap.dedent(text).format(4))
+    close_all()
+    with pytest.raises(OtherCode, match=r"scaling\.FACTOR is other code"):
+        MongoSearch(mine.score_by_global, {"value": [5]}, db=uri, n_jobs=2).run()
+    with pytest.raises(OtherCode, match=r"scaling\.Scale\.by is other code"):
+        run("attribute")
+    with pytest.raises(OtherCode, match=r"scaling\.times\.__defaults__ is other code"):
+        run("default")
+    mine = importlib.reload(mine)
+    assert [run(name) for name in ("global", "attribute", "default")] == [[4, 8]] * 3
+
+
+TRICKY = """
+import functools
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.tree import DecisionTreeClassifier
+
+CALLS, SEEN, COUNT, MODE, built = [], {}, 0, "slow", None
+
+def traced(function):
+    @functools.wraps(function)
+    def inner(*args, **kwargs):
+        CALLS.append(function.__name__)
+        return function(*args, **kwargs)
+    return inner
+
+def bare(function):
+    return lambda *args: function(*args)
+
+@traced
+def halve(X):
+    return X / 2
+
+@bare
+def double(X):
+    return X * 2
+
+@functools.lru_cache
+def known(n):
+    return n + 1
+
+def accuracy(model, X, y, part=1.0):
+    global COUNT, built
+    COUNT += 1
+    SEEN[part] = COUNT
+    built = built or (lambda score: score * part)
+    known(COUNT)
+    return accuracy_score(y, model.predict(X)) * part
+
+half = functools.partial(accuracy, part=0.5)
+
+class Kind(Enum):
+    PLAIN = 1
+
+class Pair(NamedTuple):
+    left: int = 1
+    right: int = 2
+
+def closed_over(column):
+    class Base(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            return self
+        def predict(self, X):
+            return (X[:, column] > 20).astype(int)
+    return Base
+
+class OfAClosure(closed_over(0)):
+    made, kind, pair = 0, Kind.PLAIN, Pair()
+    def __init__(self, max_depth=1):
+        OfAClosure.made += 1
+        self.max_depth = max_depth
+    @property
+    def depth(self):
+        return self.max_depth
+    @staticmethod
+    def two():
+        return 2
+
+@dataclass
+class OfFields(ClassifierMixin, BaseEstimator):
+    max_depth: int = 1
+    columns: list = field(default_factory=list)
+    def fit(self, X, y):
+        self.model_ = DecisionTreeClassifier(max_depth=self.max_depth, random_state=0).fit(X, y)
+        self.classes_ = self.model_.classes_
+        return self
+    def predict(self, X):
+        return self.model_.predict(X)
+
+class Passing(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+    def transform(self, X):
+        return double(halve(X))
+
+def piped():
+    steps = [FunctionTransformer(halve), FunctionTransformer(double), Passing()]
+    return make_pipeline(*steps, DecisionTreeClassifier(random_state=0))
+"""
+
+
+def test_code_that_is_the_same_is_never_refused(uri, module):
+    """Decorated, partial, made by functions or generated; with globals that a program changes."""
+    tricky, _ = module("tricky", TRICKY)
+    tricky.MODE = "fast"
+    tricky.accuracy(tricky.OfAClosure().fit(X, Y), X, Y)
+    assert tricky.COUNT == 1
+    assert tricky.built(2) == 2
+    cases = [
+        (tricky.OfAClosure(), "max_depth", tricky.half),
+        (tricky.OfFields(), "max_depth", tricky.accuracy),
+        (tricky.piped(), "decisiontreeclassifier__max_depth", tricky.traced(tricky.accuracy)),
+    ]
+    for estimator, name, scoring in cases:
+        options = {"scoring": scoring, "cv": 2, "db": uri, "refit": False}
+        grid = {name: [1, 2]}
+        found = MongoSearchCV(estimator, grid, n_jobs=2, **options).fit(X, Y)
+        theirs = GridSearchCV(estimator, grid, scoring=scoring, cv=2, refit=False).fit(X, Y)
+        assert scores(found) == scores(theirs)
+        assert found.summary_.failed == 0
+    tricky.OfAClosure.fit = lambda self, X, y: self
+    with pytest.raises(OtherCode, match=r"tricky\.OfAClosure is other code"):
+        MongoSearchCV(tricky.OfAClosure(), {"max_depth": [3]}, n_jobs=2, **options).fit(X, Y)
