@@ -15,6 +15,7 @@ Only code is compared.  What else globals hold may differ in a running program.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import types
@@ -106,6 +107,11 @@ class _Survey:
         key = f"{module.__name__}:{name}"
         if key in self.code or not shows_its_code(module):
             return
+        # Proxies and such raise when they are looked at; what cannot be seen is not compared.
+        with contextlib.suppress(Exception):
+            self._note(module, name, value)
+
+    def _note(self, module: types.ModuleType, name: str, value: object) -> None:
         anatomy = Anatomy(value)
         if not anatomy.digest:
             if is_constant(value):
@@ -115,6 +121,7 @@ class _Survey:
             return
         bears = (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
         home = bears == (module.__name__, name)
+        key = f"{module.__name__}:{name}"
         self.code[key] = anatomy.digest if home else f"?{anatomy.digest}"
         if home:
             for part, held in constants_in(value):

@@ -108,7 +108,10 @@ def missing(error: Exception, module: str | None = None) -> str:
 def _differs(key: str, digest: str) -> bool | None:
     module, _, name = key.partition(":")
     found = _imported(module) if digest else None
-    return False if found is None else differs(found, name, digest)
+    try:
+        return False if found is None else differs(found, name, digest)
+    except Exception:  # of objects that raise when they are looked at; only what is sure counts
+        return False
 
 
 def _imported(name: str) -> types.ModuleType | None:

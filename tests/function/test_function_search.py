@@ -75,7 +75,7 @@ def test_data_is_given_once_and_counts(uri, n_jobs):
     assert run(X.copy()).summary_.scored == 0
     assert run(X + 1).summary_.scored == 2
     assert {tuple(sorted(u["spec"])) for u in units(uri)} == {
-        ("data:X", "data:y", "env", "function", "split")
+        ("code", "data:X", "data:y", "env", "function", "split")
     }
 
 
