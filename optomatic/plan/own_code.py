@@ -64,6 +64,11 @@ def code_text(named: Named, known: Collection[str] = ()) -> str | None:
     return json.dumps(survey.code, sort_keys=True) if survey.code else None
 
 
+def _unseen() -> contextlib.AbstractContextManager[object]:
+    """Pass over what raises when it is looked at, as proxies do: it is not compared."""
+    return contextlib.suppress(Exception)
+
+
 class _Survey:
     """Follows code from what is named to what that uses."""
 
@@ -81,7 +86,8 @@ class _Survey:
             function = self._todo.pop()
             if id(function) not in self._met:
                 self._met.add(id(function))
-                self._uses(function)
+                with _unseen():
+                    self._uses(function)
 
     def _root(self, value: Any) -> None:
         """Note what a pickle names: its module must be there."""
@@ -107,8 +113,7 @@ class _Survey:
         key = f"{module.__name__}:{name}"
         if key in self.code or not shows_its_code(module):
             return
-        # Proxies and such raise when they are looked at; what cannot be seen is not compared.
-        with contextlib.suppress(Exception):
+        with _unseen():
             self._note(module, name, value)
 
     def _note(self, module: types.ModuleType, name: str, value: object) -> None:
