@@ -15,6 +15,7 @@ scores; the table formats that could hold a frame without pickle do not keep it.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import pickle
@@ -211,7 +212,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
 
 
 #: What is pickled by its name, or, where cloudpickle says so, with its code.
-_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+_NAMED = (
+    *(type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+    type(functools.lru_cache(len)),
+)
 
 
 def _pickled(value: object, named: Named) -> bytes:

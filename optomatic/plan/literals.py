@@ -82,8 +82,9 @@ def constants_in(value: object) -> Iterator[tuple[str, object]]:
         yield from ((name, some) for name, some in held if some and is_constant(some))
     elif isinstance(value, type):
         for name, attribute in vars(value).items():
-            if isinstance(attribute, types.FunctionType):
-                yield from ((f"{name}.{part}", held) for part, held in constants_in(attribute))
+            function = getattr(attribute, "__func__", attribute)  # of static and class methods
+            if isinstance(function, types.FunctionType):
+                yield from ((f"{name}.{part}", held) for part, held in constants_in(function))
             elif _may_be_bound(name, attribute):
                 yield name, attribute
 
