@@ -26,7 +26,9 @@ from typing import Any
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
-from optomatic.plan.bundle import Bundle
+from optomatic.errors import NotShippable, OtherCode
+from optomatic.plan.bundle import Bundle, dump
+from optomatic.plan.own_code import Named, code_text
 from optomatic.records import Lease, Result
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
@@ -34,6 +36,7 @@ from optomatic.worker.environment import timing_here
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.presence import present
+from optomatic.worker.same_code import Refused, check_code_once
 from optomatic.worker.score import score_unit
 from optomatic.worker.turns import NO_TURNS, Turns
 
@@ -93,6 +96,7 @@ class Joblib:
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
         self._told = told
+        self._code = _code_of(bundle)
         self.error: BaseException | None = None
         self.scored: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -117,6 +121,8 @@ class Joblib:
                 self._round(batches, turns)
             except Exception as error:
                 batches.end_after(error)
+                if isinstance(error, Refused):
+                    raise _other_code(error) from error
                 if not _a_worker_died(error):
                     raise
             except BaseException as interrupt:
@@ -159,8 +165,27 @@ class Joblib:
         )
         units = [self._place(unit_id) for unit_id in ids]
         return delayed(_score_batch)(
-            lease.token, ids, units, bundle.estimator, bundle.X, bundle.y, rest
+            lease.token, ids, units, bundle.estimator, bundle.X, bundle.y, rest, self._code
         )
+
+
+def _code_of(bundle: Bundle) -> str | None:
+    """Return what the engine's workers must have of code; None where nothing can be told."""
+    named = Named()
+    try:
+        for value in (bundle.estimator, bundle.scorer):
+            dump(value, named)
+    except NotShippable:  # it never leaves this process, or joblib will say so
+        return None
+    return code_text(named)
+
+
+def _other_code(refused: Refused) -> OtherCode:
+    return OtherCode(
+        f"The workers of joblib's backend import other code than this process has: {refused.why}. "
+        "Nothing was scored with it; all finished scores are stored. Restart those workers, or, "
+        "if a file was edited since this process has imported it, this process, and fit again."
+    )
 
 
 class _Batches:
@@ -258,8 +283,11 @@ def _score_batch(
     X: Any,
     y: Any,
     rest: tuple[Any, ...],
+    code: str | None,
 ) -> tuple[str, Sequence[str], list[Result], float]:
     """Score units where joblib says; what the user's code raises is in the results."""
+    if code is not None:
+        check_code_once(code)
     began = time.perf_counter()
     bundle = Bundle(estimator, X, y, *rest)
     with inner_threads(bundle.options):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from pymongo import MongoClient
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
@@ -229,7 +230,10 @@ def test_a_file_that_was_edited_after_it_was_imported_ends_the_search_in_words(u
     assert {(unit["state"], unit["losses"], unit["result"]) for unit in units} == {
         ("cancelled", 0, None)
     }
-    assert scores(searched(mine.Model(), uri, n_jobs=None).fit(X, Y)) == [101, 102]
+    with parallel_config(backend="loky"), pytest.raises(OtherCode, match="joblib's backend"):
+        searched(mine.Model(), uri, n_jobs=2).fit(X, Y)
+    with parallel_config(backend="threading"):
+        assert scores(searched(mine.Model(), uri, n_jobs=2).fit(X, Y)) == [101, 102]
     path.write_text("this is no Python")
     with pytest.raises(OtherCode, match=r"mymodel cannot be imported \(SyntaxError"):
         searched(mine.Model(), uri, n_jobs=2, cv=3).fit(X, Y)
