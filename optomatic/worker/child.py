@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optomatic.worker.channel import Channel
-from optomatic.worker.messages import result_to_wire
+from optomatic.worker.messages import refusal_to_wire, result_to_wire
 
 if TYPE_CHECKING:
     from optomatic.records import Failure, Result
     from optomatic.worker.loading import Loader
+    from optomatic.worker.same_code import Refused
 
 _PR_SET_PDEATHSIG = 1
 
@@ -123,7 +124,6 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
     What is done and what begins next go in one message, as a system call costs about as much
     as all the rest of the bookkeeping for a small unit.
     """
-    from optomatic.worker.refusal import refusal_to_wire
     from optomatic.worker.same_code import Refused
 
     loader.know(message["parts"])
@@ -136,7 +136,7 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
         try:
             result, loading = _score(channel, loader, message["bundles"][number], unit)
         except Refused as refused:
-            channel.send([[unit_id, None, refusal_to_wire(refused, loader.fresh)], None])
+            channel.send([[unit_id, None, _refusal(refused, loader.fresh)], None])
             return False
         if os.getpid() != own:  # a copy that user code forked, and let come back
             os._exit(0)
@@ -144,6 +144,16 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
         done = [unit_id, result_to_wire(result), seconds]
     channel.send([done, None])
     return True
+
+
+def _refusal(refused: Refused, fresh: bool) -> list[Any]:
+    from optomatic import _sklearn
+
+    error = refused.error
+    failure = None if error is None else _sklearn.failure_of(error, "load")
+    return refusal_to_wire(
+        refused.why, "behind" if refused.behind else "fresh" if fresh else "used", failure
+    )
 
 
 def _score(

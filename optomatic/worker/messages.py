@@ -52,6 +52,11 @@ def failure_to_wire(failure: Failure) -> list[str | None]:
     return [failure.stage, failure.type, text, traceback, failure.metric]
 
 
+def refusal_to_wire(why: str, child: str, failure: Failure | None) -> list[Any]:
+    """Return what a child says of a unit that it refuses (:mod:`~optomatic.worker.refusal`)."""
+    return [_cut(why, _LONGEST_TEXT), child, failure and failure_to_wire(failure)]
+
+
 def result_from_wire(wire: list[Any]) -> Result:
     """Return the result that :func:`result_to_wire` made `wire` of."""
     test, train, fit_time, score_time, n_test, failed, extra = wire

@@ -12,12 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optomatic import _sklearn
 from optomatic.errors import OtherCode
 from optomatic.records import Failure
 from optomatic.worker.intake import Lanes, any_lane
-from optomatic.worker.messages import failure_to_wire
-from optomatic.worker.same_code import Refused
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +33,8 @@ class Refusal:
     failure: Failure | None
 
 
-def refusal_to_wire(refused: Refused, fresh: bool) -> list[Any]:
-    """Return what a child says of a unit that it refuses."""
-    error = refused.error
-    failure = None if error is None else failure_to_wire(_sklearn.failure_of(error, "load"))
-    return [refused.why, "behind" if refused.behind else "fresh" if fresh else "used", failure]
-
-
 def refusal_from_wire(wire: list[Any]) -> Refusal:
-    """Return what :func:`refusal_to_wire` made `wire` of."""
+    """Return what :func:`~optomatic.worker.messages.refusal_to_wire` made `wire` of."""
     why, child, failure = wire
     return Refusal(str(why), str(child), None if failure is None else Failure(*failure))
 

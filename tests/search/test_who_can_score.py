@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,8 +117,12 @@ def worker(tags=(), **env):
     return WorkerRecord("w", "standalone", process, 1, {**environment(), **env}, tags)
 
 
-def lane(*requires, **env):
-    return Lane("lane", {**environment(), **env}, requires)
+def lane(*requires, code=None, **env):
+    return Lane("lane", {**environment(), **env}, requires, code)
+
+
+def refusing(refused):
+    return replace(worker(), refused=refused)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +137,11 @@ def lane(*requires, **env):
         ([worker(numpy="1.0")], [lane(numpy="2.0")], "numpy 2.0 (it has 1.0)"),
         ([worker(cloudpickle="2")], [lane(cloudpickle="3")], "cloudpickle 3 (it has 2)"),
         ([worker(), worker(("big",))], [lane("gpu")], "the 2 that are there"),
+        ([refusing({})], [lane(code="sha")], None),
+        ([refusing({"lane": "m.f differs"})], [lane(code="sha")], "w on host: m.f differs"),
+        ([refusing({"lane": "m.f differs"}), worker()], [lane(code="sha")], None),
+        ([refusing(None)], [lane()], None),  # of an older version
+        ([refusing(None)], [lane(code="sha")], "a version of optomatic that compares code"),
         ([worker(python="3.9")], [lane("gpu", python="3.8")], "3.8 (it has 3.9) and --tag gpu"),
     ],
 )

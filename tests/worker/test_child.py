@@ -246,3 +246,14 @@ def test_threads_are_shared_out_unless_the_user_has_said_so():
     assert asked.pop("OMP_NUM_THREADS") == "5"
     assert {asked[name] for name in THREAD_VARIABLES if name in asked} == {"2"}
     assert not set(THREAD_VARIABLES) & set(child_environment({}, Setup(())))
+
+
+def test_children_run_asserts_only_if_their_parent_does():
+    script = (
+        "import sys; from optomatic.worker.processes import python_command;"
+        "print([a for a in python_command('module', 3) if a.startswith('-O')])"
+    )
+    for flags in ([], ["-O"], ["-OO"]):
+        command = [sys.executable, *flags, "-c", script]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said.strip() == str(flags)
