@@ -9,6 +9,7 @@ recursively; and the Python minor, as byte code is its own in each.
 from __future__ import annotations
 
 import dis
+import functools
 import importlib
 import sys
 import types
@@ -191,11 +192,14 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes_in(constant)
 
 
-def loaded_names(code: types.CodeType) -> Iterator[str]:
+@functools.lru_cache(maxsize=4096)  # a search takes the same code apart for several ends
+def loaded_names(code: types.CodeType) -> tuple[str, ...]:
     """Return the names of the globals that `code` reads."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
+    return tuple(
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    )
 
 
 def imported_names(code: types.CodeType, package: str) -> Iterator[str]:
