@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
 from pymongo import MongoClient
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
@@ -230,6 +231,7 @@ def test_a_file_that_was_edited_after_it_was_imported_ends_the_search_in_words(u
     assert {(unit["state"], unit["losses"], unit["result"]) for unit in units} == {
         ("cancelled", 0, None)
     }
+    get_reusable_executor().shutdown(kill_workers=True)  # those of other tests know other paths
     with parallel_config(backend="loky"), pytest.raises(OtherCode, match="joblib's backend"):
         searched(mine.Model(), uri, n_jobs=2).fit(X, Y)
     with parallel_config(backend="threading"):
