@@ -111,11 +111,18 @@ class AttachedSearch:
         ----------
         timeout : float, optional
             Seconds.
+        clock, sleep : callable
+            For tests.
 
         Returns
         -------
         bool
             Whether it is over; False after `timeout`.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be reached for a minute.
         """
         began = clock()
         with open_store(self._db) as store:
@@ -134,6 +141,18 @@ class AttachedSearch:
     ) -> Iterator[dict[str, int]]:
         """Go through the :meth:`counts` of units, now and each time they change, to the end.
 
+        Yields
+        ------
+        dict of str to int
+            State -> units in it.
+
+        Raises
+        ------
+        StoreError
+            If the database cannot be reached for a minute.
+
+        Notes
+        -----
         Ends when :meth:`wait` would.  To show how far a search is::
 
             for counts in attach("sweep").watch():
@@ -180,6 +199,8 @@ class AttachedSearch:
         ------
         ValueError
             If `space` is adaptive, or the search did not write down what is needed.
+        StoreError
+            If the database cannot be reached for a minute.
 
         Notes
         -----

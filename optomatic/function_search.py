@@ -18,6 +18,7 @@ from optomatic.driver.earlier import check_warm_start, earlier_evaluations
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.workers import workers_for
@@ -225,6 +226,12 @@ class MongoSearch:
             If `definition` cannot be used, or is of another database.
         NotShippable
             With workers, if the function or its data cannot be pickled.
+        OtherCode
+            If local workers import other code than this process has, as a file was edited.
+        GeneratorFailed, FilterFailed
+            If one of them raises, or gives what cannot be used.
+        SearchCancelled
+            If somebody withdrew the search (``attach(...).cancel()``).
 
         Notes
         -----
@@ -281,7 +288,12 @@ class MongoSearch:
         define(self.definition, self.name, self.db)
         record = self._record(len(candidates), plan.subject)
         with open_store(self.db) as store:
-            leave(*(store, plan, record), retry_failed=self.retry_failed, trial=trial_for(0))
+            leave(
+                *(store, plan, record),
+                retry_failed=self.retry_failed,
+                say=self._say(),
+                trial=trial_for(0),
+            )
         return self.search_id_
 
     # What is asked
@@ -352,6 +364,7 @@ class MongoSearch:
             ),
             workers=self._workers(),
             retry_failed=self.retry_failed,
+            say=self._say(),
         )
         self._sum_up(ending.summary)
         if ending.interrupt is not None and not ending.outcomes:
@@ -408,6 +421,7 @@ class MongoSearch:
                 *(store, self._record(0, planner.subject), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
+                say=self._say(),
             )
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
         self._sum_up(summary)
@@ -415,6 +429,9 @@ class MongoSearch:
         outcomes = ledger.outcomes_of(complete)
         table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         return [ledger.evaluation(entry) for entry in complete], rounds.interrupt
+
+    def _say(self) -> Say:
+        return print if self.verbose > 0 else say_nothing
 
     def _sum_up(self, summary: FitSummary) -> None:
         self.summary_ = summary

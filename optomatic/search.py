@@ -314,6 +314,12 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
             If `definition` cannot be used, or is of another database.
         NotShippable
             With workers, if the estimator, scorer or data cannot be pickled.
+        OtherCode
+            If local workers import other code than this process has, as a file was edited.
+        GeneratorFailed, FilterFailed
+            If one of them raises, or gives what cannot be used.
+        SearchCancelled
+            If somebody withdrew the search (``attach(...).cancel()``).
         ValueError, TypeError
             scikit-learn's own for bad parameters, data or spaces.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from optomatic.driver.publishing import publish
 from optomatic.plan.units import Plan
 from optomatic.store.extending import added_to
 from optomatic.store.opening import Store
@@ -28,9 +29,7 @@ def extend(store: Store, search: str, plan: Plan) -> int:
     missing = [unit for unit in plan.units if unit.id not in served]
     if missing:
         _check_parts(store, plan)
-        for sha in store.bundles.missing(list(plan.parts)):
-            store.bundles.put(plan.parts[sha])
-        store.workers.publish(missing[0].work)
+        publish(store, plan.parts.values(), missing[0].work)
     known = dict.fromkeys(store.searches.unit_ids(search))
     new = [unit.id for unit in plan.units if unit.id not in known]
     n_units = len(known) + len(new)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from optomatic.driver.ending import INTERRUPTED, Ending, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Alone, Engine, Told
+from optomatic.driver.publishing import Say, publish, say_nothing
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit
-from optomatic.results.progress import upload_lines
 from optomatic.store.opening import Store, open_store
 from optomatic.worker.engines import Here
 from optomatic.worker.environment import inside_worker
@@ -34,7 +34,7 @@ def run_at(
     workers: int | None,
     retry_failed: bool = False,
     told: Told | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
 ) -> Ending:
     """Have every unit of `plan` scored, by way of the store at `db`: as :func:`run`.
 
@@ -65,7 +65,7 @@ def run(
     *,
     retry_failed: bool = False,
     told: Told | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
     trial: Callable[[Iterable[Part]], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
@@ -78,10 +78,8 @@ def run(
     told : callable, optional
         Is told the ids of units that have an end, in this thread: of stored ones at once, of
         others about each second and at the end, of each at least once.
-
     say : callable, optional
         Is told in a line now and then how far the upload of large data has come.
-
     trial : callable, optional
         Is given the parts before anything is queued, and raises what would go wrong elsewhere.
 
@@ -105,7 +103,7 @@ def run(
             told(served)
         if missing:
             trial(plan.parts.values())
-            _upload(store, plan, say)
+            publish(store, plan.parts.values(), missing[0].work, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
@@ -151,6 +149,7 @@ def leave(
     record: SearchRecord,
     *,
     retry_failed: bool = False,
+    say: Say = say_nothing,
     trial: Callable[[Iterable[Part]], None] = lambda _: None,
 ) -> int:
     """Queue what of `plan` has no score yet, for whichever workers there are; do not wait.
@@ -166,8 +165,7 @@ def leave(
         return 0
     try:
         trial(plan.parts.values())
-        _upload(store, plan, lambda _: None)
-        store.workers.publish(missing[0].work)
+        publish(store, plan.parts.values(), missing[0].work, say)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
         store.searches.left(record.id)
     except BaseException as error:
@@ -193,13 +191,6 @@ def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.mo
     return Ending(outcomes, frozenset(outcomes), summary)
 
 
-def _upload(store: Store, plan: Plan, say: Callable[[str], None]) -> None:
-    """Store the parts that are not stored yet."""
-    for sha in store.bundles.missing(list(plan.parts)):
-        part = plan.parts[sha]
-        store.bundles.put(part, upload_lines(part.size, say))
-
-
 def _score(
     store: Store,
     plan: Plan,
@@ -214,7 +205,6 @@ def _score(
     if not missing:
         return {}
     take_back_from_the_vanished(store)
-    store.workers.publish(missing[0].work)
     open_units = list(missing)
     while open_units:
         store.jobs.submit(open_units, search, retry_failed=retry_failed)

@@ -16,6 +16,7 @@ from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.publishing import Say, say_nothing, upload
 from optomatic.driver.racing import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.earlier import event_of
@@ -88,6 +89,8 @@ class Rounds:
     workers : int or None
         As for :func:`~optomatic.driver.doubts.report_doubts`.
     retry_failed : bool
+    say : callable
+        As for :func:`~optomatic.driver.publishing.publish`.
     clock : callable
 
     Attributes
@@ -106,6 +109,7 @@ class Rounds:
         *,
         workers: int | None = None,
         retry_failed: bool = False,
+        say: Say = say_nothing,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -115,6 +119,7 @@ class Rounds:
         self._ledger = ledger
         self._workers = workers
         self._retry_failed = retry_failed
+        self._say = say
         self._trial = trial_for(workers)
         self._clock = clock
         self._began = clock()
@@ -308,8 +313,7 @@ class Rounds:
         new = [sha for sha in parts if sha not in self._known_parts]
         if new:
             self._trial([parts[sha] for sha in new])
-        for sha in self._store.bundles.missing(new) if new else ():
-            self._store.bundles.put(parts[sha])
+        upload(self._store, [parts[sha] for sha in new], self._say)
         self._known_parts.update(new)
         work = missing[0].work
         if work.lane not in self._lanes:

@@ -13,6 +13,7 @@ from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.publishing import say_nothing
 from optomatic.driver.racing import Race
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Asking, Rounds
@@ -96,7 +97,7 @@ def drive_known(
         workers=workers,
         retry_failed=search.retry_failed,
         told=None if callbacks is None else callbacks.done,
-        say=print if search.verbose > 0 else _tell_nobody,
+        say=print if search.verbose > 0 else say_nothing,
     )
     return ending, engine
 
@@ -169,6 +170,7 @@ def drive_open(
             *(_asking(search, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
+            say=print if search.verbose > 0 else say_nothing,
         )
         summary = rounds.run(
             lambda: engine_for(

@@ -165,7 +165,7 @@ class UnitPlanner:
         Returns
         -------
         list of str
-            None if the estimator does not take the params.
+            Empty if the estimator does not take the params.
         """
         try:
             ((key,), _, _) = self._keys([candidate])

@@ -120,7 +120,10 @@ def _found_in(folder: Path, db: str | None) -> Path | None:
     found = sorted(folder.glob(f"*{files.SUFFIX}"))
     if db is not None:
         for path in found:
-            log.info("search definition %s is not used: --definition %s does", path, path)
+            log.info(
+                "search definition %s is not used, as a database is named; --definition %s uses it",
+                *(path, path),
+            )
         return None
     if len(found) > 1:
         names = _listed_names([path.name for path in found])

@@ -142,7 +142,8 @@ def test_who_names_a_database_is_not_led_astray_by_a_file(here, caplog):
     add(path_of("sweep"), "trees", "mongodb://host/iris")
     found = assignment_of("mongodb://host/iris", [], None)
     assert (found.db, found.names) == ("mongodb://host/iris", None)
-    assert "is not used: --definition sweep.optomatic.toml does" in caplog.text
+    assert "is not used, as a database is named" in caplog.text
+    assert "--definition sweep.optomatic.toml uses it" in caplog.text
 
 
 def test_several_searches_are_named_on_the_command_line_in_place_of_the_variable():

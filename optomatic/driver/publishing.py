@@ -1,0 +1,35 @@
+"""What workers need besides the units is stored before these are queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from optomatic.records import Part, Work
+from optomatic.results.progress import upload_lines
+from optomatic.store.opening import Store
+
+Say = Callable[[str], None]
+
+
+def say_nothing(_: str) -> None:
+    """Take a line that nobody wants to read."""
+
+
+def publish(store: Store, parts: Iterable[Part], work: Work, say: Say = say_nothing) -> None:
+    """Store those of `parts` that are not stored yet, and say what the lane of `work` stands for.
+
+    Parameters
+    ----------
+    say : callable
+        Is told in a line now and then how far the upload of large data has come.
+    """
+    upload(store, parts, say)
+    store.workers.publish(work)
+
+
+def upload(store: Store, parts: Iterable[Part], say: Say = say_nothing) -> None:
+    """Store those of `parts` that are not stored yet."""
+    by_sha = {part.sha: part for part in parts}
+    for sha in store.bundles.missing(list(by_sha)) if by_sha else ():
+        part = by_sha[sha]
+        store.bundles.put(part, upload_lines(part.size, say))
