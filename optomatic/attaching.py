@@ -236,8 +236,8 @@ def _units(store: Store, search: str) -> Mapping[str, Described | None]:
 
 
 def _counts(store: Store, search: str) -> dict[str, int]:
-    ids = store.searches.unit_ids(search)
-    states = store.jobs.states(ids)
+    ids = dict.fromkeys(store.searches.unit_ids(search))  # its client may ask for what was added
+    states = store.jobs.states(list(ids))
     return dict(Counter(states.get(unit_id, "missing") for unit_id in ids))
 
 

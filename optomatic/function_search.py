@@ -15,6 +15,7 @@ from optomatic.driver.asking import asking_for, completed, is_open, refuse_insid
 from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.earlier import check_warm_start, earlier_evaluations
+from optomatic.driver.ending import rather
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
@@ -244,14 +245,11 @@ class MongoSearch:
             evaluations, interrupt = self._run_open()
         else:
             evaluations, interrupt = self._run_all()
-        if interrupt is None:
+        with rather(interrupt):
             self._tabulate(evaluations)
-            return self
-        try:
-            self._tabulate(evaluations)
-        except ValueError as error:  # nothing that has ended has a score
-            raise interrupt from error
-        raise interrupt
+        if interrupt is not None:
+            raise interrupt
+        return self
 
     def submit(self) -> str:
         """Queue every candidate that has no score yet, for standalone workers, and return.
@@ -370,7 +368,8 @@ class MongoSearch:
         if ending.interrupt is not None and not ending.outcomes:
             raise ending.interrupt
         outcomes = [ending.outcomes.get(unit_id) for unit_id in plan.ids]
-        table.raise_what_gridsearchcv_raises([o for o in outcomes if o], self.error_score)
+        with rather(ending.interrupt):
+            table.raise_what_gridsearchcv_raises([o for o in outcomes if o], self.error_score)
         pairs = zip(candidates, outcomes, strict=True)
         ended = [(candidate, outcome) for candidate, outcome in pairs if outcome is not None]
         evaluations = [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(ended)]
@@ -427,7 +426,8 @@ class MongoSearch:
         self._sum_up(summary)
         complete = completed(ledger, summary, rounds.interrupt)
         outcomes = ledger.outcomes_of(complete)
-        table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
+        with rather(rounds.interrupt):
+            table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         return [ledger.evaluation(entry) for entry in complete], rounds.interrupt
 
     def _say(self) -> Say:

@@ -8,7 +8,7 @@ known by its candidate and its subsample, so whatever was scored before is not a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, floor, log
 from typing import Any
 
 import numpy as np
@@ -92,10 +92,13 @@ class _Iterations:
     def forget_the_unfinished(self) -> None:
         """Set on the search what scikit-learn sets at the end, of the finished iterations."""
         search = self._search
-        n = 1 + max(self._more["iter"])
+        n, factor = 1 + max(self._more["iter"]), search.factor
+        most = search.max_resources_ // search.min_resources_
+        search.n_required_iterations_ = 1 + floor(log(search.n_candidates_[0], factor))
+        search.n_possible_iterations_ = 1 + floor(log(most, factor))
         del search.n_resources_[n:], search.n_candidates_[n:]
         search.n_iterations_ = n
-        search.n_remaining_candidates_ = ceil(search.n_candidates_[-1] / search.factor)
+        search.n_remaining_candidates_ = ceil(search.n_candidates_[-1] / factor)
 
 
 class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type: ignore[misc]

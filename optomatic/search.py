@@ -12,6 +12,7 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.driver.asking import completed, is_open
 from optomatic.driver.defining import define
+from optomatic.driver.ending import rather
 from optomatic.fitting.driving import drive_known, drive_open
 from optomatic.fitting.keeping import Kept
 from optomatic.fitting.planning import (
@@ -326,7 +327,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         request = check(self, X, y, params)
         define(self.definition, self.name, self.db)
         table = self._search(request)
-        choose_best(self, request, table.results, table.scores)
+        with rather(table.interrupt):
+            choose_best(self, request, table.results, table.scores)
         if table.interrupt is not None:
             end_interrupted(self, request, table)
         refit_best(self, request)
@@ -370,7 +372,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         places = complete_places(planned, ending)
         outcomes = [ending.outcomes[planned.plan.ids[place]] for place in places]
         complete = [candidates[place // len(splits)] for place in places[:: len(splits)]]
-        rows = rows_of(self, request, outcomes, complete)
+        with rather(ending.interrupt):
+            rows = rows_of(self, request, outcomes, complete)
         print_lines(self, rows, planned, places, engine.scored)
         return Scored(complete, rows, ending.interrupt)
 
@@ -383,7 +386,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         complete = completed(ledger, self.summary_, interrupt)
         # One a unit: with racing, candidates do not all have the same number of them.
         candidates = [entry.params for entry in complete for _ in entry.ids]
-        rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
+        with rather(interrupt):
+            rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
         if racing_of(self) is not None:
             results = tabulate(self, complete, rows, ledger)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from optomatic.errors import StoreError
@@ -63,6 +64,20 @@ def withdraw(store: Store, search: str, error: BaseException) -> bool:
         )
         return False
     return True
+
+
+@contextmanager
+def rather(interrupt: KeyboardInterrupt | None) -> Iterator[None]:
+    """Raise `interrupt`, if there is one, in place of what is raised within.
+
+    Who pressed Ctrl-C wants to be out, whatever cannot be made of what was complete by then.
+    """
+    try:
+        yield
+    except Exception as error:
+        if interrupt is None:
+            raise
+        raise interrupt from error
 
 
 def summary_of(

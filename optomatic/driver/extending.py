@@ -32,8 +32,7 @@ def extend(store: Store, search: str, plan: Plan) -> int:
         publish(store, plan.parts.values(), missing[0].work)
     known = dict.fromkeys(store.searches.unit_ids(search))
     new = [unit.id for unit in plan.units if unit.id not in known]
-    n_units = len(known) + len(new)
-    store.searches.add(search, new, n_units=n_units, goes_on=bool(missing))
+    store.searches.add(search, new, goes_on=bool(missing))
     if missing:
         store.jobs.submit(missing, added_to(search))
     return len(missing)

@@ -64,6 +64,7 @@ class Ledger:
         self.in_race: dict[int, int] = {}
         self.stopped: dict[int, int] = {}
         self._held: dict[str, Unit] = {}
+        self._whole: dict[int, Entry] = {}
 
     def add(
         self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
@@ -116,7 +117,8 @@ class Ledger:
         units = []
         for number in numbers:
             split, ids = self.in_race.pop(number), self.entries[number].ids
-            units.append(self._held[ids[split]])
+            if ids[split] in self._held:  # else it is equal to an earlier split, and there
+                units.append(self._held[ids[split]])
             if split + 1 < len(ids):
                 self.in_race[number] = split + 1
         return self._opened({unit.id: unit for unit in units}.values())
@@ -125,8 +127,15 @@ class Ledger:
         """Note that candidates get no further splits."""
         for number in numbers:
             entry, got = self.entries[number], self.in_race.pop(number)
+            self._whole[number] = entry
             self.entries[number] = replace(entry, ids=entry.ids[:got])
             self.stopped[number] = got
+
+    def take_back(self, number: int) -> None:
+        """Have a candidate in the race again that was stopped."""
+        self.entries[number] = self._whole.pop(number)
+        self.in_race[number] = self.stopped.pop(number)
+        self._evaluations.pop(number, None)
 
     def end(self, outcomes: Mapping[str, Outcome], *, fresh: bool) -> None:
         """Note ends of units."""

@@ -8,14 +8,16 @@ Where all candidates are known beforehand a decision is taken when all that are 
 have as many splits, so it depends on scores alone, whoever scores and in whatever order.
 Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
 then; the events of the search (:mod:`optomatic.plan.schedule`) say what came of it, and a replay
-repeats that.
+repeats that.  If all that have got every split failed in the end, the best of the others is
+taken back into the race.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
-from optomatic.driver.ledger import Ledger
+from optomatic.driver.ledger import Entry, Ledger
 from optomatic.plan.racing import Racing, leaders, losers
 from optomatic.plan.schedule import Event
 from optomatic.records import Outcome, Unit
@@ -66,8 +68,8 @@ class Race:
         return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
 
     def ready(self) -> list[int]:
-        """Return the candidates in the race whose splits so far have ended."""
-        return self._ledger.to_judge()
+        """Return the candidates whose splits so far have ended, and who may get more."""
+        return [*self._ledger.to_judge(), *self._ledger.stopped]
 
     def decide(self, *, all_known: bool) -> Event | None:
         """Judge who can be judged now; None if nobody can.
@@ -78,14 +80,34 @@ class Race:
             Whether no more candidates will come.
         """
         in_race = self._ledger.in_race
-        if not in_race or (self.together and (self._ledger.open or not all_known)):
+        if not in_race:
+            return self._rescue() if all_known and not self._ledger.open else None
+        if self.together and (self._ledger.open or not all_known):
             return None
-        ready = self.ready()
+        ready = self._ledger.to_judge()
         if not ready or (self.together and len(ready) < len(in_race)):
             return None
         self._note(ready)
         out = losers(self._scores, ready, self._ratios, self._racing.alpha)
         return ["race", sorted(set(ready).difference(out)), out]
+
+    def _rescue(self) -> Event | None:
+        """Have the best that was stopped go on, if none of those that went on has a score.
+
+        They failed on a later split; without this there would be no best candidate at all.
+        """
+        stopped = self._ledger.stopped
+        if not stopped:
+            return None
+        means = {entry.number: self._mean(entry) for entry in self._ledger.complete()}
+        if any(math.isfinite(mean) for n, mean in means.items() if n not in stopped):
+            return None
+        best = max(stopped, key=lambda n: (math.isfinite(means[n]), means[n], -n))
+        return ["race", [best], []] if math.isfinite(means[best]) else None
+
+    def _mean(self, entry: Entry) -> float:
+        scores = [self._score_of(self._ledger.outcomes[unit_id]) for unit_id in entry.ids]
+        return math.fsum(scores) / len(scores) if all(map(math.isfinite, scores)) else -math.inf
 
     def _note(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -94,6 +116,8 @@ class Race:
 
     def carry_out(self, go_on: Sequence[int], out: Sequence[int]) -> list[Unit]:
         """Do what was decided, now or in the search that is replayed; return what to score next."""
+        for number in self._ledger.stopped.keys() & set(go_on):
+            self._ledger.take_back(number)
         self._note(go_on)
         for number in out:  # nobody is compared with them any more
             self._scores.pop(number, None)

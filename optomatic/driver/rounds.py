@@ -309,16 +309,17 @@ class Rounds:
         return bool(missing)
 
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
-        """Store the parts that workers need, and say what the lane stands for."""
+        """Store the parts that workers need, and say what the lanes stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
         if new:
             self._trial([parts[sha] for sha in new])
         upload(self._store, [parts[sha] for sha in new], self._say)
         self._known_parts.update(new)
-        work = missing[0].work
-        if work.lane not in self._lanes:
-            self._store.workers.publish(work)
-            self._lanes.add(work.lane)
+        # In a race they may come of several asks, whose candidates are made of different things.
+        for work in {unit.work.lane: unit.work for unit in missing}.values():
+            if work.lane not in self._lanes:
+                self._store.workers.publish(work)
+                self._lanes.add(work.lane)
 
     # -- what has ended --------------------------------------------------------------------
 

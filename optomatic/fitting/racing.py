@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from optomatic import _sklearn
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.racing import Race
@@ -52,8 +54,14 @@ def race_of(search: Any, ledger: Ledger, splits: Sequence[Any]) -> Race | NoRace
             f"first {racing.min_splits}. Use more splits, or racing=Racing(min_splits=...).",
             UserWarning,
         )
-    ratios = [len(test) / len(train) for train, test in splits]
+    ratios = [_n_rows(test) / _n_rows(train) for train, test in splits]
     return Race(racing, ledger, ratios, _score_of(search))
+
+
+def _n_rows(chosen: Any) -> int:
+    """Return how many rows a split takes, which may be given as a mask."""
+    rows = np.asarray(chosen)
+    return int(np.count_nonzero(rows)) if rows.dtype == bool else len(rows)
 
 
 def _score_of(search: Any) -> Callable[[Outcome], float]:

@@ -74,6 +74,9 @@ def end_interrupted(search: Any, request: Request, table: Table) -> NoReturn:
         )
     try:
         refit_best(search, request)
-    except Exception as error:  # the user wants to be out, and is told of both
-        raise interrupt from error
+    except BaseException as error:  # what is not fitted is not to be there
+        vars(search).pop("best_estimator_", None)
+        if isinstance(error, Exception):  # the user wants to be out, and is told of both
+            raise interrupt from error
+        raise
     raise interrupt

@@ -56,9 +56,10 @@ class Racing:
     model assumes one variance, where bad candidates often vary far more than good ones.  So
     pairs are tested here, as in irace, and each comparison stands for itself, which is the
     default there: corrected for their number (Holm, Bonferroni), three splits would stop few of
-    many candidates, however bad.  `alpha` is therefore the risk of one candidate at one
-    test, not that of the search.  The leader itself is never stopped, so what racing can cost is
-    a candidate that only later splits would have put in front.
+    many candidates, however bad.  `alpha` is therefore the risk of one candidate at one test, not
+    that of the search.  The leader is the best of many by chance too, so of 20 equal candidates
+    about one in six is out after three splits.  The leader itself is never stopped, so what
+    racing can cost is a candidate that only later splits would have put in front.
 
     If a candidate is behind by the same amount on each split it is out, and one that is level
     with the leader is not.  One whose mean is NaN (a split that failed, with

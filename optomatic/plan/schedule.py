@@ -11,7 +11,8 @@ order, the generator sees the same.
 In a race (:mod:`optomatic.driver.racing`) there are also
 
     ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
-    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out
+    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out (and are in
+                               again if they get one later)
 """
 
 from __future__ import annotations

@@ -57,13 +57,11 @@ class Extending:
         found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1})
         return _asked(found["asked"]) if found and found.get("asked") else None
 
-    def add(self, search: str, unit_ids: Sequence[str], *, n_units: int, goes_on: bool) -> None:
+    def add(self, search: str, unit_ids: Sequence[str], *, goes_on: bool) -> None:
         """Note that `search` asks for more units, whoever else adds some at the same time.
 
         Parameters
         ----------
-        n_units : int
-            Of the whole search now.
         goes_on : bool
             Some of them have no score yet: the search is running (again).
         """
@@ -72,7 +70,10 @@ class Extending:
             while not self._takes(search, number, ids, token):
                 number += 1
             number += 1
-        counts = {"n_units": n_units, "n_candidates": n_units}
+        # Counted after the writing: of several at once the one who saw the most is right.
+        pages = self._units.find(pages_of(search), {"ids": 1})
+        n_units = len({unit_id for page in pages for unit_id in page["ids"]})
+        counts = {name: {"$max": [f"${name}", n_units]} for name in ("n_units", "n_candidates")}
         self._searches.update(
             {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
         )

@@ -128,10 +128,12 @@ class Submitting:
         return [document["_id"] for document in self._units.find(query, {"_id": 1})]
 
     def lanes_of(self, search: str) -> list[str]:
-        """Return the lane in which `search` has something queued, if it has: all have the same."""
-        query = {"wanted_by": search, "state": "queued"}
-        found = self._units.find_one(query, {"lane": 1})
-        return [] if found is None else [found["lane"]]
+        """Return the lanes in which `search` has something queued: one, or a few."""
+        lanes: list[str] = []
+        query = {"wanted_by": search, "state": "queued", "lane": {"$nin": lanes}}
+        while (found := self._units.find_one(query, {"lane": 1})) is not None:
+            lanes.append(found["lane"])
+        return lanes
 
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""

@@ -167,7 +167,7 @@ def test_several_that_add_at_the_same_time_lose_nothing(uri):
             threading.Thread(
                 target=store.searches.add,
                 args=("s", [f"u{n}"]),
-                kwargs={"n_units": 1, "goes_on": True},
+                kwargs={"goes_on": True},
             )
             for n in range(20)
         ]

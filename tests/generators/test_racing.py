@@ -13,7 +13,9 @@ from pymongo import MongoClient
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.model_selection import GridSearchCV
+from sklearn.dummy import DummyClassifier
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
 
 from optomatic import (
@@ -436,3 +438,65 @@ def test_after_ctrl_c_the_same_race_goes_on(uri, standalone_uri, tmp_path, monke
     whole = clone(ours).set_params(db=standalone_uri).fit(*DIGITS)
     assert whole.summary_.stored == 0
     assert_equal_tables(ours.cv_results_, whole.cv_results_)
+
+
+# What a race must get over
+
+
+X_LAST = X[-1, 0]
+
+
+class FailsLate(Sleeper):
+    """Of all values 9 scores best, but where the last row is left out its fit fails."""
+
+    def fit(self, X, y):
+        if self.value == 9 and not (X[:, 0] == X_LAST).any():
+            raise ValueError("it cannot do without the last row")
+        return super().fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_where_the_leader_fails_in_the_end_the_best_of_the_others_is_taken_back(uri, n_jobs):
+    grid = {"value": [1, 9, 3, 2]}
+    options = {"cv": KFold(5), "db": uri, "n_jobs": n_jobs}
+    raced = MongoSearchCV(FailsLate(), grid, racing=True, name="race", **options).fit(X, Y)
+    table = raced.cv_results_
+    assert raced.best_params_ == {"value": 3}
+    assert raced.best_score_ == 3.0
+    np.testing.assert_array_equal(table["stopped_after"], [3, np.nan, np.nan, 3])
+    np.testing.assert_array_equal(table["rank_test_score"], [4, 2, 1, 3])
+    assert units(uri).count_documents({}) == scored(table).sum() + 1  # one has no score
+    again = MongoSearchCV(FailsLate(), grid, racing=True, replay="race", **options).fit(X, Y)
+    assert again.summary_.scored == 0
+    assert_equal_tables(again.cv_results_, table, times=True)
+
+
+def test_splits_that_are_equal_are_one_unit(uri):
+    splits = list(KFold(3).split(X))
+    cv = [*splits, splits[0], splits[2]]
+    grid = {"C": [1e-5, 0.1, 10]}
+    raced = MongoSearchCV(SVC(), grid, cv=cv, racing=True, db=uri).fit(X, Y)
+    plain = GridSearchCV(SVC(), grid, cv=cv).fit(X, Y)
+    complete = np.isnan(raced.cv_results_["stopped_after"])
+    assert complete.any()
+    for name in ("split3_test_score", "split4_test_score", "mean_test_score"):
+        ours, theirs = raced.cv_results_[name], plain.cv_results_[name]
+        np.testing.assert_array_equal(ours[complete], theirs[complete])
+
+
+def test_units_of_several_asks_are_queued_where_workers_look(uri, monkeypatch):
+    """Later splits are queued together, of candidates that are made of different things."""
+    monkeypatch.setattr("optomatic.driver.asking._FAR_AHEAD", 3)
+    monkeypatch.setenv("OPTOMATIC_TAG", "quick")
+    splits = list(KFold(5).split(X))
+    around = Pipeline([("model", DummyClassifier())])
+    grid = {"model": [DummyClassifier(), Sleeper()]}  # equally good
+    options = {"scoring": "accuracy", "db": uri}
+    MongoSearchCV(around, grid, cv=splits[:3], **options).fit(X, Y)
+    options.update(racing=True, requires={"quick"})
+    MongoSearchCV(around, grid, cv=splits, **options).fit(X, Y)
+    lanes = {lane["_id"] for lane in units(uri).database["lanes"].find()}
+    used = {unit["lane"] for unit in units(uri).find()}
+    assert len(used) >= 3
+    assert used <= lanes

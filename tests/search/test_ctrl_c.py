@@ -38,6 +38,16 @@ class Stubborn(Sleeper):
         return super().fit(X, y)
 
 
+class FailsFirst(Sleeper):
+    \"\"\"Fails, and then takes for ever.\"\"\"
+
+    def fit(self, X, y):
+        if self.value < 3:
+            raise ValueError("it fails")
+        self.seconds = 300
+        return super().fit(X, y)
+
+
 uri, kind, n_jobs, out = sys.argv[1], sys.argv[2], eval(sys.argv[3]), sys.argv[4]
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 slow_one = Sleeper(seconds=0.15)
@@ -55,6 +65,9 @@ searches = {
         Sleeper(seconds=0.1), {"value": list(range(12))}, resource="n_samples", min_resources=4,
         max_resources=12, cv=2, **options
     ).fit,
+    "only failures": lambda: MongoSearchCV(
+        FailsFirst(seconds=0.15), values, cv=2, error_score=np.nan, **options
+    ).fit,
     "function": lambda: MongoSearch(slow, {"x": range(100)}, **options).run,
     "function of a generator": lambda: MongoSearch(
         slow, ({"x": n} for n in itertools.count()), n_iter=100, **options
@@ -71,6 +84,7 @@ finally:
             for name, value in search.__dict__.items()
             if name.endswith("_") and name not in ("scorer_", "best_estimator_")
         }
+        state["has_best_estimator"] = hasattr(search, "best_estimator_")
         state["refitted"] = getattr(getattr(search, "best_estimator_", None), "value", None)
         pickle.dump((search if kind == "grid" else None, state), file)
 """
@@ -158,6 +172,8 @@ def test_halving_keeps_its_finished_iterations(uri, tmp_path):
     assert state["n_candidates_"] == [12]
     assert state["n_resources_"] == [4]
     assert state["n_remaining_candidates_"] == 4
+    assert state["n_required_iterations_"] == 3
+    assert state["n_possible_iterations_"] == 2
     assert state["best_params_"] == {"value": 11}
     assert state["refitted"] == 11
 
@@ -184,6 +200,16 @@ def test_nothing_is_complete(uri, tmp_path):
     assert "best_params_" not in state
 
 
+def test_what_cannot_be_made_of_the_rest_does_not_hide_it(uri, tmp_path):
+    client = start(uri, "only failures", 2, tmp_path / "state")
+    wait_for(lambda: units(uri).count_documents({"state": "failed"}) >= 6, client)
+    wait_for(lambda: units(uri).count_documents({"state": "running"}), client)
+    client.send_signal(signal.SIGINT)
+    _, errors = client.communicate(timeout=60)
+    assert errors.strip().splitlines()[-1].startswith(("KeyboardInterrupt", "What was scored"))
+    assert "All the 6 fits failed" in errors  # as its cause
+
+
 def test_a_second_one_leaves_out_the_refit_and_keeps_the_table(uri, tmp_path):
     client = start(uri, "refit", 2, tmp_path / "state")
     wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 5, client)
@@ -198,3 +224,4 @@ def test_a_second_one_leaves_out_the_refit_and_keeps_the_table(uri, tmp_path):
     results = state["cv_results_"]
     assert state["best_params_"] == {"value": max(p["value"] for p in results["params"])}
     assert "refit_time_" not in state
+    assert not state["has_best_estimator"]
