@@ -98,7 +98,7 @@ class Misbehaver(Sleeper):
         time.sleep(1000)
 
     def _sleep_a_little(self):
-        time.sleep(1.0)
+        time.sleep(5.0)
 
     def _close_all(self):
         os.closerange(3, 1000)

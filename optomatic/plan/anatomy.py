@@ -17,6 +17,8 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from typing import Any
 from zipimport import zipimporter
 
+import cloudpickle
+
 from optomatic.plan.code_identity import BOOKKEEPING, code_digest
 from optomatic.plan.fingerprint import Walk
 from optomatic.plan.nodes import node
@@ -28,8 +30,16 @@ _PLAIN_LOADERS = (SourceFileLoader, SourcelessFileLoader, zipimporter)
 
 
 def is_own(module: str | None) -> bool:
-    """Tell whether a module is neither installed nor a program's ``__main__``."""
-    return bool(module) and module != "__main__" and installed_versions(module or "") is None
+    """Tell whether workers must have a module as it is here: it is not installed, nor sent."""
+    if not module or module == "__main__" or is_sent(module):
+        return False
+    return installed_versions(module) is None
+
+
+def is_sent(module: str) -> bool:
+    """Tell whether the code of a module, or of a package it is in, travels by value now."""
+    sent = cloudpickle.list_registry_pickle_by_value()
+    return any(module == name or module.startswith(f"{name}.") for name in sent)
 
 
 def shows_its_code(module: types.ModuleType) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from optomatic.plan.anatomy import Anatomy, at_home, find, is_own, shows_its_code
+from optomatic.plan.anatomy import Anatomy, at_home, find, is_own, is_sent, shows_its_code
 from optomatic.plan.code_identity import codes_in, imported_names, loaded_names
 from optomatic.plan.literals import constants_in, digest_of, is_constant, literals_of
 from optomatic.plan.versions import installed_versions
@@ -93,7 +93,7 @@ class _Survey:
         """Note what a pickle names: its module must be there."""
         is_module = isinstance(value, types.ModuleType)
         module = value.__name__ if is_module else getattr(value, "__module__", None)
-        if not isinstance(module, str) or module == "__main__":
+        if not isinstance(module, str) or module == "__main__" or is_sent(module):
             return
         found = installed_versions(module)
         if found is None:

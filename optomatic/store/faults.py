@@ -123,13 +123,14 @@ def patiently(
         except driver.PyMongoError as error:
             away = _nobody_there(error)
             outage.since = sent_at if outage.since is None else outage.since
-            if not is_transient(error) or outage.over(clock() + pause):
+            wait = pause * (0.5 + rng())
+            if not is_transient(error) or outage.over(clock() + wait):
                 # Not `from error`: the driver's texts hold addresses with credentials.
                 raise translated(error) from None
         else:
             outage.since = None
             return result
-        sleep(pause * (0.5 + rng()))
+        sleep(wait)
         pause = min(2 * pause, _PAUSE_LONG)
 
 

@@ -30,8 +30,8 @@ def searched(uri):
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_unit_that_takes_too_long_has_failed(queue, searched, n_jobs):
-    search = searched(Misbehaver(how="hang"), n_jobs=n_jobs, fit_timeout=0.3)
-    with pytest.warns(FitFailedWarning, match="not done after 0.3 s, the fit_timeout"):
+    search = searched(Misbehaver(how="hang"), n_jobs=n_jobs, fit_timeout=2.0)
+    with pytest.warns(FitFailedWarning, match="not done after 2 s, the fit_timeout"):
         search.fit(X, Y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, -1, 2])
     assert queue.states() == {"failed": 2, "completed": 4}
@@ -45,7 +45,7 @@ def test_a_unit_that_takes_too_long_has_failed(queue, searched, n_jobs):
 
 
 def test_a_limit_is_held_while_the_interpreter_is_held_in_c(queue, searched):
-    search = searched(Misbehaver(how="hold"), fit_timeout=0.3)
+    search = searched(Misbehaver(how="hold"), fit_timeout=2.0)
     with pytest.warns(FitFailedWarning):
         search.fit(X, Y)
     assert queue.states() == {"failed": 2, "completed": 4}
@@ -66,7 +66,7 @@ def test_a_unit_that_takes_too_much_memory_has_failed(queue, searched, how):
 def test_the_limit_can_be_raised_as_an_error(searched):
     hang = Misbehaver(how="hang")
     with pytest.raises(FitTimeout, match="a larger fit_timeout"):
-        searched(hang, fit_timeout=0.3, error_score="raise").fit(X, Y)
+        searched(hang, fit_timeout=2.0, error_score="raise").fit(X, Y)
     greedy = Glutton(how="slowly")
     with pytest.raises(MemoryLimit, match="a larger memory_limit"):
         searched(greedy, memory_limit=400_000_000, error_score="raise").fit(X, Y)
@@ -76,10 +76,10 @@ def test_limits_are_terms_not_keys(searched):
     """A score serves a search with limits; a failure by a limit serves only under that limit."""
     slow = Misbehaver(how="sleep_a_little")
     with pytest.warns(FitFailedWarning):
-        first = searched(slow, fit_timeout=0.3).fit(X, Y)
+        first = searched(slow, fit_timeout=2.0).fit(X, Y)
     assert (first.summary_.scored, first.summary_.failed) == (6, 2)
     with pytest.warns(FitFailedWarning):
-        same = searched(slow, fit_timeout=0.3).fit(X, Y)
+        same = searched(slow, fit_timeout=2.0).fit(X, Y)
     assert (same.summary_.stored, same.summary_.failed) == (6, 2)
     larger = searched(slow, fit_timeout=100).fit(X, Y)
     assert (larger.summary_.stored, larger.summary_.scored, larger.summary_.failed) == (4, 2, 0)
