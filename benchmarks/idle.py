@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import servers
 from units import some_units
 
-from optomatic.plan.environment import environment
+from optomatic.plan.units.environment import environment
 from optomatic.records import Work
 from optomatic.store.opening import open_store
 

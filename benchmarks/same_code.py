@@ -21,9 +21,9 @@ from typing import Any
 
 import sklearn.linear_model._ridge as ridge
 
-from optomatic.plan import bundle
-from optomatic.plan.fingerprint import fingerprint
-from optomatic.plan.own_code import Named, code_text
+from optomatic.plan.keys.fingerprint import fingerprint
+from optomatic.plan.own_code.survey import Named, code_text
+from optomatic.plan.packing import bundle
 from optomatic.worker.same_code import Files, check_code
 
 SMALL = """

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from optomatic.function_search import MongoSearch as MongoSearch
     from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
-    from optomatic.plan.racing import Racing as Racing
+    from optomatic.plan.course.racing import Racing as Racing
     from optomatic.search import MongoSearchCV as MongoSearchCV
 
 __all__ = [
@@ -28,7 +28,7 @@ _HOMES = {
     "MongoHalvingRandomSearchCV": "optomatic.halving",
     "MongoSearch": "optomatic.function_search",
     "MongoSearchCV": "optomatic.search",
-    "Racing": "optomatic.plan.racing",
+    "Racing": "optomatic.plan.course.racing",
     "attach": "optomatic.attaching",
 }
 

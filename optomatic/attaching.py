@@ -11,11 +11,11 @@ import pandas as pd
 
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
-from optomatic.plan.extras import decode_extra
-from optomatic.plan.generators import candidates_of
-from optomatic.plan.more_function_units import plan_more
-from optomatic.plan.params import decode
-from optomatic.plan.proposing import is_adaptive
+from optomatic.plan.candidates.grids import candidates_of
+from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.packing.extras import decode_extra
+from optomatic.plan.packing.params import decode
+from optomatic.plan.units.more_function_units import plan_more
 from optomatic.records import Asked, Described, Outcome
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait

@@ -3,6 +3,6 @@
 >>> from optomatic.filters import SeenFilter, ValidFilter
 """
 
-from optomatic.plan.filters import NearFilter, PromisingFilter, SeenFilter, ValidFilter
+from optomatic.plan.candidates.filters import NearFilter, PromisingFilter, SeenFilter, ValidFilter
 
 __all__ = ["NearFilter", "PromisingFilter", "SeenFilter", "ValidFilter"]

@@ -24,15 +24,15 @@ from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.workers import workers_for
 from optomatic.errors import guarded
-from optomatic.plan.extras import decode_extra
-from optomatic.plan.filtering import Filter
-from optomatic.plan.function_units import FunctionPlanner, FunctionQuestion
-from optomatic.plan.generators import candidates_of
-from optomatic.plan.limits import how_to_run
-from optomatic.plan.proposing import is_adaptive, is_generator
-from optomatic.plan.shipping import shipping
-from optomatic.plan.stopping import Budget
-from optomatic.plan.tags import tags_of
+from optomatic.plan.candidates.grids import candidates_of
+from optomatic.plan.course.filtering import Filter
+from optomatic.plan.course.proposing import is_adaptive, is_generator
+from optomatic.plan.course.stopping import Budget
+from optomatic.plan.packing.extras import decode_extra
+from optomatic.plan.packing.shipping import shipping
+from optomatic.plan.units.function_units import FunctionPlanner, FunctionQuestion
+from optomatic.plan.units.limits import how_to_run
+from optomatic.plan.units.tags import tags_of
 from optomatic.records import Evaluation, SearchRecord, Subject
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
@@ -67,9 +67,9 @@ class MongoSearch:
         A grid; or, if a value has ``rvs`` or `n_iter` is given, distributions to draw from;
         or anything that gives candidates, such as ``ParameterGrid(...)`` or a Python generator,
         which is gone through no further than is needed; or an adaptive generator
-        (:mod:`optomatic.plan.proposing`): an object with ``ask(n)``, and ``tell(evaluations)`` if
-        it likes, or a function of ``history``, a DataFrame like `results_`.  It is asked
-        as units finish, and knows what is in flight.
+        (:mod:`optomatic.plan.course.proposing`): an object with ``ask(n)``, and
+        ``tell(evaluations)`` if it likes, or a function of ``history``, a DataFrame like
+        `results_`.  It is asked as units finish, and knows what is in flight.
     data : mapping of str to object, optional
         Arguments that are equal for all candidates.  They are stored once, and workers keep
         them on their disks.

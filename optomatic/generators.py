@@ -3,11 +3,11 @@
 >>> from optomatic.generators import QuasiRandom
 
 A generator of one's own is any iterable of dicts, an object with ``ask(n)`` and maybe
-``tell(evaluations)``, or a function of the history (see :mod:`optomatic.plan.proposing`).
+``tell(evaluations)``, or a function of the history (see :mod:`optomatic.plan.course.proposing`).
 """
 
-from optomatic.plan.async_halving import AsyncHalving
-from optomatic.plan.optuna_samplers import OptunaGenerator
-from optomatic.plan.quasi_random import QuasiRandom
+from optomatic.plan.candidates.async_halving import AsyncHalving
+from optomatic.plan.candidates.optuna_samplers import OptunaGenerator
+from optomatic.plan.candidates.quasi_random import QuasiRandom
 
 __all__ = ["AsyncHalving", "OptunaGenerator", "QuasiRandom"]

@@ -47,7 +47,7 @@ class Work:
     spec : mapping of str to str or None
         ``sha`` of each :class:`Part` by role: ``estimator``, ``X``, ``y``, ``splits``,
         ``scorer``, ``fit_params``, ``score_params``; ``code`` where a worker needs code that is
-        not installed (plan/own_code.py).
+        not installed (plan/own_code/survey.py).
     options : mapping
         Plain values that the worker needs besides: ``return_train_score`` (bool).
     env : mapping of str to str
@@ -124,7 +124,7 @@ class Result:
     ``test`` and ``train`` are a float, or floats by metric name; ``None`` where there
     are none (the fit failed, no train scores asked for).  A metric that failed is
     absent from the mapping and present in ``failures``.  Times are seconds.  ``extra`` is what
-    a scoring function returned beside its score, as text (plan/extras.py).
+    a scoring function returned beside its score, as text (plan/packing/extras.py).
     """
 
     test: Scores | None

@@ -34,9 +34,9 @@ from optomatic.fitting.tabulating import (
     print_lines,
     rows_of,
 )
-from optomatic.plan.filtering import Filter
-from optomatic.plan.proposing import is_adaptive
-from optomatic.plan.racing import Racing
+from optomatic.plan.course.filtering import Filter
+from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.course.racing import Racing
 
 
 class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types

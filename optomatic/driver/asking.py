@@ -11,12 +11,12 @@ from optomatic.driver.ledger import Entry, Ledger
 from optomatic.driver.racing import Race
 from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
-from optomatic.plan.earlier import EARLIER, told_in
-from optomatic.plan.filtering import Filter, Filters
-from optomatic.plan.proposing import is_generator, proposer_for
-from optomatic.plan.racing import Racing
-from optomatic.plan.schedule import NO_RACE, Event, Live, NoRace, Recorded
-from optomatic.plan.stopping import Budget, Stopping
+from optomatic.plan.course.earlier import EARLIER, told_in
+from optomatic.plan.course.filtering import Filter, Filters
+from optomatic.plan.course.proposing import is_generator, proposer_for
+from optomatic.plan.course.racing import Racing
+from optomatic.plan.course.schedule import NO_RACE, Event, Live, NoRace, Recorded
+from optomatic.plan.course.stopping import Budget, Stopping
 from optomatic.records import Evaluation
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store

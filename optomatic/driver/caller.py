@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
-from optomatic.plan.environment import environment
+from optomatic.plan.units.environment import environment
 from optomatic.records import Call, CallEnd, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from optomatic.plan.earlier import read, readings, written
+from optomatic.plan.course.earlier import read, readings, written
 from optomatic.records import AskedSearch, Described, Evaluation, Subject
 from optomatic.results.frames import evaluation_of
 from optomatic.store.opening import Store
@@ -57,7 +57,7 @@ def earlier_evaluations(
     which : bool, str or sequence of str
     planner : Comparing
     space, fixed : object, mapping
-        As for :func:`~optomatic.plan.earlier.readings`.
+        As for :func:`~optomatic.plan.course.earlier.readings`.
 
     Returns
     -------

@@ -7,9 +7,9 @@ depends on what was scored by chance, so a second search stops the same candidat
 Where all candidates are known beforehand a decision is taken when all that are in the race
 have as many splits, so it depends on scores alone, whoever scores and in whatever order.
 Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
-then; the events of the search (:mod:`optomatic.plan.schedule`) say what came of it, and a replay
-repeats that.  If all that have got every split failed in the end, the best of the others is
-taken back into the race.
+then; the events of the search (:mod:`optomatic.plan.course.schedule`) say what came of it, and a
+replay repeats that.  If all that have got every split failed in the end, the best of the others
+is taken back into the race.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from optomatic.driver.ledger import Entry, Ledger
-from optomatic.plan.racing import Racing, leaders, losers
-from optomatic.plan.schedule import Event
+from optomatic.plan.course.racing import Racing, leaders, losers
+from optomatic.plan.course.schedule import Event
 from optomatic.records import Outcome, Unit
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from optomatic.plan.environment import environment
-from optomatic.plan.generators import shown
+from optomatic.plan.candidates.grids import shown
+from optomatic.plan.units.environment import environment
 from optomatic.records import SearchRecord, Subject
 from optomatic.store.workers import this_process
 

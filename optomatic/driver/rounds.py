@@ -19,12 +19,12 @@ from optomatic.driver.ledger import Ledger
 from optomatic.driver.publishing import Say, say_nothing, upload
 from optomatic.driver.racing import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
-from optomatic.plan.earlier import event_of
-from optomatic.plan.filtering import Filters, shown
-from optomatic.plan.proposing import Proposer
-from optomatic.plan.schedule import NO_RACE, Event, Live, NoRace, Recorded
-from optomatic.plan.stopping import Stopping
-from optomatic.plan.units import Plan
+from optomatic.plan.course.earlier import event_of
+from optomatic.plan.course.filtering import Filters, shown
+from optomatic.plan.course.proposing import Proposer
+from optomatic.plan.course.schedule import NO_RACE, Event, Live, NoRace, Recorded
+from optomatic.plan.course.stopping import Stopping
+from optomatic.plan.units.fit_units import Plan
 from optomatic.records import Evaluation, Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store

@@ -22,11 +22,11 @@ from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_cand
 from optomatic.fitting.racing import check_racing, race_of, racing_of
 from optomatic.fitting.request import Request
 from optomatic.fitting.unit_callbacks import UnitCallbacks
-from optomatic.plan.proposing import is_adaptive
-from optomatic.plan.schedule import NoRace
-from optomatic.plan.shipping import shipping
-from optomatic.plan.tags import tags_of
-from optomatic.plan.units import UnitPlanner
+from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.course.schedule import NoRace
+from optomatic.plan.packing.shipping import shipping
+from optomatic.plan.units.fit_units import UnitPlanner
+from optomatic.plan.units.tags import tags_of
 from optomatic.records import SearchRecord, Subject
 from optomatic.results.frames import SCORE
 from optomatic.results.progress import FitSummary

@@ -8,8 +8,8 @@ from typing import Any
 
 from optomatic.errors import guarded
 from optomatic.fitting.credentials import without_credentials
-from optomatic.plan.payload import in_payload
-from optomatic.plan.replayed import Replayed
+from optomatic.plan.candidates.replayed import Replayed
+from optomatic.plan.packing.payload import in_payload
 
 
 class Kept:

@@ -12,14 +12,14 @@ from sklearn.model_selection import check_cv
 from optomatic import _sklearn
 from optomatic.errors import RandomnessUnseeded
 from optomatic.fitting.request import Request
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.generators import candidates_of
-from optomatic.plan.limits import how_to_run
-from optomatic.plan.shipping import shipping
-from optomatic.plan.splits import draws_anew, fix_splits
-from optomatic.plan.stopping import Budget
-from optomatic.plan.tags import tags_of
-from optomatic.plan.units import Plan, plan_units
+from optomatic.plan.candidates.grids import candidates_of
+from optomatic.plan.course.stopping import Budget
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.packing.shipping import shipping
+from optomatic.plan.units.fit_units import Plan, plan_units
+from optomatic.plan.units.limits import how_to_run
+from optomatic.plan.units.splits import draws_anew, fix_splits
+from optomatic.plan.units.tags import tags_of
 from optomatic.warning import warn
 from optomatic.worker.environment import inside_worker
 

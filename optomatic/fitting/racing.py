@@ -12,8 +12,8 @@ from optomatic import _sklearn
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.racing import Race
 from optomatic.fitting.request import Request
-from optomatic.plan.racing import Racing
-from optomatic.plan.schedule import NO_RACE, NoRace
+from optomatic.plan.course.racing import Racing
+from optomatic.plan.course.schedule import NO_RACE, NoRace
 from optomatic.records import Outcome
 from optomatic.results.table import test_score
 from optomatic.warning import warn

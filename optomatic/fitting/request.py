@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import indexable
 
 from optomatic import _sklearn
-from optomatic.plan.fingerprint import Fingerprint, fingerprint
+from optomatic.plan.keys.fingerprint import Fingerprint, fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from typing import Any
 from sklearn.base import clone
 
 from optomatic import _sklearn
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.units import Plan
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.units.fit_units import Plan
 
 
 class UnitCallbacks:

@@ -10,7 +10,7 @@
                   cancelled it; asked, extended: see extending
     search_units  {_id: "<search>:<n>", v, search, ids: [...], events: [...]}
                   so a search may have any size, and grow; events: what its generator was asked
-                  and told, in order, where it has one (plan/schedule.py)
+                  and told, in order, where it has one (plan/course/schedule.py)
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
               refused: {lane: why}, began_at, seen_at}
     lanes    {_id: lane, v, kind, env, requires, code}
 
-A lane that names code (the hash of a part, plan/own_code.py) is of schema 2: workers of versions
-that would not compare it leave it alone.  All others are of schema 1, as they always were.
+A lane that names code (the hash of a part, plan/own_code/survey.py) is of schema 2: workers of
+versions that would not compare it leave it alone.  All others are of schema 1, as they always were.
 
 A process on this machine that is gone is known at once, before any lease of its ends: the
 record says which boot, which pid namespace, which pid and since when.

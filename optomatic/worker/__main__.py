@@ -14,8 +14,8 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from optomatic.errors import OptomaticError, redact
-from optomatic.plan.environment import environment
-from optomatic.plan.tags import tags_of
+from optomatic.plan.units.environment import environment
+from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from optomatic.errors import BundleDamaged
-from optomatic.plan import bundle
+from optomatic.plan.packing import bundle
 from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.

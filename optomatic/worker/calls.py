@@ -20,7 +20,7 @@ from joblib.parallel import SequentialBackend, ThreadingBackend
 from threadpoolctl import threadpool_limits
 
 from optomatic import _sklearn
-from optomatic.plan.calls import Task, unpack_call
+from optomatic.plan.units.calls import Task, unpack_call
 from optomatic.records import Failure
 
 #: Initializers that have run in this process, by hash.
@@ -38,7 +38,7 @@ def run_call(
     Parameters
     ----------
     text, spec, options
-        As :mod:`optomatic.plan.calls` writes them.
+        As :mod:`optomatic.plan.units.calls` writes them.
     load : callable
         Hash -> the value of a part.
 

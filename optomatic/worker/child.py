@@ -160,7 +160,7 @@ def _score(
     channel: Channel, loader: Loader, work: dict[str, Any], unit: list[Any]
 ) -> tuple[Result, float]:
     """Score one unit; if it has limits say again that it begins, once its data is loaded."""
-    from optomatic.plan.limits import limits_in
+    from optomatic.plan.units.limits import limits_in
     from optomatic.worker.limits import within_limits
 
     unit_id, split, params_text, _ = unit

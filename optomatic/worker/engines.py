@@ -10,8 +10,8 @@ from typing import Any
 
 from optomatic import _sklearn
 from optomatic.errors import NoWorkers, WorkersRefuse
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.limits import limits_in
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.units.limits import limits_in
 from optomatic.records import Result, Timing
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store

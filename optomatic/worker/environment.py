@@ -8,8 +8,8 @@ from pathlib import Path
 
 import joblib
 
-from optomatic.plan.environment import environment, matched_version
-from optomatic.plan.tags import tags_of
+from optomatic.plan.units.environment import environment, matched_version
+from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.plan.extras import encode_extra
-from optomatic.plan.function_units import Style, data_in
+from optomatic.plan.packing.extras import encode_extra
+from optomatic.plan.units.function_units import Style, data_in
 from optomatic.records import Result, Scores
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from optomatic.plan import params
+from optomatic.plan.packing import params
 from optomatic.records import Job, Lease, Timing
 from optomatic.store.jobs import Jobs
 from optomatic.worker.pace import CHUNK_SECONDS, Pace

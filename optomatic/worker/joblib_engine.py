@@ -27,8 +27,8 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
 from optomatic.errors import NotShippable, OtherCode
-from optomatic.plan.bundle import Bundle, dump
-from optomatic.plan.own_code import Named, code_text
+from optomatic.plan.own_code.survey import Named, code_text
+from optomatic.plan.packing.bundle import Bundle, dump
 from optomatic.records import Lease, Result
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process

@@ -18,7 +18,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from optomatic.errors import FitTimeout, MemoryLimit
-from optomatic.plan.limits import limits_in, shown_size
+from optomatic.plan.units.limits import limits_in, shown_size
 from optomatic.records import Failure, Result
 
 #: The kernel refuses to give a child more than this many times its limit.

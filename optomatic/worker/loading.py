@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.plan import bundle as parts
-from optomatic.plan import params
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.splits import unpack_splits
+from optomatic.plan.packing import bundle as parts
+from optomatic.plan.packing import params
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.units.splits import unpack_splits
 from optomatic.records import Result
 from optomatic.worker.functions import FunctionBundle
 from optomatic.worker.same_code import Files, Refused, check_code, missing

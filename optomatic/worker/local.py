@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from optomatic.plan.environment import environment
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.versions import installed_versions
+from optomatic.plan.units.environment import environment
 from optomatic.records import Part, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process

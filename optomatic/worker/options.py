@@ -11,8 +11,8 @@ from typing import Any
 
 from optomatic.definition import path_of
 from optomatic.errors import DefinitionError
-from optomatic.plan.limits import size_of
-from optomatic.plan.tags import tags_of
+from optomatic.plan.units.limits import size_of
+from optomatic.plan.units.tags import tags_of
 
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from optomatic.errors import StoreError
-from optomatic.plan.environment import environment
+from optomatic.plan.units.environment import environment
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process

@@ -8,8 +8,8 @@ import os
 import sys
 import types
 
-from optomatic.plan.anatomy import is_own
-from optomatic.plan.own_code import differs
+from optomatic.plan.own_code.anatomy import is_own
+from optomatic.plan.own_code.survey import differs
 
 #: So many names are said.
 _NAMES = 3
@@ -65,7 +65,7 @@ class Refused(Exception):
 
 
 def check_code(text: str, files: Files) -> None:
-    """Compare the code here with what :func:`~optomatic.plan.own_code.code_text` wrote.
+    """Compare the code here with what :func:`~optomatic.plan.own_code.survey.code_text` wrote.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn import config_context
 
 from optomatic import _sklearn
-from optomatic.plan.bundle import Bundle
+from optomatic.plan.packing.bundle import Bundle
 from optomatic.records import Failure, Result
 from optomatic.worker.functions import FunctionBundle, score_candidate
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from optomatic.plan.limits import limits_in, shown_size
+from optomatic.plan.units.limits import limits_in, shown_size
 from optomatic.records import Failure
 from optomatic.worker.children import Child
 from optomatic.worker.intake import Held

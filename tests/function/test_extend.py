@@ -18,8 +18,8 @@ from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import SearchCancelled
-from optomatic.plan.function_units import FunctionPlanner
-from optomatic.plan.more_function_units import plan_more
+from optomatic.plan.units.function_units import FunctionPlanner
+from optomatic.plan.units.more_function_units import plan_more
 from optomatic.store.opening import open_store
 
 TESTS = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from optomatic import MongoSearch
 from optomatic.errors import FilterFailed
 from optomatic.filters import NearFilter, PromisingFilter, SeenFilter, ValidFilter
-from optomatic.plan.filters import candidates_in
+from optomatic.plan.candidates.candidate_table import candidates_in
 from optomatic.records import Evaluation
 from optomatic.results.frames import frame_of
 

@@ -26,7 +26,7 @@ from optomatic import (
     attach,
 )
 from optomatic.filters import ValidFilter
-from optomatic.plan.racing import leaders, losers, p_values
+from optomatic.plan.course.racing import leaders, losers, p_values
 
 DIGITS = tuple(part[:400] for part in load_digits(return_X_y=True))
 GRID = {"C": [0.01, 1, 10], "gamma": [1e-5, 1e-4, 1e-3, 1e-2]}

@@ -162,7 +162,7 @@ def test_a_told_candidate_is_what_its_trial_suggests():
     """Both ways between candidates and trials agree, for every kind of values."""
     import optuna
 
-    from optomatic.plan.optuna_space import as_suggested, suggest_candidate
+    from optomatic.plan.candidates.optuna_space import as_suggested, suggest_candidate
 
     branches = [
         {"a": uniform(-1, 2), "b": loguniform(1e-3, 1e3), "c": randint(1, 9), "k": ["x", 1, None]},

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from optomatic.plan.fingerprint import fingerprint, fingerprint_split
+from optomatic.plan.keys.fingerprint import fingerprint, fingerprint_split
 
 VERSIONS = {
     "sklearn": ("scikit-learn", "1.2.3"),

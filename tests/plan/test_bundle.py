@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from sklearn.svm import SVC
 
 from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible
-from optomatic.plan import bundle
+from optomatic.plan.packing import bundle
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

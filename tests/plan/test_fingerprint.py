@@ -31,8 +31,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
-from optomatic.plan.effective import Effective
-from optomatic.plan.fingerprint import fingerprint, fingerprint_split
+from optomatic.plan.keys.effective import Effective
+from optomatic.plan.keys.fingerprint import fingerprint, fingerprint_split
 
 HERE = Path(__file__).parent
 

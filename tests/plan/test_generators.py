@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optomatic.plan.generators import shown
+from optomatic.plan.candidates.grids import shown
 
 
 def test_a_large_space_is_written_down_in_short():

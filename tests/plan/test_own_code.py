@@ -8,8 +8,8 @@ import sys
 import pytest
 from sklearn.svm import SVC
 
-from optomatic.plan import bundle
-from optomatic.plan.own_code import Named, code_text
+from optomatic.plan.own_code.survey import Named, code_text
+from optomatic.plan.packing import bundle
 from optomatic.worker.same_code import Files, Refused, check_code
 
 HELPERS = """

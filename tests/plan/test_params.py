@@ -14,8 +14,8 @@ from scipy.stats import loguniform
 from sklearn.svm import SVC
 
 from optomatic.errors import StoreIncompatible
-from optomatic.plan import bundle
-from optomatic.plan.params import decode, encode, parts_of
+from optomatic.plan.packing import bundle
+from optomatic.plan.packing.params import decode, encode, parts_of
 
 
 def there_and_back(value):
@@ -171,6 +171,6 @@ def test_the_readable_form_is_one_that_bson_has():
     assert readable["a"] == 1.5
     assert readable["c"] == [1, [2]]
     assert readable["j"] is True
-    from optomatic.plan.params import _readable
+    from optomatic.plan.packing.params import _readable
 
     assert "RuntimeError" in _readable(Rude())

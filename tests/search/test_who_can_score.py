@@ -15,7 +15,7 @@ from waiting import wait_for
 
 from optomatic import MongoSearchCV
 from optomatic.errors import NoWorkers
-from optomatic.plan.environment import environment
+from optomatic.plan.units.environment import environment
 from optomatic.records import Lane, Process, WorkerRecord
 from optomatic.worker.ability import missing_in
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from optomatic.plan import bundle
+from optomatic.plan.packing import bundle
 from optomatic.results.progress import upload_lines
 from optomatic.store import bundles
 from optomatic.store.opening import open_store

@@ -10,9 +10,9 @@ import pytest
 from misbehaving import own_score
 from pymongo import MongoClient
 
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.environment import environment
-from optomatic.plan.units import plan_units
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.units.environment import environment
+from optomatic.plan.units.fit_units import plan_units
 from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged
-from optomatic.plan import bundle
+from optomatic.plan.packing import bundle
 from optomatic.worker.cache import Cache
 
 

@@ -14,8 +14,8 @@ from estimators import Sleeper
 from misbehaving import Misbehaver, Unloadable, own_score
 from waiting import wait_for
 
-from optomatic.plan import bundle, params
-from optomatic.plan.splits import pack_splits
+from optomatic.plan.packing import bundle, params
+from optomatic.plan.units.splits import pack_splits
 from optomatic.worker.children import current_path, start_child, threads_each
 from optomatic.worker.messages import result_from_wire
 from optomatic.worker.processes import THREAD_VARIABLES, Setup, child_environment

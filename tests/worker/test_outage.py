@@ -11,7 +11,7 @@ from estimators import Sleeper
 from pymongo.errors import PyMongoError
 from waiting import wait_for
 
-from optomatic.plan.environment import environment
+from optomatic.plan.units.environment import environment
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.bundles import Bundles
 from optomatic.store.faults import Outage

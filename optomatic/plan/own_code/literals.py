@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from optomatic.plan.code_identity import codes_in
-from optomatic.plan.fingerprint import Walk
-from optomatic.plan.nodes import node
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.code_identity import codes_in
+from optomatic.plan.keys.fingerprint import Walk
+from optomatic.plan.keys.nodes import node
+from optomatic.plan.keys.versions import installed_versions
 
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _DEFAULTS = ("__defaults__", "__kwdefaults__")

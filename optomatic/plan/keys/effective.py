@@ -14,7 +14,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from optomatic.plan.fingerprint import (
+from optomatic.plan.keys.fingerprint import (
     Fingerprint,
     Walk,
     estimator_children,
@@ -23,8 +23,8 @@ from optomatic.plan.fingerprint import (
     has_own_clone,
     is_estimator,
 )
-from optomatic.plan.nodes import node
-from optomatic.plan.versions import Versions, installed_versions
+from optomatic.plan.keys.nodes import node
+from optomatic.plan.keys.versions import Versions, installed_versions
 
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 
@@ -58,7 +58,7 @@ class Effective:
     varied : collection of str
         Names of all params that the space varies.
     versions : callable
-        As for :func:`~optomatic.plan.fingerprint.fingerprint`.
+        As for :func:`~optomatic.plan.keys.fingerprint.fingerprint`.
 
     Notes
     -----

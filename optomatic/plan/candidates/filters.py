@@ -14,8 +14,8 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from optomatic.plan.candidate_table import Columns, candidates_in
-from optomatic.plan.fingerprint import fingerprint
+from optomatic.plan.candidates.candidate_table import Columns, candidates_in
+from optomatic.plan.keys.fingerprint import fingerprint
 
 Candidates = Sequence[Mapping[str, Any]]
 

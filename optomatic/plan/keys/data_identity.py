@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optomatic.plan.nodes import node
+from optomatic.plan.keys.nodes import node
 
 if TYPE_CHECKING:
-    from optomatic.plan.fingerprint import Walk
+    from optomatic.plan.keys.fingerprint import Walk
 
 _SPARSE_ARRAYS = ("data", "indices", "indptr", "row", "col", "offsets", "rows", "coords")
 

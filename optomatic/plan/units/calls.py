@@ -22,8 +22,8 @@ import cloudpickle
 import numpy as np
 
 from optomatic.errors import NotShippable, StoreError
-from optomatic.plan import bundle, params
-from optomatic.plan.environment import environment
+from optomatic.plan.packing import bundle, params
+from optomatic.plan.units.environment import environment
 from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from scipy.stats import qmc
 
-from optomatic.plan.space import branches_of, dimensions, point_to_candidate
+from optomatic.plan.candidates.space import branches_of, dimensions, point_to_candidate
 
 #: Points that are drawn at once: Sobol' points are even in powers of two.
 _BATCH = 64

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from optomatic.errors import StoreIncompatible
-from optomatic.plan.params import decode, encode
-from optomatic.plan.schedule import Event
+from optomatic.plan.course.schedule import Event
+from optomatic.plan.packing.params import decode, encode
 from optomatic.records import Evaluation
 
 EARLIER = "earlier"

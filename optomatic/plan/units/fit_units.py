@@ -18,15 +18,15 @@ from typing import Any
 
 from optomatic import _sklearn
 from optomatic.errors import NotShippable
-from optomatic.plan import bundle, params
-from optomatic.plan.bundle import Bundle
-from optomatic.plan.effective import Effective
-from optomatic.plan.environment import environment
-from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
-from optomatic.plan.fingerprint import fingerprint_split as split_fingerprint
-from optomatic.plan.own_code import Named, code_text
-from optomatic.plan.splits import pack_splits
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.effective import Effective
+from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
+from optomatic.plan.keys.fingerprint import fingerprint_split as split_fingerprint
+from optomatic.plan.keys.versions import installed_versions
+from optomatic.plan.own_code.survey import Named, code_text
+from optomatic.plan.packing import bundle, params
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.plan.units.environment import environment
+from optomatic.plan.units.splits import pack_splits
 from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
 
 #: Modules whose versions count whatever the estimator is.

@@ -30,8 +30,8 @@ import numpy as np
 import scipy.sparse
 
 from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible
-from optomatic.plan.own_code import Named
-from optomatic.plan.payload import payload
+from optomatic.plan.own_code.survey import Named
+from optomatic.plan.packing.payload import payload
 from optomatic.records import Part
 
 _READ_BYTES = 1 << 20

@@ -6,9 +6,9 @@ the key of this one.  So what is named, and all that this uses of modules which 
 installed, is written down beside the units, and workers compare before they score::
 
     {"model:": "",                  a module that must be there
-     "model:Model": "<digest>",     a function or class there (plan/anatomy.py)
+     "model:Model": "<digest>",     a function or class there (plan/own_code/anatomy.py)
      "model:draw": "?<digest>",     the same of one that bears another name, and may come later
-     "model:FACTOR": "=<digest>"}   a constant of its file (plan/literals.py)
+     "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
 
 Only code is compared.  What else globals hold may differ in a running program.
 """
@@ -23,10 +23,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from optomatic.plan.anatomy import Anatomy, at_home, find, is_own, is_sent, shows_its_code
-from optomatic.plan.code_identity import codes_in, imported_names, loaded_names
-from optomatic.plan.literals import constants_in, digest_of, is_constant, literals_of
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.code_identity import codes_in, imported_names, loaded_names
+from optomatic.plan.keys.versions import installed_versions
+from optomatic.plan.own_code.anatomy import Anatomy, at_home, find, is_own, is_sent, shows_its_code
+from optomatic.plan.own_code.literals import constants_in, digest_of, is_constant, literals_of
 
 #: Distributions that every worker has.
 _EVERYWHERE = frozenset(
@@ -38,7 +38,7 @@ _EVERYWHERE = frozenset(
 class Named:
     """What pickles name instead of holding it, and functions that they hold.
 
-    Filled by :func:`optomatic.plan.bundle.dump`.
+    Filled by :func:`optomatic.plan.packing.bundle.dump`.
     """
 
     named: dict[int, Any] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from optomatic.plan import params
+from optomatic.plan.packing import params
 from optomatic.records import Part
 
 #: Characters.  Results are handed in by the dozen, in one message.

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from optomatic.plan.fingerprint import fingerprint
-from optomatic.plan.space import at_quantile, is_discrete, is_distribution
+from optomatic.plan.candidates.space import at_quantile, is_discrete, is_distribution
+from optomatic.plan.keys.fingerprint import fingerprint
 
 #: Of these Optuna takes values as they are; others go by their place in the list.
 _PLAIN = (type(None), bool, int, float, str)

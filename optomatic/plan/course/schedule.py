@@ -6,7 +6,8 @@ order, the generator sees the same.
 
     ["ask", 2]         it was asked for 2 candidates
     ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
-    ["earlier", ...]   it was told of scores of earlier searches, before all else (plan/earlier.py)
+    ["earlier", ...]   it was told of scores of earlier searches, before all else
+                       (plan/course/earlier.py)
 
 In a race (:mod:`optomatic.driver.racing`) there are also
 

@@ -16,10 +16,10 @@ import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from optomatic.plan.nodes import node
+from optomatic.plan.keys.nodes import node
 
 if TYPE_CHECKING:
-    from optomatic.plan.fingerprint import Walk
+    from optomatic.plan.keys.fingerprint import Walk
 
 _PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}".encode()
 #: What of C has code that nobody can read (the slots of a class have none).

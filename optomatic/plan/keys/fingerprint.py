@@ -5,9 +5,9 @@ A fingerprint is a SHA-256 over a canonical walk through an object::
     estimator   its class, its params by name (each a fingerprint), metadata requests, output
                 configuration
     class,      installed: distribution, version, module, name
-    function    anything else: what its code does (plan/code_identity.py)
+    function    anything else: what its code does (plan/keys/code_identity.py)
     data        container, dtypes, shape, values, not where in memory they lie
-                (plan/data_identity.py)
+                (plan/keys/data_identity.py)
     scalar      exact type and value: 1, 1.0, True and np.float64(1) all differ
     set         by content; a dict and a list in order
 
@@ -42,9 +42,9 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.plan import code_identity, data_identity
-from optomatic.plan.nodes import node
-from optomatic.plan.versions import Versions, installed_versions
+from optomatic.plan.keys import code_identity, data_identity
+from optomatic.plan.keys.nodes import node
+from optomatic.plan.keys.versions import Versions, installed_versions
 
 KEY_VERSION = 2
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optomatic.plan.environment import environment
-from optomatic.plan.fingerprint import fingerprint
-from optomatic.plan.function_units import (
+from optomatic.plan.keys.fingerprint import fingerprint
+from optomatic.plan.own_code.survey import Named
+from optomatic.plan.units.environment import environment
+from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.function_units import (
     KEY_PREFIX,
     encode_all,
     key_of,
@@ -15,15 +17,13 @@ from optomatic.plan.function_units import (
     units_of,
     work_of,
 )
-from optomatic.plan.own_code import Named
-from optomatic.plan.units import Plan
 from optomatic.records import Asked, Part, Work
 
 
 def plan_more(asked: Asked, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     """Return units of more candidates of a search whose function and data need not be here.
 
-    They have the keys that :class:`~optomatic.plan.function_units.FunctionPlanner` gives them
+    They have the keys that :class:`~optomatic.plan.units.function_units.FunctionPlanner` gives them
     where both are.
 
     Raises

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from optomatic.errors import NotShippable
-from optomatic.plan import bundle, params
-from optomatic.plan.environment import environment
-from optomatic.plan.fingerprint import KEY_VERSION, Fingerprint, fingerprint
-from optomatic.plan.own_code import Named
-from optomatic.plan.units import Plan, spec_of_code
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
+from optomatic.plan.keys.versions import installed_versions
+from optomatic.plan.own_code.survey import Named
+from optomatic.plan.packing import bundle, params
+from optomatic.plan.units.environment import environment
+from optomatic.plan.units.fit_units import Plan, spec_of_code
 from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.

@@ -19,10 +19,10 @@ from zipimport import zipimporter
 
 import cloudpickle
 
-from optomatic.plan.code_identity import BOOKKEEPING, code_digest
-from optomatic.plan.fingerprint import Walk
-from optomatic.plan.nodes import node
-from optomatic.plan.versions import installed_versions
+from optomatic.plan.keys.code_identity import BOOKKEEPING, code_digest
+from optomatic.plan.keys.fingerprint import Walk
+from optomatic.plan.keys.nodes import node
+from optomatic.plan.keys.versions import installed_versions
 
 #: Whose modules have the code that stands in their files.  Others may change it as they load it
 #: (pytest rewrites asserts), and compiled modules show none.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optomatic.plan.optuna_space import as_suggested, optuna_module, suggest_candidate
-from optomatic.plan.space import branches_of
+from optomatic.plan.candidates.optuna_space import as_suggested, optuna_module, suggest_candidate
+from optomatic.plan.candidates.space import branches_of
 from optomatic.records import Evaluation
 
 

@@ -1,0 +1,1 @@
+"""Where candidates come from, and which of them are worth a score."""

@@ -1,0 +1,1 @@
+"""How a search goes on whose candidates come about while others are scored."""

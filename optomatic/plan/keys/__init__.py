@@ -1,0 +1,1 @@
+"""What counts as equal: the keys of units."""

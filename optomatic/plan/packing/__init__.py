@@ -1,0 +1,1 @@
+"""From objects to bytes and text, and back."""

@@ -1,0 +1,1 @@
+"""From candidates to units, and the terms on which these are scored."""
