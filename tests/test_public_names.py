@@ -1,9 +1,36 @@
 """Everything public is a name in the package, and importing it opens and sets up nothing."""
 
+import pickle
 import subprocess
 import sys
 
+import cloudpickle
+import pytest
+
 import optomatic
+from optomatic import filters, generators
+from optomatic.plan.keys.fingerprint import fingerprint
+from optomatic.plan.own_code.survey import code_text
+from optomatic.plan.packing import bundle
+from optomatic.records import Evaluation
+from optomatic.results.frames import frame_of
+
+#: What users may have in pickles, and in searches that are scored for others.
+KEPT = {
+    "optomatic": [optomatic.Racing(alpha=0.1)],
+    "optomatic.generators": [
+        generators.AsyncHalving([{"x": 1}], resource="n", min_resources=1, max_resources=9),
+        generators.OptunaGenerator({"x": [1, 2]}),
+        generators.QuasiRandom({"x": [1, 2]}, seed=0),
+    ],
+    "optomatic.filters": [
+        filters.NearFilter(0.1, log=["x"]),
+        filters.PromisingFilter(min_history=8),
+        filters.SeenFilter(),
+        filters.ValidFilter(bool, reason="empty"),
+    ],
+}
+BY_HOME = [pytest.param(h, one, id=type(one).__name__) for h, kept in KEPT.items() for one in kept]
 
 
 def test_public_names():
@@ -31,3 +58,48 @@ def test_importing_opens_no_socket_and_sets_no_logging_up():
         "assert threading.active_count() == 1\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize(("home", "one"), BY_HOME)
+def test_pickles_find_what_is_public_under_its_public_name(home, one):
+    kind = type(one)
+    assert (kind.__module__, kind.__qualname__) == (home, kind.__name__)
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        data = dumps(one)
+        assert home.encode() in data
+        assert b"optomatic.plan" not in data
+        again = pickle.loads(data)
+        assert type(again) is kind
+        assert vars(again) == vars(one)
+
+
+def test_a_new_process_loads_them():
+    kept = [one for kept in KEPT.values() for one in kept]
+    script = "import pickle, sys; print([type(o).__name__ for o in pickle.load(sys.stdin.buffer)])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], input=pickle.dumps(kept), capture_output=True, check=True
+    )
+    assert loaded.stdout.decode().strip() == str([type(one).__name__ for one in kept])
+
+
+def test_the_pickle_of_a_filter_that_was_used_names_nothing_private():
+    used = filters.PromisingFilter(min_history=8)
+    tried = [{"x": n, "kind": "ab"[n % 2]} for n in range(20)]
+    history = frame_of(
+        Evaluation(n, c, "completed", {"score": c["x"]}) for n, c in enumerate(tried)
+    )
+    used(tried, history)
+    data = pickle.dumps(used)
+    assert b"optomatic.plan" not in data
+    assert pickle.loads(data)(tried, history) == used(tried, history)
+    assert "unpromising" in used(tried, history)
+
+
+@pytest.mark.parametrize(("home", "one"), BY_HOME)
+def test_their_code_is_named_and_not_compared(home, one):
+    found = fingerprint(one)
+    assert "optomatic" in dict(found.versions)
+    assert not found.doubts
+    named = bundle.Named()
+    bundle.dump(one, named)
+    assert code_text(named) is None

@@ -56,6 +56,8 @@ class AsyncHalving:
     ended there, so the best of them may go on.
     """
 
+    __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+
     def __init__(
         self,
         candidates: Iterable[Mapping[str, Any]],

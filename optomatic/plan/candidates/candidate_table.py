@@ -41,6 +41,8 @@ class Columns:
     categorical : list of bool
     """
 
+    __module__ = "optomatic.filters"  # where pickles of filters look for it, wherever it stands
+
     def __init__(self, candidates: Sequence[Mapping[str, Any]]) -> None:
         self.names = list(dict.fromkeys(name for c in candidates for name in c))
         values = {n: [c[n] for c in candidates if n in c] for n in self.names}

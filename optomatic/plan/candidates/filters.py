@@ -36,6 +36,8 @@ class ValidFilter:
     ['invalid', None]
     """
 
+    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
+
     def __init__(
         self, predicate: Callable[[Mapping[str, Any]], Any], reason: str = "invalid"
     ) -> None:
@@ -53,6 +55,8 @@ class SeenFilter:
     Equal are those whose values are equal in type and content, whatever their order.  Candidates
     of earlier searches do not count (``warm_start``): the best may be among them.
     """
+
+    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
 
     def __init__(self) -> None:
         self._seen: dict[int, str] = {}
@@ -91,6 +95,8 @@ class NearFilter:
     log : collection of str, default=()
         Params whose logarithms are compared.
     """
+
+    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
 
     def __init__(self, distance: float = 0.05, log: Collection[str] = ()) -> None:
         self.distance = distance
@@ -152,6 +158,8 @@ class PromisingFilter:
     NaN for params that a candidate does not have.  It is fitted anew each time the history has
     grown by a fifth.
     """
+
+    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ class OptunaGenerator:
     >>> OptunaGenerator({"C": loguniform(1e-2, 1e2)}, TPESampler(seed=0))  # doctest: +SKIP
     """
 
+    __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+
     def __init__(self, space: Any, sampler: Any = None) -> None:
         self.space = space
         self.sampler = sampler

@@ -38,6 +38,8 @@ class QuasiRandom:
     ['C', 'kernel']
     """
 
+    __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+
     def __init__(
         self, space: Any, *, method: Literal["sobol", "halton"] = "sobol", seed: int | None = None
     ) -> None:

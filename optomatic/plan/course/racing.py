@@ -83,6 +83,8 @@ class Racing:
     >>> MongoSearchCV(model, grid, cv=10, racing=Racing(min_splits=5))  # doctest: +SKIP
     """
 
+    __module__ = "optomatic"  # where pickles and keys look for it, wherever it stands
+
     alpha: float = 0.05
     min_splits: int = 3
 
