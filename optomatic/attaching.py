@@ -16,7 +16,7 @@ from optomatic.plan.course.proposing import is_adaptive
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.plan.packing.params import decode
 from optomatic.plan.units.more_function_units import plan_more
-from optomatic.records import Asked, Described, Outcome
+from optomatic.records import Described, Outcome, Recipe
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
@@ -265,7 +265,7 @@ def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[
     return candidates
 
 
-def _asked(store: Store, search: str) -> Asked:
+def _asked(store: Store, search: str) -> Recipe:
     asked = store.searches.asked(search)
     if asked is None:
         raise ValueError(

@@ -71,7 +71,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Recipe:
     """What the units of a search have in common, written down: enough to make more of them.
 
     Attributes
@@ -330,7 +330,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedSearch:
+class EarlierSearch:
     """A search as another one sees it that may learn from it; ``n_units`` so far."""
 
     id: str

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from optomatic.plan.course.earlier import read, readings, written
-from optomatic.records import AskedSearch, Described, Evaluation, Subject
+from optomatic.records import Described, EarlierSearch, Evaluation, Subject
 from optomatic.results.frames import evaluation_of
 from optomatic.store.opening import Store
 
@@ -106,7 +106,7 @@ def _names(store: Store, which: bool | str | Sequence[str]) -> list[str] | None:
     return names
 
 
-def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[AskedSearch]:
+def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[EarlierSearch]:
     """Return the searches to look at, the latest first."""
     found = store.searches.about(own.digest, _MOST_SEARCHES, names)
     found = [s for s in found if s.subject.n_train >= _LEAST_PART * own.n_train]
@@ -117,7 +117,7 @@ def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[A
             "or other versions of the libraries. Nothing was scored. Name another search in "
             "warm_start; True takes what there is."
         )
-    units, chosen = 0, list[AskedSearch]()
+    units, chosen = 0, list[EarlierSearch]()
     for search in found:
         if units < _MOST_UNITS:
             units += search.n_units
@@ -127,7 +127,7 @@ def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[A
 
 def _told_by(
     store: Store,
-    searches: Sequence[AskedSearch],
+    searches: Sequence[EarlierSearch],
     planner: Comparing,
     space: Any,
     fixed: Mapping[str, Any],

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optomatic.records import SCHEMA, Asked, Work
+from optomatic.records import SCHEMA, Recipe, Work
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -46,13 +46,13 @@ class Extending:
         self._searches = searches
         self._units = units
 
-    def note_asked(self, search: str, asked: Asked | None) -> None:
+    def note_asked(self, search: str, asked: Recipe | None) -> None:
         """Note what more units of `search` can be made of, if that can be written down."""
         if asked is not None:
             change = {"$set": {"asked": asked_document(asked)}}
             self._searches.update({"_id": search}, [change])
 
-    def asked(self, search: str) -> Asked | None:
+    def asked(self, search: str) -> Recipe | None:
         """Return what :meth:`note_asked` wrote, None if there is nothing."""
         found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1})
         return _asked(found["asked"]) if found and found.get("asked") else None
@@ -100,7 +100,7 @@ _AGAIN: dict[str, Any] = {
 }
 
 
-def asked_document(asked: Asked | None) -> dict[str, Any]:
+def asked_document(asked: Recipe | None) -> dict[str, Any]:
     """Return the stored form, for an update that is a pipeline."""
     if asked is None:
         return {"$literal": None}
@@ -110,7 +110,7 @@ def asked_document(asked: Asked | None) -> dict[str, Any]:
     return {"$literal": {"key": asked.key, "work": work}}
 
 
-def _asked(document: dict[str, Any]) -> Asked:
+def _asked(document: dict[str, Any]) -> Recipe:
     work = document["work"]
     env, requires = dict(work["env"]), tuple(work["requires"])
-    return Asked(document["key"], Work(**{**work, "env": env, "requires": requires}))
+    return Recipe(document["key"], Work(**{**work, "env": env, "requires": requires}))

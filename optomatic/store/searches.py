@@ -21,7 +21,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, Asked, AskedSearch, SearchRecord, Subject
+from optomatic.records import SCHEMA, EarlierSearch, Recipe, SearchRecord, Subject
 from optomatic.store.documents import storable
 from optomatic.store.extending import IDS, Extending, added_to, asked_document, pages_of
 from optomatic.store.faults import Outage
@@ -40,7 +40,7 @@ class Searches(Extending):
         super().__init__(searches, units)
 
     def open(
-        self, record: SearchRecord, unit_ids: Sequence[str], asked: Asked | None = None
+        self, record: SearchRecord, unit_ids: Sequence[str], asked: Recipe | None = None
     ) -> None:
         """Write the record of a search that begins, and which units it asks for.
 
@@ -147,7 +147,7 @@ class Searches(Extending):
 
     def about(
         self, digest: str, most: int, names: Sequence[str] | None = None
-    ) -> list[AskedSearch]:
+    ) -> list[EarlierSearch]:
         """Return searches whose scores are about the same, the latest first, at most so many.
 
         Parameters
@@ -167,9 +167,9 @@ class Searches(Extending):
             query["$or"] = [{"_id": {"$in": list(names)}}, {"name": {"$in": list(names)}}]
         fields = {"n_units": 1, "subject": 1}
         found = self._searches.find(query, fields, sort=[("began_at", -1)], limit=most)
-        return [AskedSearch(d["_id"], d["n_units"], _subject_of(d["subject"])) for d in found]
+        return [EarlierSearch(d["_id"], d["n_units"], _subject_of(d["subject"])) for d in found]
 
-    def units_of(self, searches: Sequence[AskedSearch], most: int) -> dict[str, list[str]]:
+    def units_of(self, searches: Sequence[EarlierSearch], most: int) -> dict[str, list[str]]:
         """Return the ids of the units of several searches in one query.
 
         Of a search that has more than `most`, those on its first page.

@@ -27,7 +27,7 @@ from optomatic.plan.packing import bundle, params
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.environment import environment
 from optomatic.plan.units.splits import pack_splits
-from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
+from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
 
 #: Modules whose versions count whatever the estimator is.
 _ALWAYS = ("sklearn", "numpy", "scipy")
@@ -57,7 +57,7 @@ class Plan:
         Why no other process can score these units.
     subject : Subject or None
         By which later searches find what they can learn from.
-    asked : Asked or None
+    asked : Recipe or None
         What more units can be made of without the objects themselves; of a function only.
     """
 
@@ -68,7 +68,7 @@ class Plan:
     doubts: tuple[str, ...]
     refusal: NotShippable | None
     subject: Subject | None = None
-    asked: Asked | None = None
+    asked: Recipe | None = None
 
 
 def plan_units(

@@ -21,7 +21,7 @@ from optomatic.plan.own_code.survey import Named
 from optomatic.plan.packing import bundle, params
 from optomatic.plan.units.environment import environment
 from optomatic.plan.units.fit_units import Plan, spec_of_code
-from optomatic.records import SCHEMA, Asked, Part, Subject, Unit, Work
+from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
@@ -155,7 +155,7 @@ class FunctionPlanner:
         units, ids, places = units_of(keys, encoded, work)
         if refusal is not None:
             return Plan(units, ids, places, {}, doubts, refusal, self.subject)
-        asked = Asked(_common_key(self._common), work)
+        asked = Recipe(_common_key(self._common), work)
         return Plan(units, ids, places, parts, doubts, None, self.subject, asked)
 
     def _work(

@@ -17,10 +17,10 @@ from optomatic.plan.units.function_units import (
     units_of,
     work_of,
 )
-from optomatic.records import Asked, Part, Work
+from optomatic.records import Part, Recipe, Work
 
 
-def plan_more(asked: Asked, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     """Return units of more candidates of a search whose function and data need not be here.
 
     They have the keys that :class:`~optomatic.plan.units.function_units.FunctionPlanner` gives them
