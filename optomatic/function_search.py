@@ -14,7 +14,6 @@ from sklearn.exceptions import FitFailedWarning
 from optomatic.driver.asking import asking_for, completed, is_open, refuse_inside_worker
 from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
-from optomatic.driver.earlier import check_warm_start, earlier_evaluations
 from optomatic.driver.ending import rather
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import leave, run_at
@@ -22,6 +21,7 @@ from optomatic.driver.ledger import Ledger
 from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
+from optomatic.driver.warm_start import check_warm_start, earlier_evaluations
 from optomatic.driver.workers import workers_for
 from optomatic.errors import guarded
 from optomatic.plan.candidates.grids import candidates_of

@@ -31,7 +31,7 @@ from optomatic.driver.caller import Caller, Sent, caller_at
 from optomatic.errors import Address, OptomaticError
 from optomatic.plan.packing import bundle
 from optomatic.plan.units.calls import Task, call_work, pack_call
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.machine import inside_worker
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
 _LARGE = 1 << 20

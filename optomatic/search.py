@@ -23,7 +23,7 @@ from optomatic.fitting.planning import (
     splits_of,
 )
 from optomatic.fitting.raced_table import tabulate
-from optomatic.fitting.racing import racing_of
+from optomatic.fitting.racing_option import racing_of
 from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
 from optomatic.fitting.request import Request, check
 from optomatic.fitting.tabulating import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optomatic.driver.ledger import Entry, Ledger
-from optomatic.driver.racing import Race
+from optomatic.driver.race import Race
 from optomatic.driver.rounds import Asking
 from optomatic.errors import OptomaticError
 from optomatic.plan.course.earlier import EARLIER, told_in
@@ -20,7 +20,7 @@ from optomatic.plan.course.stopping import Budget, Stopping
 from optomatic.records import Evaluation
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.machine import inside_worker
 
 #: Units that are queued ahead where nothing is learned from those before.
 _FAR_AHEAD = 2000

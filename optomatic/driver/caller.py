@@ -30,8 +30,8 @@ from optomatic.plan.units.environment import environment
 from optomatic.records import Call, CallEnd, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.environment import timing_here
 from optomatic.worker.heart import Heart, take_back_from_the_vanished
+from optomatic.worker.machine import timing_here
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import os
 from optomatic import definition as files
 from optomatic.errors import DefinitionError
 from optomatic.store.opening import DB_VARIABLE, open_store
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.machine import inside_worker
 
 
 def define(definition: str | os.PathLike[str] | None, name: str | None, db: str | None) -> None:

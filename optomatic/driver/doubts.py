@@ -5,7 +5,7 @@ from __future__ import annotations
 from optomatic.errors import KeyNotCertain
 from optomatic.plan.units.fit_units import Plan
 from optomatic.warning import warn
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.machine import inside_worker
 
 
 def report_doubts(plan: Plan, workers: int | None) -> None:

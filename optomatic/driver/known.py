@@ -17,8 +17,8 @@ from optomatic.plan.units.fit_units import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit
 from optomatic.store.opening import Store, open_store
 from optomatic.worker.engines import Here
-from optomatic.worker.environment import inside_worker
 from optomatic.worker.heart import take_back_from_the_vanished
+from optomatic.worker.machine import inside_worker
 from optomatic.worker.trial import trial_for
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.

@@ -17,7 +17,7 @@ from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.publishing import Say, say_nothing, upload
-from optomatic.driver.racing import Race
+from optomatic.driver.race import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.course.earlier import event_of
 from optomatic.plan.course.filtering import Filters, shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from joblib import effective_n_jobs
 
-from optomatic.worker.environment import inside_worker, tags_here
+from optomatic.worker.machine import inside_worker, tags_here
 
 
 def workers_for(

@@ -8,18 +8,18 @@ from typing import Any
 from optomatic import _sklearn
 from optomatic.driver.asking import asking_for, refuse_inside_worker
 from optomatic.driver.doubts import report_doubts
-from optomatic.driver.earlier import earlier_evaluations
 from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import run_at
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.publishing import say_nothing
-from optomatic.driver.racing import Race
+from optomatic.driver.race import Race
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Asking, Rounds
+from optomatic.driver.warm_start import earlier_evaluations
 from optomatic.driver.workers import workers_for
 from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_candidates, space_of
-from optomatic.fitting.racing import check_racing, race_of, racing_of
+from optomatic.fitting.racing_option import check_racing, race_of, racing_of
 from optomatic.fitting.request import Request
 from optomatic.fitting.unit_callbacks import UnitCallbacks
 from optomatic.plan.course.proposing import is_adaptive

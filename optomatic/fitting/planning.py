@@ -21,7 +21,7 @@ from optomatic.plan.units.limits import how_to_run
 from optomatic.plan.units.splits import draws_anew, fix_splits
 from optomatic.plan.units.tags import tags_of
 from optomatic.warning import warn
-from optomatic.worker.environment import inside_worker
+from optomatic.worker.machine import inside_worker
 
 # Candidates
 

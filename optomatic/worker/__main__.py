@@ -22,7 +22,7 @@ from optomatic.store.workers import this_process
 from optomatic.worker.assignment import Assignment, Names, assignment_of
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Crew, current_path, threads_each
-from optomatic.worker.environment import (
+from optomatic.worker.machine import (
     Installed,
     cache_home,
     cores,

@@ -58,8 +58,8 @@ def run(channel: Channel, idle: float | None) -> None:
     ).start()
     os.register_at_fork(after_in_child=channel.close)  # what it forks is no child of ours
     # Only now: scikit-learn is to be found where the parent finds it.
-    from optomatic.worker.environment import enter_worker
     from optomatic.worker.loading import Loader
+    from optomatic.worker.machine import enter_worker
 
     enter_worker()
     channel.send([None, None])

@@ -16,12 +16,12 @@ from optomatic.records import Result, Timing
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
 from optomatic.worker.ability import missing_in, refusing
-from optomatic.worker.environment import timing_here
 from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
 from optomatic.worker.loop import Loop
+from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
 from optomatic.worker.score import failed
 from optomatic.worker.turns import NO_TURNS, Turns

@@ -32,9 +32,9 @@ from optomatic.plan.packing.bundle import Bundle, dump
 from optomatic.records import Lease, Result
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.environment import timing_here
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
+from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
 from optomatic.worker.same_code import Refused, check_code_once
 from optomatic.worker.score import score_unit

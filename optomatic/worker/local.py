@@ -22,7 +22,7 @@ from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Crew, current_path, threads_each
-from optomatic.worker.environment import cache_home, cores, tags_here, timing_here
+from optomatic.worker.machine import cache_home, cores, tags_here, timing_here
 from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor, WorkSummary
 from optomatic.worker.turns import NO_TURNS, Turns

@@ -11,8 +11,8 @@ from optomatic.plan.units.environment import environment
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.environment import tags_here
 from optomatic.worker.heart import Heart
+from optomatic.worker.machine import tags_here
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from optomatic.errors import NotShippable
 from optomatic.records import Part
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Child, start_child
-from optomatic.worker.environment import cache_home
 from optomatic.worker.local import setup_of
+from optomatic.worker.machine import cache_home
 
 #: What is larger is data, which takes long to load and has no code in it.
 _LARGEST = 10_000_000

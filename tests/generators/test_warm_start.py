@@ -272,11 +272,11 @@ def test_failures_and_what_was_withdrawn_are_not_told(uri):
 
 
 def test_the_cost_is_bounded(uri, monkeypatch):
-    from optomatic.driver import earlier
+    from optomatic.driver import warm_start
 
     for n in range(5):
         MongoSearch(scoring.parabola, {"x": range(10 * n, 10 * n + 10)}, db=uri).run()
-    monkeypatch.setattr(earlier, "MOST_TOLD", 25)
+    monkeypatch.setattr(warm_start, "MOST_TOLD", 25)
 
     class Commands(monitoring.CommandListener):
         def __init__(self):

@@ -14,8 +14,8 @@ from waiting import wait_for
 from optomatic.errors import OptomaticError
 from optomatic.worker import children, processes
 from optomatic.worker.children import Crew, current_path
-from optomatic.worker.environment import Installed
 from optomatic.worker.intake import POLL_ALARMED, POLL_LONG
+from optomatic.worker.machine import Installed
 from optomatic.worker.processes import Setup
 
 

@@ -9,7 +9,7 @@ order, the generator sees the same.
     ["earlier", ...]   it was told of scores of earlier searches, before all else
                        (plan/course/earlier.py)
 
-In a race (:mod:`optomatic.driver.racing`) there are also
+In a race (:mod:`optomatic.driver.race`) there are also
 
     ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
     ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out (and are in

@@ -10,7 +10,7 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.driver.ledger import Ledger
-from optomatic.driver.racing import Race
+from optomatic.driver.race import Race
 from optomatic.fitting.request import Request
 from optomatic.plan.course.racing import Racing
 from optomatic.plan.course.schedule import NO_RACE, NoRace
