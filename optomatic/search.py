@@ -22,7 +22,7 @@ from optomatic.fitting.planning import (
     space_of,
     splits_of,
 )
-from optomatic.fitting.raced_table import tabulate
+from optomatic.fitting.raced_table import raced_results
 from optomatic.fitting.racing_option import racing_of
 from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
 from optomatic.fitting.request import Request, check
@@ -389,7 +389,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         with rather(interrupt):
             rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
         if racing_of(self) is not None:
-            results = tabulate(self, complete, rows, ledger)
+            results = raced_results(self, complete, rows, ledger)
         else:
             candidates = [entry.params for entry in complete]
             results = self._format_results(candidates, len(splits), rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from optomatic.plan.candidates.grids import shown
+from optomatic.plan.candidates.grids import shown_space
 from optomatic.plan.units.environment import environment
 from optomatic.records import SearchRecord, Subject
 from optomatic.store.workers import this_process
@@ -42,7 +42,7 @@ def new_record(
         id=search,
         name=name or f"{kind}-{search[:6]}",
         estimator=estimator,
-        space=shown(space),
+        space=shown_space(space),
         scoring=scoring,
         n_candidates=n_candidates,
         n_splits=n_splits,

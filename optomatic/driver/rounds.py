@@ -20,7 +20,7 @@ from optomatic.driver.publishing import Say, say_nothing, upload
 from optomatic.driver.race import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.course.earlier import event_of
-from optomatic.plan.course.filtering import Filters, shown
+from optomatic.plan.course.filtering import Filters, shown_left_out
 from optomatic.plan.course.proposing import Proposer
 from optomatic.plan.course.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.plan.course.stopping import Stopping
@@ -392,7 +392,7 @@ class Rounds:
             ledger.fresh,
             self._clock() - self._began,
             self._sizes,
-            left_out=shown(left_out, len(ledger.entries)) if left_out else "",
+            left_out=shown_left_out(left_out, len(ledger.entries)) if left_out else "",
             stopped=asking.stopping.reason or "",
             raced=asking.race.told,
             earlier=self._earlier,

@@ -16,7 +16,7 @@ from optomatic.driver.ledger import Entry, Ledger
 STOPPED_AFTER = "stopped_after"
 
 
-def tabulate(
+def raced_results(
     search: Any, entries: Sequence[Entry], rows: Sequence[dict[str, Any]], ledger: Ledger
 ) -> dict[str, Any]:
     """Return ``cv_results_`` of candidates of which some have their first splits only.

@@ -88,7 +88,7 @@ def _array_of_series(values: Any) -> Any:
     return values.to_numpy() if is_series else values
 
 
-def shown(space: Any) -> str:
+def shown_space(space: Any) -> str:
     """Write down `space` for people: of many values the first, and no more than that."""
     writer = reprlib.Repr()
     writer.maxdict = writer.maxlist = writer.maxtuple = writer.maxset = 20

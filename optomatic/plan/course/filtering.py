@@ -100,10 +100,10 @@ def _reason(name: str, answer: Any) -> str | None:
     )
 
 
-def shown(left_out: Mapping[str, int], proposed: int) -> str:
+def shown_left_out(left_out: Mapping[str, int], proposed: int) -> str:
     """Say what was left out.
 
-    >>> shown({"invalid": 8, "unpromising": 4}, 400)
+    >>> shown_left_out({"invalid": 8, "unpromising": 4}, 400)
     '12 of 400 left out: 8 invalid, 4 unpromising'
     """
     reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
