@@ -1,1 +1,1 @@
-"""What to score.  Pure: no pymongo, no clock, no network."""
+"""What to score: no pymongo, no clock, no network."""
