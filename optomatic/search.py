@@ -34,6 +34,7 @@ from optomatic.fitting.tabulating import (
     print_lines,
     rows_of,
 )
+from optomatic.plan.candidates.replayed import Replayed as Replayed  # pickles find it here
 from optomatic.plan.course.filtering import Filter
 from optomatic.plan.course.proposing import is_adaptive
 from optomatic.plan.course.racing import Racing

@@ -6,6 +6,7 @@ import sys
 
 import cloudpickle
 import pytest
+from sklearn.dummy import DummyClassifier
 
 import optomatic
 from optomatic import filters, generators
@@ -93,6 +94,25 @@ def test_the_pickle_of_a_filter_that_was_used_names_nothing_private():
     assert b"optomatic.plan" not in data
     assert pickle.loads(data)(tried, history) == used(tried, history)
     assert "unpromising" in used(tried, history)
+
+
+def test_the_pickle_of_a_generator_that_was_asked_names_nothing_private():
+    asked = generators.AsyncHalving([{"x": 1}], resource="n", min_resources=1, max_resources=9)
+    asked.begin({"score": "maximize"})
+    assert asked.ask(1) == [{"x": 1, "n": 1}]
+    data = pickle.dumps(asked)
+    assert b"optomatic.plan" not in data
+    again = pickle.loads(data)
+    again.tell([Evaluation(0, {"x": 1, "n": 1}, "completed", {"score": 1.0})])
+    assert again.ask(1) == []
+
+
+def test_the_pickle_of_a_search_over_an_iterator_names_nothing_private():
+    search = optomatic.MongoSearchCV(DummyClassifier(), iter([{"strategy": "prior"}]))
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        data = dumps(search)
+        assert b"optomatic.plan" not in data
+        assert list(pickle.loads(data).param_grid) == [{"strategy": "prior"}]
 
 
 @pytest.mark.parametrize(("home", "one"), BY_HOME)

@@ -20,7 +20,7 @@ from optomatic.records import Evaluation
 
 
 @dataclass(slots=True)
-class _Rung:
+class Rung:
     """What has ended in a rung: (score, order of asking, candidate); and who went on."""
 
     resources: int
@@ -31,6 +31,10 @@ class _Rung:
         """Return the best one that may go on and has not, if there is one."""
         best = sorted(self.ended, key=lambda one: (-one[0], one[1]))[: len(self.ended) // factor]
         return next(((n, c) for _, n, c in best if n not in self.promoted), None)
+
+
+#: Where pickles of generators look for it.  Set here, as a dataclass looks into its module.
+Rung.__module__ = "optomatic.generators"
 
 
 class AsyncHalving:
@@ -85,7 +89,7 @@ class AsyncHalving:
         ((self._metric, direction), *_) = directions.items()
         self._sign = -1.0 if direction == "minimize" else 1.0
         steps = math.floor(math.log(self.max_resources / self.min_resources, self.factor) + 1e-9)
-        self._rungs = [_Rung(self.min_resources * self.factor**k) for k in range(steps + 1)]
+        self._rungs = [Rung(self.min_resources * self.factor**k) for k in range(steps + 1)]
         self._new: Iterator[Mapping[str, Any]] = iter(copy.copy(self.candidates))
         self._asked: list[tuple[int, dict[str, Any]]] = []
 

@@ -18,6 +18,8 @@ class Replayed:
     that is left.
     """
 
+    __module__ = "optomatic.search"  # where pickles of searches look for it, wherever it stands
+
     def __init__(self, items: Iterable[Any], shown: str | None = None) -> None:
         self._rest = iter(items)
         self._shown = shown or repr(items)
