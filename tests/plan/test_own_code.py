@@ -3,14 +3,16 @@
 import importlib
 import importlib.machinery
 import json
+import os
 import sys
 
 import pytest
 from sklearn.svm import SVC
 
+from optomatic.plan.keys import versions
 from optomatic.plan.own_code.survey import Named, code_text
 from optomatic.plan.packing import bundle
-from optomatic.worker.same_code import Files, Refused, check_code
+from optomatic.worker.same_code import Files, Refused, check_code, check_loaded
 
 HELPERS = """
 def help(x):
@@ -77,24 +79,26 @@ class Model(Base):
 def other():
     return 17
 '''
+LONG_AGO = 1_000_000_000
 FILES = {"helpers": HELPERS, "mymodel": MODEL}
 
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Write modules, and import them anew; return the first."""
+    """Write modules as they stood there before this process, import them anew; return the first."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(**files):
         for name, text in files.items():
             (tmp_path / f"{name}.py").write_text(text)
+            os.utime(tmp_path / f"{name}.py", (LONG_AGO, LONG_AGO))
         importlib.invalidate_caches()
         forget(*files)
         return next(importlib.import_module(name) for name in reversed(files))
 
     yield write
-    forget(*FILES, "another")
+    forget(*FILES, "another", "viz", "deco")
 
 
 def forget(*names):
@@ -216,12 +220,205 @@ def test_what_is_made_at_the_first_call_may_be_missing_elsewhere(write):
     check_code(text, Files())
 
 
-@pytest.mark.parametrize("how", ["missing", "broken"])
+@pytest.mark.parametrize("how", ["missing", "broken", "exits"])
 def test_a_module_that_cannot_be_imported_is_named(write, tmp_path, how):
     text = written(write(**FILES).Model())
     (tmp_path / "mymodel.py").unlink()
-    if how == "broken":
-        (tmp_path / "mymodel.py").write_text("this is no Python")
+    texts = {"broken": "this is no Python", "exits": "raise SystemExit('no display')"}
+    if how in texts:
+        (tmp_path / "mymodel.py").write_text(texts[how])
     forget("mymodel")
-    error = {"missing": "ModuleNotFoundError", "broken": "SyntaxError"}[how]
+    error = {"missing": "ModuleNotFoundError", "broken": "SyntaxError", "exits": "SystemExit"}[how]
     assert f"mymodel cannot be imported ({error}" in refusal(text)
+
+
+EDITED = """
+FACTOR = 2.0
+LEVEL = 1
+class Scale:
+    by = 3
+    made = 0
+    def times(self, x, more=4):
+        type(self).made += 1
+        return x * self.by * more
+def run(x, k=5, *, last=6):
+    return Scale().times(x * k + last) * FACTOR * LEVEL
+"""
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("FACTOR = 2.0", "FACTOR = 3.5", "another.FACTOR"),
+        ("by = 3", "by = 33", "another.Scale.by"),
+        ("more=4", "more=44", "another.Scale.times.__defaults__"),
+        ("k=5", "k=55", "another.run.__defaults__"),
+        ("last=6", "last=66", "another.run.__kwdefaults__"),
+    ],
+)
+def test_a_constant_that_was_edited_between_import_and_fit_counts(
+    write, monkeypatch, tmp_path, kept, old, new, named
+):
+    """Whether or not Python keeps what it has compiled."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", not kept)
+    module = write(another=EDITED)
+    module.Scale.made = 7
+    (tmp_path / "another.py").write_text(EDITED.replace(old, new))
+    text = written(module.run)
+    assert "another:Scale.made" not in json.loads(text)
+    check_code(text, Files())
+    forget("another")
+    assert named in refusal(text)
+
+
+def test_what_a_program_has_set_is_not_compared_in_an_edited_module_either(
+    write, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    module = write(another=EDITED)
+    module.LEVEL = 2
+    (tmp_path / "another.py").write_text(EDITED + "# edited")
+    text = written(module.run)
+    assert "another:LEVEL" not in json.loads(text)
+    assert "another:FACTOR" in json.loads(text)
+
+
+def test_defaults_that_are_computed_are_no_constants(write, monkeypatch):
+    """Though equal constants stand elsewhere in the file."""
+    text = """
+import os
+def gpu():
+    return os.environ.get("GPU") == "1"
+def noisy(x, verbose=True, *, more=True):
+    return x
+def quiet(x, verbose=False, *, more=False):
+    return x
+def run(x, on=gpu()):
+    return named(x) + either(x)
+def named(x, *, on=gpu()):
+    return x
+def either(x, *, n=3 if gpu() else 4, last=5):
+    return noisy(x) + quiet(x)
+"""
+    monkeypatch.setenv("GPU", "1")
+    found = json.loads(written(write(another=text).run))
+    assert sorted(key.partition(":")[2] for key, digest in found.items() if digest[:1] == "=") == [
+        f"{name}.{part}"
+        for name in ("noisy", "quiet")
+        for part in ("__defaults__", "__kwdefaults__")
+    ]
+    monkeypatch.setenv("GPU", "0")
+    forget("another")
+    check_code(json.dumps(found), Files())
+
+
+DECO = """
+import functools
+def retry(times):
+    def deco(function):
+        @functools.wraps(function)
+        def inner(*args, **kwargs):
+            return function(*args, **kwargs) if times else check(times)
+        return inner
+    return deco
+def check(times):
+    return times
+"""
+DECORATED = """
+from deco import retry
+@retry(3)
+def run(x):
+    return x + Model().fit(x)
+class Model:
+    @retry(4)
+    def fit(self, x):
+        return x - 1
+"""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Have a module of one's own be one of an installed distribution."""
+
+    def forget_versions():
+        versions._installed.cache_clear()
+        versions._distributions.cache_clear()
+
+    def install(name):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "RECORD").write_text(f"{name}.py,,\n")
+        forget_versions()
+        return lambda: ([file.unlink() for file in folder.iterdir()], forget_versions())
+
+    yield install
+    forget_versions()
+
+
+def test_a_decorator_may_be_installed_on_one_side_only(write, install):
+    plain = written(write(deco=DECO, another=DECORATED).run)
+    uninstall = install("deco")
+    check_code(plain, Files())
+    installed = written(write(deco=DECO, another=DECORATED).run)
+    assert not [key for key in json.loads(installed) if "@" in key]
+    write(another=DECORATED.replace("x - 1", "x - 2"))
+    assert "another.Model is" in refusal(plain)
+    assert "another.Model is" in refusal(installed)
+    uninstall()
+    write(another=DECORATED)
+    check_code(installed, Files())
+    check_code(plain, Files())
+    write(deco=DECO.replace("if times", "if not times"), another=DECORATED)
+    assert "another.run (decorated by deco)" in refusal(plain)
+    for gone in ("@retry(3)\n", "    @retry(4)\n"):
+        write(deco=DECO, another=DECORATED.replace(gone, ""))
+        refusal(plain)
+        refusal(installed)
+
+
+LAZY = """
+def run(x, plot=False):
+    if plot:
+        import viz
+        viz.show(x)
+    return x
+"""
+
+
+def test_what_code_may_import_is_not_imported_but_compared_once_it_is(write, tmp_path):
+    write(viz="def show(x):\n    return x\n")
+    text = written(write(another=LAZY).run)
+    assert "viz:show" in json.loads(text)
+    forget("viz")
+    (tmp_path / "viz.py").write_text("raise SystemExit('viz needs a display')")
+    left = check_code(text, Files())
+    assert set(left) == {"viz:show"}
+    assert "viz" not in sys.modules
+    write(viz="def show(x):\n    return -x\n")
+    with pytest.raises(Refused, match=r"viz\.show is other code"):
+        check_loaded(left, Files())
+
+
+def test_what_a_class_sets_of_itself_is_not_compared_but_what_is_patched_is(write):
+    text = """
+class Model:
+    def fit(self, x):
+        type(self).helper = staticmethod(lambda y: y + 1)
+        type(self).own = staticmethod(lambda y: y + 1)
+        return self.helper(x)
+    @staticmethod
+    def own(y):
+        return y
+"""
+    module = write(another=text)
+    before = written(module.Model())
+    module.Model.helper = staticmethod(lambda y: y + 1)
+    assert written(module.Model()) == before
+    for name in ("own", "other"):
+        module = write(another=text)
+        setattr(module.Model, name, staticmethod(lambda y: y - 1))
+        patched = written(module.Model())
+        write(another=text)
+        assert "another.Model is" in refusal(patched)

@@ -5,6 +5,9 @@ one function or class, whether they did: by byte code, constants and names, thos
 and those of what decorators have wrapped.  Class attributes, closures and globals may hold other
 values in each process and mean nothing; what others write at run time (the ``__init__`` of a
 dataclass) follows from the rest.
+
+What a decorator of another package has made of a function is told apart from the rest: that
+package may be installed in one process and plain source in the other.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from optomatic.plan.keys.code_identity import BOOKKEEPING, code_digest
 from optomatic.plan.keys.fingerprint import Walk
 from optomatic.plan.keys.nodes import node
 from optomatic.plan.keys.versions import installed_versions
+from optomatic.plan.own_code.literals import literals_of
 
 #: Whose modules have the code that stands in their files.  Others may change it as they load it
 #: (pytest rewrites asserts), and compiled modules show none.
@@ -67,6 +71,12 @@ def find(module: types.ModuleType | None, name: str) -> Any:
 class Anatomy:
     """One function or class, taken apart.
 
+    Parameters
+    ----------
+    value : object
+    module : str
+        The name of the module where it stands.
+
     Attributes
     ----------
     functions : list of function
@@ -75,15 +85,22 @@ class Anatomy:
         Bases, metaclass and classes that it refers to.
     digest : str
         Of all code of one's own in it; empty if there is none that could be read.
+    made : dict of str to str
+        Digests of what decorators of other packages of one's own add, by the package.
     """
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, module: str) -> None:
         self.functions: list[types.FunctionType] = []
         self.classes: list[type] = []
+        self._top = _top(module)
+        #: The packages of the functions that are being looked into.
+        self._within: list[str] = []
+        self._made: dict[str, list[bytes]] = {}
         self._walk = Walk((), installed_versions)
         self._seen: dict[int, object] = {}
         parts = self._of(value)
-        self.digest = node("own code", *parts).hex()[:24] if parts else ""
+        self.digest = _digest(parts)
+        self.made = {top: _digest(made) for top, made in self._made.items()}
 
     def _of(self, value: object) -> list[bytes]:
         if id(value) in self._seen:
@@ -101,12 +118,22 @@ class Anatomy:
     def _function(self, function: types.FunctionType) -> list[bytes]:
         if function.__code__.co_filename.startswith("<"):
             return [b"written at run time"]
+        module = str(function.__globals__.get("__name__"))
+        top = _top(module)
+        self._within.append(top)
         wrapped = self._all(_wrapped_by(function))
-        module = function.__globals__.get("__name__")
-        if module != "__main__" and not is_own(module):
-            return wrapped
-        self.functions.append(function)
-        return [code_digest(self._walk, function.__code__, ""), *wrapped]
+        self._within.pop()
+        code = []
+        if module == "__main__" or is_own(module):
+            self.functions.append(function)
+            code = [code_digest(self._walk, function.__code__, "")]
+        if module == "__main__" or top == self._top or not (wrapped or top in self._within):
+            return [*code, *wrapped]
+        if code:
+            self._made.setdefault(top, []).extend(code)
+        # That there is a decorator counts wherever it comes from.
+        maker = f"made by {top}:{function.__code__.co_qualname}"
+        return [maker.encode(), *wrapped] if wrapped else []
 
     def _class(self, value: type) -> list[bytes]:
         if value.__module__ != "__main__" and not is_own(value.__module__):
@@ -119,7 +146,7 @@ class Anatomy:
             else:  # made by a function; nobody else finds it by its name
                 parts += self._of(base)
         for name, held in sorted(vars(value).items()):
-            if name not in BOOKKEEPING:
+            if name not in BOOKKEEPING and not _set_by_its_own_code(value, name):
                 parts += self._member(value, name, held)
         return parts
 
@@ -129,6 +156,22 @@ class Anatomy:
             return []
         found = self._of(held)
         return [name.encode(), *found] if found else []
+
+
+def _digest(parts: list[bytes]) -> str:
+    return node("own code", *parts).hex()[:24] if parts else ""
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _set_by_its_own_code(owner: type, name: str) -> bool:
+    """Tell whether a class has an attribute since code of its file ran, as any process may do."""
+    module = sys.modules.get(owner.__module__)
+    if module is None or not shows_its_code(module):
+        return False
+    return literals_of(module).is_set_later(owner.__qualname__, name)
 
 
 def _wrapped_by(function: types.FunctionType) -> Iterator[object]:

@@ -4,17 +4,27 @@ An edited constant is other code as much as an edited function is.  But what a g
 attribute or a default holds in a running program says nothing of the file: it may have been set
 since, or come from the environment.  So a value counts as a literal only while it still is what
 the file binds to its name, once and as a constant.
+
+The file that counts is the one that was imported.  Where it was edited since, what Python kept
+as it compiled it says what it was; where nothing was kept, a file that is younger than this
+process may have said what is in memory, and that counts unless code of its own may have set it.
 """
 
 from __future__ import annotations
 
 import dis
+import functools
 import inspect
+import os
+import sys
 import types
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from typing import Any
+
+import psutil
 
 from optomatic.plan.keys.code_identity import codes_in
 from optomatic.plan.keys.fingerprint import Walk
@@ -23,7 +33,12 @@ from optomatic.plan.keys.versions import installed_versions
 
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _DEFAULTS = ("__defaults__", "__kwdefaults__")
-_STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
+#: What instructions leave on the stack that is no constant.
+_UNKNOWN = object()
+_CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
+#: They leave alone what is on the stack already.
+_PUSHES = ("PUSH_NULL", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_CLOSURE", "LOAD_DEREF", "LOAD_FAST")
+_NOTHING = ("EXTENDED_ARG", "NOP", "RESUME", "CACHE")
 
 
 @dataclass(slots=True)
@@ -33,23 +48,36 @@ class Literals:
     Attributes
     ----------
     bound : dict of str to str
-        Digests of values by name, dotted in classes.
-    constants : set of str
-        Digests of all constants outside of functions: defaults are among them.
+        Digests of values by name, dotted in classes; defaults of functions among them.
+    members : dict of str to set of str
+        What the bodies of classes bind, by the qualified name of the class.
+    attributes : set of str
+        Names of attributes that some code of the file sets, of whatever object.
+    unsure : bool
+        Whether the file may be another than the one that was imported.
     """
 
     bound: dict[str, str] = field(default_factory=dict)
-    constants: set[str] = field(default_factory=set)
+    members: dict[str, set[str]] = field(default_factory=dict)
+    attributes: set[str] = field(default_factory=set)
+    unsure: bool = False
 
     def has(self, name: str, value: object) -> bool:
         """Tell whether the file says that `name` is `value`."""
-        if not name.endswith(_DEFAULTS):
-            return self.bound.get(name) == digest_of(value)
-        if isinstance(value, tuple):
-            return digest_of(value) in self.constants
-        return isinstance(value, dict) and all(
-            digest_of(held) in self.constants for held in value.values()
-        )
+        return self.bound.get(name) == digest_of(value)
+
+    def may_have_had(self, name: str, value: object) -> bool:
+        """Tell whether the file that was imported says so, or may have said so."""
+        if self.has(name, value):
+            return True
+        return self.unsure and name in self.bound and not self._is_set(name.rpartition(".")[2])
+
+    def is_set_later(self, owner: str, name: str) -> bool:
+        """Tell whether a class has an attribute not from its body, but from code of the file."""
+        return owner in self.members and name not in self.members[owner] and self._is_set(name)
+
+    def _is_set(self, name: str) -> bool:
+        return name in self.attributes
 
 
 #: What was read of modules, beside the specs that it belongs to: to load one anew makes another.
@@ -102,16 +130,56 @@ def _read_literals(module: types.ModuleType) -> Literals:
     literals = Literals()
     loader: Any = getattr(module.__spec__, "loader", None)
     try:
-        code = loader.get_code(module.__name__)
+        code, literals.unsure = _imported_code(module, loader)
     except Exception:  # the file is gone, or is being written
         return literals
     for body in codes_in(code):
         if not body.co_flags & inspect.CO_OPTIMIZED:  # the module's own, or that of a class
             prefix = "" if body is code else f"{body.co_qualname}."
             _add(literals, body, prefix)
+            _add_defaults(literals, body)
+        literals.attributes.update(_names_in(body, "STORE_ATTR"))
     for name in _set_by_functions(code):
         literals.bound.pop(name, None)
     return literals
+
+
+def _imported_code(module: types.ModuleType, loader: Any) -> tuple[Any, bool]:
+    """Return the code of the file that was imported, and whether it may be another one's."""
+    spec = module.__spec__
+    if spec is None or not isinstance(loader, SourceFileLoader):
+        return loader.get_code(module.__name__), False
+    kept = _kept(spec)
+    if kept is False and not sys.dont_write_bytecode:
+        old = SourcelessFileLoader(module.__name__, spec.cached or "").get_code(module.__name__)
+        if old is not None:
+            return old, False
+    young = not kept and os.stat(loader.path).st_mtime > _began()
+    return loader.get_code(module.__name__), young
+
+
+def _kept(spec: ModuleSpec) -> bool | None:
+    """Tell whether what Python kept of a file is of the file as it is now; None if it kept none.
+
+    Where a file was edited, what is kept is of the one that was imported: nobody has compiled
+    the other yet.
+    """
+    try:
+        with open(spec.cached or "", "rb") as file:
+            header = file.read(16)
+        now = os.stat(spec.origin or "")
+    except OSError:
+        return None
+    if len(header) < 16 or any(header[4:8]):  # it goes by a hash
+        return None
+    numbers = (int(now.st_mtime), now.st_size)
+    return header[8:] == b"".join((n & 0xFFFFFFFF).to_bytes(4, "little") for n in numbers)
+
+
+@functools.cache
+def _began() -> float:
+    """Return when this process began."""
+    return float(psutil.Process().create_time())
 
 
 def _add(literals: Literals, body: types.CodeType, prefix: str) -> None:
@@ -121,20 +189,93 @@ def _add(literals: Literals, body: types.CodeType, prefix: str) -> None:
     for instruction in dis.get_instructions(body):
         if instruction.opname in ("STORE_NAME", "STORE_GLOBAL", "DELETE_NAME"):
             times[instruction.argval] += 1
-            if before is not None and before.opname in ("LOAD_CONST", "LOAD_SMALL_INT"):
+            if before is not None and before.opname in _CONSTANTS:
                 bound[instruction.argval] = before.argval
         before = instruction
     for name, value in bound.items():
         if times[name] == 1 and is_constant(value):
             literals.bound[prefix + name] = digest_of(value)
-    literals.constants.update(digest_of(c) for c in body.co_consts if is_constant(c))
+    if prefix:
+        literals.members.setdefault(body.co_qualname, set()).update(times)
+
+
+def _add_defaults(literals: Literals, body: types.CodeType) -> None:
+    """Note the defaults of functions that are constants where these are defined, once."""
+    inner = (code for code in body.co_consts if isinstance(code, types.CodeType))
+    times = Counter(code.co_qualname for code in inner)
+    for code, part, value in _definitions(body):
+        if times[code.co_qualname] == 1 and is_constant(value):
+            literals.bound[f"{code.co_qualname}.{part}"] = digest_of(value)
+
+
+def _definitions(body: types.CodeType) -> Iterator[tuple[types.CodeType, str, object]]:
+    """Return the functions that `body` defines, with the defaults that it gives to each.
+
+    Follows what is on the stack as far as that takes; what is not certain is unknown.
+    """
+    stack: list[Any] = []
+    for step in dis.get_instructions(body):
+        if step.is_jump_target and stack:  # as after "3 if gpu else 4"
+            stack[-1] = _UNKNOWN
+        if step.opname in _CONSTANTS:
+            stack.append(step.argval)
+        elif step.opname == "MAKE_FUNCTION":
+            code = _taken(stack, 1)[0]
+            flags = step.arg or 0  # since Python 3.13 there are none
+            _taken(stack, bool(flags & 8) + bool(flags & 4))
+            for flag, part in ((2, "__kwdefaults__"), (1, "__defaults__")):
+                if flags & flag and isinstance(code, types.CodeType):
+                    yield code, part, _taken(stack, 1)[0]
+            stack.append(code)
+        elif step.opname == "SET_FUNCTION_ATTRIBUTE":
+            value, code = _taken(stack, 2)
+            if step.arg in (1, 2) and isinstance(code, types.CodeType):
+                yield code, _DEFAULTS[step.arg - 1], value
+            stack.append(code)
+        else:
+            _step(stack, step)
+
+
+def _step(stack: list[Any], step: dis.Instruction) -> None:
+    """Change `stack` as an instruction does that makes no function."""
+    count = step.arg or 0
+    if step.opname == "BUILD_CONST_KEY_MAP":
+        *values, names = _taken(stack, count + 1)
+        stack.append(_mapped(names, values))
+    elif step.opname == "BUILD_MAP":
+        parts = _taken(stack, 2 * count)
+        stack.append(_mapped(parts[::2], parts[1::2]))
+    elif step.opname not in _NOTHING:
+        change = dis.stack_effect(step.opcode, step.arg, jump=False)
+        _taken(stack, -min(change, 0))
+        if stack and step.opname not in _PUSHES:
+            stack[-1] = _UNKNOWN
+        stack += [_UNKNOWN] * max(change, 0)
+
+
+def _mapped(names: Any, values: list[Any]) -> Any:
+    """Return a dict of constants, if it is one."""
+    if names is _UNKNOWN or not all(map(is_constant, (*names, *values))):
+        return _UNKNOWN
+    return dict(zip(names, values, strict=True))
+
+
+def _taken(stack: list[Any], count: int) -> list[Any]:
+    """Take `count` off `stack`, of which it may not have all."""
+    taken = stack[len(stack) - count :] if 0 < count <= len(stack) else stack[:] if count else []
+    del stack[len(stack) - len(taken) :]
+    return [_UNKNOWN] * (count - len(taken)) + taken
+
+
+def _names_in(code: types.CodeType, operation: str) -> Iterator[str]:
+    if dis.opmap[operation] in code.co_code[::2]:
+        yield from (i.argval for i in dis.get_instructions(code) if i.opname == operation)
 
 
 def _set_by_functions(code: types.CodeType) -> Mapping[str, None]:
     return {
-        instruction.argval: None
+        name: None
         for body in codes_in(code)
-        if body.co_flags & inspect.CO_OPTIMIZED and _STORE_GLOBAL in body.co_code[::2]
-        for instruction in dis.get_instructions(body)
-        if instruction.opname == "STORE_GLOBAL"
+        if body.co_flags & inspect.CO_OPTIMIZED
+        for name in _names_in(body, "STORE_GLOBAL")
     }

@@ -8,7 +8,9 @@ installed, is written down beside the units, and workers compare before they sco
     {"model:": "",                  a module that must be there
      "model:Model": "<digest>",     a function or class there (plan/own_code/anatomy.py)
      "model:draw": "?<digest>",     the same of one that bears another name, and may come later
-     "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
+    "model:run@deco": "?<digest>", what a decorator of another package has made of one; where
+                                    that is installed, its version says it all
+    "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
 
 Only code is compared.  What else globals hold may differ in a running program.
 """
@@ -117,7 +119,9 @@ class _Survey:
             self._note(module, name, value)
 
     def _note(self, module: types.ModuleType, name: str, value: object) -> None:
-        anatomy = Anatomy(value)
+        anatomy = Anatomy(value, module.__name__)
+        key = f"{module.__name__}:{name}"
+        self.code.update({f"{key}@{top}": f"?{made}" for top, made in anatomy.made.items()})
         if not anatomy.digest:
             if is_constant(value):
                 self._claim(module, name, value)
@@ -126,7 +130,6 @@ class _Survey:
             return
         bears = (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
         home = bears == (module.__name__, name)
-        key = f"{module.__name__}:{name}"
         self.code[key] = anatomy.digest if home else f"?{anatomy.digest}"
         if home:
             for part, held in constants_in(value):
@@ -136,8 +139,8 @@ class _Survey:
             self._add_home(kind)
 
     def _claim(self, module: types.ModuleType, name: str, value: object) -> None:
-        """Note a value that stands in the file of a module."""
-        if literals_of(module).has(name, value):
+        """Note a value that stood in the file of a module as this was imported."""
+        if literals_of(module).may_have_had(name, value):
             self.code[f"{module.__name__}:{name}"] = f"={digest_of(value)}"
 
     def _uses(self, function: types.FunctionType) -> None:
@@ -186,6 +189,7 @@ def differs(module: types.ModuleType, name: str, digest: str) -> bool | None:
     """
     if not digest or not shows_its_code(module):
         return False
+    name, _, maker = name.partition("@")
     found = find(module, name)
     if digest.startswith("="):
         if is_constant(found) and digest_of(found) == digest[1:]:
@@ -194,5 +198,6 @@ def differs(module: types.ModuleType, name: str, digest: str) -> bool | None:
         return True if literals_of(module).has(name, found) else None
     if found is None:  # what bears another name may be put there as the program runs
         return not digest.startswith("?")
-    here = Anatomy(found).digest
+    anatomy = Anatomy(found, module.__name__)
+    here = anatomy.made.get(maker) if maker else anatomy.digest
     return bool(here) and here != digest.removeprefix("?")
