@@ -100,6 +100,10 @@ class Workers:
         change = {f"refused.{lane}": {"$literal": storable(why)}}
         self._workers.update({"_id": worker}, [{"$set": change}])
 
+    def accepts(self, worker: str, lane: str) -> None:
+        """Note that a worker has what a lane needs that it has left alone before."""
+        self._workers.update({"_id": worker}, [{"$unset": f"refused.{lane}"}])
+
     def leave(self, worker: str) -> None:
         """Forget a worker that ends by itself and holds nothing."""
         self._workers.delete({"_id": worker})

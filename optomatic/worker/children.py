@@ -52,6 +52,8 @@ class Child:
         Why the parent killed it, if it did.
     death : int or None
         A descriptor that becomes readable when the child ends, where there is such a thing.
+    expected : bool
+        That was to be expected, so nobody needs to be told of it.
     last : Held or None
         What it may still finish when its parent ends.
     passed : (str, Failure) or None
@@ -66,6 +68,7 @@ class Child:
         self.queue: deque[Held] = deque()
         self.running: Held | None = None
         self.stopped: str | None = None
+        self.expected = False
         self.last: Held | None = None
         self.passed: tuple[str, Failure] | None = None
         self.death = _open_pidfd(process.pid)

@@ -281,4 +281,4 @@ def _look_who_can(
     return {WorkersRefuse}
 
 
-_UPDATE = "Update the code there to that of this process and restart the worker."
+_UPDATE = "Update the code there to that of this process: the worker looks again every minute."

@@ -91,6 +91,7 @@ class Intake:
         self.mine: dict[str, Held] = {}
         self.waiting: deque[Held] = deque()
         self.idle_since: float | None = None
+        self._idle_before: float | None = None
         self.longest = POLL_LONG
 
     def claim(self, children: int, hungry: int, *, busy: bool, most: int | None = None) -> bool:
@@ -124,6 +125,7 @@ class Intake:
             self.mine[job.id] = held = _held(job, lease.token, now)
             self.waiting.append(held)
         if lease.jobs:
+            self._idle_before = self.idle_since or self._idle_before
             self._pause, self.idle_since = POLL_SHORT, None
         else:
             self._wait_longer(busy)
@@ -152,6 +154,15 @@ class Intake:
     def hurry(self) -> None:
         """Look at the queue at once: something may have been queued."""
         self._claim_at, self._pause, self._rung = self._clock(), 4 * POLL_SHORT, True
+
+    def worked(self) -> None:
+        """Take note that something of what was claimed is done."""
+        self._idle_before = None
+
+    def refused(self, lane: str) -> None:
+        """Count as idle since before `lane` was claimed, if nothing else is in hand."""
+        if all(held.job.lane == lane for held in self.mine.values()):
+            self.idle_since = self._idle_before
 
     def time_left(self) -> float:
         """Return the seconds until there is something to start or to claim."""

@@ -19,10 +19,11 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext, suppress
 from typing import Any
 
+import numpy as np
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
@@ -96,7 +97,7 @@ class Joblib:
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
         self._told = told
-        self._code = _code_of(bundle)
+        self._code = _Code(bundle)
         self.error: BaseException | None = None
         self.scored: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -165,19 +166,48 @@ class Joblib:
         )
         units = [self._place(unit_id) for unit_id in ids]
         return delayed(_score_batch)(
-            lease.token, ids, units, bundle.estimator, bundle.X, bundle.y, rest, self._code
+            lease.token,
+            ids,
+            units,
+            bundle.estimator,
+            bundle.X,
+            bundle.y,
+            rest,
+            self._code.of(units),
         )
 
 
-def _code_of(bundle: Bundle) -> str | None:
-    """Return what the engine's workers must have of code; None where nothing can be told."""
-    named = Named()
-    try:
-        for value in (bundle.estimator, bundle.scorer):
-            dump(value, named)
-    except NotShippable:  # it never leaves this process, or joblib will say so
-        return None
-    return code_text(named)
+class _Code:
+    """What the engine's workers must have of code: for the bundle, and for candidates by now."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._named = Named()
+        #: Objects in candidates that were looked at, kept alive: an id is only good so long.
+        self._met: dict[int, object] = {}
+        self._text: str | None = None
+        self._add([bundle.estimator, bundle.scorer])
+
+    def of(self, units: Sequence[tuple[Mapping[str, Any], int]]) -> str | None:
+        """Return what is needed for `units` and those before; None where nothing can be told."""
+        values = (value for params, _ in units for value in params.values())
+        new = {id(v): v for v in values if id(v) not in self._met and not _is_plain(v)}
+        if new:
+            self._met.update(new)
+            self._add(new.values())
+        return self._text
+
+    def _add(self, values: Iterable[object]) -> None:
+        before = len(self._named.named), len(self._named.held)
+        for value in values:
+            # If it cannot be pickled it never leaves this process, or joblib will say so.
+            with suppress(NotShippable):
+                dump(value, self._named)
+        if (len(self._named.named), len(self._named.held)) != before:
+            self._text = code_text(self._named)
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | bytes | int | float | np.ndarray | np.generic)
 
 
 def _other_code(refused: Refused) -> OtherCode:
@@ -292,4 +322,6 @@ def _score_batch(
     bundle = Bundle(estimator, X, y, *rest)
     with inner_threads(bundle.options):
         results = [score_unit(bundle, params, split) for params, split in units]
+    if code is not None:  # what was loaded meanwhile
+        check_code_once(code)
     return token, ids, results, time.perf_counter() - began

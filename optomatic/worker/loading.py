@@ -17,7 +17,7 @@ from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.splits import unpack_splits
 from optomatic.records import Result
 from optomatic.worker.functions import FunctionBundle
-from optomatic.worker.same_code import Files, Refused, check_code, missing
+from optomatic.worker.same_code import Files, Refused, check_code, check_loaded, missing
 from optomatic.worker.score import failed, score_unit
 
 #: So many bundles stay loaded, and so many objects that stand in candidates.
@@ -34,6 +34,8 @@ class Loader:
         #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
         self.fresh = True
         self._files = Files()
+        #: Code of modules that were not loaded when it was to be compared, by bundle.
+        self._later: dict[str, dict[str, str]] = {}
 
     def know(self, where: Mapping[str, tuple[str, str]]) -> None:
         """Remember kind and path of parts, by hash."""
@@ -60,6 +62,14 @@ class Loader:
         Refused
             If the code is not that of the process which asks, or is not here.
         """
+        scored = self._score(work, text, split, loaded)
+        if later := self._later.get(work["key"]):
+            check_loaded(later, self._files)
+        return scored
+
+    def _score(
+        self, work: Mapping[str, Any], text: str, split: int, loaded: Callable[[], None]
+    ) -> tuple[Result, float]:
         began = time.perf_counter()
         loading = 0.0
         try:
@@ -93,16 +103,19 @@ class Loader:
     def _bundle(self, work: Mapping[str, Any]) -> Bundle | FunctionBundle:
         key = work["key"]
         if key not in self._bundles:
-            _keep(self._bundles, key, self._load_bundle(work["spec"], work["options"]), _BUNDLES)
+            _keep(
+                self._bundles, key, self._load_bundle(key, work["spec"], work["options"]), _BUNDLES
+            )
+            self._later = {k: v for k, v in self._later.items() if k in self._bundles}
         self._bundles.move_to_end(key)
         return self._bundles[key]
 
     def _load_bundle(
-        self, spec: Mapping[str, str | None], options: Mapping[str, Any]
+        self, key: str, spec: Mapping[str, str | None], options: Mapping[str, Any]
     ) -> Bundle | FunctionBundle:
         code = spec.get("code")
         if code is not None:  # before anything is unpickled: other code may fail at that
-            check_code(self._load(code), self._files)
+            self._later[key] = check_code(self._load(code), self._files)
         have = {
             role: self._load(sha)
             for role, sha in spec.items()

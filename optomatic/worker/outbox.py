@@ -85,6 +85,10 @@ class Outbox:
         """Take note that this worker leaves a lane alone."""
         self._errands.append(lambda: self._workers.refuses(self._worker, lane, why))
 
+    def acceptance(self, lane: str) -> None:
+        """Take note that this worker does so no more."""
+        self._errands.append(lambda: self._workers.accepts(self._worker, lane))
+
     def empty(self) -> bool:
         """Tell whether the store has everything."""
         return not self._count and not self._errands

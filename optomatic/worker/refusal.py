@@ -1,14 +1,16 @@
 """What becomes of work that asks for code which a worker does not have.
 
 A child that was running for a while may only be behind its files, so it is replaced, and the new
-one tries.  What that refuses too the worker leaves alone as long as it lives, or, where it scores
-for a search of this very process, the search ends: nobody else will do.
+one tries.  What that refuses too the worker leaves alone for a minute, as the code there may be
+updated, and then tries again with a new child.  Where it scores for a search of this very
+process, the search ends: nobody else will do.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,9 @@ from optomatic.records import Failure
 from optomatic.worker.intake import Lanes, any_lane
 
 log = logging.getLogger(__name__)
+
+#: Seconds for which what was refused is left alone.
+AGAIN = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +51,17 @@ class Choice:
     ----------
     lanes : callable
         Returns those that its versions and tags allow, None for all.
+    clock : callable, optional
+        The worker's clock.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, clock: Callable[[], float] = time.monotonic) -> None:
         self._lanes = lanes
-        self._refused: set[str] = set()
+        self._clock = clock
+        #: Until when lanes are left alone.
+        self._until: dict[str, float] = {}
+        #: Why lanes were refused that nothing was scored of since.
+        self._why: dict[str, str] = {}
         #: The children that were there when a lane was first refused.
         self._there: dict[str, frozenset[int]] = {}
         #: What serves one search of this process has none.
@@ -61,7 +72,15 @@ class Choice:
         allowed = self._lanes()
         if allowed is None:
             return None
-        return [lane for lane in allowed if lane not in self._refused]
+        self._forget()
+        return [lane for lane in allowed if lane not in self._until]
+
+    def _forget(self) -> None:
+        """Let a new child try what was left alone for long enough."""
+        now = self._clock()
+        for lane in [lane for lane, until in self._until.items() if now >= until]:
+            del self._until[lane]
+            self._there.pop(lane, None)
 
     def is_final(self, lane: str, refusal: Refusal, child: int, children: Iterable[int]) -> bool:
         """Tell whether a new child would refuse `lane` as `child` does, one of `children`.
@@ -75,17 +94,28 @@ class Choice:
         return refusal.child == "fresh" or child not in there
 
     def leave_alone(self, lane: str, worker: str, why: str) -> bool:
-        """Claim nothing of `lane` any more; tell whether that is new."""
-        if lane in self._refused:
+        """Claim nothing of `lane` for a while; tell whether why it is refused is new."""
+        if lane in self._until:  # another child of the same time
             return False
-        self._refused.add(lane)
+        self._until[lane] = self._clock() + AGAIN
+        if self._why.get(lane) == why:
+            return False
+        self._why[lane] = why
         log.warning(
             "worker %s leaves alone what asks for other code than it has: %s. Update the code on "
-            "this machine to that of the process that calls fit, and restart this worker. Nothing "
-            "was scored with it, and other workers go on",
+            "this machine to that of the process that calls fit: this worker looks again every "
+            "minute. Nothing was scored with it, and other workers go on",
             *(worker, why),
         )
         return True
+
+    def is_trial(self, lane: str) -> bool:
+        """Tell whether `lane` was refused, and not scored since."""
+        return lane in self._why
+
+    def take_up(self, lane: str) -> bool:
+        """Take note that `lane` is scored here; tell whether it was refused before."""
+        return self._why.pop(lane, None) is not None
 
 
 def other_code(refusal: Refusal) -> OtherCode:

@@ -1,4 +1,9 @@
-"""In the child: whether the code that is imported here is that of the process which asks."""
+"""In the child: whether the code that is imported here is that of the process which asks.
+
+What a pickle names is imported, as loading it would do so anyway, and compared before anything
+is scored.  A module that code imports as it runs, if it does so at all, is compared once it is
+loaded: before the score is handed in.  To import it for comparing could do anything.
+"""
 
 from __future__ import annotations
 
@@ -64,37 +69,59 @@ class Refused(Exception):
         self.behind = behind
 
 
-def check_code(text: str, files: Files) -> None:
+def check_code(text: str, files: Files) -> dict[str, str]:
     """Compare the code here with what :func:`~optomatic.plan.own_code.survey.code_text` wrote.
+
+    Returns
+    -------
+    dict of str to str
+        What is of modules that are not loaded yet, for :func:`check_loaded`.
 
     Raises
     ------
     Refused
         If a module cannot be imported, or has other code.
     """
+    wanted: dict[str, str] = json.loads(text)
     try:
-        _compare(text, files)
+        for key in wanted:
+            if key.endswith(":"):
+                _import(key.removesuffix(":"))
     finally:
         files.note()
+    check_loaded(wanted, files)
+    return wanted
 
 
-#: What was compared in this process, where others than our own workers score.
-_same: set[str] = set()
+def check_loaded(wanted: dict[str, str], files: Files) -> None:
+    """Compare what is of modules that are loaded by now, and strike it off `wanted`.
+
+    Raises
+    ------
+    Refused
+        If a module has other code.
+    """
+    loaded = [key for key in wanted if key.partition(":")[0] in sys.modules]
+    if loaded:
+        files.note()
+        _compare({key: wanted.pop(key) for key in loaded}, files)
+
+
+#: What was compared in this process, where others than our own workers score, with what is left
+#: to be compared.
+_same: dict[str, dict[str, str]] = {}
 _files = Files()
 
 
 def check_code_once(text: str) -> None:
-    """Compare as :func:`check_code` does, once in the life of this process."""
-    if text not in _same:
-        check_code(text, _files)
-        _same.add(text)
+    """Compare as :func:`check_code` does, each thing once in the life of this process."""
+    if text in _same:
+        check_loaded(_same[text], _files)
+    else:
+        _same[text] = check_code(text, _files)
 
 
-def _compare(text: str, files: Files) -> None:
-    wanted: dict[str, str] = json.loads(text)
-    for key in wanted:
-        if key.endswith(":"):
-            _import(key.removesuffix(":"))
+def _compare(wanted: dict[str, str], files: Files) -> None:
     found = {key: _differs(key, digest) for key, digest in wanted.items()}
     if others := [key for key, other in found.items() if other]:
         raise Refused(_other_code(others))
@@ -107,11 +134,12 @@ def _import(name: str) -> None:
     """Import a module that is needed: the process that asks has done so."""
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever another version of it, or a half-saved one, raises
+    # Whatever another version of it, or a half-saved one, raises.
+    except (Exception, SystemExit) as error:
         raise Refused(missing(error, name)) from error
 
 
-def missing(error: Exception, module: str | None = None) -> str:
+def missing(error: BaseException, module: str | None = None) -> str:
     """Say that something cannot be imported."""
     what = module or getattr(error, "name", None) or "what it needs"
     return f"{what} cannot be imported ({type(error).__name__}: {error})"
@@ -119,24 +147,21 @@ def missing(error: Exception, module: str | None = None) -> str:
 
 def _differs(key: str, digest: str) -> bool | None:
     module, _, name = key.partition(":")
-    found = _imported(module) if digest else None
+    found = sys.modules.get(module) if digest else None
     try:
-        return False if found is None else differs(found, name, digest)
+        return False if not isinstance(found, types.ModuleType) else differs(found, name, digest)
     except Exception:  # of objects that raise when they are looked at; only what is sure counts
         return False
 
 
-def _imported(name: str) -> types.ModuleType | None:
-    """Return a module that code may import as it runs; None if it cannot, as that may be caught."""
-    try:
-        return importlib.import_module(name)
-    except Exception:
-        return None
-
-
 def _other_code(keys: list[str]) -> str:
     module = keys[0].partition(":")[0]
-    names = ", ".join(key.replace(":", ".") for key in keys[:_NAMES])
+    names = ", ".join(_said(key) for key in keys[:_NAMES])
     more = f" and {len(keys) - _NAMES} more" if len(keys) > _NAMES else ""
-    file = getattr(importlib.import_module(module), "__file__", None) or module
+    file = getattr(sys.modules[module], "__file__", None) or module
     return f"{names}{more} is other code here (in {file})"
+
+
+def _said(key: str) -> str:
+    name, _, maker = key.replace(":", ".").partition("@")
+    return f"{name} (decorated by {maker})" if maker else name

@@ -151,7 +151,7 @@ class Supervisor:
         self._outbox = Outbox(*stores, record.id, host, self._heart, clock)
         self._pace = Pace()
         self._warden = Warden()
-        self._choice = Choice(lanes)
+        self._choice = Choice(lanes, clock)
         self._intake = Intake(
             *(store.jobs, record.id, timing, self._pace),
             search=search,
@@ -360,7 +360,7 @@ class Supervisor:
             self._say_how_it_is()
 
     def _say_how_it_is(self) -> None:
-        if self._intake.waiting:
+        if any(not self._choice.is_trial(held.job.lane) for held in self._intake.waiting):
             self._is("at work")
         elif (self.idle_for() or 0.0) > _IDLE:
             self._is("idle")
@@ -502,6 +502,8 @@ class Supervisor:
             if done[1] is None:
                 self._refuse(child, held, refusal_from_wire(done[2]))
                 return
+            if self._choice.take_up(held.job.lane):
+                self._outbox.acceptance(held.job.lane)
             self._done(held, self._result(held, done[1], done[2]))
             child.queue.popleft()
             child.running = None
@@ -515,9 +517,11 @@ class Supervisor:
         child.stopped, child.running = refusal.why, None
         self._warden.forget(child)
         lane, children = held.job.lane, [other.pid for other in self._crew.children]
+        child.expected = self._choice.is_trial(lane)
         if not self._choice.is_final(lane, refusal, child.pid, children):
             return
         if self._choice.free:
+            self._intake.refused(lane)
             if self._choice.leave_alone(lane, self._name, refusal.why):
                 self._outbox.refusal(lane, refusal.why)
         elif refusal.failure is None:
@@ -543,6 +547,7 @@ class Supervisor:
     def _done(self, held: Held, result: Result | Returned) -> None:
         self._outbox.result(held.token, held.job.id, result)
         self._arrived.append(held.job.id)
+        self._intake.worked()
         self._scored += 1
         self._failed += bool(result.failures)
         self._settle(held)
@@ -571,7 +576,8 @@ class Supervisor:
         if _passed_a_limit(child):
             self._limited(child, rest.pop(0))
         elif child.stopped is not None:
-            log.info("child %d was killed: %s", child.pid, child.stopped)
+            level = logging.DEBUG if child.expected else logging.INFO
+            log.log(level, "child %d was killed: %s", child.pid, child.stopped)
         elif child.running is not None:
             self._crash(child, rest.pop(0), how)
         elif not child.ready:

@@ -13,7 +13,9 @@ import pytest
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
 from pymongo import MongoClient
+from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV
@@ -21,6 +23,7 @@ from optomatic.errors import NoWorkers, OtherCode, WorkersRefuse
 from optomatic.worker.local import close_all
 
 ROOT = Path(__file__).parents[2]
+LONG_AGO = 1_000_000_000
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 MODEL = """
 from sklearn.base import BaseEstimator
@@ -38,6 +41,16 @@ class Model(BaseEstimator):
 
 def score(params):
     return base(params["value"])
+"""
+
+
+#: A worker that tries again what it has refused after so many seconds, and logs that it did.
+EAGER = """
+import logging
+logging.getLogger("optomatic.worker.supervisor").setLevel("DEBUG")
+from optomatic.worker import __main__, refusal
+refusal.AGAIN = {}
+__main__.main()
 """
 
 
@@ -68,6 +81,7 @@ def module(tmp_path, monkeypatch):
     def write(name, text):
         path = tmp_path / "here" / f"{name}.py"
         path.write_text(textwrap.dedent(text))
+        os.utime(path, (LONG_AGO, LONG_AGO))  # it stood there before this process began
         importlib.invalidate_caches()
         names.append(name)
         return importlib.import_module(name), path
@@ -82,15 +96,18 @@ def start_worker(tmp_path):
     """Start a worker with a checkout of its own; lines of its log come with it."""
     started = []
 
-    def start(uri, checkout, **files):
+    def start(uri, checkout, *arguments, again=None, **files):
         folder = tmp_path / checkout
         folder.mkdir(exist_ok=True)
         for name, text in files.items():
             (folder / f"{name}.py").write_text(text)
         log = tmp_path / f"{checkout}.log"
+        main = ["-m", "optomatic.worker"]
+        if again is not None:
+            main = ["-c", EAGER.format(again)]
         with log.open("w") as file:
             worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "optomatic.worker", "--db", uri],
+                [sys.executable, "-P", *main, "--db", uri, *arguments],
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
@@ -160,7 +177,7 @@ def test_a_worker_with_other_code_scores_nothing_and_others_go_on(uri, module, s
     assert states(uri) == {("queued", 0, 0, 0)}
     (line,) = [line for line in log.read_text().splitlines() if "leaves alone" in line]
     assert "mymodel.base" in line
-    assert "restart this worker" in line
+    assert "looks again every minute" in line
     start_worker(uri, "new", mymodel=MODEL.format(base=100))
     assert scores(result()) == [101, 102]
     assert states(uri) == {("completed", 0, 1, 0)}
@@ -205,6 +222,86 @@ def test_a_worker_that_is_behind_its_files_catches_up(uri, module, start_worker,
     assert expected == [3_000_001, 3_000_002]
     assert "leaves alone" not in log.read_text()
     assert states(uri) == {("completed", 0, 1, 0)}
+
+
+@pytest.mark.parametrize("before", [MODEL.format(base=999), None])
+def test_a_worker_whose_code_is_mended_after_it_refused_scores(
+    uri, module, start_worker, tmp_path, before
+):
+    """A checkout that comes late, or files that are seen late; nobody restarts the worker."""
+    mine, _ = module("mymodel", MODEL.format(base=100))
+    files = {} if before is None else {"mymodel": before}
+    log = start_worker(uri, "late", again=0.5, **files)
+    result = in_thread(lambda: searched(mine.Model(), uri).fit(X, Y))
+    workers = database(uri)["workers"]
+    wait_for(lambda: workers.find_one({"refused": {"$gt": {}}}))
+    # Released so often, it has tried again; that costs the units nothing.
+    wait_for(lambda: log.read_text().count("DEBUG child") >= 2)
+    wait_for(lambda: states(uri) == {("queued", 0, 0, 0)})
+    text = log.read_text()
+    assert text.count("leaves alone") == 1
+    assert text.count("is at work") == text.count("INFO child") == 1
+    (tmp_path / "late" / "mymodel.py").write_text(MODEL.format(base=100))
+    assert scores(result()) == [101, 102]
+    assert states(uri) == {("completed", 0, 1, 0)}
+    wait_for(lambda: workers.find_one({"kind": "standalone"})["refused"] == {})
+
+
+def test_a_worker_that_only_refuses_is_idle(uri, module, start_worker):
+    mine, _ = module("mymodel", MODEL.format(base=100))
+    MongoSearch(mine.score, {"value": [1, 2]}, db=uri, n_jobs=0).submit()
+    log = start_worker(uri, "old", "--max-idle", "3", again=0.5, mymodel=MODEL.format(base=999))
+    wait_for(lambda: "ends: 0 units scored" in log.read_text())
+    assert states(uri) == {("queued", 0, 0, 0)}
+
+
+LAZY = """
+def score(params):
+    import lazy
+    return lazy.times(params["value"])
+def plotted(params, plot=False):
+    if plot:
+        import lazy
+        lazy.times(0)
+    return params["value"]
+"""
+TIMES = "def times(value):\n    return {} * value\n"
+
+
+def test_a_module_that_is_imported_as_code_runs_counts_only_if_it_is(uri, module):
+    lazy, path = module("lazy", TIMES.format(2))
+    mine, _ = module("lazily", LAZY)
+
+    def run(function, n_jobs=2):
+        search = MongoSearch(function, {"value": [1, 2]}, db=uri, n_jobs=n_jobs)
+        return list(search.run().results_["score"])
+
+    assert lazy.times(1) == 2
+    path.write_text(TIMES.format(3))
+    with pytest.raises(OtherCode, match=r"lazy\.times is other code"):
+        run(mine.score)
+    path.write_text("raise SystemExit('no display')")
+    assert run(mine.plotted) == [1, 2]
+    get_reusable_executor().shutdown(kill_workers=True)
+    path.write_text(TIMES.format(4))
+    with parallel_config(backend="loky"), pytest.raises(OtherCode, match=r"lazy\.times is other"):
+        run(mine.score)
+    assert {unit["state"] for unit in database(uri)["units"].find({"result": None})} == {
+        "cancelled"
+    }
+    path.write_text(TIMES.format(2))
+    close_all()
+    assert run(mine.score) == [2, 4]
+
+
+def test_joblibs_workers_compare_the_code_of_candidates(uri, module):
+    mine, path = module("mymodel", MODEL.format(base=100))
+    path.write_text(MODEL.format(base=999))
+    get_reusable_executor().shutdown(kill_workers=True)
+    steps = Pipeline([("model", DummyClassifier())])
+    grid = {"model": [mine.Model(1), mine.Model(2)]}
+    with parallel_config(backend="loky"), pytest.raises(OtherCode, match=r"mymodel\.base is other"):
+        MongoSearchCV(steps, grid, cv=2, db=uri, refit=False, n_jobs=2).fit(X, Y)
 
 
 def test_a_worker_without_the_module_leaves_it_to_others(uri, module, start_worker, heard):

@@ -8,9 +8,9 @@ installed, is written down beside the units, and workers compare before they sco
     {"model:": "",                  a module that must be there
      "model:Model": "<digest>",     a function or class there (plan/own_code/anatomy.py)
      "model:draw": "?<digest>",     the same of one that bears another name, and may come later
-    "model:run@deco": "?<digest>", what a decorator of another package has made of one; where
+     "model:run@deco": "?<digest>", what a decorator of another package has made of one; where
                                     that is installed, its version says it all
-    "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
+     "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
 
 Only code is compared.  What else globals hold may differ in a running program.
 """
