@@ -233,6 +233,12 @@ def test_a_module_that_cannot_be_imported_is_named(write, tmp_path, how):
 
 
 EDITED = """
+import functools
+def decorated(function):
+    @functools.wraps(function)
+    def inner(*args, times=7):
+        return function(*args)
+    return inner
 FACTOR = 2.0
 LEVEL = 1
 class Scale:
@@ -241,6 +247,12 @@ class Scale:
     def times(self, x, more=4):
         type(self).made += 1
         return x * self.by * more
+    @decorated
+    def less(self, x, by=8):
+        return cached(x - by)
+@functools.lru_cache
+def cached(x, then=9):
+    return x - then
 def run(x, k=5, *, last=6):
     return Scale().times(x * k + last) * FACTOR * LEVEL
 """
@@ -253,6 +265,8 @@ def run(x, k=5, *, last=6):
         ("FACTOR = 2.0", "FACTOR = 3.5", "another.FACTOR"),
         ("by = 3", "by = 33", "another.Scale.by"),
         ("more=4", "more=44", "another.Scale.times.__defaults__"),
+        ("by=8", "by=88", "another.Scale.less.__wrapped__.__defaults__"),
+        ("then=9", "then=99", "another.cached.__wrapped__.__defaults__"),
         ("k=5", "k=55", "another.run.__defaults__"),
         ("last=6", "last=66", "another.run.__kwdefaults__"),
     ],

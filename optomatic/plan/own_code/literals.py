@@ -33,6 +33,7 @@ from optomatic.plan.keys.versions import installed_versions
 
 _SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 _DEFAULTS = ("__defaults__", "__kwdefaults__")
+_WRAPPED = "__wrapped__"
 #: What instructions leave on the stack that is no constant.
 _UNKNOWN = object()
 _CONSTANTS = ("LOAD_CONST", "LOAD_SMALL_INT")
@@ -64,13 +65,14 @@ class Literals:
 
     def has(self, name: str, value: object) -> bool:
         """Tell whether the file says that `name` is `value`."""
-        return self.bound.get(name) == digest_of(value)
+        return self.bound.get(_as_defined(name)) == digest_of(value)
 
     def may_have_had(self, name: str, value: object) -> bool:
         """Tell whether the file that was imported says so, or may have said so."""
         if self.has(name, value):
             return True
-        return self.unsure and name in self.bound and not self._is_set(name.rpartition(".")[2])
+        bound = self.unsure and _as_defined(name) in self.bound
+        return bound and not self._is_set(name.rpartition(".")[2])
 
     def is_set_later(self, owner: str, name: str) -> bool:
         """Tell whether a class has an attribute not from its body, but from code of the file."""
@@ -105,16 +107,32 @@ def is_constant(value: object) -> bool:
 
 def constants_in(value: object) -> Iterator[tuple[str, object]]:
     """Return what of a function or class may be a constant of its file, by dotted name."""
-    if isinstance(value, types.FunctionType):
+    if (wrapped := _wrapped(value)) is not None:  # what decorates it is defined elsewhere
+        yield from ((f"{_WRAPPED}.{part}", held) for part, held in constants_in(wrapped))
+    elif isinstance(value, types.FunctionType):
         held = ((name, getattr(value, name)) for name in _DEFAULTS)
         yield from ((name, some) for name, some in held if some and is_constant(some))
     elif isinstance(value, type):
         for name, attribute in vars(value).items():
             function = getattr(attribute, "__func__", attribute)  # of static and class methods
-            if isinstance(function, types.FunctionType):
+            if isinstance(function, types.FunctionType) or _wrapped(function) is not None:
                 yield from ((f"{name}.{part}", held) for part, held in constants_in(function))
             elif _may_be_bound(name, attribute):
                 yield name, attribute
+
+
+def _wrapped(value: object) -> types.FunctionType | None:
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    found = own.get(_WRAPPED) if type(own) is dict else None
+    return found if isinstance(found, types.FunctionType) and found is not value else None
+
+
+def _as_defined(name: str) -> str:
+    """Return the name under which the file defines what a decorator has wrapped."""
+    return name.replace(f".{_WRAPPED}", "")
 
 
 def _may_be_bound(name: str, value: object) -> bool:
