@@ -388,6 +388,14 @@ def test_what_is_used_of_modules_in_a_package_of_ones_own_counts(user, tmp_path,
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
+def test_a_module_that_ends_the_program_as_it_is_imported_ends_nothing(tmp_path, monkeypatch):
+    """The function may never import it."""
+    (tmp_path / "module_that_exits.py").write_text("raise SystemExit(1)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    f = from_source("def f(plot=False):\n    if plot:\n        import module_that_exits")
+    assert key(f)
+
+
 def test_nobody_knows_what_is_used_of_a_module_that_an_object_holds():
     holds = from_source("class f:\n    pass")
     holds.module = types.ModuleType("own_module_that_is_held")

@@ -233,7 +233,7 @@ def _module(walk: Walk, name: str) -> types.ModuleType | str | None:
         return name
     try:
         return sys.modules.get(name) or importlib.import_module(name)
-    except Exception:  # whatever a module of the user's raises; the function may catch it
+    except (Exception, SystemExit):  # whatever a module of the user's raises as it is imported
         return None
 
 
