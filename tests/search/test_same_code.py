@@ -174,7 +174,7 @@ def test_a_worker_with_other_code_scores_nothing_and_others_go_on(uri, module, s
     assert "needed is the code of this process (worker" in text
     assert "mymodel.base is other code here" in text
     assert "Update the code there" in text
-    assert states(uri) == {("queued", 0, 0, 0)}
+    wait_for(lambda: states(uri) == {("queued", 0, 0, 0)})
     (line,) = [line for line in log.read_text().splitlines() if "leaves alone" in line]
     assert "mymodel.base" in line
     assert "looks again every minute" in line
@@ -311,7 +311,7 @@ def test_a_worker_without_the_module_leaves_it_to_others(uri, module, start_work
     result = in_thread(search.run)
     wait_for(lambda: heard)
     assert "mymodel cannot be imported (ModuleNotFoundError" in heard[0][1]
-    assert states(uri) == {("queued", 0, 0, 0)}
+    wait_for(lambda: states(uri) == {("queued", 0, 0, 0)})
     (line,) = [line for line in log.read_text().splitlines() if "leaves alone" in line]
     assert "mymodel" in line
     start_worker(uri, "whole", mymodel=MODEL.format(base=100))
