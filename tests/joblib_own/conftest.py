@@ -37,35 +37,34 @@ def calls_database(one_node):
 
 @pytest.fixture(scope="package")
 def pool(calls_database, tmp_path_factory):
-    """Workers, and an environment in which they are joblib's default."""
-    patch = pytest.MonkeyPatch()
+    """Workers, and the environment in which they are joblib's default."""
     path = [str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])]
-    patch.setenv("PYTHONPATH", os.pathsep.join(path))
-    patch.setenv("JOBLIB_OWN_KEY", _KEY)
-    patch.setenv("OPTOMATIC_DB", calls_database)
-    patch.setattr(multiprocessing.current_process(), "authkey", _KEY.encode())
+    environ = {
+        "PYTHONPATH": os.pathsep.join(path),
+        "JOBLIB_OWN_KEY": _KEY,
+        "OPTOMATIC_DB": calls_database,
+    }
     folder = tmp_path_factory.mktemp("joblib_own")
-    workers = [_worker(folder, n) for n in range(WORKERS)]
+    workers = [_worker(folder, n, environ) for n in range(WORKERS)]
     with MongoClient(calls_database) as client:
         found = client.get_default_database()["workers"]
         wait_for(lambda: found.count_documents({"kind": "standalone"}) == WORKERS)
     joblib.register_parallel_backend("optomatic", OptomaticBackend)
     joblib.register_parallel_backend("by default", ByDefault)
-    yield
+    yield environ
     del joblib.parallel.BACKENDS["by default"]
     close_callers()
-    patch.undo()
     for worker in workers:
         worker.kill()
         worker.wait()
 
 
-def _worker(folder, number):
+def _worker(folder, number, environ):
     log = (folder / f"worker {number}").open("wb")
     with log:
         return subprocess.Popen(
             [sys.executable, "-m", "optomatic.worker", "--processes", str(PROCESSES)],
-            env={**os.environ, "OPTOMATIC_CACHE_DIR": str(folder / "cache")},
+            env={**os.environ, **environ, "OPTOMATIC_CACHE_DIR": str(folder / "cache")},
             stdout=log,
             stderr=log,
         )
@@ -82,7 +81,13 @@ class ByDefault(OptomaticBackend):
 
 @pytest.fixture(autouse=True)
 def _default(pool, request, monkeypatch):
-    """Make ours joblib's default, but for tests that say themselves that it is loky."""
+    """Make ours joblib's default, but for tests that say themselves that it is loky.
+
+    For each test anew: a folder that is no package has its fixtures as long as the session lasts.
+    """
+    for variable, value in pool.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(multiprocessing.current_process(), "authkey", _KEY.encode())
     name = request.node.originalname
     if name not in getattr(request.module, "LOKY_IS_THE_DEFAULT", ()):
         monkeypatch.setattr(joblib.parallel, "DEFAULT_BACKEND", "by default")

@@ -29,6 +29,8 @@ def here(tmp_path, monkeypatch):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    for name in ("OPTOMATIC_DB", "OPTOMATIC_SEARCH", "OPTOMATIC_DEFINITION"):
+        monkeypatch.delenv(name, raising=False)
     return folder
 
 
