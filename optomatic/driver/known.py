@@ -107,9 +107,9 @@ def run(
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
-        sizes, seconds = engine.sizes, clock() - began
-        summary = summary_of({**served, **scored}, scored, seconds, sizes, stopped=INTERRUPTED)
-        return Ending({**served, **scored}, frozenset(scored), summary, interrupt)
+        outcomes, seconds = {**served, **scored}, clock() - began
+        summary = summary_of(outcomes, scored, seconds, engine.sizes, stopped=INTERRUPTED)
+        return Ending(outcomes, frozenset(scored), summary, interrupt)
     except BaseException as error:
         withdraw(store, record.id, error)
         raise
