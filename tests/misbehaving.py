@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 from estimators import Sleeper
 from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_info
@@ -113,6 +114,10 @@ class Glutton(Misbehaver):
         for _ in range(200):
             kept.append(np.ones(10_000_000 // 8))
             time.sleep(0.01)
+
+    def _within(self):
+        held = psutil.Process().memory_info()
+        np.ones((280_000_000 - (held.rss - held.shared)) // 8)
 
     def _at_once(self):
         np.ones(1_200_000_000 // 8)

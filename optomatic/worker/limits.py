@@ -85,8 +85,11 @@ def _bounded(size: int | None) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    # Libraries map more than they ever touch: never less than what there is and some more.
-    bound = int(max(KERNEL_FACTOR * size, _mapped() + (KERNEL_FACTOR - 1) * size))
+    mapped, touched = _data()
+    # Libraries map more than they ever touch: that is not the unit's.  And a process that is
+    # beyond its limit already gets some more, so that the supervisor is who ends it.
+    untouched = max(0, mapped - touched)
+    bound = int(max(untouched + KERNEL_FACTOR * size, mapped + (KERNEL_FACTOR - 1) * size))
     if hard != resource.RLIM_INFINITY:
         bound = min(bound, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
@@ -96,13 +99,17 @@ def _bounded(size: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _mapped() -> int:
-    """Return how many bytes RLIMIT_DATA counts of this process, 0 where that is not known."""
+def _data() -> tuple[int, int]:
+    """Return how many bytes RLIMIT_DATA counts of this process, and how many it has touched.
+
+    ``(0, 0)`` where that is not known.
+    """
     try:
         fields = Path("/proc/self/statm").read_text().split()
     except OSError:
-        return 0
-    return int(fields[5]) * os.sysconf("SC_PAGE_SIZE")
+        return 0, 0
+    _, resident, shared, _, _, mapped, *_ = (int(n) * os.sysconf("SC_PAGE_SIZE") for n in fields)
+    return mapped, resident - shared
 
 
 def _blame(result: Result, size: int | None) -> Result:
