@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,8 @@ from optomatic.records import Described, Outcome, Recipe
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
+from optomatic.worker.lookout import Lookout
+from optomatic.worker.machine import timing_here
 
 _ENDED = ("completed", "failed", "dead")
 _POLL = 0.5
@@ -123,12 +126,19 @@ class AttachedSearch:
         ------
         StoreError
             If the database cannot be reached for a minute.
+
+        Warns
+        -----
+        NoWorkers, WorkersRefuse
+            As a search with ``n_jobs=0`` does, if its units are left to workers.
         """
         began = clock()
         with open_store(self._db) as store:
+            lookout = _lookout(store, self.search_id, clock)
             while _goes_on(store, self.search_id):
                 if timeout is not None and clock() - began >= timeout:
                     return False
+                lookout.look()
                 sleep(_POLL)
             _note_the_end(store, self.search_id)
         return True
@@ -160,6 +170,7 @@ class AttachedSearch:
         """
         seen = None
         with open_store(self._db) as store:
+            lookout = _lookout(store, self.search_id, clock)
             while True:
                 over = not _goes_on(store, self.search_id)
                 began = clock()
@@ -169,6 +180,7 @@ class AttachedSearch:
                 seen = counts
                 if over:
                     break
+                lookout.look()
                 # Looking at a large search is to cost its server little.
                 sleep(max(_POLL, 4 * (clock() - began)))
             _note_the_end(store, self.search_id)
@@ -244,6 +256,12 @@ def _counts(store: Store, search: str) -> dict[str, int]:
 def _goes_on(store: Store, search: str) -> bool:
     """Tell whether units wait, or a client that was seen of late may ask for more."""
     return store.jobs.waits(ids_that_wait(search)) or store.searches.is_running(search)
+
+
+def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:
+    """Look who could score `search`, unless its client is there: that looks itself."""
+    silent = partial(store.searches.is_running, search)
+    return Lookout(store, ids_that_wait(search), timing_here(), clock, silent)
 
 
 def _note_the_end(store: Store, search: str) -> None:

@@ -60,7 +60,7 @@ def _lacking_code(worker: WorkerRecord, lane: Lane) -> list[str]:
     if lane.id not in worker.refused:
         return []
     (refusal,) = refusing([worker], [lane])
-    return [f"the code of this process ({refusal})"]
+    return [f"the code that the search was made with ({refusal})"]
 
 
 def _either(lacks: Sequence[str]) -> str:

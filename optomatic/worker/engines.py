@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from optomatic import _sklearn
-from optomatic.errors import NoWorkers, WorkersRefuse
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.limits import limits_in
-from optomatic.records import Result, Timing
+from optomatic.records import Result
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
-from optomatic.worker.ability import missing_in, refusing
 from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
+from optomatic.worker.lookout import Lookout
 from optomatic.worker.loop import Loop
 from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
@@ -30,8 +28,6 @@ Place = Callable[[str], tuple[Mapping[str, Any], int]]
 Progress = Callable[[str], Mapping[str, Any]]
 Told = Callable[[Collection[str]], None]
 
-#: After so many seconds without any worker, ``n_jobs=0`` says that it waits for nobody.
-LONELY_SECONDS = 10.0
 #: Seconds between looks at a search that others work on: without an alarm, with one, at least.
 _LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
 #: A process that scores by itself has no parent to beat for it, so its leases are longer.
@@ -221,23 +217,18 @@ class Elsewhere:
         Also said, once, is which workers leave it alone as they have other code.
         """
         timing = timing_here()
-        began = self._clock()
-        look_at = began + LONELY_SECONDS
+        lookout = Lookout(store, [search], timing, self._clock)
         end_at = float("inf")
-        said: set[type[Warning]] = set()
         rung = threading.Event()
         with (
             present(store, search, timing, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:
-                now = self._clock()
-                if now >= look_at:
-                    said.update(_look_who_can(store, search, now - began, timing, said))
-                    look_at = float("inf") if NoWorkers in said else now + LONELY_SECONDS
+                lookout.look()
                 turns.turn()
                 if end_at == float("inf") and (grace := turns.grace()) is not None:
-                    end_at = now + grace
+                    end_at = self._clock() + grace
                 alarmed = alarm.listening and turns is NO_TURNS
                 self._wait(rung, _LOOK_ALARMED if alarmed else _LOOK)
 
@@ -246,39 +237,3 @@ class Elsewhere:
         rung.wait(seconds)
         rung.clear()
         self._sleep(_LOOK_PAUSE)
-
-
-def _look_who_can(
-    store: Store, search: str, waited: float, timing: Timing, said: Collection[type[Warning]]
-) -> set[type[Warning]]:
-    """Warn if nobody who could score `search` has shown up, or if some have other code.
-
-    Returns the categories of what was said; one of `said` is not said again.
-    """
-    # One that lives and has nothing to do is not seen more often.
-    alive = store.workers.alive(waited + timing.lease)
-    lanes = store.workers.lanes(store.jobs.lanes_of(search))
-    refusals = refusing(alive, lanes)
-    why = missing_in(alive, lanes)
-    if why is not None:
-        start = f"{_UPDATE} Or start" if refusals else "Start"
-        warnings.warn(
-            f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "
-            f"The units stay queued. {start} one on any machine with: python -m optomatic.worker "
-            f"--db {store.shown_uri}",
-            NoWorkers,
-            stacklevel=3,
-        )
-        return {NoWorkers, WorkersRefuse}
-    if not refusals or WorkersRefuse in said:
-        return set()
-    warnings.warn(
-        f"Some workers have other code than this process: {'; '.join(refusals)}. They score "
-        f"nothing for this search, and others go on. {_UPDATE}",
-        WorkersRefuse,
-        stacklevel=3,
-    )
-    return {WorkersRefuse}
-
-
-_UPDATE = "Update the code there to that of this process: the worker looks again every minute."

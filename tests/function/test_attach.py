@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from sklearn.svm import SVC
 from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV, attach
-from optomatic.errors import SearchCancelled
+from optomatic.errors import NoWorkers, SearchCancelled
 
 TESTS = Path(__file__).parents[1]
 
@@ -101,6 +103,23 @@ def test_a_search_that_is_left_to_workers(uri):
     assert search.run().summary_.stored == 6
     again = attach(search.submit(), db=uri)
     assert again.record()["state"] == "completed"
+
+
+def test_who_waits_is_told_that_nobody_can_score(uri):
+    left = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri, name="left").submit()
+    seen = attach("left", db=uri)
+    minutes = partial(next, itertools.count(step=60.0))
+    searches = MongoClient(uri).get_default_database()["searches"]
+    searches.update_one({"_id": left}, {"$currentDate": {"seen_at": True}})
+    with warnings.catch_warnings():  # its client is there, and says it itself
+        warnings.simplefilter("error", NoWorkers)
+        assert not seen.wait(timeout=600, clock=minutes, sleep=lambda _: None)
+    searches.update_one({"_id": left}, {"$unset": {"seen_at": 1}})
+    with pytest.warns(NoWorkers, match="none has been seen. The units stay queued. Start one"):
+        assert not seen.wait(timeout=600, clock=minutes, sleep=lambda _: None)
+    with pytest.warns(NoWorkers, match="none has been seen"):
+        counts = list(seen.watch(clock=minutes, sleep=lambda _: seen.cancel()))
+    assert counts == [{"queued": 6}, {"cancelled": 6}]
 
 
 @pytest.mark.parametrize(

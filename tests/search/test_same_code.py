@@ -131,10 +131,10 @@ def start_worker(tmp_path):
 @pytest.fixture
 def heard(monkeypatch):
     """What fit warns of while it waits, in whatever thread."""
-    monkeypatch.setattr("optomatic.worker.engines.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.worker.lookout.LONELY_SECONDS", 0.5)
     said = []
     monkeypatch.setattr(
-        "optomatic.worker.engines.warnings.warn",
+        "optomatic.worker.lookout.warn",
         lambda text, category=UserWarning, **_: (
             said.append((category, text)) if category in (NoWorkers, WorkersRefuse) else None
         ),
@@ -171,7 +171,7 @@ def test_a_worker_with_other_code_scores_nothing_and_others_go_on(uri, module, s
     wait_for(lambda: heard)
     category, text = heard[0]
     assert category is NoWorkers
-    assert "needed is the code of this process (worker" in text
+    assert "needed is the code that the search was made with (worker" in text
     assert "mymodel.base is other code here" in text
     assert "Update the code there" in text
     wait_for(lambda: states(uri) == {("queued", 0, 0, 0)})

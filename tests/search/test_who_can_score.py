@@ -52,14 +52,14 @@ def start_worker():
 @pytest.fixture
 def fit(monkeypatch):
     """Fit in a thread; return the thread and a list to which what it warns of is added."""
-    monkeypatch.setattr("optomatic.worker.engines.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.lookout.LONELY_SECONDS", 1.0)
     said = []
 
     def warn(text, category=UserWarning, **_):
         if category is NoWorkers:
             said.append(text)
 
-    monkeypatch.setattr("optomatic.worker.engines.warnings.warn", warn)
+    monkeypatch.setattr("optomatic.worker.lookout.warn", warn)
 
     def fit(uri, **options):
         thread = threading.Thread(target=searched(uri, **options).fit, args=(X, Y), daemon=True)
