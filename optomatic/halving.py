@@ -7,8 +7,10 @@ known by its candidate and its subsample, so whatever was scored before is not a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil, floor, log
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,12 @@ from optomatic.fitting.tabulating import Table, announce
 from optomatic.results.progress import FitSummary, together
 from optomatic.search import MongoSearchCV
 
-_OURS = {
-    name: MongoSearchCV._parameter_constraints[name] for name in ("db", "name", "retry_failed")
-}
+#: What the two take beside scikit-learn's own.
+_OURS = (
+    *("db", "name", "definition", "retry_failed", "fit_timeout", "memory_limit", "requires"),
+    *("inner_max_num_threads", "ship_modules"),
+)
+_OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in _OURS}
 
 
 class _Halving(MongoSearchCV):
@@ -32,7 +37,10 @@ class _Halving(MongoSearchCV):
     it means its own base class.
     """
 
-    definition = None
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Set the params that scikit-learn's constructor knows nothing of."""
+        for name in _OURS:
+            setattr(self, name, given[name])
 
     def _search(self, request: Request) -> Table:
         splitter_of(self, request)
@@ -110,8 +118,12 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
     aggressive_elimination, cv, scoring, refit, error_score, return_train_score, \
     random_state, verbose
         As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
-    n_jobs, db, name, retry_failed
+    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
+    inner_max_num_threads, ship_modules
         As in :class:`MongoSearchCV`.
+    definition
+        As in :class:`MongoSearchCV`.  Each iteration is a search of that name: workers with
+        ``--until-empty`` may end between two of them, others wait.
 
     Attributes
     ----------
@@ -126,7 +138,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
 
     _parameter_constraints: dict[str, Any] = {
         **_sklearn.HalvingGridSearchCV._parameter_constraints,
-        **_OURS,
+        **_OUR_CONSTRAINTS,
     }
 
     def __init__(
@@ -149,7 +161,13 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
         verbose: int = 0,
         db: str | None = None,
         name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
         super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
             estimator,
@@ -168,9 +186,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
             n_jobs=n_jobs,
             verbose=verbose,
         )
-        self.db = db
-        self.name = name
-        self.retry_failed = retry_failed
+        self._keep(locals())
 
 
 class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # type: ignore[misc]
@@ -182,8 +198,11 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
     min_resources, aggressive_elimination, cv, scoring, refit, error_score, \
     return_train_score, random_state, verbose
         As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
-    n_jobs, db, name, retry_failed
+    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
+    inner_max_num_threads, ship_modules
         As in :class:`MongoSearchCV`.
+    definition
+        As in :class:`MongoHalvingGridSearchCV`.
 
     Attributes
     ----------
@@ -196,7 +215,7 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
 
     _parameter_constraints: dict[str, Any] = {
         **_sklearn.HalvingRandomSearchCV._parameter_constraints,
-        **_OURS,
+        **_OUR_CONSTRAINTS,
     }
 
     def __init__(
@@ -220,7 +239,13 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
         verbose: int = 0,
         db: str | None = None,
         name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
         super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
             estimator,
@@ -240,6 +265,4 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
             n_jobs=n_jobs,
             verbose=verbose,
         )
-        self.db = db
-        self.name = name
-        self.retry_failed = retry_failed
+        self._keep(locals())

@@ -2,15 +2,18 @@
 
 import numpy as np
 import pytest
+from misbehaving import Misbehaver
 from scipy.stats import loguniform, randint
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV, HalvingRandomSearchCV
 from sklearn.svm import SVC
 
 from optomatic import MongoHalvingGridSearchCV, MongoHalvingRandomSearchCV, MongoSearchCV
+from optomatic.definition import read
 
 X, Y = make_classification(n_samples=300, n_informative=4, random_state=0)
 GRID = {"C": [0.1, 1, 10], "gamma": [0.01, 0.1, 1], "kernel": ["rbf"]}
@@ -88,3 +91,23 @@ def test_a_wider_grid_scores_only_what_is_new(uri):
     wider = MongoHalvingGridSearchCV(SVC(), {"C": [0.1, 1, 10, 100]}, **options).fit(X, Y)
     assert wider.summary_.stored >= 2 * 3  # all of the first iteration but the new candidate
     assert wider.summary_.stored + wider.summary_.scored == wider.summary_.units
+
+
+def test_limits_and_a_definition_file_are_those_of_mongosearchcv(uri, tmp_path):
+    search = MongoHalvingGridSearchCV(
+        *(Misbehaver(how="hang"), {"value": [1, 13, 2]}),
+        cv=2,
+        min_resources=30,
+        random_state=0,
+        refit=False,
+        error_score=-1.0,
+        db=uri,
+        name="halves",
+        definition=tmp_path / "sweep",
+        fit_timeout=2.0,
+    )
+    search = clone(search)
+    with pytest.warns(FitFailedWarning, match="not done after 2 s, the fit_timeout"):
+        search.fit(X, Y)
+    assert search.best_params_ == {"value": 2}
+    assert read(tmp_path / "sweep.optomatic.toml").searches == ("halves",)
