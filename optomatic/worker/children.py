@@ -229,6 +229,10 @@ class Crew:
         while len(self.children) < self.size:
             self.children.append(self._start(self.setup))
 
+    def busy(self) -> bool:
+        """Tell whether a child has something to do."""
+        return any(child.queue for child in self.children)
+
     def resize(self, size: int) -> None:
         """Keep `size` children from now on: bury those that ended by themselves, end some more."""
         for child in [child for child in self.children if not child.alive()]:

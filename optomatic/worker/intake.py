@@ -164,6 +164,11 @@ class Intake:
         if all(held.job.lane == lane for held in self.mine.values()):
             self.idle_since = self._idle_before
 
+    def idle_for(self) -> float | None:
+        """Return for how many seconds there has been nothing to do, None if there is something."""
+        since = self.idle_since  # once, as others than the worker's own thread may ask
+        return None if since is None else self._clock() - since
+
     def time_left(self) -> float:
         """Return the seconds until there is something to start or to claim."""
         return 0.0 if self.waiting else max(0.0, self._claim_at - self._clock())

@@ -16,7 +16,10 @@ from typing import Any
 
 from optomatic.errors import OtherCode
 from optomatic.records import Failure
-from optomatic.worker.intake import Lanes, any_lane
+from optomatic.worker.account import Account
+from optomatic.worker.children import Child
+from optomatic.worker.intake import Held, Intake, Lanes, any_lane
+from optomatic.worker.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +121,59 @@ class Choice:
         return self._why.pop(lane, None) is not None
 
 
-def other_code(refusal: Refusal) -> OtherCode:
+class Refusals:
+    """Draws what follows from each refusal.
+
+    Parameters
+    ----------
+    name : str
+        Of the worker, for people.
+    choice : Choice
+    intake : Intake
+    account : Account
+        Takes what failed.
+    outbox : Outbox
+        Takes what others are to be told of this worker.
+    """
+
+    def __init__(
+        self, name: str, choice: Choice, intake: Intake, account: Account, outbox: Outbox
+    ) -> None:
+        self._name = name
+        self._choice = choice
+        self._intake = intake
+        self._account = account
+        self._outbox = outbox
+
+    def refuse(self, child: Child, held: Held, refusal: Refusal, children: Iterable[Child]) -> None:
+        """Take note that `child`, one of `children`, refuses the first unit that it has.
+
+        Raises
+        ------
+        OtherCode
+            Where nobody but children of this process scores.
+        """
+        lane = held.job.lane
+        child.expected = self._choice.is_trial(lane)
+        if not self._choice.is_final(lane, refusal, child.pid, [other.pid for other in children]):
+            return
+        if self._choice.free:
+            self._intake.refused(lane)
+            if self._choice.leave_alone(lane, self._name, refusal.why):
+                self._outbox.refusal(lane, refusal.why)
+        elif refusal.failure is None:
+            raise _other_code(refusal)
+        else:
+            child.queue.popleft()
+            self._account.fail(held, refusal.failure)
+
+    def take_up(self, lane: str) -> None:
+        """Take note that `lane` is scored here: who had refused it does so no more."""
+        if self._choice.take_up(lane):
+            self._outbox.acceptance(lane)
+
+
+def _other_code(refusal: Refusal) -> OtherCode:
     """Return the error of a search whose own workers import other code than its process has."""
     return OtherCode(
         f"The workers of this search import other code than this process has: {refusal.why}. The "

@@ -47,7 +47,7 @@ def score(params):
 #: A worker that tries again what it has refused after so many seconds, and logs that it did.
 EAGER = """
 import logging
-logging.getLogger("optomatic.worker.supervisor").setLevel("DEBUG")
+logging.getLogger("optomatic.worker.coroner").setLevel("DEBUG")
 from optomatic.worker import __main__, refusal
 refusal.AGAIN = {}
 __main__.main()

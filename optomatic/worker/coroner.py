@@ -1,0 +1,70 @@
+"""Whose fault it is that a child ended, and what becomes of what it had."""
+
+from __future__ import annotations
+
+import logging
+
+from optomatic.worker.account import Account
+from optomatic.worker.children import Child, Crew
+from optomatic.worker.processes import cannot_start
+from optomatic.worker.warden import Warden
+
+log = logging.getLogger(__name__)
+
+#: So many children in a row that end before they can be used are a fault of the machine.
+_FALSE_STARTS = 3
+
+
+class Coroner:
+    """Buries the dead of `crew`.
+
+    The unit that ran is charged, unless the child was killed from here; what was queued
+    behind it never is.
+    """
+
+    def __init__(self, crew: Crew, warden: Warden, account: Account) -> None:
+        self._crew = crew
+        self._warden = warden
+        self._account = account
+        self._false_starts = 0
+
+    def started(self) -> None:
+        """Take note that a child can be used: that children end before is over."""
+        self._false_starts = 0
+
+    def bury(self, child: Child) -> None:
+        """Account for what a dead or dying child had, and note whose fault its end was.
+
+        Raises
+        ------
+        OptomaticError
+            If one child after the other ends before it can be used.
+        """
+        self._warden.forget(child)
+        how = self._crew.remove(child)
+        rest = list(child.queue)
+        child.queue.clear()
+        if child.passed is not None and _ran(child, child.passed[0]):
+            # Handed in as failed: nobody is charged for it.
+            self._account.fail(rest.pop(0), child.passed[1])
+            child.running = None
+        elif child.stopped is not None:
+            level = logging.DEBUG if child.expected else logging.INFO
+            log.log(level, "child %d was killed: %s", child.pid, child.stopped)
+        elif child.running is not None:
+            unit = rest.pop(0)
+            log.warning("child %d ended by %s while it ran unit %s", child.pid, how, unit.job.id)
+            self._account.crash(unit, how)
+        elif not child.ready:
+            self._false_start(how)
+        self._account.release(rest, child.running)
+
+    def _false_start(self, how: str) -> None:
+        self._false_starts += 1
+        if self._false_starts >= _FALSE_STARTS:
+            raise cannot_start(how)
+
+
+def _ran(child: Child, unit_id: str) -> bool:
+    """Tell whether `child` ran that unit when it ended."""
+    return child.running is not None and child.running.job.id == unit_id
