@@ -81,15 +81,29 @@ class Outage:
     until : float
         From this moment on, by the caller's clock, an outage is not waited for any more,
         however short it was: who calls is about to end.
+    longest : float
+        Seconds that the driver gives a call by itself.
     """
 
     patience: float = PATIENCE
     since: float | None = None
     until: float = math.inf
+    longest: float = math.inf
 
     def over(self, now: float) -> bool:
         """Tell whether it has lasted for longer than anybody waits."""
         return self.since is not None and now > min(self.since + self.patience, self.until)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long a call may take that is sent now, None for as long as ever.
+
+        Also where nothing has failed yet: who is about to end is not to be kept by a server that
+        does not answer from now on.
+        """
+        if self.over(now):
+            return _SHORT_TRY
+        left = max(_SHORT_TRY, self.until - now)
+        return left if left < self.longest else None
 
 
 def patiently(
@@ -119,7 +133,8 @@ def patiently(
     while True:
         sent_at = clock()
         try:
-            result = _bounded(operation) if away or outage.over(sent_at) else operation()
+            seconds = _SHORT_TRY if away else outage.seconds_left(sent_at)
+            result = operation() if seconds is None else _bounded(operation, seconds)
         except driver.PyMongoError as error:
             away = _nobody_there(error)
             outage.since = sent_at if outage.since is None else outage.since
@@ -134,8 +149,8 @@ def patiently(
         pause = min(2 * pause, _PAUSE_LONG)
 
 
-def _bounded(operation: Callable[[], T]) -> T:
-    with pymongo.timeout(_SHORT_TRY):
+def _bounded(operation: Callable[[], T], seconds: float) -> T:
+    with pymongo.timeout(seconds):
         return operation()
 
 

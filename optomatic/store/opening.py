@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -121,7 +122,7 @@ def open_store(
     except BaseException:
         client.close()
         raise
-    outage = Outage()
+    outage = Outage(longest=client.options.timeout or math.inf)
     prepare = _once(lambda: create_indexes(database, replica_set))
     bundles = Bundles(database, outage)
     return Store(

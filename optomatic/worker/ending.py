@@ -127,8 +127,8 @@ class Surrender:
             if child.queue and (not runs_last or self._clock() >= deadline):
                 child.kill("the worker ends")
 
-    def give_back(self) -> None:
-        """Leave nothing in hand."""
+    def give_back(self) -> bool:
+        """Leave nothing in hand; tell whether the store has taken everything."""
         for child in [child for child in self._crew.children if child.queue]:
             child.kill("its work is over")
             self._listener.hear(child)
@@ -137,4 +137,4 @@ class Surrender:
         self._account.release(self._intake.mine.values())
         self._intake.waiting.clear()
         # Also if the store is away, as it may just be back: what it does not get is lost to it.
-        self._outbox.try_flush()
+        return self._outbox.try_flush()

@@ -179,11 +179,11 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="optomatic-heart", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Stop beating; returns when no call of the heart is under way, or after 10 s."""
+    def stop(self, seconds: float = 10.0) -> None:
+        """Stop beating; returns when no call of the heart is under way, or after `seconds`."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(10.0)
+            self._thread.join(seconds)
 
     def check(self) -> None:
         """Raise what ended the heart, if anything did: without it nothing is renewed."""

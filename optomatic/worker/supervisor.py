@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 #: The search that is worked for has its turn at least so often, in seconds, if it wants any.
 _TURN = 0.2
+#: A call of the heart that is under way in the end is waited for so many seconds at most.
+_LAST_BEAT = 10.0
 #: The loop looks around at least so often, in seconds.
 _LONGEST_WAIT = 10.0
 
@@ -125,7 +127,7 @@ class Supervisor:
     ) -> None:
         self._store, self._crew, self._record, self._clock = store, crew, record, clock
         self._on_done, self._turns, self._turn_at = on_done, turns, clock()
-        self._max_idle = max_idle
+        self._max_idle, self._lasting = max_idle, lasting
         name, host = record.id[:4], record.process.host
         self._wakeup = Wakeup()
         self._warden = Warden()
@@ -185,6 +187,7 @@ class Supervisor:
         Whatever ends it, KeyboardInterrupt included: children that run something are killed,
         results that are there are handed in, and everything else is given back uncharged.
         """
+        taken = True
         try:
             self._store.workers.register(self._record)
             self._heart.start()
@@ -192,9 +195,9 @@ class Supervisor:
                 self._turn()
         finally:
             try:
-                self._surrender.give_back()
+                taken = self._surrender.give_back()
             finally:  # also at a second interrupt: a heart that goes on keeps units from others
-                self._leave()
+                self._leave(taken=taken)
         done = self._account
         return WorkSummary(self._record.id, done.scored, done.failed, done.crashed)
 
@@ -214,12 +217,16 @@ class Supervisor:
         """Return for how many seconds there has been nothing to do, None if there is something."""
         return self._intake.idle_for()
 
-    def _leave(self) -> None:
+    def _leave(self, *, taken: bool) -> None:
+        """End all threads, and sign off if the store has `taken` everything back."""
         self._warden.stop()
         self._rest.stop()
-        self._heart.stop()
+        there = taken and self._patience.well
+        # A call to a store that is away would keep a process that is to end for nothing.
+        self._heart.stop(0.0 if self._lasting and not there else _LAST_BEAT)
         self._wakeup.close()
-        if self._patience.well:
+        # Where units were not given back the record stays, which tells whose process is gone.
+        if there:
             try:
                 self._store.workers.leave(self._record.id)
             except StoreError as error:

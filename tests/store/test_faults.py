@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import signal
 import threading
 
@@ -142,13 +143,29 @@ def test_a_server_that_is_away_is_tried_for_a_short_time_and_a_slow_one_is_not(m
         if raised:
             raise raised.pop(0)
 
-    def bounded(operation):
+    def bounded(operation, _):
         short.append(len(tries))
         return operation()
 
     monkeypatch.setattr(faults, "_bounded", bounded)
     faults.patiently(call, sleep=lambda _: None)
     assert (tries, short) == ([0, 1, 2], [1])
+
+
+def test_who_is_about_to_end_gives_no_call_much_more_time_than_is_left(monkeypatch):
+    """Also the first one: a server that stands still is away before any call has failed."""
+    given = []
+
+    def bounded(operation, seconds):
+        given.append(seconds)
+        return operation()
+
+    monkeypatch.setattr(faults, "_bounded", bounded)
+    outage = faults.Outage(longest=20.0)
+    for until, now in [(math.inf, 0.0), (100.0, 0.0), (100.0, 88.0), (100.0, 99.0), (100.0, 101.0)]:
+        outage.until = until
+        faults.patiently(lambda: None, outage, clock=lambda now=now: now)
+    assert given == [12.0, faults._SHORT_TRY, faults._SHORT_TRY]
 
 
 def test_what_cannot_get_better_is_told_at_once(one_bench, fail):

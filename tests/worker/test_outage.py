@@ -1,6 +1,7 @@
 """A worker outlives an outage of its server, however long, and goes on by itself."""
 
 import logging
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -102,3 +103,41 @@ def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
     thread.join(45.0)  # only against a hang: the store alone would be waited for longer
     assert not thread.is_alive()
     member.start()
+
+
+class Noted(Workers):
+    """Notes who signs off."""
+
+    def __init__(self, database, outage):
+        super().__init__(database, outage)
+        self.left = []
+
+    def leave(self, worker):
+        self.left.append(worker)
+        super().leave(worker)
+
+
+@pytest.mark.parametrize("server", ["standalone"], indirect=True)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_only_who_could_give_back_what_it_had_signs_off(server, queue, crew, tmp_path, frozen):
+    """Its record says whose process is gone, which is how others find what it still holds."""
+    workers = Noted(queue.store._client.get_default_database(), queue.store._outage)
+    store = replace(queue.store, workers=workers)
+    queue.submit(Sleeper(seconds=300.0), [{"value": 1}])
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, environment())
+    worker = Supervisor(store, crew, Cache(tmp_path / "c"), record, Timing(), lasting=True)
+    thread = threading.Thread(target=worker.run, args=(lambda: False,))
+    thread.start()
+    wait_for(lambda: all(child.running for child in crew.children) and crew.children)
+    (member,) = server.members
+    if frozen:
+        member.signal(signal.SIGSTOP)
+    worker.stop(grace=0.0)
+    thread.join(45.0)  # only against a hang
+    assert not thread.is_alive()
+    assert workers.left == ([] if frozen else ["w"])
+    if frozen:
+        member.signal(signal.SIGCONT)
+    assert (queue.client.get_default_database()["workers"].find_one("w") is not None) == frozen
+    if not frozen:
+        assert (queue.states(), set(queue.field("losses"))) == ({"queued": 2}, {0})

@@ -172,7 +172,7 @@ def test_who_is_at_work_looks_often_though_its_alarm_listens_on(supervisor):
     worker._intake.idle_since = worker._clock() - 60.0
     worker._rest.look()
     assert worker._intake.longest == POLL_ALARMED
-    worker._leave()
+    worker._leave(taken=True)
 
 
 def test_long_units_are_renewed(queue, supervisor):
