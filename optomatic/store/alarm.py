@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymongo
+from pymongo.change_stream import CollectionChangeStream
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
 log = logging.getLogger(__name__)
 
 #: Seconds that the server holds a question that has no answer yet.
-_HELD = 15.0
+_HELD = 20.0
 #: Seconds more after which the server is taken for dead.
 _PATIENCE = 10.0
+#: Seconds to tell the server that nobody listens any more.
+_FAREWELL = 1.0
 #: Seconds before the stream of a server that failed is opened again.
 _PAUSE = 2.0
 #: Seconds between two rings at the least: what comes in between is one ring.
@@ -30,8 +34,25 @@ _GAP = 0.02
 #: user who may not watch.
 _NEVER = frozenset({40573, 40324, 13})
 
+_UPDATED = "$updateDescription.updatedFields"
 _QUEUED: Mapping[str, Any] = {
     "$or": [{"operationType": "insert"}, {"updateDescription.updatedFields.state": "queued"}]
+}
+#: Somebody else waits for a unit, too.  What is added to an array is told as "wanted_by.1", so that
+#: no plain query finds it; what ends a unit clears the array, and its state with it.
+_JOINED: Mapping[str, Any] = {
+    "updateDescription.updatedFields.state": {"$exists": False},
+    "$expr": {
+        "$anyElementTrue": [
+            {
+                "$map": {
+                    "input": {"$objectToArray": {"$ifNull": [_UPDATED, {}]}},
+                    "as": "field",
+                    "in": {"$eq": [{"$indexOfCP": ["$$field.k", "wanted_by"]}, 0]},
+                }
+            }
+        ]
+    },
 }
 _ENDED: Mapping[str, Any] = {
     "updateDescription.updatedFields.state": {"$in": ["completed", "failed", "dead", "cancelled"]}
@@ -110,12 +131,7 @@ class Alarm:
         return not self._stopping.is_set()
 
     def _listen(self) -> None:
-        with (
-            pymongo.timeout(_HELD + _PATIENCE),
-            self._collection.watch(
-                self._pipeline, max_await_time_ms=round(1000 * _HELD), batch_size=1000
-            ) as stream,
-        ):
+        with self._stream() as stream:
             self.listening = True
             self._ring()
             while self._armed.is_set() and not self._stopping.is_set():
@@ -124,6 +140,23 @@ class Alarm:
                         self._ring()
                         self._stopping.wait(_GAP)
 
+    @contextmanager
+    def _stream(self) -> Iterator[CollectionChangeStream[dict[str, Any]]]:
+        """Open a stream, and close it in the end.
+
+        Each call has a time limit of its own: one around them all would bound each of them, and
+        the stream would fail when it is over.
+        """
+        with pymongo.timeout(_PATIENCE):
+            stream = self._collection.watch(
+                self._pipeline, max_await_time_ms=round(1000 * _HELD), batch_size=1000
+            )
+        try:
+            yield stream
+        finally:
+            with pymongo.timeout(_FAREWELL), suppress(PyMongoError):
+                stream.close()
+
 
 class Alarms:
     """The alarms of a store."""
@@ -131,9 +164,17 @@ class Alarms:
     def __init__(self, collection: Collection[dict[str, Any]]) -> None:
         self._collection = collection
 
-    def queued(self, ring: Callable[[], None]) -> Alarm:
-        """Return an alarm that rings when units may have been queued."""
-        return Alarm(self._collection, _QUEUED, ring)
+    def queued(self, ring: Callable[[], None], *, joined: bool = False) -> Alarm:
+        """Return an alarm that rings when units may have been queued.
+
+        Parameters
+        ----------
+        joined : bool
+            It also rings when a search joins units that are queued already, for who serves some
+            searches only.
+        """
+        events = {"$or": [_QUEUED, _JOINED]} if joined else _QUEUED
+        return Alarm(self._collection, events, ring)
 
     def ended(self, ring: Callable[[], None]) -> Alarm:
         """Return an alarm that rings when units may have come to an end."""

@@ -132,7 +132,6 @@ class Heart:
         self._beat_at = self._reap_at = clock()
         self._standing = Standing(timing.lease / 3)
         self._well = True
-        self._rested = False
         self._thread: threading.Thread | None = None
         #: Nobody waits for this worker: it looks after others less often.
         self.calm = False
@@ -225,20 +224,17 @@ class Heart:
             self._recovered()
 
     def _rests(self, now: float) -> bool:
-        """Tell whether there is nothing to do for a worker in calm; then look again in a beat.
+        """Tell whether there is nothing to do; then look again in half a lease.
 
-        Where nothing runs nothing can be taken back.  Idle workers may be many, and should
-        cost next to nothing.
+        Where nothing runs nothing can be taken back, and what begins now is not lost before its
+        lease is over.  Idle workers may be many, and should cost next to nothing.
         """
         if not self.calm or self.held() or self._store.jobs.anything_runs():
-            self._rested = False
             return False
-        if not self._rested:
-            self._store.workers.seen(self._worker)
-        self._rested = not self._rested
+        self._store.workers.seen(self._worker)
         # What may have happened meanwhile is not known, so there is no good standing.
         self._standing.failed()
-        self._beat_at = self._reap_at = now + self._jittered(self._timing.lease / 3)
+        self._beat_at = self._reap_at = now + self._jittered(self._timing.lease / 2)
         self._recovered()
         return True
 

@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from pymongo import monitoring
+from pymongo.uri_parser import parse_uri
 from units import good, ids, some_units
 from waiting import wait_for
 
@@ -31,6 +33,48 @@ def test_it_rings_once_it_listens_and_for_what_is_queued(store):
         assert ids(lease.jobs) == ids(units)
         rung.clear()
         store.jobs.release(lease.token, ids(units))
+        wait_for(rung.is_set)
+
+
+class Streams(monitoring.CommandListener):
+    """Counts how often each stream of one database is asked."""
+
+    def __init__(self, database):
+        self.database = database
+        self.asked = {}
+
+    def started(self, event):
+        if event.database_name == self.database and event.command_name == "getMore":
+            cursor = event.command["getMore"]
+            self.asked[cursor] = self.asked.get(cursor, 0) + 1
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+def test_a_stream_outlives_the_time_limit_of_its_calls(uri, store, monkeypatch):
+    """Each call has one of its own; a stream that failed with it would be opened again."""
+    monkeypatch.setattr("optomatic.store.alarm._HELD", 0.25)
+    monkeypatch.setattr("optomatic.store.alarm._PATIENCE", 1.75)
+    streams = Streams(parse_uri(uri)["database"])
+    monitoring.register(streams)
+    with open_store(uri) as watched, watched.alarms.queued(lambda: None):
+        # Each is held for a quarter of a second, and the limit of each call is two.
+        wait_for(lambda: max(streams.asked.values(), default=0) > 12)
+
+
+def test_who_serves_some_searches_hears_of_one_that_joins(store):
+    """The units are queued already, so their state does not change."""
+    units = some_units(3)
+    store.jobs.submit(units, "first")
+    rung = threading.Event()
+    with store.alarms.queued(rung.set, joined=True) as alarm:
+        wait_for(lambda: alarm.listening and rung.is_set())
+        rung.clear()
+        store.jobs.submit(units, "second")
         wait_for(rung.is_set)
 
 
@@ -72,7 +116,8 @@ def test_a_standalone_server_has_none_and_that_is_no_error(standalone_uri):
         assert not (alarm.listening)
 
 
-def test_the_end_of_the_store_ends_it(uri):
+def test_the_end_of_the_store_ends_it(uri, monkeypatch):
+    monkeypatch.setattr("optomatic.store.alarm._HELD", 2.0)
     store = open_store(uri)
     store.jobs.submit(some_units(1), "s")
     alarm = store.alarms.queued(lambda: None)
