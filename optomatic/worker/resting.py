@@ -33,6 +33,8 @@ class Rest:
     choice : Choice
     wake : callable
         Has the loop look around, and call :meth:`look`.
+    joined : bool
+        Whether it matters that a search joins units that are queued already.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class Rest:
         account: Account,
         choice: Choice,
         wake: Callable[[], None],
+        *,
+        joined: bool = False,
     ) -> None:
         self._name = name
-        self._alarm = None if alarms is None else alarms.queued(self._ring)
+        self._alarm = None if alarms is None else alarms.queued(self._ring, joined=joined)
         self._heart = heart
         self._intake = intake
         self._account = account

@@ -157,6 +157,7 @@ class Supervisor:
         self._rest = Rest(
             *(name, store.alarms if lasting else None, self._heart, intake, account, choice),
             self._wakeup.wake,
+            joined=search is not None,
         )
         self._feeder = Feeder(
             *(store.jobs, crew, intake, Parcels(cache, store.bundles), self._heart, account),

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import scoring
@@ -221,6 +222,26 @@ def test_what_has_to_run_alone_is_not_overtaken_by_the_next_search(queue):
     assert taken.claim(1, 1, busy=False)
     (held,) = taken.mine.values()
     assert queue.units.find_one({"_id": held.job.id})["wanted_by"] == [first]
+
+
+def test_an_idle_worker_is_rung_when_its_search_joins_what_is_queued(queue, supervisor):
+    """It would look by itself more than a minute later."""
+    values = [{"value": n} for n in range(3)]
+    queue.submit(Sleeper(), values, name="first")
+    worker = supervisor(
+        search=_searches(queue.store, lambda: ["second"]), lasting=True, rng=lambda: 0.9
+    )
+    thread = threading.Thread(target=worker.run, args=(lambda: False,))
+    thread.start()
+    try:
+        wait_for(lambda: worker._intake.time_left() > 60.0)
+        assert queue.states() == {"queued": 6}
+        queue.submit(Sleeper(), values, name="second")
+        wait_for(lambda: queue.states() == {"completed": 6}, seconds=55.0)
+    finally:
+        worker.stop(grace=0.0)
+        thread.join(60.0)
+    assert not thread.is_alive()
 
 
 class Commands(monitoring.CommandListener):
