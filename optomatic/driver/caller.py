@@ -40,8 +40,9 @@ log = logging.getLogger(__name__)
 _LOOK_SHORT, _LOOK_LONG, _LOOK_PART = 0.001, 0.05, 0.05
 #: After so many seconds in which nothing happened it is asked why.
 LONELY_SECONDS = 10.0
-#: A worker that was not seen for so many seconds does not count.
-_SEEN = 15.0
+#: A worker that was not seen for so many seconds, or for a lease if that is longer, does not
+#: count: one that is idle says that it lives each half a lease.
+_SEEN = 30.0
 #: The number of workers is asked for again after so many seconds.
 _COUNT_AGAIN = 1.0
 #: The thread ends after so many seconds without calls.
@@ -136,7 +137,7 @@ class Caller:
     def _workers_now(self) -> int:
         if not self._count or self._clock() > self._counted_at + _COUNT_AGAIN:
             take_back_from_the_vanished(self.store)
-            self._count = self.store.workers.capacity(_SEEN)
+            self._count = self.store.workers.capacity(max(_SEEN, self._timing.lease))
             self._counted_at = self._clock()
         return self._count
 
