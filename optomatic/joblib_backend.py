@@ -31,6 +31,7 @@ from optomatic.driver.caller import Caller, Sent, caller_at
 from optomatic.errors import Address, OptomaticError
 from optomatic.plan.packing import bundle
 from optomatic.plan.units.calls import Task, call_work, pack_call
+from optomatic.records import Call
 from optomatic.worker.machine import inside_worker
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
@@ -193,23 +194,33 @@ class Run:
         self._caller = caller
         self._large = large
         self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._stored: set[str] = set()
-        first = None if initializer[0] is None else self._store(initializer)
-        self._work = call_work(level=level, threads=threads, mmap_mode=mmap_mode, initializer=first)
+        self._first = None if initializer[0] is None else bundle.dump(initializer)
+        self._work = call_work(
+            level=level,
+            threads=threads,
+            mmap_mode=mmap_mode,
+            initializer=None if self._first is None else self._first.sha,
+        )
 
     def submit(self, tasks: Sequence[Task], callback: Callable[[Sent], Any]) -> Sent:
         """Queue a batch.  What keeps it from being queued is told by its callback."""
         sent = Sent(self.id, callback)
         try:
-            sent.call = pack_call(tasks, self._work, self._keep, self._large)
-            if sent.call.own is not None:
-                self._caller.store.bundles.put(sent.call.own)
+            with self._caller.packing():
+                sent.call = self._pack(tasks)
+                self._caller.send(sent)
         except Exception as error:  # the user's data, or the store
             sent.error = error
             self._caller.fail(sent)
-        else:
-            self._caller.send(sent)
         return sent
+
+    def _pack(self, tasks: Sequence[Task]) -> Call:
+        if self._first is not None:
+            self._caller.hold(self._first)
+        call = pack_call(tasks, self._work, self._keep, self._large)
+        if call.own is not None:
+            self._caller.hold(call.own, own=True)
+        return call
 
     def withdraw(self) -> None:
         """Give up all calls."""
@@ -222,18 +233,11 @@ class Run:
     def _keep(self, array: Any) -> str:
         """Store a large array and return its hash; the same object is looked at once a call."""
         known = self._arrays.get(id(array))
-        if known is not None and known[0]() is array:
+        if known is not None and known[0]() is array and self._caller.holds(known[1]):
             return known[1]
-        sha = self._store(array)
-        self._arrays[id(array)] = (weakref.ref(array), sha)
-        return sha
-
-    def _store(self, value: Any) -> str:
-        part = bundle.dump(value)
-        bundles = self._caller.store.bundles
-        if part.sha not in self._stored and bundles.missing([part.sha]):
-            bundles.put(part)
-        self._stored.add(part.sha)
+        part = bundle.dump(array)
+        self._caller.hold(part)
+        self._arrays[id(array)] = (weakref.ref(array), part.sha)
         return part.sha
 
 

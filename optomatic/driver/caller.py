@@ -21,13 +21,22 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
+from optomatic.driver.held_parts import HeldParts
+from optomatic.errors import (
+    CallFailed,
+    CallLost,
+    NoWorkers,
+    RemoteTraceback,
+    StoreError,
+    StoreUnavailable,
+)
 from optomatic.plan.units.environment import environment
-from optomatic.records import Call, CallEnd, WorkerRecord
+from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart, take_back_from_the_vanished
@@ -45,6 +54,8 @@ LONELY_SECONDS = 10.0
 _SEEN = 30.0
 #: The number of workers is asked for again after so many seconds.
 _COUNT_AGAIN = 1.0
+#: Seconds to take leave of a store that may be away.
+_FAREWELL = 5.0
 #: The thread ends after so many seconds without calls.
 _IDLE = 30.0
 
@@ -91,6 +102,11 @@ class Caller:
         self._count = 0
         self._counted_at = float("-inf")
         self._published: set[str] = set()
+        self._packing = 0
+        #: Set while others have been told that this process lives, if that went well.
+        self._known = threading.Event()
+        self._unknown = True
+        self._parts = HeldParts(store.bundles, self.id)
 
     # -- any thread ------------------------------------------------------------------------
 
@@ -99,6 +115,46 @@ class Caller:
         with self._news:
             self._outgoing.append(sent)
             self._wake()
+
+    @contextmanager
+    def packing(self) -> Iterator[None]:
+        """Have the thread go on until what is packed is sent."""
+        with self._news:
+            self._packing += 1
+        try:
+            yield
+        finally:
+            with self._news:
+                self._packing -= 1
+                self._happened_at = self._clock()
+
+    def hold(self, part: Part, *, own: bool = False) -> None:
+        """Have a part in the store until this process ends; to be called while packing.
+
+        Parameters
+        ----------
+        own : bool
+            It is of one call only.
+        """
+        self._be_known()
+        self._parts.hold(part, own=own)
+
+    def holds(self, sha: str) -> bool:
+        """Tell whether a part is in the store, and stays; to be called while packing."""
+        return self._parts.holds(sha)
+
+    def _be_known(self) -> None:
+        """Wait until others know that this process lives, and do not take it for gone."""
+        with self._news:
+            self._wake()
+        while not self._known.wait(0.5):
+            if self._closing:
+                raise StoreUnavailable(
+                    "The connection was closed while a call of joblib was packed. It was not "
+                    "queued. Make it again."
+                )
+        if self._unknown:
+            self._register()
 
     def fail(self, sent: Sent) -> None:
         """Have the callback called of a call that cannot be sent, as `sent.error` says."""
@@ -158,10 +214,14 @@ class Caller:
             self._news.notify_all()
         if thread is not None:
             thread.join(5.0)
+        self.store.hurry(_FAREWELL)
         try:
             waits = self._pending or self._outgoing or self._withdrawn or self._read
             if waits or self._given_up:
                 self.store.calls.abandon([self.id])
+            if self._parts.any():
+                self._parts.let_go()
+                self.store.workers.leave(self.id)
         except StoreError as error:
             log.warning("calls of joblib could not be withdrawn: %s", error)
         self.store.close()
@@ -198,21 +258,33 @@ class Caller:
 
     def _begin(self, heart: Heart) -> None:
         try:
-            record = WorkerRecord(self.id, "here", this_process(), 0, environment())
-            self.store.workers.register(record)
+            self._register()
             self.store.calls.sweep()
         except StoreError as error:
             self._give_up(error)
+        finally:
+            self._known.set()
         heart.start()
+
+    def _register(self) -> None:
+        """Let others know that this process lives."""
+        self._unknown = True
+        record = WorkerRecord(self.id, "here", this_process(), 0, environment())
+        self.store.workers.register(record)
+        self._parts.begin()
+        self._unknown = False
 
     def _end_thread(self) -> None:
         """Note that this thread ends.  To be called with the lock held."""
+        self._known.clear()
+        self._parts.end()
         self._ending, self._thread = self._thread, None
 
     def _leave(self) -> None:
         try:
             self._remove_given_up()
-            self.store.workers.leave(self.id)
+            if not self._parts.any():  # else others have to find out when this process is gone
+                self.store.workers.leave(self.id)
         except StoreError as error:
             log.info("caller %s could not sign off: %s", self.id, error)
 
@@ -221,7 +293,7 @@ class Caller:
         with self._news:
             if not (self._news_there() or self._closing):
                 self._news.wait(self._pause())
-            idle = not (self._news_there() or self._pending or self._read)
+            idle = not (self._news_there() or self._pending or self._read or self._packing)
             if self._closing or (idle and self._clock() > self._happened_at + _IDLE):
                 self._end_thread()
                 return False

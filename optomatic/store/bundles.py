@@ -2,17 +2,22 @@
 
 ::
 
-    bundles  {_id: sha, v, kind, size, chunks, at}      at: last put, by the server's clock
-    chunks   {_id: "<sha>:<n>", data, at}
+    bundles  {_id: sha, v, kind, size, chunks, at, holders, marks}   at: last put, server's clock
+    chunks   {_id: "<sha>:<n>", data, at, marks}
 
-The header is written last, so an upload that was cut off at any byte is no part yet, and
+A header gets its ``v`` last, so an upload that was cut off at any byte is no part yet, and
 anybody's next upload of the same content finishes it.  (GridFS keyed by content is bricked
 by one killed upload.)
+
+A header without ``holders`` is kept for ever.  Of a part that only calls of joblib use they
+are the callers that may need it; who they are, what ``marks`` are for, and how such a part is
+removed: :mod:`~optomatic.store.holding`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from pymongo.database import Database
 from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
 from optomatic.store.faults import Outage
+from optomatic.store.holding import chunks_of, holders, keep_for, let_go, still_kept_for
 from optomatic.store.patient import Patient
 
 #: Bytes in a chunk: small enough that a call ends in time on a slow line.
@@ -36,16 +42,29 @@ class Bundles:
         self._headers = Patient(database["bundles"], outage)
         self._chunks = Patient(database["chunks"], outage)
 
-    def missing(self, shas: Collection[str]) -> set[str]:
-        """Return those of `shas` that are not stored, and mark the others as used now."""
+    def missing(self, shas: Collection[str], holder: str | None = None) -> set[str]:
+        """Return those of `shas` that are not stored, and see to it that the others stay.
+
+        Parameters
+        ----------
+        holder : str, optional
+            Who needs them; if nobody is named, they are kept for ever.
+        """
         if not shas:
             return set()
         query = {"_id": {"$in": list(shas)}}
-        there = {document["_id"] for document in self._headers.find(query, {"_id": 1})}
-        self._headers.update(query, [{"$set": {"at": "$$NOW"}}])
-        return set(shas) - there
+        # Before it is looked what is there: nobody removes it from now on.
+        self._headers.update(query, keep_for(holder))
+        there = self._headers.find({**query, "v": {"$exists": True}}, {"_id": 1})
+        return set(shas) - {document["_id"] for document in there}
 
-    def put(self, part: Part, told: Callable[[int], None] = lambda _: None) -> None:
+    def put(
+        self,
+        part: Part,
+        told: Callable[[int], None] = lambda _: None,
+        *,
+        holder: str | None = None,
+    ) -> None:
         """Store a part; when this returns it can be fetched.
 
         Chunks that an upload which was cut off has left are not sent again.
@@ -54,26 +73,41 @@ class Bundles:
         ----------
         told : callable
             Told after each chunk how many bytes of the part are stored.
+        holder : str, optional
+            Who needs it; if nobody is named, it is kept for ever.
         """
-        there = self._chunks_of(part.sha)
+        marks = [secrets.token_hex(8)]
+        while not self._put(part, told, holder, marks):
+            # The holder was taken for dead meanwhile, and what was there was removed.
+            marks.append(secrets.token_hex(8))
+
+    def _put(
+        self, part: Part, told: Callable[[int], None], holder: str | None, marks: Sequence[str]
+    ) -> bool:
+        mark = marks[-1]
+        begin = [*keep_for(holder, marks), {"$set": {"kind": part.kind}}]
+        self._headers.update({"_id": part.sha}, begin, upsert=True)
+        there = self._chunks_of(part.sha, mark)
         n = done = 0
         for n, data in enumerate(_cut(part.buffers), 1):
             chunk = f"{part.sha}:{n - 1}"
             if there.get(chunk) != len(data):
-                content = {"data": {"$literal": Binary(data)}, "at": "$$NOW"}
+                content = {"data": {"$literal": Binary(data)}, **_marked(mark)}
                 self._chunks.update({"_id": chunk}, [{"$set": content}], upsert=True)
             done += len(data)
             told(done)
         header = {"v": SCHEMA, "kind": part.kind, "size": part.size, "chunks": n, "at": "$$NOW"}
-        self._headers.update({"_id": part.sha}, [{"$set": header}], upsert=True)
+        kept = {"_id": part.sha, **still_kept_for(holder, mark)}
+        return bool(self._headers.update(kept, [{"$set": header}]))
 
-    def _chunks_of(self, sha: str) -> dict[str, int]:
-        """Return the bytes in each chunk that is there, and mark all of them as used now."""
-        # Ids are <sha>:<n>, and ";" comes right after ":".
-        query = {"_id": {"$gte": f"{sha}:", "$lt": f"{sha};"}}
-        found = self._chunks.find(query, {"size": {"$binarySize": "$data"}})
-        if found:
-            self._chunks.update(query, [{"$set": {"at": "$$NOW"}}])
+    def _chunks_of(self, sha: str, mark: str) -> dict[str, int]:
+        """Mark all chunks that are there, and return the bytes in each."""
+        query = chunks_of(sha)
+        if self._chunks.find_one(query, {"_id": 1}) is None:
+            return {}
+        # Only what is marked is there to stay.
+        self._chunks.update(query, [{"$set": _marked(mark)}])
+        found = self._chunks.find({**query, "marks": mark}, {"size": {"$binarySize": "$data"}})
         return {chunk["_id"]: chunk["size"] for chunk in found}
 
     def get(self, sha: str) -> tuple[str, bytes]:
@@ -115,8 +149,16 @@ class Bundles:
         headers = self._headers.find(query, {"chunks": 1})
         # The header first: a part without one is no part, and its chunks are in nobody's way.
         self._headers.delete(query)
-        chunks = [f"{h['_id']}:{n}" for h in headers for n in range(h["chunks"])]
+        chunks = [f"{h['_id']}:{n}" for h in headers for n in range(h.get("chunks", 0))]
         self._chunks.delete({"_id": {"$in": chunks}})
+
+    def holders(self) -> set[str]:
+        """Return all who hold parts."""
+        return holders(self._headers)
+
+    def let_go(self, those: Collection[str]) -> None:
+        """Remove the parts that these have held, and nobody else needs."""
+        let_go(self._headers, self._chunks, those)
 
     def _header(self, sha: str) -> dict[str, Any]:
         header = self._headers.find_one({"_id": sha})
@@ -132,6 +174,11 @@ class Bundles:
         for n in range(header["chunks"]):
             chunk = self._chunks.find_one({"_id": f"{sha}:{n}"})
             yield bytes(chunk["data"]) if chunk else b""
+
+
+def _marked(mark: str) -> dict[str, Any]:
+    marks = {"$setUnion": [{"$ifNull": ["$marks", []]}, [mark]]}
+    return {"at": "$$NOW", "marks": marks}
 
 
 def _cut(buffers: Sequence[bytes | memoryview]) -> Iterator[bytes]:

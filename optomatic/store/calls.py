@@ -14,7 +14,7 @@ or beat, and stops.  Beyond a unit's, its document has::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pymongo.database import Database
@@ -33,6 +33,16 @@ _END_FIELDS = dict.fromkeys(
 )
 #: A client that was not seen for so many seconds will not come back for its calls.
 _VANISHED = 86_400
+
+
+def holder_name(client: str, number: int) -> str:
+    """Return a name under which `client` holds parts: another one whenever it begins anew."""
+    return f"{client}/{number}"
+
+
+def client_of(holder: str) -> str:
+    """Return whose name `holder` is."""
+    return holder.partition("/")[0]
 
 
 class Calls:
@@ -97,12 +107,26 @@ class Calls:
         self._units.delete(query)
         self._bundles.remove([sha for sha in shas if sha])
 
+    def forget(self, clients: Sequence[str]) -> None:
+        """Remove the calls of clients whose processes are gone for certain, and their parts."""
+        self.abandon(clients)
+        if clients:
+            self._let_go(clients, self._bundles.holders())
+
     def sweep(self) -> None:
-        """Remove the calls of clients that have gone without a word."""
+        """Remove the calls of clients that have gone without a word, and their parts."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", 1000 * _VANISHED]}]}
-        owners = self._owners()
-        known = self._workers.find({"_id": {"$in": owners}, "$expr": recent}, {"_id": 1})
-        self.abandon(sorted(set(owners) - {document["_id"] for document in known}))
+        # Read before the clients: one that is not among these has gone since, and if it comes
+        # back it holds under another name.
+        holders = self._bundles.holders()
+        owners = {*self._owners(), *map(client_of, holders)}
+        known = self._workers.find({"_id": {"$in": sorted(owners)}, "$expr": recent}, {"_id": 1})
+        gone = sorted(owners - {document["_id"] for document in known})
+        self.abandon(gone)
+        self._let_go(gone, holders)
+
+    def _let_go(self, clients: Sequence[str], holders: Collection[str]) -> None:
+        self._bundles.let_go([holder for holder in holders if client_of(holder) in clients])
 
     def _owners(self) -> list[str]:
         """Return all clients that have calls, one look in the index for each."""

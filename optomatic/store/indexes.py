@@ -40,6 +40,11 @@ SEARCHES = [
     IndexModel([("subject.digest", _UP), ("began_at", _DOWN)], name="subject"),
 ]
 
+BUNDLES = [
+    # what a caller holds, and what nobody does
+    IndexModel([("holders", _UP)], name="holders", sparse=True),
+]
+
 
 def create_indexes(database: Database[dict[str, Any]], replica_set: str | None = None) -> None:
     """Create what is missing.  Any number of processes may do it at the same time.
@@ -52,7 +57,7 @@ def create_indexes(database: Database[dict[str, Any]], replica_set: str | None =
     # Before it ends to build an index over documents a server asks the members of its set, itself
     # included: the embedded one for ever, at an address that it has left.  It alone decides.
     alone: dict[str, Any] = {"commitQuorum": 0} if replica_set == EMBEDDED_SET else {}
-    for name, indexes in (("units", UNITS), ("searches", SEARCHES)):
+    for name, indexes in (("units", UNITS), ("searches", SEARCHES), ("bundles", BUNDLES)):
         _create(database[name], indexes, alone)
 
 

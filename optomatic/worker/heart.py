@@ -78,7 +78,7 @@ def take_back_from_the_vanished(store: Store) -> None:
     gone = store.workers.vanished()
     if gone:
         store.jobs.reap_workers(gone, "its process is gone")
-        store.calls.abandon(gone)
+        store.calls.forget(gone)
         store.workers.forget(gone)
 
 
