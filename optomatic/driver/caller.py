@@ -27,14 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optomatic.driver.held_parts import HeldParts
-from optomatic.errors import (
-    CallFailed,
-    CallLost,
-    NoWorkers,
-    RemoteTraceback,
-    StoreError,
-    StoreUnavailable,
-)
+from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
 from optomatic.plan.units.environment import environment
 from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.opening import Store, open_store
@@ -147,12 +140,10 @@ class Caller:
         """Wait until others know that this process lives, and do not take it for gone."""
         with self._news:
             self._wake()
-        while not self._known.wait(0.5):
-            if self._closing:
-                raise StoreUnavailable(
-                    "The connection was closed while a call of joblib was packed. It was not "
-                    "queued. Make it again."
-                )
+        while not self._known.wait(0.1):
+            # A callback that the thread calls as it ends waits for what begins after that end.
+            if self._closing or threading.current_thread() is self._ending:
+                return
         if self._unknown:
             self._register()
 
@@ -258,12 +249,13 @@ class Caller:
 
     def _begin(self, heart: Heart) -> None:
         try:
-            self._register()
-            self.store.calls.sweep()
+            try:
+                self._register()
+                self.store.calls.sweep()
+            finally:  # before callbacks, which may ask for it
+                self._known.set()
         except StoreError as error:
             self._give_up(error)
-        finally:
-            self._known.set()
         heart.start()
 
     def _register(self) -> None:

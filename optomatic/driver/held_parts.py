@@ -48,6 +48,11 @@ class HeldParts:
         part : Part
         own : bool
             It is of one call only, so it is neither there yet nor asked for again.
+
+        Raises
+        ------
+        StoreError
+            Also if nobody knows that this process lives.
         """
         holder = self._in_use()
         if own:
@@ -61,8 +66,8 @@ class HeldParts:
         with self._lock:
             if not self._holder:
                 raise StoreUnavailable(
-                    "What makes calls of joblib has ended while one was packed. It was not queued. "
-                    "Make it again."
+                    "What makes calls of joblib in this process ended while one was packed. It "
+                    "was not queued, and none of its arguments is stored. Make it again."
                 )
             if self._holder not in self._used:
                 self._used.append(self._holder)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from waiting import wait_for
 
 import optomatic  # noqa: F401
 from optomatic.driver.caller import Caller
+from optomatic.errors import StoreUnavailable
 from optomatic.joblib_backend import Run
 from optomatic.store.opening import open_store
 
@@ -145,3 +147,41 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, caller, stored
     assert stored() == (1, 1, 1)
     caller.close()
     assert stored() == (0, 0, 0)
+
+
+def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(caller, stored, monkeypatch):
+    """joblib sends the next call when it hears of the last one, in the same thread."""
+    told = threading.Event()
+    again = []
+
+    def fail(_):
+        raise RuntimeError("nobody thought of this")
+
+    def once_more(_):
+        again.append(run.submit([(look_at, (X + 1, 1), {})], lambda _: told.set()))
+
+    monkeypatch.setattr(caller.store.calls, "finished", fail)
+    run = Run(caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ()))
+    run.submit([(look_at, (X, 1), {})], once_more)
+    assert told.wait(30.0)
+    assert isinstance(again[0].error, StoreUnavailable)
+    assert stored() == (1, 1, 1)
+    caller.close()
+    assert stored() == (0, 0, 0)
+
+
+def test_a_store_that_is_away_as_the_thread_begins_is_told(caller, stored, monkeypatch):
+    method, errors = caller.store.workers.register, [StoreUnavailable("it is away")] * 2
+
+    def failing(record):
+        if errors:
+            raise errors.pop()
+        method(record)
+
+    monkeypatch.setattr(caller.store.workers, "register", failing)
+    run = Run(caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ()))
+    sent = run.submit([(look_at, (X, 1), {})], lambda _: None)
+    assert isinstance(sent.error, StoreUnavailable)
+    assert stored() == (0, 0, 0)
+    call(caller, run)  # it is back
+    assert stored() == (1, 1, 1)
