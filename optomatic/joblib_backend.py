@@ -60,6 +60,9 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     there are no workers, that is said after 10 s, and the calls wait for some.
 
     What a call nests in it runs in threads of its worker.
+
+    Large arrays among the arguments are stored once by content, whichever calls and processes
+    use them, and removed with the last process that has made calls with them.
     """
 
     supports_retrieve_callback = True
