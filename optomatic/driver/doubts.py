@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optomatic.errors import KeyNotCertain
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 from optomatic.warning import warn
 from optomatic.worker.machine import inside_worker
 

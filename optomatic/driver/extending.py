@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optomatic.driver.publishing import publish
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 from optomatic.store.extending import added_to
 from optomatic.store.opening import Store
 

@@ -13,7 +13,7 @@ from optomatic.driver.ending import INTERRUPTED, Ending, has_ended, summary_of, 
 from optomatic.driver.engine import Alone, Engine, Told
 from optomatic.driver.publishing import Say, publish, say_nothing
 from optomatic.errors import SearchCancelled, StoreError
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit
 from optomatic.store.opening import Store, open_store
 from optomatic.worker.engines import Here

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 from optomatic.records import Evaluation, Outcome, Unit
 from optomatic.results.frames import evaluation_of, frame_of
 

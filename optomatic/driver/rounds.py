@@ -24,7 +24,7 @@ from optomatic.plan.course.filtering import Filters, shown_left_out
 from optomatic.plan.course.proposing import Proposer
 from optomatic.plan.course.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.plan.course.stopping import Stopping
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 from optomatic.records import Evaluation, Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store

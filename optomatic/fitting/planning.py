@@ -16,8 +16,9 @@ from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.stopping import Budget
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.packing.shipping import shipping
-from optomatic.plan.units.fit_units import Plan, plan_units
+from optomatic.plan.units.fit_units import plan_units
 from optomatic.plan.units.limits import how_to_run
+from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.splits import draws_anew, fix_splits
 from optomatic.plan.units.tags import tags_of
 from optomatic.warning import warn

@@ -27,7 +27,7 @@ from sklearn.base import clone
 
 from optomatic import _sklearn
 from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.fit_units import Plan
+from optomatic.plan.units.plan import Plan
 
 
 class UnitCallbacks:

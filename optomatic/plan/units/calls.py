@@ -10,9 +10,7 @@ meant to give two results.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import pickle
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +22,7 @@ import numpy as np
 from optomatic.errors import NotShippable, StoreError
 from optomatic.plan.packing import bundle, params
 from optomatic.plan.units.environment import environment
+from optomatic.plan.units.work import hash_of, terms_of
 from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
@@ -51,15 +50,14 @@ def call_work(
     """
     env = environment()
     able = ["call", SCHEMA, sorted(env.items())]
-    digest = hashlib.sha256(json.dumps(able).encode()).hexdigest()
     return Work(
         kind="call",
         spec={"initializer": initializer},
         options={"level": level, "threads": threads, "mmap_mode": mmap_mode},
         env=env,
         requires=(),
-        lane=digest,
-        terms=digest[:16],
+        lane=hash_of(able),
+        terms=terms_of(able),
     )
 
 

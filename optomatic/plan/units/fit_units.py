@@ -10,10 +10,8 @@ wanted.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from optomatic import _sklearn
@@ -22,12 +20,14 @@ from optomatic.plan.keys.effective import Effective
 from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.keys.fingerprint import fingerprint_split as split_fingerprint
 from optomatic.plan.keys.versions import installed_versions
-from optomatic.plan.own_code.survey import Named, code_text
-from optomatic.plan.packing import bundle, params
+from optomatic.plan.own_code.survey import Named
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.environment import environment
+from optomatic.plan.units.needed import dump_roles, encode_all, parts_in, spec_of_code
+from optomatic.plan.units.plan import Plan, units_of
 from optomatic.plan.units.splits import pack_splits
-from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
+from optomatic.plan.units.work import work_of
+from optomatic.records import Part, Subject, Work
 
 #: Modules whose versions count whatever the estimator is.
 _ALWAYS = ("sklearn", "numpy", "scipy")
@@ -35,40 +35,6 @@ _ALWAYS = ("sklearn", "numpy", "scipy")
 _TERMS = ("inner_max_num_threads", "limits")
 #: A search with more splits has no subject: its record would be large.
 _MOST_SPLITS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The units of a search, and what workers need to score them.
-
-    Attributes
-    ----------
-    units : list of Unit
-        Each once, in the order of ``cv_results_``.
-    ids : list of str
-        Of all (candidate, split) pairs, candidate-major; duplicate candidates share units.
-    places : dict of str to (int, int)
-        Unit id -> a candidate and a split that it stands for.
-    parts : dict of str to Part
-        What must be stored before a worker can score; empty where no other process may.
-    doubts : tuple of str
-        Where something cannot be keyed for certain, so that no other search shares it.
-    refusal : NotShippable or None
-        Why no other process can score these units.
-    subject : Subject or None
-        By which later searches find what they can learn from.
-    asked : Recipe or None
-        What more units can be made of without the objects themselves; of a function only.
-    """
-
-    units: list[Unit]
-    ids: list[str]
-    places: dict[str, tuple[int, int]]
-    parts: dict[str, Part] = field(repr=False)
-    doubts: tuple[str, ...]
-    refusal: NotShippable | None
-    subject: Subject | None = None
-    asked: Recipe | None = None
 
 
 def plan_units(
@@ -116,7 +82,7 @@ class UnitPlanner:
         self._callbacks = callbacks
         self._common = _common(shared, callbacks)
         self._named = Named()
-        self._parts, self._spec, self._refusal = _parts_of(shared, self._named)
+        self._parts, self._spec, self._refusal = _dumped(shared, self._named)
         self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
         self._effective: dict[frozenset[str], Effective] = {}
         #: What scores are about; None if there are too many splits to say it.
@@ -133,25 +99,16 @@ class UnitPlanner:
         keys, doubts, versions = self._keys(candidates)
         parts = dict(self._parts)
         named = self._named.copy()
-        texts, readables, refused = _encode(candidates, parts, named)
+        encoded, refused = encode_all(candidates, named)
+        parts.update(parts_in(encoded))
         refusal = self._refusal or refused
         private = refusal is not None or self._callbacks is not None
         spec = {**self._spec, **spec_of_code(named, versions, parts)}
         work = _work(self._shared, spec, versions, self._requires, private=private)
-        units: dict[str, Unit] = {}
-        ids: list[str] = []
-        places: dict[str, tuple[int, int]] = {}
-        for c, key in enumerate(keys):
-            for s, split_digest in enumerate(self._splits):
-                unit_key = hashlib.sha256(key + split_digest).hexdigest()
-                unit_id = f"u{SCHEMA}:{unit_key}:{work.terms}"
-                ids.append(unit_id)
-                if unit_id not in units:
-                    units[unit_id] = Unit(unit_id, unit_key, s, readables[c], texts[c], work)
-                    places[unit_id] = (c, s)
+        units, ids, places = units_of((_keys_on(key, self._splits) for key in keys), encoded, work)
         if private:
             parts = {}
-        return Plan(list(units.values()), ids, places, parts, doubts, refusal, self.subject)
+        return Plan(units, ids, places, parts, doubts, refusal, self.subject)
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
         """Return the keys of the units of a candidate on splits of another search.
@@ -171,7 +128,7 @@ class UnitPlanner:
             ((key,), _, _) = self._keys([candidate])
         except Exception:  # whatever a set_params of the user's raises for params of another search
             return []
-        return [hashlib.sha256(key + bytes.fromhex(split)).hexdigest() for split in splits]
+        return _keys_on(key, map(bytes.fromhex, splits))
 
     def _keys(
         self, candidates: Sequence[Mapping[str, Any]]
@@ -227,11 +184,16 @@ def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:
     )
 
 
-def _parts_of(
+def _keys_on(candidate: bytes, splits: Iterable[bytes]) -> list[str]:
+    """Return the keys of the units of a candidate, by its digest and those of splits."""
+    return [hashlib.sha256(candidate + split).hexdigest() for split in splits]
+
+
+def _dumped(
     shared: Bundle, named: Named
 ) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
-    """Dump what workers need; say instead of raising what cannot be dumped."""
     roles: dict[str, Any] = {
+        "splits": pack_splits(list(shared.splits)),
         "estimator": shared.estimator,
         "X": shared.X,
         "y": shared.y,
@@ -239,66 +201,7 @@ def _parts_of(
         "fit_params": dict(shared.fit_params or {}) or None,
         "score_params": dict(shared.score_params or {}) or None,
     }
-    parts: dict[str, Part] = {}
-    spec: dict[str, str | None] = {}
-    try:
-        spec["splits"] = _keep(bundle.dump(pack_splits(list(shared.splits)), named), parts)
-        for role, value in roles.items():
-            spec[role] = None if value is None else _keep(bundle.dump(value, named), parts)
-    except NotShippable as refusal:
-        return {}, {}, refusal
-    return parts, spec, None
-
-
-def _keep(part: Part, parts: dict[str, Part]) -> str:
-    parts[part.sha] = part
-    return part.sha
-
-
-def spec_of_code(
-    named: Named, versions: Mapping[str, str], parts: dict[str, Part]
-) -> dict[str, str]:
-    """Return what the spec of units says of the code that workers need; add its part to `parts`.
-
-    Empty if all of it is installed.
-    """
-    text = code_text(named, versions)
-    return {} if text is None else {"code": _keep(bundle.dump(text), parts)}
-
-
-def _encode(
-    candidates: Sequence[Mapping[str, Any]], parts: dict[str, Part], named: Named
-) -> tuple[list[str], list[Mapping[str, Any]], NotShippable | None]:
-    """Encode each candidate, collecting the parts of what is opaque."""
-    dump = _remembering(lambda value: bundle.dump(value, named))
-    refusal = None
-    texts: list[str] = []
-    readables: list[Mapping[str, Any]] = []
-    for candidate in candidates:
-        try:
-            encoded = params.encode(candidate, dump)
-        except NotShippable as error:
-            refusal = refusal or error
-            encoded = params.encode({}, dump)
-        texts.append(encoded.text)
-        readables.append(encoded.readable)
-        parts.update(encoded.parts)
-    return texts, readables, refusal
-
-
-def _remembering(dump: Callable[[object], Part]) -> Callable[[object], Part]:
-    """Dump an object that stands in many candidates once.
-
-    The objects are kept alive beside their parts, as an id is only good that long.
-    """
-    seen: dict[int, tuple[object, Part]] = {}
-
-    def dump_once(value: object) -> Part:
-        if id(value) not in seen:
-            seen[id(value)] = (value, dump(value))
-        return seen[id(value)][1]
-
-    return dump_once
+    return dump_roles(roles, named, absent=[role for role in roles if roles[role] is None])
 
 
 def _work(
@@ -310,23 +213,14 @@ def _work(
     private: bool,
 ) -> Work:
     """Say how the units may be run.  Private work has a lane that no other process serves."""
-    env = environment(versions)
-    secret = secrets.token_hex(16) if private else None
-    able = ["score", SCHEMA, sorted(env.items()), sorted(requires), secret]
-    code = [spec["code"]] if "code" in spec else []
-    wanted = [able, bool(shared.options["return_train_score"])]
-    wanted += [[name, shared.options[name]] for name in _TERMS if shared.options.get(name)]
-    return Work(
-        kind="score",
-        spec=spec,
-        options=shared.options,
-        env=env,
+    asked: list[object] = [bool(shared.options["return_train_score"])]
+    asked += [[name, shared.options[name]] for name in _TERMS if shared.options.get(name)]
+    return work_of(
+        "score",
+        spec,
+        shared.options,
+        env=environment(versions),
         requires=requires,
-        # Equal keys have equal code, so that says nothing new of the terms.
-        lane=_hash([*able, *code]),
-        terms=_hash(wanted)[:16],
+        asked=asked,
+        secret=secrets.token_hex(16) if private else None,
     )
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

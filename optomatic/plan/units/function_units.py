@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from optomatic.errors import NotShippable
 from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
 from optomatic.plan.keys.versions import installed_versions
 from optomatic.plan.own_code.survey import Named
-from optomatic.plan.packing import bundle, params
 from optomatic.plan.units.environment import environment
-from optomatic.plan.units.fit_units import Plan, spec_of_code
-from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
+from optomatic.plan.units.needed import dump_roles, encode_all, parts_in, spec_of_code
+from optomatic.plan.units.plan import Plan, units_of
+from optomatic.plan.units.work import work_of
+from optomatic.records import Recipe, Subject, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
@@ -89,7 +88,7 @@ class FunctionPlanner:
         self.question = question = FunctionQuestion(self._function, self._data, style)
         self._common = self._common_of(style)
         self._named = Named()
-        self._parts, self._spec, self._refusal = _parts_of(question, self._named)
+        self._parts, self._spec, self._refusal = dump_roles(_roles_of(question), self._named)
         self._begun = True
 
     def _common_of(self, style: Style) -> Fingerprint:
@@ -152,7 +151,7 @@ class FunctionPlanner:
         parts = {**self._parts, **parts_in(encoded)}
         spec = {**self._spec, **spec_of_code(named, versions, parts)}
         work = self._work(spec, versions, private=refusal is not None)
-        units, ids, places = units_of(keys, encoded, work)
+        units, ids, places = units_of(([key] for key in keys), encoded, work)
         if refusal is not None:
             return Plan(units, ids, places, {}, doubts, refusal, self.subject)
         asked = Recipe(_common_key(self._common), work)
@@ -164,56 +163,26 @@ class FunctionPlanner:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
         secret = self._secret if private else None
         options = {"style": self.question.style, **self._how}
-        return work_of(spec, options, environment(versions), self._requires, secret)
+        return function_work(spec, options, environment(versions), self._requires, secret)
 
 
-def work_of(
+def function_work(
     spec: Mapping[str, str | None],
     options: Mapping[str, Any],
     env: Mapping[str, str],
     requires: tuple[str, ...],
     secret: str | None = None,
 ) -> Work:
-    """Say how units may be run; `options` besides ``style`` are part of the terms."""
-    able = ["function", SCHEMA, sorted(env.items()), sorted(requires), secret]
-    code = [spec["code"]] if "code" in spec else []
+    """Say how units of a function may be run; `options` besides ``style`` are part of the terms."""
     how = sorted(item for item in options.items() if item[0] != "style")
-    return Work(
-        kind="function",
-        spec=spec,
-        options=options,
-        env=env,
-        requires=requires,
-        # Equal keys have equal code, so that says nothing new of the terms.
-        lane=_hash([*able, *code]),
-        terms=_hash([able, how])[:16],
+    return work_of(
+        *("function", spec, options), env=env, requires=requires, asked=[how], secret=secret
     )
 
 
 def key_of(common: str, own: Fingerprint) -> str:
     """Return the key of a candidate: `common` is equal for all of one function and its data."""
     return hashlib.sha256(f"{common}:{own.digest}".encode()).hexdigest()
-
-
-def units_of(
-    keys: Sequence[str], encoded: Sequence[params.Encoded], work: Work
-) -> tuple[list[Unit], list[str], dict[str, tuple[int, int]]]:
-    """Return units, the id of each candidate's, and the place of each id; one for equal ones."""
-    units: dict[str, Unit] = {}
-    ids: list[str] = []
-    places: dict[str, tuple[int, int]] = {}
-    for n, (key, own) in enumerate(zip(keys, encoded, strict=True)):
-        unit_id = f"u{SCHEMA}:{key}:{work.terms}"
-        ids.append(unit_id)
-        if unit_id not in units:
-            units[unit_id] = Unit(unit_id, key, 0, own.readable, own.text, work)
-            places[unit_id] = (n, 0)
-    return list(units.values()), ids, places
-
-
-def parts_in(encoded: Sequence[params.Encoded]) -> dict[str, Part]:
-    """Return what candidates refer to by its hash."""
-    return {sha: part for own in encoded for sha, part in own.parts.items()}
 
 
 def _common_key(common: Fingerprint) -> str:
@@ -295,22 +264,9 @@ def _does_not_take(
     )
 
 
-def _parts_of(
-    question: FunctionQuestion, named: Named
-) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
-    """Dump the function and each of its data; say instead of raising what cannot be dumped."""
-    parts: dict[str, Part] = {}
-    spec: dict[str, str | None] = {}
-    roles = {"function": question.function}
-    roles.update((_DATA + name, value) for name, value in question.data.items())
-    try:
-        for role, value in roles.items():
-            part = bundle.dump(value, named)
-            parts[part.sha] = part
-            spec[role] = part.sha
-    except NotShippable as refusal:
-        return {}, {}, refusal
-    return parts, spec, None
+def _roles_of(question: FunctionQuestion) -> dict[str, Any]:
+    data = {_DATA + name: value for name, value in question.data.items()}
+    return {"function": question.function, **data}
 
 
 def data_in(have: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,29 +274,3 @@ def data_in(have: Mapping[str, Any]) -> dict[str, Any]:
     return {
         role.removeprefix(_DATA): value for role, value in have.items() if role.startswith(_DATA)
     }
-
-
-def encode_all(
-    candidates: Sequence[Mapping[str, Any]], named: Named
-) -> tuple[list[params.Encoded], NotShippable | None]:
-    """Write candidates down; say instead of raising what cannot be.
-
-    `named` takes note of what their bytes name instead of holding it.
-    """
-    refusal = None
-    encoded = []
-
-    def dump(value: object) -> Part:
-        return bundle.dump(value, named)
-
-    for candidate in candidates:
-        try:
-            encoded.append(params.encode(candidate, dump))
-        except NotShippable as error:
-            refusal = refusal or error
-            encoded.append(params.encode({}, bundle.dump))
-    return encoded, refusal
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

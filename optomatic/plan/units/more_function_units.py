@@ -8,15 +8,9 @@ from typing import Any
 from optomatic.plan.keys.fingerprint import fingerprint
 from optomatic.plan.own_code.survey import Named
 from optomatic.plan.units.environment import environment
-from optomatic.plan.units.fit_units import Plan
-from optomatic.plan.units.function_units import (
-    KEY_PREFIX,
-    encode_all,
-    key_of,
-    parts_in,
-    units_of,
-    work_of,
-)
+from optomatic.plan.units.function_units import KEY_PREFIX, function_work, key_of
+from optomatic.plan.units.needed import encode_all, parts_in
+from optomatic.plan.units.plan import Plan, units_of
 from optomatic.records import Part, Recipe, Work
 
 
@@ -44,7 +38,7 @@ def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     parts = parts_in(encoded)
     _check_python(asked.work.env, parts)
     work = _wider(asked.work, [name for each in own for name in each.versions])
-    units, ids, places = units_of([key_of(asked.key, each) for each in own], encoded, work)
+    units, ids, places = units_of(([key_of(asked.key, each)] for each in own), encoded, work)
     doubts = dict.fromkeys(str(doubt) for each in own for doubt in each.doubts)
     return Plan(units, ids, places, parts, tuple(doubts), refusal, asked=asked)
 
@@ -52,7 +46,7 @@ def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
 def _wider(work: Work, distributions: Sequence[str]) -> Work:
     """Return `work` for candidates that need the versions of some distributions besides."""
     env = {**environment(dict.fromkeys(distributions, "")), **work.env}
-    return work_of(work.spec, work.options, env, work.requires)
+    return function_work(work.spec, work.options, env, work.requires)
 
 
 def _check_python(env: Mapping[str, str], parts: Mapping[str, Part]) -> None:

@@ -1,0 +1,70 @@
+"""What a search asks for: units, one for each different (candidate, split)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from optomatic.errors import NotShippable
+from optomatic.plan.packing.params import Encoded
+from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The units of a search, and what workers need to score them.
+
+    Attributes
+    ----------
+    units : list of Unit
+        Each once, in the order of ``cv_results_``.
+    ids : list of str
+        Of all (candidate, split) pairs, candidate-major; duplicate candidates share units.
+    places : dict of str to (int, int)
+        Unit id -> a candidate and a split that it stands for.
+    parts : dict of str to Part
+        What must be stored before a worker can score; empty where no other process may.
+    doubts : tuple of str
+        Where something cannot be keyed for certain, so that no other search shares it.
+    refusal : NotShippable or None
+        Why no other process can score these units.
+    subject : Subject or None
+        By which later searches find what they can learn from.
+    asked : Recipe or None
+        What more units can be made of without the objects themselves; of a function only.
+    """
+
+    units: list[Unit]
+    ids: list[str]
+    places: dict[str, tuple[int, int]]
+    parts: dict[str, Part] = field(repr=False)
+    doubts: tuple[str, ...]
+    refusal: NotShippable | None
+    subject: Subject | None = None
+    asked: Recipe | None = None
+
+
+def units_of(
+    keys: Iterable[Sequence[str]], encoded: Sequence[Encoded], work: Work
+) -> tuple[list[Unit], list[str], dict[str, tuple[int, int]]]:
+    """Return units, ids and places of a :class:`Plan`.
+
+    Parameters
+    ----------
+    keys : iterable of sequence of str
+        For each candidate the keys of its units, one a split; equal keys are one unit.
+    encoded : sequence of Encoded
+        The candidates.
+    work : Work
+    """
+    units: dict[str, Unit] = {}
+    ids: list[str] = []
+    places: dict[str, tuple[int, int]] = {}
+    for candidate, (own_keys, own) in enumerate(zip(keys, encoded, strict=True)):
+        for split, key in enumerate(own_keys):
+            unit_id = f"u{SCHEMA}:{key}:{work.terms}"
+            ids.append(unit_id)
+            if unit_id not in units:
+                units[unit_id] = Unit(unit_id, key, split, own.readable, own.text, work)
+                places[unit_id] = (candidate, split)
+    return list(units.values()), ids, places
