@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import FitFailedWarning
 
-from optomatic.driver.asking import asking_for, completed, is_open, refuse_inside_worker
+from optomatic.driver.asking import Course, asking_for
+from optomatic.driver.completing import completed
 from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import rather
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.openness import is_open, refuse_inside_worker
 from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
@@ -399,19 +401,10 @@ class MongoSearch:
         refuse_inside_worker()
         ledger = Ledger()
         planner = self._planner()
-        generator = is_generator(self.space)
+        course = self._course()
         with shipping(self.ship_modules), open_store(self.db) as store:
             asking = asking_for(
-                store,
-                self.space if generator else self._all_candidates(),
-                directions=self._directions(),
-                metric=self.metric,
-                filters=self.filters,
-                budget=self._budget(),
-                n_iter=self.n_iter if generator else None,
-                n_splits=1,
-                workers=self._workers(),
-                replay=self.replay,
+                *(store, course, self._workers()),
                 earlier=lambda: earlier_evaluations(
                     store, self.warm_start, planner, getattr(self.space, "space", None)
                 ),
@@ -429,6 +422,18 @@ class MongoSearch:
         with rather(rounds.interrupt):
             table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
         return [ledger.evaluation(entry) for entry in complete], rounds.interrupt
+
+    def _course(self) -> Course:
+        generator = is_generator(self.space)
+        return Course(
+            space=self.space if generator else self._all_candidates(),
+            directions=self._directions(),
+            metric=self.metric,
+            filters=self.filters,
+            budget=self._budget(),
+            n_iter=self.n_iter if generator else None,
+            replay=self.replay,
+        )
 
     def _say(self) -> Say:
         return print if self.verbose > 0 else say_nothing

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.driver.asking import completed, is_open
+from optomatic.driver.completing import completed
 from optomatic.driver.defining import define
 from optomatic.driver.ending import rather
+from optomatic.driver.openness import is_open
 from optomatic.fitting.driving import drive_known, drive_open
 from optomatic.fitting.keeping import Kept
 from optomatic.fitting.planning import (

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from optomatic.driver.asking import Asking
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Engine
@@ -20,12 +20,10 @@ from optomatic.driver.publishing import Say, say_nothing, upload
 from optomatic.driver.race import Race
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.course.earlier import event_of
-from optomatic.plan.course.filtering import Filters, shown_left_out
-from optomatic.plan.course.proposing import Proposer
-from optomatic.plan.course.schedule import NO_RACE, Event, Live, NoRace, Recorded
-from optomatic.plan.course.stopping import Stopping
+from optomatic.plan.course.filtering import shown_left_out
+from optomatic.plan.course.schedule import Event
 from optomatic.plan.units.plan import Plan
-from optomatic.records import Evaluation, Part, SearchRecord, Unit
+from optomatic.records import Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
 from optomatic.warning import warn
@@ -46,33 +44,6 @@ class Planner(Protocol):
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How the candidates of a search come about.
-
-    Attributes
-    ----------
-    proposer : Proposer
-    filters : Filters
-    schedule : Live or Recorded
-    stopping : Stopping
-    score_of : callable
-        Evaluation -> the score that decides, NaN if there is none.
-    race : Race or NoRace
-        Of the ledger of the same search.
-    earlier : sequence of Evaluation
-        Of earlier searches: told before the first ask.
-    """
-
-    proposer: Proposer
-    filters: Filters
-    schedule: Live | Recorded
-    stopping: Stopping
-    score_of: Callable[[Evaluation], float]
-    race: Race | NoRace = NO_RACE
-    earlier: Sequence[Evaluation] = ()
 
 
 class Rounds:

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from optomatic import _sklearn
-from optomatic.driver.asking import asking_for, refuse_inside_worker
+from optomatic.driver.asking import Asking, Course, asking_for
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
 from optomatic.driver.known import run_at
 from optomatic.driver.ledger import Ledger
+from optomatic.driver.openness import refuse_inside_worker
 from optomatic.driver.publishing import say_nothing
 from optomatic.driver.race import Race
 from optomatic.driver.recording import new_record
-from optomatic.driver.rounds import Asking, Rounds
+from optomatic.driver.rounds import Rounds
 from optomatic.driver.warm_start import earlier_evaluations
 from optomatic.driver.workers import workers_for
 from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_candidates, space_of
@@ -188,25 +189,28 @@ def drive_open(
 def _asking(
     search: Any, store: Store, planner: UnitPlanner, workers: int | None, race: Race | NoRace
 ) -> Asking:
+    racing = racing_of(search)
+    return asking_for(
+        *(store, _course(search), workers),
+        at_once=search.n_splits_ if racing is None else min(racing.min_splits, search.n_splits_),
+        race=race,
+        earlier=lambda: earlier_evaluations(
+            *(store, search.warm_start, planner, getattr(space_of(search), "space", None)),
+            fixed=search.estimator.get_params(),
+        ),
+    )
+
+
+def _course(search: Any) -> Course:
     space = space_of(search)
     adaptive = is_adaptive(space)
     metric = search.refit if isinstance(search.refit, str) else None
-    racing = racing_of(search)
-    at_once = search.n_splits_ if racing is None else min(racing.min_splits, search.n_splits_)
-    return asking_for(
-        store,
-        space if adaptive else known_candidates(search),
+    return Course(
+        space=space if adaptive else known_candidates(search),
         directions={metric or SCORE: "maximize"},
         metric=metric,
         filters=search.filters or (),
         budget=budget_of(search),
         n_iter=search.n_iter if adaptive else None,
-        n_splits=at_once,
-        workers=workers,
         replay=search.replay,
-        race=race,
-        earlier=lambda: earlier_evaluations(
-            *(store, search.warm_start, planner, getattr(space, "space", None)),
-            fixed=search.estimator.get_params(),
-        ),
     )
