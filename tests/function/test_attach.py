@@ -1,13 +1,9 @@
 """A search seen from elsewhere."""
 
 import itertools
-import os
-import subprocess
-import sys
 import threading
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,11 +13,10 @@ from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.svm import SVC
 from waiting import wait_for
+from working_off import work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import NoWorkers, SearchCancelled
-
-TESTS = Path(__file__).parents[1]
 
 
 def units(uri):
@@ -93,9 +88,7 @@ def test_a_search_that_is_left_to_workers(uri):
     seen = attach("left", db=uri)
     assert seen.search_id == left
     assert seen.counts() == {"queued": 6}
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    worker = [sys.executable, "-m", "optomatic.worker", "--db", uri, "--until-empty"]
-    subprocess.run(worker, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    work_off(uri)
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
     assert seen.frame()["score"].tolist() == [scoring.parabola(x) for x in range(6)]

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from pymongo import MongoClient
 from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC
 from waiting import wait_for
+from working_off import TESTS, work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import SearchCancelled
@@ -22,7 +22,6 @@ from optomatic.plan.units.function_units import FunctionPlanner
 from optomatic.plan.units.more_function_units import plan_more
 from optomatic.store.opening import open_store
 
-TESTS = Path(__file__).parents[1]
 DATA = {"X": np.arange(6.0), "y": np.arange(3)}
 
 #: Extends a search where the module of its function cannot be imported.
@@ -38,13 +37,6 @@ except ImportError:
 
 def units(uri):
     return MongoClient(uri).get_default_database()["units"]
-
-
-def work(uri):
-    """Have a standalone worker score whatever is queued."""
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    worker = [sys.executable, "-m", "optomatic.worker", "--db", uri, "--until-empty"]
-    subprocess.run(worker, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
 
 
 def search_of(uri, weights, **options):
@@ -64,7 +56,7 @@ def test_what_is_added_elsewhere_is_that_of_the_wider_search(uri, tmp_path):
     assert seen.record()["state"] == "running"
     assert seen.record()["n_units"] == 4
     assert not seen.wait(timeout=0)
-    work(uri)
+    work_off(uri)
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
     assert seen.frame()["param_weight"].tolist() == [1, 2, 3.5, 4]
