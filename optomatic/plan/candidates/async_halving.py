@@ -51,6 +51,11 @@ class AsyncHalving:
         Its value in the lowest rung, and what no rung exceeds.
     factor : int, default=3
 
+    Raises
+    ------
+    ValueError
+        If `min_resources` is not from 1 to `max_resources`, or `factor` is no int from 2 on.
+
     Notes
     -----
     The best score of the search may be one of a low rung; of scores that are to be compared,
@@ -85,7 +90,13 @@ class AsyncHalving:
         self.factor = factor
 
     def begin(self, directions: Mapping[str, str]) -> None:
-        """Start anew; note what is sought."""
+        """Start anew; note what is sought.
+
+        Raises
+        ------
+        TypeError
+            If `candidates` cannot be gone through.
+        """
         ((self._metric, direction), *_) = directions.items()
         self._sign = -1.0 if direction == "minimize" else 1.0
         steps = math.floor(math.log(self.max_resources / self.min_resources, self.factor) + 1e-9)
@@ -94,7 +105,15 @@ class AsyncHalving:
         self._asked: list[tuple[int, dict[str, Any]]] = []
 
     def ask(self, n: int) -> list[dict[str, Any]]:
-        """Return up to `n` candidates, those that go on before new ones."""
+        """Return up to `n` candidates, those that go on before new ones.
+
+        Raises
+        ------
+        ValueError
+            If a candidate has the param that is the resource.
+        Exception
+            Whatever `candidates` raises.
+        """
         found = (self._next() for _ in range(n))
         return [candidate for candidate in found if candidate is not None]
 

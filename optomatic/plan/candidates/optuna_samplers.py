@@ -26,6 +26,14 @@ class OptunaGenerator:
     sampler : optuna.samplers.BaseSampler, default=None
         With its own seed; Optuna's default sampler, unseeded, if not given.
 
+    Raises
+    ------
+    TypeError
+        If `space` is no dict or list of dicts, or a param has neither a list of values nor a
+        distribution.
+    ValueError
+        If a list of values is empty.
+
     Notes
     -----
     Candidates and numbers of a sequential search are those of ``study.optimize`` with the same
@@ -55,7 +63,13 @@ class OptunaGenerator:
         self._study: Any = None
 
     def begin(self, directions: Mapping[str, str]) -> None:
-        """Make the study: what is sought is known now."""
+        """Make the study: what is sought is known now.
+
+        Raises
+        ------
+        ImportError
+            If Optuna is not installed.
+        """
         optuna = optuna_module()
         self._directions = dict(directions)
         self._study = optuna.create_study(
@@ -63,7 +77,15 @@ class OptunaGenerator:
         )
 
     def ask(self, n: int) -> list[dict[str, Any]]:
-        """Return `n` candidates."""
+        """Return `n` candidates.
+
+        Raises
+        ------
+        TypeError
+            If a distribution that Optuna has not has no quantiles (``ppf``).
+        Exception
+            Whatever the sampler raises.
+        """
         return [self._ask() for _ in range(n)]
 
     def _ask(self) -> dict[str, Any]:

@@ -25,6 +25,14 @@ class QuasiRandom:
     seed : int, default=None
         Of the scrambling.  None draws other candidates each time.
 
+    Raises
+    ------
+    TypeError
+        If `space` is no dict or list of dicts, or a param has neither a list of values nor a
+        distribution.
+    ValueError
+        If a list of values is empty, or `method` is another one.
+
     Notes
     -----
     It is an iterable that starts anew each time, so that equal seeds give equal candidates.
@@ -51,7 +59,15 @@ class QuasiRandom:
         self._branches = branches_of(space)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give candidates, without end."""
+        """Give candidates, without end.
+
+        Raises
+        ------
+        TypeError
+            If a distribution has no quantiles (``ppf``).
+        ValueError
+            If Sobol' points are to have more dimensions than there are (21,201).
+        """
         engine = qmc.Sobol if self.method == "sobol" else qmc.Halton
         sequence = engine(dimensions(self._branches), seed=self.seed)
         while True:
