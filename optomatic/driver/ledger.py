@@ -10,7 +10,8 @@ import pandas as pd
 
 from optomatic.plan.units.plan import Plan
 from optomatic.records import Evaluation, Outcome, Unit
-from optomatic.results.frames import evaluation_of, frame_of
+from optomatic.results.frames import evaluation_of
+from optomatic.results.history import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,6 @@ class Ledger:
         Candidates that may get more splits, and how many they have got.
     stopped : dict of int to int
         Candidates that get no more, and after how many splits; none if there is no race.
-    earlier : sequence of Evaluation
-        Of earlier searches, for the history only.
     """
 
     def __init__(self, first: int | None = None) -> None:
@@ -57,10 +56,12 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self.open: dict[str, Unit] = {}
         self.fresh: set[str] = set()
-        self.earlier: Sequence[Evaluation] = ()
         self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
         self._untold: dict[int, None] = {}
         self._evaluations: dict[int, Evaluation] = {}
+        self._history = History()
+        #: Candidates whose row of the history is not the last one.
+        self._unsettled: dict[int, None] = {}
         self.in_race: dict[int, int] = {}
         self.stopped: dict[int, int] = {}
         self._held: dict[str, Unit] = {}
@@ -84,6 +85,8 @@ class Ledger:
             number = len(self.entries)
             self.entries.append(Entry(number, params, own, reason))
             self._untold[number] = None
+            if reason is None:
+                self._unsettled[number] = None
             for split, unit_id in enumerate(own):
                 self._places.setdefault(unit_id, (params, split))
             if self.first is not None and len(own) > self.first:
@@ -105,7 +108,12 @@ class Ledger:
 
     def to_judge(self) -> list[int]:
         """Return the candidates in the race all of whose splits so far have an end."""
-        return [n for n, k in self.in_race.items() if all(map(self.ended, self.entries[n].ids[:k]))]
+        return [number for number in self.in_race if self.can_be_judged(number)]
+
+    def can_be_judged(self, number: int) -> bool:
+        """Tell whether a candidate is in the race, and all of its splits so far have an end."""
+        got = self.in_race.get(number)
+        return got is not None and all(map(self.ended, self.entries[number].ids[:got]))
 
     def so_far(self, number: int) -> list[Outcome]:
         """Return the outcomes of the splits that a candidate in the race has got."""
@@ -135,6 +143,7 @@ class Ledger:
         """Have a candidate in the race again that was stopped."""
         self.entries[number] = self._whole.pop(number)
         self.in_race[number] = self.stopped.pop(number)
+        self._unsettled[number] = None
         self._evaluations.pop(number, None)
 
     def end(self, outcomes: Mapping[str, Outcome], *, fresh: bool) -> None:
@@ -178,15 +187,22 @@ class Ledger:
             self._evaluations[entry.number] = found
         return found
 
+    def note_earlier(self, evaluations: Iterable[Evaluation]) -> None:
+        """Begin the history with candidates of earlier searches."""
+        for evaluation in evaluations:
+            self._history.put(evaluation)
+
     def history(self) -> pd.DataFrame:
         """Return all candidates that were not left out, those in flight included.
 
         Those of earlier searches come first: their ``earlier`` is true.
         """
-        own = [self.evaluation(e) for e in self.entries if e.reason is None]
-        frame = frame_of([*self.earlier, *own])
-        frame["earlier"] = [e.number < 0 for e in (*self.earlier, *own)]
-        return frame
+        for number in list(self._unsettled):
+            entry = self.entries[number]
+            self._history.put(self.evaluation(entry))
+            if not self._is_open(entry):
+                del self._unsettled[number]
+        return self._history.frame()
 
     def complete(self) -> list[Entry]:
         """Return the candidates all of whose units have an end; in a race, all that they got."""

@@ -67,9 +67,9 @@ class Race:
         """What the events of the search begin with."""
         return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
 
-    def ready(self) -> list[int]:
-        """Return the candidates whose splits so far have ended, and who may get more."""
-        return [*self._ledger.to_judge(), *self._ledger.stopped]
+    def is_ready(self, number: int) -> bool:
+        """Tell whether the splits so far of a candidate have ended, and it may get more."""
+        return number in self._ledger.stopped or self._ledger.can_be_judged(number)
 
     def decide(self, *, all_known: bool) -> Event | None:
         """Judge who can be judged now; None if nobody can.
@@ -116,8 +116,9 @@ class Race:
 
     def carry_out(self, go_on: Sequence[int], out: Sequence[int]) -> list[Unit]:
         """Do what was decided, now or in the search that is replayed; return what to score next."""
-        for number in self._ledger.stopped.keys() & set(go_on):
-            self._ledger.take_back(number)
+        for number in go_on:
+            if number in self._ledger.stopped:
+                self._ledger.take_back(number)
         self._note(go_on)
         for number in out:  # nobody is compared with them any more
             self._scores.pop(number, None)

@@ -25,6 +25,7 @@ from optomatic.plan.course.schedule import Event
 from optomatic.plan.units.plan import Plan
 from optomatic.records import Part, SearchRecord, Unit
 from optomatic.results.progress import FitSummary
+from optomatic.store.extending import IDS
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -35,6 +36,8 @@ GRACE = 5.0
 #: Seconds between two looks at what has ended, where much is open and nobody waits for it.
 _LOOK = 0.5
 _MUCH = 100
+#: Seconds after which is written down what was asked, so that others see that the client lives.
+_NOTE = 5.0
 #: A search ends after so many candidates in a row that filters left out.
 LEFT_OUT_IN_A_ROW = 1000
 
@@ -99,6 +102,7 @@ class Rounds:
         self._doubts_said = False
         self._left_out_in_a_row = 0
         self._looked_at = -_LOOK
+        self._noted_at = self._began
         self._cut_off = False
         self._pages = 0
         self._n_units = 0
@@ -159,7 +163,7 @@ class Rounds:
         if not known:
             return
         self._events.append(event_of(known))
-        self._ledger.earlier = known
+        self._ledger.note_earlier(known)
         used = asking.proposer.tell_earlier(known)
         self._earlier = f"told of {used} of {len(known)} earlier scores"
         if not used:
@@ -179,7 +183,9 @@ class Rounds:
         if len(self._ledger.open) <= _MUCH or self._clock() - self._looked_at >= _LOOK:
             self._look()
         queued = False
-        while self._asking.stopping.reason is None:
+        while self.grace() is None:
+            if self._clock() - self._noted_at >= _NOTE or len(self._new_ids) >= IDS:
+                self._note()  # where all is stored, nothing else ends this for long
             untold, n_open = self._ledger.untold(), len(self._ledger.open)
             event = self._asking.schedule.next(untold, n_open, self._asking.race)
             if event is None:
@@ -339,21 +345,22 @@ class Rounds:
 
     def _note(self) -> None:
         """Write down what was asked for and told since the last time."""
-        if not self._events and not self._new_ids:
-            return
-        self._n_units += len(self._new_ids)
-        goes_on = self._store.searches.extend(
-            self._record.id,
-            self._pages,
-            self._new_ids,
-            self._events,
-            n_units=self._n_units,
-            n_candidates=len(self._ledger.entries),
-        )
-        self._pages += 1
-        self._new_ids, self._events = [], []
-        if not goes_on:
-            raise self._cancelled()
+        self._noted_at = self._clock()
+        while self._events or self._new_ids:
+            ids, self._new_ids = self._new_ids[:IDS], self._new_ids[IDS:]
+            events, self._events = self._events, []
+            self._n_units += len(ids)
+            goes_on = self._store.searches.extend(
+                self._record.id,
+                self._pages,
+                ids,
+                events,
+                n_units=self._n_units,
+                n_candidates=len(self._ledger.entries),
+            )
+            self._pages += 1
+            if not goes_on:
+                raise self._cancelled()
 
     def _summary(self) -> FitSummary:
         ledger, asking = self._ledger, self._asking

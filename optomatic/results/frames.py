@@ -83,8 +83,9 @@ def frame_of(
         f"param_{name}": _objects([row.params.get(name, np.nan) for row in rows]) for name in names
     }
     for metric in metrics:
-        label = SCORE if metric == SCORE else f"score_{metric}"
-        columns[label] = np.array([row.scores.get(metric, np.nan) for row in rows], dtype=float)
+        columns[label_of(metric)] = np.array(
+            [row.scores.get(metric, np.nan) for row in rows], dtype=float
+        )
     columns["state"] = _objects([row.state for row in rows])
     columns["seconds"] = np.array([row.seconds for row in rows], dtype=float)
     columns["error"] = _objects([row.error for row in rows])
@@ -92,6 +93,11 @@ def frame_of(
         columns["extra"] = _objects([extras(row.extra) for row in rows])
     index = pd.Index([row.number for row in rows], name="candidate")
     return pd.DataFrame(columns, index=index)
+
+
+def label_of(metric: str) -> str:
+    """Return the column of a metric."""
+    return SCORE if metric == SCORE else f"score_{metric}"
 
 
 def _objects(values: Sequence[Any]) -> Any:

@@ -9,7 +9,9 @@ enters the lowest.
 
 from __future__ import annotations
 
+import bisect
 import copy
+import heapq
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,16 +23,32 @@ from optomatic.records import Evaluation
 
 @dataclass(slots=True)
 class Rung:
-    """What has ended in a rung: (score, order of asking, candidate); and who went on."""
+    """What has ended in a rung, and who went on.
+
+    Candidates stand by rank, (-score, order of asking): the best first, and of equal ones that
+    which was asked first.
+    """
 
     resources: int
-    ended: list[tuple[float, int, dict[str, Any]]] = field(default_factory=list)
+    ended: dict[int, dict[str, Any]] = field(default_factory=dict)
     promoted: set[int] = field(default_factory=set)
+    ranks: list[tuple[float, int]] = field(default_factory=list)
+    waiting: list[tuple[float, int]] = field(default_factory=list)
+
+    def end(self, score: float, number: int, candidate: dict[str, Any]) -> None:
+        """Note a candidate that has ended."""
+        self.ended[number] = candidate
+        bisect.insort(self.ranks, (-score, number))
+        heapq.heappush(self.waiting, (-score, number))
 
     def promotable(self, factor: int) -> tuple[int, dict[str, Any]] | None:
         """Return the best one that may go on and has not, if there is one."""
-        best = sorted(self.ended, key=lambda one: (-one[0], one[1]))[: len(self.ended) // factor]
-        return next(((n, c) for _, n, c in best if n not in self.promoted), None)
+        while self.waiting and self.waiting[0][1] in self.promoted:
+            heapq.heappop(self.waiting)
+        if not self.waiting:
+            return None
+        rank, number = bisect.bisect_left(self.ranks, self.waiting[0]), self.waiting[0][1]
+        return (number, self.ended[number]) if rank < len(self.ended) // factor else None
 
 
 #: Where pickles of generators look for it.  Set here, as a dataclass looks into its module.
@@ -137,8 +155,7 @@ class AsyncHalving:
         """Note what has ended; what has no score never goes on."""
         for evaluation in evaluations:
             rung, candidate = self._asked[evaluation.number]
-            score = self._score(evaluation)
-            self._rungs[rung].ended.append((score, evaluation.number, candidate))
+            self._rungs[rung].end(self._score(evaluation), evaluation.number, candidate)
 
     def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
         """Note what has ended in the rungs of earlier searches; return how many that are."""
@@ -147,11 +164,11 @@ class AsyncHalving:
             candidate = dict(evaluation.params)
             resources = candidate.pop(self.resource, None)
             for rung in (rung for rung in self._rungs if rung.resources == resources):
-                rung.ended.append((self._score(evaluation), evaluation.number, candidate))
+                rung.end(self._score(evaluation), evaluation.number, candidate)
                 used += 1
         for low, high in itertools.pairwise(self._rungs):
-            gone_on = [candidate for _, _, candidate in high.ended]
-            low.promoted.update(n for _, n, candidate in low.ended if candidate in gone_on)
+            gone_on = list(high.ended.values())
+            low.promoted.update(n for n, candidate in low.ended.items() if candidate in gone_on)
         return used
 
     def _score(self, evaluation: Evaluation) -> float:

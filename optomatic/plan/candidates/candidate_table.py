@@ -25,6 +25,12 @@ def candidates_in(history: Any) -> list[dict[str, Any]]:
     ]
 
 
+def candidates_from(history: Any, number: int) -> tuple[list[int], list[dict[str, Any]]]:
+    """Return numbers and candidates of a history from a number on; numbers ascend in it."""
+    fresh = history.iloc[int(np.searchsorted(history.index.to_numpy(), number)) :]
+    return [int(n) for n in fresh.index], candidates_in(fresh)
+
+
 def _is_missing(value: Any) -> bool:
     return isinstance(value, float) and value != value
 
@@ -62,6 +68,17 @@ class Columns:
                     rows[n, k] = self._number(name, candidate[name])
         return rows
 
+    def take_in(self, candidates: Sequence[Mapping[str, Any]]) -> bool:
+        """Take note of more candidates; False, and nothing is, if they make other columns."""
+        for candidate in candidates:
+            for name, value in candidate.items():
+                if name not in self._codes and not (name in self.names and _is_number(value)):
+                    return False
+        for candidate in candidates:
+            for name in candidate.keys() & self._codes.keys():
+                _add_code(self._codes[name], _label(candidate[name]))
+        return True
+
     def _number(self, name: str, value: Any) -> float:
         if name in self._codes:
             return self._codes[name].get(_label(value), np.nan)
@@ -77,5 +94,40 @@ def _label(value: Any) -> tuple[type, str]:
 
 
 def _codes(values: Sequence[Any]) -> dict[tuple[type, str], int]:
-    labels = dict.fromkeys(map(_label, values))
-    return {label: code for code, label in enumerate(labels) if code < _MOST_CATEGORIES}
+    codes: dict[tuple[type, str], int] = {}
+    for label in map(_label, values):
+        _add_code(codes, label)
+    return codes
+
+
+def _add_code(codes: dict[tuple[type, str], int], label: tuple[type, str]) -> None:
+    if label not in codes and len(codes) < _MOST_CATEGORIES:
+        codes[label] = len(codes)
+
+
+class GrowingTable:
+    """A table of candidates to which others are added, mostly without making it anew."""
+
+    __module__ = "optomatic.filters"  # where pickles of filters look for it, wherever it stands
+
+    def __init__(self) -> None:
+        self._candidates: list[Mapping[str, Any]] = []
+        self._columns = Columns(())
+        self._rows = np.empty((0, 0))
+
+    def __len__(self) -> int:
+        return len(self._candidates)
+
+    def add(self, candidates: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows."""
+        self._columns, self._rows = self.followed_by(candidates)
+        self._candidates += candidates
+
+    def followed_by(
+        self, candidates: Sequence[Mapping[str, Any]]
+    ) -> tuple[Columns, npt.NDArray[np.float64]]:
+        """Return columns and table, with rows of `candidates` at the end."""
+        if self._columns.take_in(candidates):
+            return self._columns, np.vstack([self._rows, self._columns.table(candidates)])
+        columns = Columns([*self._candidates, *candidates])
+        return columns, columns.table([*self._candidates, *candidates])

@@ -14,7 +14,12 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from optomatic.plan.candidates.candidate_table import Columns, candidates_in
+from optomatic.plan.candidates.candidate_table import (
+    Columns,
+    GrowingTable,
+    candidates_from,
+    candidates_in,
+)
 from optomatic.plan.keys.fingerprint import fingerprint
 
 Candidates = Sequence[Mapping[str, Any]]
@@ -59,22 +64,23 @@ class SeenFilter:
     __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
 
     def __init__(self) -> None:
-        self._seen: dict[int, str] = {}
+        self.begin({})
 
     def begin(self, directions: Mapping[str, str]) -> None:
         """Forget an earlier search."""
-        self._seen = {}
+        self._next = 0
+        self._seen: set[str] = set()
 
     def __call__(self, candidates: Candidates, history: Any) -> list[str | None]:
         """Return ``seen`` for each candidate that is not new."""
-        fresh = history.loc[[n >= 0 and n not in self._seen for n in history.index]]
-        for number, candidate in zip(fresh.index, candidates_in(fresh), strict=True):
-            self._seen[number] = _digest(candidate)
-        known = set(self._seen.values())
+        numbers, fresh = candidates_from(history, self._next)
+        self._next = max(numbers, default=self._next - 1) + 1
+        self._seen.update(map(_digest, fresh))
+        here: set[str] = set()  # later filters may leave them out, and then they may come again
         reasons: list[str | None] = []
         for digest in map(_digest, candidates):
-            reasons.append("seen" if digest in known else None)
-            known.add(digest)
+            reasons.append("seen" if digest in self._seen or digest in here else None)
+            here.add(digest)
         return reasons
 
 
@@ -101,19 +107,28 @@ class NearFilter:
     def __init__(self, distance: float = 0.05, log: Collection[str] = ()) -> None:
         self.distance = distance
         self.log = log
+        self.begin({})
+
+    def begin(self, directions: Mapping[str, str]) -> None:
+        """Forget an earlier search."""
+        self._next = 0
+        self._tried: GrowingTable | None = None
 
     def __call__(self, candidates: Candidates, history: Any) -> list[str | None]:
         """Return ``too near`` for each candidate that is."""
-        tried = candidates_in(history.loc[[n >= 0 for n in history.index]])
-        columns = Columns([*tried, *candidates])
-        table = self._scaled(columns, columns.table([*tried, *candidates]))
-        kept = list(table[: len(tried)])
+        numbers, fresh = candidates_from(history, self._next)
+        self._next = max(numbers, default=self._next - 1) + 1
+        tried = self._tried = GrowingTable() if self._tried is None else self._tried
+        tried.add(fresh)
+        columns, table = tried.followed_by(candidates)
+        scaled = self._scaled(columns, table)
+        kept = np.arange(len(scaled)) < len(tried)
+        limits = np.where(columns.categorical, 1e-9, self.distance)
         reasons: list[str | None] = []
-        for row in table[len(tried) :]:
-            near = any(self._is_near(row, other, columns) for other in kept)
+        for n in range(len(tried), len(scaled)):
+            near = _any_is_near(scaled[n], scaled[kept], limits)
             reasons.append("too near" if near else None)
-            if not near:
-                kept.append(row)
+            kept[n] = not near
         return reasons
 
     def _scaled(self, columns: Columns, table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -127,10 +142,10 @@ class NearFilter:
             table[:, k] /= width or 1.0
         return table
 
-    def _is_near(self, row: Any, other: Any, columns: Columns) -> bool:
-        limits = np.where(columns.categorical, 1e-9, self.distance)
-        both_missing = np.isnan(row) & np.isnan(other)
-        return bool(np.all((np.abs(row - other) < limits) | both_missing))
+
+def _any_is_near(row: Any, others: Any, limits: Any) -> bool:
+    both_missing = np.isnan(row) & np.isnan(others)
+    return bool(((np.abs(others - row) < limits) | both_missing).all(axis=1).any())
 
 
 class PromisingFilter:
@@ -186,18 +201,21 @@ class PromisingFilter:
         self._fitted_on = 0
         self._columns: Columns | None = None
         self._model: Any = None
+        self._bounds: Any = []
 
     def __call__(self, candidates: Candidates, history: Any) -> list[str | None]:
         """Return ``unpromising`` for each candidate that is."""
         self._shown += map(dict, candidates)
-        done = self._done(history)
-        if len(done) < self.min_history:
-            return [None] * len(candidates)
-        if len(done) >= 1.2 * self._fitted_on:
+        enough = max(self.min_history, 1.2 * self._fitted_on)
+        if len(history) >= enough and len(done := self._done(history)) >= enough:
             self._fit(done)
-        bounds = self._bounds(self._shown)
-        worst = np.quantile(bounds, 1 - self.keep)
-        return [None if b >= worst else "unpromising" for b in bounds[-len(candidates) :]]
+        if self._model is None:
+            return [None] * len(candidates)
+        # What was predicted of those that were shown before holds until it is fitted anew.
+        new = self._predicted(self._shown[len(self._bounds) :])
+        self._bounds = np.concatenate([self._bounds, new])
+        worst = np.quantile(self._bounds, 1 - self.keep)
+        return [None if b >= worst else "unpromising" for b in self._bounds[-len(candidates) :]]
 
     def _label(self, history: Any) -> str:
         if self.metric is not None and f"score_{self.metric}" in history:
@@ -227,8 +245,9 @@ class PromisingFilter:
         with threadpool_limits(1):
             self._model.fit(self._columns.table(tried), scores)
         self._fitted_on = len(tried)
+        self._bounds = []
 
-    def _bounds(self, candidates: Candidates) -> Any:
+    def _predicted(self, candidates: Candidates) -> Any:
         assert self._columns is not None
         with threadpool_limits(1):
             return self._model.predict(self._columns.table(candidates))

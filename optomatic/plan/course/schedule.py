@@ -18,7 +18,7 @@ In a race (:mod:`optomatic.driver.race`) there are also
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any, Protocol
 
@@ -28,8 +28,8 @@ Event = list[Any]
 class Deciding(Protocol):
     """Says which candidates get further splits."""
 
-    def ready(self) -> Collection[int]:
-        """Return the candidates of which it can be decided."""
+    def is_ready(self, number: int) -> bool:
+        """Tell whether it can be decided of a candidate."""
 
     def decide(self, *, all_known: bool) -> Event | None:
         """Return what is decided now; None if nothing can be."""
@@ -41,9 +41,9 @@ class NoRace:
     told = ""
     opening: list[Event] = []
 
-    def ready(self) -> Collection[int]:
+    def is_ready(self, number: int) -> bool:
         """Nobody waits for a decision."""
-        return ()
+        return False
 
     def decide(self, *, all_known: bool) -> Event | None:
         """There is nothing to decide."""
@@ -117,11 +117,13 @@ class Recorded:
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = list(events)
         self._done = 0
+        asks = [place for place, event in enumerate(events) if event[0] == "ask"]
+        self._last_ask = max(asks, default=-1)
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing more was asked."""
-        return all(event[0] != "ask" for event in self._events[self._done :])
+        return self._done > self._last_ask
 
     def next(
         self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
@@ -135,7 +137,7 @@ class Recorded:
         event = self._events[self._done]
         if event[0] == "tell" and not set(event[1]) <= set(untold):
             return None
-        if event[0] == "race" and not {*event[1], *event[2]} <= set(race.ready()):
+        if event[0] == "race" and not all(map(race.is_ready, (*event[1], *event[2]))):
             return None
         self._done += 1
         return event

@@ -23,7 +23,7 @@ from optomatic.plan.keys.versions import installed_versions
 from optomatic.plan.own_code.survey import Named
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.environment import environment
-from optomatic.plan.units.needed import dump_roles, encode_all, parts_in, spec_of_code
+from optomatic.plan.units.needed import CodeNeeded, dump_roles, encode_all, parts_in
 from optomatic.plan.units.plan import Plan, units_of
 from optomatic.plan.units.splits import pack_splits
 from optomatic.plan.units.work import work_of
@@ -82,6 +82,7 @@ class UnitPlanner:
         self._callbacks = callbacks
         self._common = _common(shared, callbacks)
         self._named = Named()
+        self._code = CodeNeeded()
         self._parts, self._spec, self._refusal = _dumped(shared, self._named)
         self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
         self._effective: dict[frozenset[str], Effective] = {}
@@ -103,7 +104,7 @@ class UnitPlanner:
         parts.update(parts_in(encoded))
         refusal = self._refusal or refused
         private = refusal is not None or self._callbacks is not None
-        spec = {**self._spec, **spec_of_code(named, versions, parts)}
+        spec = {**self._spec, **self._code.spec(named, versions, parts)}
         work = _work(self._shared, spec, versions, self._requires, private=private)
         units, ids, places = units_of((_keys_on(key, self._splits) for key in keys), encoded, work)
         if private:

@@ -17,7 +17,7 @@ from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprin
 from optomatic.plan.keys.versions import installed_versions
 from optomatic.plan.own_code.survey import Named
 from optomatic.plan.units.environment import environment
-from optomatic.plan.units.needed import dump_roles, encode_all, parts_in, spec_of_code
+from optomatic.plan.units.needed import CodeNeeded, dump_roles, encode_all, parts_in
 from optomatic.plan.units.plan import Plan, units_of
 from optomatic.plan.units.work import work_of
 from optomatic.records import Recipe, Subject, Work
@@ -88,6 +88,7 @@ class FunctionPlanner:
         self.question = question = FunctionQuestion(self._function, self._data, style)
         self._common = self._common_of(style)
         self._named = Named()
+        self._code = CodeNeeded()
         self._parts, self._spec, self._refusal = dump_roles(_roles_of(question), self._named)
         self._begun = True
 
@@ -149,7 +150,7 @@ class FunctionPlanner:
         encoded, refused = encode_all(candidates, named)
         refusal = self._refusal or refused
         parts = {**self._parts, **parts_in(encoded)}
-        spec = {**self._spec, **spec_of_code(named, versions, parts)}
+        spec = {**self._spec, **self._code.spec(named, versions, parts)}
         work = self._work(spec, versions, private=refusal is not None)
         units, ids, places = units_of(([key] for key in keys), encoded, work)
         if refusal is not None:

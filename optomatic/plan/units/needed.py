@@ -47,15 +47,40 @@ def dump_roles(
     return parts, spec, None
 
 
-def spec_of_code(
-    named: Named, versions: Mapping[str, str], parts: dict[str, Part]
-) -> dict[str, str]:
-    """Return what the spec of units says of the code that workers need; add its part to `parts`.
+class CodeNeeded:
+    """Says what code workers need, for some candidates after others.
 
-    Empty if all of it is installed.
+    Most name the same code as those before, and then it is not followed again.
     """
-    text = code_text(named, versions)
-    return {} if text is None else {"code": _keep(bundle.dump(text), parts)}
+
+    def __init__(self) -> None:
+        self._named: Named | None = None
+        self._known: frozenset[str] = frozenset()
+        self._part: Part | None = None
+
+    def spec(
+        self, named: Named, versions: Mapping[str, str], parts: dict[str, Part]
+    ) -> dict[str, str]:
+        """Return what the spec of units says of their code; add its part to `parts`.
+
+        Empty if all of it is installed.
+        """
+        known = frozenset(versions)
+        if not self._is_of(named, known):
+            text = code_text(named, known)
+            self._part = None if text is None else bundle.dump(text)
+            self._named, self._known = named.copy(), known
+        return {} if self._part is None else {"code": _keep(self._part, parts)}
+
+    def _is_of(self, named: Named, known: frozenset[str]) -> bool:
+        # By their ids: what is remembered is kept alive, so an id is that of the same object.
+        last = self._named
+        return (
+            last is not None
+            and known == self._known
+            and named.named.keys() == last.named.keys()
+            and named.held.keys() == last.held.keys()
+        )
 
 
 def _keep(part: Part, parts: dict[str, Part]) -> str:
