@@ -23,7 +23,12 @@ from optomatic.driver.openness import is_open, refuse_inside_worker
 from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
-from optomatic.driver.warm_start import check_warm_start, earlier_evaluations
+from optomatic.driver.warm_start import (
+    check_named_at,
+    check_warm_start,
+    earlier_evaluations,
+    named,
+)
 from optomatic.driver.workers import workers_for
 from optomatic.errors import guarded
 from optomatic.plan.candidates.grids import candidates_of
@@ -284,6 +289,7 @@ class MongoSearch:
         candidates = self._known_candidates()
         with shipping(self.ship_modules):
             plan = self._planner().plan(candidates)
+        check_named_at(self.db, self.warm_start)
         report_doubts(plan, 0)
         define(self.definition, self.name, self.db)
         record = self._record(len(candidates), plan.subject)
@@ -350,6 +356,7 @@ class MongoSearch:
         planner = self._planner()
         with shipping(self.ship_modules):
             plan = planner.plan(candidates)
+        check_named_at(self.db, self.warm_start)
         report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
@@ -403,10 +410,11 @@ class MongoSearch:
         planner = self._planner()
         course = self._course()
         with shipping(self.ship_modules), open_store(self.db) as store:
+            names = named(store, self.warm_start)
             asking = asking_for(
                 *(store, course, self._workers()),
                 earlier=lambda: earlier_evaluations(
-                    store, self.warm_start, planner, getattr(self.space, "space", None)
+                    store, names, planner, getattr(self.space, "space", None)
                 ),
             )
             rounds = Rounds(

@@ -14,6 +14,7 @@ from optomatic.driver.completing import completed
 from optomatic.driver.defining import define
 from optomatic.driver.ending import rather
 from optomatic.driver.openness import is_open
+from optomatic.driver.warm_start import check_named_at
 from optomatic.fitting.driving import drive_known, drive_open
 from optomatic.fitting.keeping import Kept
 from optomatic.fitting.planning import (
@@ -348,6 +349,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay, racing):
             return self._search_open(request)
         candidates, splits = known_candidates(self), splits_of(self, request)
+        check_named_at(self.db, self.warm_start)
         n_units = len(candidates) * len(splits)
         announce(self, len(candidates), len(splits))
         context = request.callbacks.subcontext(

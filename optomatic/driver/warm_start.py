@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from optomatic.plan.course.earlier import read, readings, written
 from optomatic.records import Described, EarlierSearch, Evaluation, Subject
 from optomatic.results.frames import evaluation_of
-from optomatic.store.opening import Store
+from optomatic.store.opening import Store, open_store
+from optomatic.worker.machine import inside_worker
 
 #: At most so many candidates are told, those of the latest searches first.
 MOST_TOLD = 1000
@@ -43,9 +44,50 @@ def check_warm_start(which: WarmStart) -> None:
         )
 
 
+def check_named_at(db: str | None, which: WarmStart) -> None:
+    """As :func:`named`, for a search that learns nothing, by way of the store at `db`.
+
+    Inside of a worker, which has no address of a store, nothing is looked up.
+    """
+    if _names_in(which) and not inside_worker():
+        with open_store(db) as store:
+            named(store, which)
+
+
+def named(store: Store, which: WarmStart) -> list[str] | None:
+    """Return the names and ids of the searches that are meant, all of which there are.
+
+    Returns
+    -------
+    list of str or None
+        Empty if none is meant; None for any search.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `which` is nothing of the kind, or there is no search of a name.
+    """
+    names = _names_in(which)
+    there = store.searches.that_are_there(names) if names else set()
+    for name in names or ():
+        if name not in there:
+            raise ValueError(
+                f"There is no search of the name or id {name!r} on this database, so there is "
+                "nothing to begin with. Nothing was scored. Look at warm_start, and at db."
+            )
+    return names
+
+
+def _names_in(which: WarmStart) -> list[str] | None:
+    check_warm_start(which)
+    if which is True:
+        return None
+    return [which] if isinstance(which, str) else list(which or ())
+
+
 def earlier_evaluations(
     store: Store,
-    which: WarmStart,
+    names: Sequence[str] | None,
     planner: Comparing,
     space: Any = None,
     fixed: Mapping[str, Any] | None = None,
@@ -54,7 +96,8 @@ def earlier_evaluations(
 
     Parameters
     ----------
-    which : bool, str or sequence of str
+    names : sequence of str or None
+        As of :func:`named`.
     planner : Comparing
     space, fixed : object, mapping
         As for :func:`~optomatic.plan.course.earlier.readings`.
@@ -68,18 +111,16 @@ def earlier_evaluations(
 
     Raises
     ------
-    TypeError, ValueError
-        If `which` is nothing of the kind, or if a search that it names is not there or not about
-        the same.
+    ValueError
+        If none of the searches that are named is about the same.
 
     Notes
     -----
-    At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and three.
+    At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and two.
     """
-    check_warm_start(which)
-    if not which or planner.subject is None:
+    if (names is not None and not names) or planner.subject is None:
         return []
-    searches = _searches(store, planner.subject, _names(store, which))
+    searches = _searches(store, planner.subject, names)
     found: dict[str, tuple[int, Evaluation]] = {}
     for text, n_splits, evaluation in _told_by(store, searches, planner, space, fixed or {}):
         if text not in found or found[text][0] < n_splits:
@@ -90,20 +131,6 @@ def earlier_evaluations(
 
 def _numbered(latest: Sequence[Evaluation]) -> Iterator[tuple[int, Evaluation]]:
     return zip(range(-len(latest), 0), reversed(latest), strict=True)
-
-
-def _names(store: Store, which: bool | str | Sequence[str]) -> list[str] | None:
-    """Return the names of the searches that are meant, all of which there are; None for any."""
-    if isinstance(which, bool):
-        return None
-    names = [which] if isinstance(which, str) else list(which)
-    for name in names:
-        if not store.searches.ids_of(name):
-            raise ValueError(
-                f"There is no search of the name or id {name!r} on this database, so there is "
-                "nothing to begin with. Nothing was scored. Look at warm_start, and at db."
-            )
-    return names
 
 
 def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[EarlierSearch]:

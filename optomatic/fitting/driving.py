@@ -17,7 +17,7 @@ from optomatic.driver.publishing import say_nothing
 from optomatic.driver.race import Race
 from optomatic.driver.recording import new_record
 from optomatic.driver.rounds import Rounds
-from optomatic.driver.warm_start import earlier_evaluations
+from optomatic.driver.warm_start import earlier_evaluations, named
 from optomatic.driver.workers import workers_for
 from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_candidates, space_of
 from optomatic.fitting.racing_option import check_racing, race_of, racing_of
@@ -190,12 +190,13 @@ def _asking(
     search: Any, store: Store, planner: UnitPlanner, workers: int | None, race: Race | NoRace
 ) -> Asking:
     racing = racing_of(search)
+    names = named(store, search.warm_start)
     return asking_for(
         *(store, _course(search), workers),
         at_once=search.n_splits_ if racing is None else min(racing.min_splits, search.n_splits_),
         race=race,
         earlier=lambda: earlier_evaluations(
-            *(store, search.warm_start, planner, getattr(space_of(search), "space", None)),
+            *(store, names, planner, getattr(space_of(search), "space", None)),
             fixed=search.estimator.get_params(),
         ),
     )

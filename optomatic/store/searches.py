@@ -194,6 +194,12 @@ class Searches(Extending):
         query = {"$or": [{"_id": name}, {"name": name}]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
 
+    def that_are_there(self, names: Sequence[str]) -> set[str]:
+        """Return those of `names` that are the name or the id of a search."""
+        wanted = {"$in": list(names)}
+        found = self._searches.find({"$or": [{"_id": wanted}, {"name": wanted}]}, {"name": 1})
+        return {text for d in found for text in (d["_id"], d["name"])}.intersection(names)
+
     def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
         """Return for each of `names` the ids under which units of its searches may wait.
 

@@ -397,6 +397,24 @@ def test_spaces_that_do_not_learn_are_searched_as_without(uri):
     assert again.cv_results_["params"] == first.cv_results_["params"]
 
 
+@pytest.mark.parametrize("options", [{}, {"time_budget": 600.0}, {"filters": [SeenFilter()]}])
+def test_a_name_that_is_not_there_is_said_though_nothing_learns(uri, options):
+    known = MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="known").run()
+    searches = MongoClient(uri).get_default_database()["searches"]
+    options = {"db": uri, "warm_start": ["known", known.search_id_, "unknown"], **options}
+    search = MongoSearch(scoring.parabola, {"x": [2]}, **options)
+    for go in (
+        search.run,
+        lambda: grid_on(uri, **options),
+        *([] if "filters" in options or "time_budget" in options else [search.submit]),
+    ):
+        with pytest.raises(ValueError, match="no search of the name or id 'unknown' on this"):
+            go()
+    assert searches.count_documents({}) == 1
+    search.warm_start = options["warm_start"][:2]
+    assert search.run().summary_.scored == 1
+
+
 def test_filters_learn_from_them_and_leave_out_by_this_search_alone(uri):
     MongoSearch(scoring.parabola, {"x": [float(x) for x in range(40)]}, db=uri).run()
     grid = {"x": [3.0, 3.5, 30.0, 31.0, 35.0]}
