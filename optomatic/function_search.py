@@ -247,7 +247,6 @@ class MongoSearch:
         what is missing.
         """
         self._check()
-        define(self.definition, self.name, self.db)
         if is_open(self.space, self.filters, self._budget(), self.replay):
             evaluations, interrupt = self._run_open()
         else:
@@ -362,6 +361,7 @@ class MongoSearch:
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
 
+        define(self.definition, self.name, self.db)
         ending = run_at(
             *(
                 self.db,
@@ -423,6 +423,7 @@ class MongoSearch:
                 retry_failed=self.retry_failed,
                 say=self._say(),
             )
+            define(self.definition, self.name, self.db)
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
         self._sum_up(summary)
         complete = completed(ledger, summary, rounds.interrupt)

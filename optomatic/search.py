@@ -11,7 +11,6 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.driver.completing import completed
-from optomatic.driver.defining import define
 from optomatic.driver.ending import rather
 from optomatic.driver.openness import is_open
 from optomatic.driver.warm_start import check_named_at
@@ -328,7 +327,6 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
             scikit-learn's own for bad parameters, data or spaces.
         """
         request = check(self, X, y, params)
-        define(self.definition, self.name, self.db)
         table = self._search(request)
         with rather(table.interrupt):
             choose_best(self, request, table.results, table.scores)

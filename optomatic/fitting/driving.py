@@ -7,6 +7,7 @@ from typing import Any
 
 from optomatic import _sklearn
 from optomatic.driver.asking import Asking, Course, asking_for
+from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
@@ -88,6 +89,7 @@ def drive_known(
         callbacks = UnitCallbacks(search, context, planned.plan, planned.bundle, planned.candidates)
     workers = _workers_beside(search, request.inside)
     engine = _engine(search, planned, workers, callbacks)
+    define(search.definition, search.name, search.db)
     ending = run_at(
         *(
             search.db,
@@ -173,6 +175,7 @@ def drive_open(
             retry_failed=search.retry_failed,
             say=print if search.verbose > 0 else say_nothing,
         )
+        define(search.definition, search.name, search.db)
         summary = rounds.run(
             lambda: engine_for(
                 workers,

@@ -72,6 +72,61 @@ def test_a_file_that_is_no_use_ends_it_before_anything_is_queued(uri, content, w
     assert path_of("sweep").read_text() == content
 
 
+def run_one(**options):
+    MongoSearch(**{"function": scoring.parabola, "space": {"x": [1]}, **options}).run()
+
+
+def submit_one(**options):
+    MongoSearch(**{"function": scoring.parabola, "space": {"x": [1]}, **options}).submit()
+
+
+def fit_one(**options):
+    MongoSearchCV(**{"estimator": Sleeper(), "param_grid": {"value": [1]}, **options}).fit(X, Y)
+
+
+@pytest.mark.parametrize("go", [run_one, submit_one])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"space": []},
+        {"space": {"x": 3}},
+        {"space": {"unknown": [1], "y": [2]}},
+        {"space": {"x": [1]}, "warm_start": "unknown"},
+        {"time_budget": -1.0},
+    ],
+    ids=["nothing", "no list", "unknown param", "unknown search", "no budget"],
+)
+def test_a_function_search_that_is_refused_leaves_no_entry(uri, here, go, bad):
+    with pytest.raises((TypeError, ValueError)):
+        go(db=uri, name="a", definition="sweep", **bad)
+    assert documents(uri) == 0
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"param_grid": {"value": 3}},
+        {"param_grid": {"unknown": [1]}},
+        {"param_grid": {"value": [1]}, "param_distributions": {"value": [1]}},
+        {"cv": 1},
+        {"cv": 30},
+        {"cv": 30, "time_budget": 9.0},
+        {"n_no_improve": 0},
+        {"warm_start": "unknown"},
+        {"warm_start": "unknown", "racing": True},
+        {"replay": "unknown"},
+        {"param_grid": 3},
+    ],
+    ids=str,
+)
+def test_a_fit_that_is_refused_leaves_no_entry(uri, here, bad):
+    with pytest.raises((TypeError, ValueError)):
+        fit_one(db=uri, name="a", definition="sweep", **bad)
+    assert documents(uri) == 0
+    assert list(here.iterdir()) == []
+
+
 def test_an_address_with_a_slip_is_not_written_down(here):
     with pytest.raises(StoreError):
         parabola("mongodb:/host/iris", name="a", definition="sweep").submit()
