@@ -220,6 +220,33 @@ def test_attributes_of_frames():
     all_differ(frame, other, third)
 
 
+def test_attributes_of_series():
+    plain, noted = pd.Series([1.0]), pd.Series([1.0])
+    noted.attrs = {"unit": "mm"}
+    all_differ(plain, noted)
+
+
+def test_subclasses_of_frames_and_of_sparse_matrices():
+    source = """
+import pandas as pd
+class f(pd.{}):
+    _metadata = ["unit"]
+    @property
+    def _constructor(self):
+        return type(self)
+    factor = {}
+"""
+    for kind, held in (("DataFrame", {"a": [1.0, 2.0]}), ("Series", [1.0, 2.0])):
+        made = [from_source(source.format(kind, factor))(held) for factor in (1, 1, 2)]
+        all_equal(*made[:2])
+        all_differ(getattr(pd, kind)(held), *made[1:])
+        made[0].unit = "mm"
+        all_differ(*made[:2])
+    sparse = from_source("import scipy.sparse as sp\nclass csr_matrix(sp.csr_matrix):\n    pass\n",
+                         "csr_matrix")  # fmt: skip
+    all_differ(sp.csr_matrix(np.eye(2)), sparse(np.eye(2)))
+
+
 def test_scorers():
     all_equal(get_scorer("accuracy"), get_scorer("accuracy"))
     all_differ(

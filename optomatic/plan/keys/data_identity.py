@@ -60,6 +60,10 @@ def is_sparse(value: Any) -> bool:
 
 def sparse(walk: Walk, value: Any, path: str) -> bytes:
     """Class, shape and the raw arrays as they are stored."""
+    return _of_class(walk, value, _stored(walk, value, path), path, "scipy")
+
+
+def _stored(walk: Walk, value: Any, path: str) -> bytes:
     if value.format == "dok":
         value_items = sorted((tuple(map(int, k)), v) for k, v in value.items())
         parts = [walk.digest(value_items, path), str(value.dtype).encode()]
@@ -91,6 +95,19 @@ def is_pandas(value: Any) -> bool:
 
 def pandas(walk: Walk, value: Any, path: str) -> bytes:
     """A frame by its columns; anything else by dtype and values."""
+    return _of_class(walk, value, _by_values(walk, value, path), path, "pandas")
+
+
+def _of_class(walk: Walk, value: Any, digest: bytes, path: str, library: str) -> bytes:
+    """Add the class, if it is no class of `library`, and what pandas is told to keep with rows."""
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == library:
+        return digest
+    own = [(n, vars(value)[n]) for n in getattr(kind, "_metadata", ()) if n in vars(value)]
+    return node("subclass", walk.digest(kind, path), digest, *walk.named(own, path))
+
+
+def _by_values(walk: Walk, value: Any, path: str) -> bytes:
     pd = sys.modules["pandas"]
     kind = type(value).__name__.encode()
     if value is pd.NA:
@@ -103,12 +120,12 @@ def pandas(walk: Walk, value: Any, path: str) -> bytes:
             pandas(walk, value.columns, f"{path}.columns"),
             walk.digest(_order_of_rows(value), path),
             *(_column(walk, column, f"{path}[{column.name!r}]") for column in columns),
-            *([walk.digest(dict(value.attrs), f"{path}.attrs")] if value.attrs else ()),
+            *_attrs(walk, value, path),
         )
     if isinstance(value, pd.Series):
         index = pandas(walk, value.index, f"{path}.index")
         name = walk.digest(value.name, f"{path}.name")
-        return node(kind, index, name, _column(walk, value, path))
+        return node(kind, index, name, _column(walk, value, path), *_attrs(walk, value, path))
     if isinstance(value, pd.api.extensions.ExtensionDtype):
         return node("pandas dtype", _dtype_name(value))
     if isinstance(value, pd.MultiIndex):
@@ -117,6 +134,10 @@ def pandas(walk: Walk, value: Any, path: str) -> bytes:
     names = walk.digest(list(getattr(value, "names", ())), path)
     extra = str(getattr(value, "freqstr", "")).encode()
     return node(kind, names, extra, _column(walk, pd.Series(value, copy=False), path))
+
+
+def _attrs(walk: Walk, value: Any, path: str) -> list[bytes]:
+    return [walk.digest(dict(value.attrs), f"{path}.attrs")] if value.attrs else []
 
 
 def _order_of_rows(frame: Any) -> bool | None:
