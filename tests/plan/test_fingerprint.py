@@ -195,6 +195,17 @@ def test_random_states_of_other_bit_generators():
     all_differ(state(1), state(2), np.random.RandomState(1))
 
 
+def test_generators_by_what_they_will_draw_and_spawn():
+    def after(draws, spawned):
+        rng = np.random.default_rng(0)
+        rng.random(draws)
+        rng.spawn(spawned)
+        return rng
+
+    all_equal(after(0, 0), np.random.default_rng(0), copy.deepcopy(after(0, 0)))
+    all_differ(after(0, 0), after(1, 0), after(0, 1), after(0, 2), np.random.default_rng(1))
+
+
 def test_frozen_distributions_do_not_change_with_draws():
     drawn = loguniform(1, 10)
     drawn.rvs(3, random_state=0)
@@ -328,6 +339,47 @@ def test_classes_that_say_they_stand_in_types():
 
     all_equal(made(1), made(1))
     all_differ(made(1), made(2))
+
+
+def test_classes_that_say_they_stand_in_an_installed_module():
+    def made(a):
+        space = {"__name__": "sklearn.pipeline"}  # of type(...) in a function there
+        exec(f"Made = type('Pipeline', (), {{'a': {a}}})", space)
+        return space["Made"]
+
+    def bare(a):  # exec knows no module, so the class says that it is builtin
+        space = {}
+        exec(f"class Made:\n    a = {a}\ndef f():\n    return Made.a", space)
+        return space["f"]
+
+    assert made(1).__module__ == "sklearn.pipeline"
+    for make in (made, bare):
+        all_equal(make(1), make(1))
+        all_differ(make(1), make(2))
+
+
+def test_slots_with_private_names():
+    source = """
+class f:
+    __slots__ = ("__a", "_b", "__c__")
+    def __init__(self, a, b):
+        self.__a, self._b, self.__c__ = a, b, 0
+"""
+    made = from_source(source)
+    all_equal(made(1, 2), made(1, 2))
+    all_differ(made(1, 2), made(2, 2), made(1, 1))
+
+
+def test_enums():
+    source = "import enum\nclass f(enum.{}):\n    A = {}\n    B = 4"
+    for kind, value in (("Enum", 1), ("Flag", 1), ("IntFlag", 1), ("Enum", [1])):
+        made, same = (from_source(source.format(kind, value)) for _ in range(2))
+        other = from_source(source.format(kind, 2 if value == 1 else [2]))
+        before = key(made.A)
+        all_differ(made.A, made.B, other.A)
+        if kind.endswith("Flag"):
+            all_differ(made(0), made.A, made.B, made.A | made.B)
+        assert before == key(made.A) == key(same.A)
 
 
 def test_many_functions_that_all_call_each_other():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PYTHON = f"py{sys.version_info[0]}.{sys.version_info[1]}".encode()
 #: What of C has code that nobody can read (the slots of a class have none).
 _COMPILED = (types.BuiltinFunctionType, types.MethodDescriptorType)
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 #: Class attributes that say nothing about what the class does.
 BOOKKEEPING = frozenset(
     {
@@ -44,6 +45,7 @@ BOOKKEEPING = frozenset(
         "__parameters__",
         "__match_args__",
         "__slotnames__",  # copyreg keeps it there once an instance was pickled
+        "_value2member_map_",  # of an enum: grows as flags are combined, and its members say it all
     }
 )
 
@@ -62,11 +64,8 @@ def _installed(walk: Walk, module: str | None) -> bytes | None:
 def class_digest(walk: Walk, value: Any, path: str) -> bytes:
     """A class: by name if it is installed, else by bases and attributes."""
     origin = _installed(walk, value.__module__)
-    name = f"{value.__module__}:{value.__qualname__}".encode()
-    # What types.new_class makes (make_dataclass, until Python 3.12) says that it stands there.
-    made = value.__module__ == "types" and not hasattr(types, value.__name__)
-    if origin is not None and "<locals>" not in value.__qualname__ and not made:
-        return node("class", origin, name)
+    if origin is not None and not _made_at_run_time(value):
+        return node("class", origin, f"{value.__module__}:{value.__qualname__}".encode())
     return node(
         "own class",
         _PYTHON,
@@ -75,6 +74,20 @@ def class_digest(walk: Walk, value: Any, path: str) -> bytes:
         *(walk.digest(base, path) for base in value.__bases__),
         *walk.named(_class_attributes(value), f"{path}<{value.__name__}>"),
     )
+
+
+def _made_at_run_time(value: type) -> bool:
+    """Tell whether a class does not stand in the module that it names.
+
+    So do those of ``type(...)`` and ``types.new_class`` in installed code, and those of
+    ``exec``: several may bear one name.  Of what C makes the name says it all.
+    """
+    if not value.__flags__ & HEAP_TYPE or "__pyx_vtable__" in vars(value):
+        return False
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is not value
 
 
 def _class_attributes(value: type) -> list[tuple[str, Any]]:

@@ -279,7 +279,14 @@ class Walk:
 def _slots(kind: type) -> list[str]:
     slots = kind.__dict__.get("__slots__", ())
     names = [slots] if isinstance(slots, str) else list(slots)
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
+    return [_mangled(kind, name) for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _mangled(kind: type, name: str) -> str:
+    """Return the attribute that a name in a class stands for: private ones bear its name too."""
+    if not name.startswith("__") or name.endswith("__") or not kind.__name__.strip("_"):
+        return name
+    return f"_{kind.__name__.lstrip('_')}{name}"
 
 
 def _in_slots(value: object) -> list[tuple[str, object]]:
@@ -296,11 +303,8 @@ def _is_rebuilt_from_state(kind: type) -> bool:
     return (
         getattr(kind, "__reduce_ex__", None) is object.__reduce_ex__
         and getattr(kind, "__reduce__", None) is object.__reduce__
-        and bool(kind.__flags__ & _HEAP_TYPE)
+        and bool(kind.__flags__ & code_identity.HEAP_TYPE)
     )
-
-
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 
 
 # Leaves: written as they are, as they are short and stand everywhere
@@ -432,11 +436,14 @@ def _random_state(walk: Walk, value: Any, path: str) -> bytes:
 
 
 def _generator(walk: Walk, value: Any, path: str) -> bytes:
-    return node("Generator", walk.digest(value.bit_generator.state, path))
+    bits = value.bit_generator
+    # What it spawns comes of its seed, and of how many it has spawned.
+    return node("Generator", walk.digest(bits.state, path), walk.digest(bits.seed_seq, path))
 
 
 def _enum(walk: Walk, value: Any, path: str) -> bytes:
-    return node("enum", walk.digest(type(value), path), value.name.encode())
+    name, held = walk.digest(value.name, path), walk.digest(value.value, path)
+    return node("enum", walk.digest(type(value), path), name, held)
 
 
 def _partial(walk: Walk, value: Any, path: str) -> bytes:
