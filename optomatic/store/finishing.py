@@ -8,6 +8,7 @@ that a stale worker's trouble cannot hide a good run.
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -37,8 +38,24 @@ def is_of_the_machine(failures: Collection[Failure]) -> bool:
     return any(f.type in _MACHINE_TYPES and f.stage != "call" for f in failures)
 
 
+#: What only a process that was told so raises: warnings as errors (``python -W error``), rounding
+#: errors as errors (``numpy.errstate``).
+_SETTINGS = re.compile(r"Warning$|^builtins\.FloatingPointError$")
+
+
+def is_of_its_moment(failures: Collection[Failure]) -> bool:
+    """Tell whether a later run might do better, so that nobody is served with the failure.
+
+    >>> is_of_its_moment([Failure("fit", "sklearn.exceptions.ConvergenceWarning", "", "")])
+    True
+    """
+    return is_of_the_machine(failures) or any(_SETTINGS.search(f.type) for f in failures)
+
+
 #: The same of stored documents, for queries.
-MACHINE_ERRORS: Mapping[str, Any] = {"error.failures.type": {"$in": sorted(_MACHINE_TYPES)}}
+ERRORS_OF_A_MOMENT: Mapping[str, Any] = {
+    "error.failures.type": {"$in": [*sorted(_MACHINE_TYPES), _SETTINGS]}
+}
 
 
 def _ended(worker: str, result: Result | Returned) -> dict[str, Any]:

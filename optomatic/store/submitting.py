@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from optomatic.records import SCHEMA, Outcome, Unit
 from optomatic.store.documents import OUTCOME_FIELDS, Document, outcome_of, unit_document
-from optomatic.store.finishing import MACHINE_ERRORS, is_of_the_machine
+from optomatic.store.finishing import ERRORS_OF_A_MOMENT, is_of_its_moment
 from optomatic.store.patient import Patient
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Submitting:
         if retry_failed:
             self._retry(ids, search)
         else:
-            self._reopen_machine_failures(ids, search)
+            self._reopen_passing_failures(ids, search)
         self._units.update(
             {"_id": {"$in": ids}, "state": {"$in": _OPEN}, "wanted_by": {"$type": "array"}},
             [
@@ -106,8 +106,8 @@ class Submitting:
             ],
         )
 
-    def _reopen_machine_failures(self, ids: list[str], search: str) -> None:
-        failed = {"_id": {"$in": ids}, "state": "failed", **MACHINE_ERRORS}
+    def _reopen_passing_failures(self, ids: list[str], search: str) -> None:
+        failed = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
         again = [document["_id"] for document in self._units.find(failed, {"_id": 1})]
         if again:
             self._retry(again, search)
@@ -169,12 +169,12 @@ def _serves(document: Document, unit: Unit) -> bool:
         return not wants_train or document["result"]["train"] is not None
     if document["_id"] != unit.id:
         return False
-    return document["state"] == "dead" or not _machine_failed(document)
+    return document["state"] == "dead" or not _failed_for_a_moment(document)
 
 
-def _machine_failed(document: Document) -> bool:
+def _failed_for_a_moment(document: Document) -> bool:
     outcome = outcome_of(document)
-    return outcome.result is not None and is_of_the_machine(outcome.result.failures)
+    return outcome.result is not None and is_of_its_moment(outcome.result.failures)
 
 
 def _rank(document: Document, unit: Unit) -> Any:

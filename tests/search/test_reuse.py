@@ -1,8 +1,11 @@
 """What is scored again, and what is not."""
 
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -117,6 +120,24 @@ def test_a_stored_failure_is_a_failure_until_retried(uri, digits):
     with pytest.warns(match="two is too much"):
         retried = fit(uri, digits, estimator=Coin(), retry_failed=True)
     assert (retried.scored, retried.stored) == (3, 3)
+
+
+class Warned(SVC):
+    """Warns as it is fitted."""
+
+    def fit(self, X, y):
+        warnings.warn("not quite converged", ConvergenceWarning, stacklevel=2)
+        return super().fit(X, y)
+
+
+def test_a_warning_that_was_an_error_for_once_is_no_failure_later(uri, digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ValueError, match="All the 6 fits failed"):
+            fit(uri, digits, estimator=Warned())
+    with pytest.warns(ConvergenceWarning):
+        later = fit(uri, digits, estimator=Warned())
+    assert (later.scored, later.failed) == (6, 0)
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])

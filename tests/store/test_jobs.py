@@ -286,6 +286,19 @@ def test_a_failure_of_the_machine_is_tried_elsewhere_and_never_served(jobs, benc
     assert jobs.waits("t")
 
 
+@pytest.mark.parametrize(
+    "kind", ["sklearn.exceptions.ConvergenceWarning", "builtins.FloatingPointError"]
+)
+def test_a_failure_that_settings_of_the_process_made_is_never_served(jobs, bench, kind):
+    one, another = some_units(2)
+    lease = started(jobs, [one, another])
+    jobs.complete("w", lease.token, {one.id: bad(kind), another.id: bad()})
+    assert bench.document(one)["state"] == "failed"
+    assert [*jobs.stored([one, another])] == [another.id]
+    jobs.submit([one, another], "t")
+    assert [bench.document(unit)["state"] for unit in (one, another)] == ["queued", "failed"]
+
+
 # Reap, crash, cancel, retry
 
 
