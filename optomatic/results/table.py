@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import sys
 import warnings
@@ -178,7 +179,9 @@ def _of_original_type(failure: Failure) -> Exception | None:
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return None
     try:
-        return kind(failure.text)
+        error = kind(failure.text)
+        # A KeyError shows its key as Python writes it.
+        return error if str(error) == failure.text else kind(ast.literal_eval(failure.text))
     except Exception:  # a constructor of the user's that wants more than a text
         return None
 
