@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from golden import OBJECTS, injected
-from scipy.stats import loguniform, rv_discrete, rv_histogram, uniform
+from scipy.stats import expon, loguniform, norm, rv_discrete, rv_histogram, uniform
 from sklearn.base import BaseEstimator, clone, config_context
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.frozen import FrozenEstimator
@@ -223,6 +223,13 @@ def test_distributions_that_are_made_of_data():
     all_equal(discrete(0.5, 0.5), discrete(0.5, 0.5))
     all_differ(discrete(0.5, 0.5), discrete(0.1, 0.9))
     all_differ(*(rv_histogram(np.histogram(x, 2))() for x in ([0, 0, 1], [0, 1, 1])))
+
+
+def test_distributions_that_code_of_ones_own_uses():
+    before = key(norm)
+    norm.rvs(size=3)
+    assert before == key(norm) == key(copy.deepcopy(norm))
+    all_differ(norm, expon, norm(), rv_discrete(values=([1, 2], [0.5, 0.5])), rv_discrete(name="n"))
 
 
 def test_attributes_of_frames():
@@ -490,6 +497,10 @@ X = np.arange(12.0).reshape(4, 3)
 def test_layout_of_arrays_is_left_out():
     mapped = np.frombuffer(X.tobytes()).reshape(4, 3)
     all_equal(X, np.asfortranarray(X), np.repeat(X, 2, axis=0)[::2], mapped)
+
+
+def test_the_masked_one():
+    all_differ(np.ma.masked, np.ma.array(0.0), np.ma.array(0.0, mask=True))
 
 
 def test_arrays():

@@ -48,6 +48,8 @@ def array(walk: Walk, value: Any, path: str) -> bytes:
 
 def masked_array(walk: Walk, value: Any, path: str) -> bytes:
     """Values, mask and what masked ones are filled with."""
+    if value is np.ma.masked:  # lets nobody look at its parts
+        return node("masked")
     parts = (np.asarray(value), np.ma.getmaskarray(value), np.asarray(value.fill_value))
     return node("masked array", *(array(walk, part, path) for part in parts))
 

@@ -33,6 +33,7 @@ import functools
 import pathlib
 import re
 import secrets
+import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -481,6 +482,25 @@ def _frozen_distribution(walk: Walk, value: Any, path: str) -> bytes:
     )
 
 
+def _is_distribution(value: object) -> bool:
+    stats = sys.modules.get("scipy.stats")
+    return stats is not None and isinstance(value, stats.rv_continuous | stats.rv_discrete)
+
+
+#: What a distribution is told when it is made, besides what its class is.
+_TOLD = ("name", "a", "b", "badvalue", "xtol", "momtype", "shapes", "inc", "moment_tol")
+
+
+def _distribution(walk: Walk, value: Any, path: str) -> bytes:
+    # What it is pickled as holds the state that it draws from, as a rule that of this process.
+    names = [n for n in (*_TOLD, *_MADE_OF) if hasattr(value, n)]
+    return node(
+        "unfrozen distribution",
+        walk.digest(type(value), path),
+        *walk.named(((n, getattr(value, n)) for n in names), path),
+    )
+
+
 def _own_score(walk: Walk, value: Any, path: str) -> bytes:
     # The estimator's own, whichever that is: not the one that this object happens to hold.
     return node("own score", walk.digest(getattr(value, "_metadata_request", None), path))
@@ -558,6 +578,7 @@ _WALKERS[np.memmap] = data_identity.array
 _TESTS: list[tuple[Callable[[Any], bool], Callable[[Walk, Any, str], bytes]]] = [
     (_sklearn.uses_own_score, _own_score),
     (_is_frozen_distribution, _frozen_distribution),
+    (_is_distribution, _distribution),
     (is_estimator, _estimator),
     (data_identity.is_sparse, data_identity.sparse),
     (data_identity.is_pandas, data_identity.pandas),
