@@ -6,6 +6,7 @@ import json
 import os
 import sys
 
+import numpy as np
 import pytest
 from sklearn.svm import SVC
 
@@ -166,17 +167,31 @@ def test_what_travels_by_value_is_not_asked_for_but_what_it_uses_is(write):
     assert written(SVC()) is None
 
 
-def test_values_that_a_program_has_set_are_not_compared(write):
+def test_a_constant_that_a_program_has_set_is_other_code(write):
+    for owner, name, value in (
+        ("mymodel", "LIMIT", 5),
+        ("mymodel", "LIMIT", np.ones(2)),
+        ("mymodel.Thing", "level", 12),
+    ):
+        module = write(**FILES)
+        setattr(module if owner == "mymodel" else module.Thing, name, value)
+        text = written(module.Model())
+        check_code(text, Files())
+        write(**FILES)
+        assert f"{owner}.{name} is other code here" in refusal(text)
+
+
+def test_what_was_set_where_it_is_compared_says_nothing_of_the_file(write):
+    text = written(write(**FILES).Model())
     module = write(**FILES)
-    module.LIMIT = 5
-    module.Thing.level = 12
-    text = written(module.Model())
-    assert not {"mymodel:LIMIT", "mymodel:Thing.level"} & set(json.loads(text))
-    module = write(**FILES)
-    text = written(module.Model())
-    assert {"mymodel:LIMIT", "mymodel:Thing.level"} <= set(json.loads(text))
     module.LIMIT = 5
     check_code(text, Files())
+
+
+def test_what_code_of_the_file_sets_is_no_constant(write):
+    module = write(**FILES)
+    module.COUNT = 3
+    assert "mymodel:COUNT" not in json.loads(written(module.Model()))
 
 
 def test_a_method_that_was_patched_is_other_code(write):
@@ -284,18 +299,6 @@ def test_a_constant_that_was_edited_between_import_and_fit_counts(
     check_code(text, Files())
     forget("another")
     assert named in refusal(text)
-
-
-def test_what_a_program_has_set_is_not_compared_in_an_edited_module_either(
-    write, monkeypatch, tmp_path
-):
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    module = write(another=EDITED)
-    module.LEVEL = 2
-    (tmp_path / "another.py").write_text(EDITED + "# edited")
-    text = written(module.run)
-    assert "another:LEVEL" not in json.loads(text)
-    assert "another:FACTOR" in json.loads(text)
 
 
 def test_defaults_that_are_computed_are_no_constants(write, monkeypatch):

@@ -207,6 +207,18 @@ def test_fit_tells_who_refused_while_others_go_on_and_each_does_what_it_can(
     assert units.distinct("completed_by", {"key": {"$exists": True}}).count(old) == 1
 
 
+def test_a_constant_that_the_program_has_set_is_not_scored_with_another(uri, module):
+    """Workers import the module anew, so they have what stands in its file."""
+    mine, _ = module("mymodel", MODEL.replace("+ {base}", "+ OFFSET") + "OFFSET = 100\n")
+    mine.OFFSET = 300
+    with pytest.raises(OtherCode, match=r"mymodel\.OFFSET is other code .* ship_modules"):
+        searched(mine.Model(), uri, n_jobs=2).fit(X, Y)
+    assert "completed" not in {state for state, *_ in states(uri)}
+    assert scores(searched(mine.Model(), uri, n_jobs=None).fit(X, Y)) == [301, 302]
+    shipped = searched(mine.Model(), uri, n_jobs=2, cv=3, ship_modules=["mymodel"])
+    assert scores(shipped.fit(X, Y)) == [301, 302]
+
+
 def test_a_worker_that_is_behind_its_files_catches_up(uri, module, start_worker, tmp_path):
     """Its checkout was updated after it had imported the module."""
     model = MODEL.replace("+ {base}", "+ OFFSET") + "OFFSET = {base}\n"

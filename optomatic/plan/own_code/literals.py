@@ -1,19 +1,18 @@
 """Values that stand as constants in the file of a module: ``FACTOR = 2.0``, ``def f(x, k=3)``.
 
-An edited constant is other code as much as an edited function is.  But what a global, a class
-attribute or a default holds in a running program says nothing of the file: it may have been set
-since, or come from the environment.  So a value counts as a literal only while it still is what
-the file binds to its name, once and as a constant.
+An edited constant is other code as much as an edited function is, and so is one that a program
+has set since it imported the module (``helpers.FACTOR = 3``): a worker imports it anew, and has the
+old one.  What is no constant of the file says nothing of it: it may come from the environment, or
+be counted up by code of the module itself.  So a name counts that the file binds once, to a
+constant, and that no code of the file sets.
 
 The file that counts is the one that was imported.  Where it was edited since, what Python kept
-as it compiled it says what it was; where nothing was kept, a file that is younger than this
-process may have said what is in memory, and that counts unless code of its own may have set it.
+as it compiled it says what it was.
 """
 
 from __future__ import annotations
 
 import dis
-import functools
 import inspect
 import os
 import sys
@@ -23,8 +22,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from typing import Any
-
-import psutil
 
 from optomatic.plan.keys.code_identity import codes_in
 from optomatic.plan.keys.fingerprint import Walk
@@ -54,25 +51,19 @@ class Literals:
         What the bodies of classes bind, by the qualified name of the class.
     attributes : set of str
         Names of attributes that some code of the file sets, of whatever object.
-    unsure : bool
-        Whether the file may be another than the one that was imported.
     """
 
     bound: dict[str, str] = field(default_factory=dict)
     members: dict[str, set[str]] = field(default_factory=dict)
     attributes: set[str] = field(default_factory=set)
-    unsure: bool = False
 
     def has(self, name: str, value: object) -> bool:
         """Tell whether the file says that `name` is `value`."""
         return self.bound.get(_as_defined(name)) == digest_of(value)
 
-    def may_have_had(self, name: str, value: object) -> bool:
-        """Tell whether the file that was imported says so, or may have said so."""
-        if self.has(name, value):
-            return True
-        bound = self.unsure and _as_defined(name) in self.bound
-        return bound and not self._is_set(name.rpartition(".")[2])
+    def binds(self, name: str) -> bool:
+        """Tell whether the file binds `name` to a constant, and none of its code sets it later."""
+        return _as_defined(name) in self.bound and not self._is_set(name.rpartition(".")[2])
 
     def is_set_later(self, owner: str, name: str) -> bool:
         """Tell whether a class has an attribute not from its body, but from code of the file."""
@@ -148,7 +139,7 @@ def _read_literals(module: types.ModuleType) -> Literals:
     literals = Literals()
     loader: Any = getattr(module.__spec__, "loader", None)
     try:
-        code, literals.unsure = _imported_code(module, loader)
+        code = _imported_code(module, loader)
     except Exception:  # the file is gone, or is being written
         return literals
     for body in codes_in(code):
@@ -162,18 +153,15 @@ def _read_literals(module: types.ModuleType) -> Literals:
     return literals
 
 
-def _imported_code(module: types.ModuleType, loader: Any) -> tuple[Any, bool]:
-    """Return the code of the file that was imported, and whether it may be another one's."""
+def _imported_code(module: types.ModuleType, loader: Any) -> Any:
+    """Return the code of the file that was imported, as far as Python kept it."""
     spec = module.__spec__
-    if spec is None or not isinstance(loader, SourceFileLoader):
-        return loader.get_code(module.__name__), False
-    kept = _kept(spec)
-    if kept is False and not sys.dont_write_bytecode:
+    written = isinstance(loader, SourceFileLoader) and not sys.dont_write_bytecode
+    if written and spec is not None and _kept(spec) is False:
         old = SourcelessFileLoader(module.__name__, spec.cached or "").get_code(module.__name__)
         if old is not None:
-            return old, False
-    young = not kept and os.stat(loader.path).st_mtime > _began()
-    return loader.get_code(module.__name__), young
+            return old
+    return loader.get_code(module.__name__)
 
 
 def _kept(spec: ModuleSpec) -> bool | None:
@@ -192,12 +180,6 @@ def _kept(spec: ModuleSpec) -> bool | None:
         return None
     numbers = (int(now.st_mtime), now.st_size)
     return header[8:] == b"".join((n & 0xFFFFFFFF).to_bytes(4, "little") for n in numbers)
-
-
-@functools.cache
-def _began() -> float:
-    """Return when this process began."""
-    return float(psutil.Process().create_time())
 
 
 def _add(literals: Literals, body: types.CodeType, prefix: str) -> None:

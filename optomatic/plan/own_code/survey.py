@@ -12,7 +12,7 @@ installed, is written down beside the units, and workers compare before they sco
                                     that is installed, its version says it all
      "model:FACTOR": "=<digest>"}   a constant of its file (plan/own_code/literals.py)
 
-Only code is compared.  What else globals hold may differ in a running program.
+Only code and constants are compared.  What else globals hold may differ in a running program.
 """
 
 from __future__ import annotations
@@ -123,10 +123,9 @@ class _Survey:
         key = f"{module.__name__}:{name}"
         self.code.update({f"{key}@{top}": f"?{made}" for top, made in anatomy.made.items()})
         if not anatomy.digest:
-            if is_constant(value):
-                self._claim(module, name, value)
-            elif not isinstance(value, type):  # of an object, what its class does
-                self._add_home(type(value))
+            self._claim(module, name, value)
+            if not is_constant(value) and not isinstance(value, type):
+                self._add_home(type(value))  # of an object, what its class does
             return
         bears = (getattr(value, "__module__", None), getattr(value, "__qualname__", None))
         home = bears == (module.__name__, name)
@@ -139,9 +138,11 @@ class _Survey:
             self._add_home(kind)
 
     def _claim(self, module: types.ModuleType, name: str, value: object) -> None:
-        """Note a value that stood in the file of a module as this was imported."""
-        if literals_of(module).may_have_had(name, value):
-            self.code[f"{module.__name__}:{name}"] = f"={digest_of(value)}"
+        """Note a constant of the file of a module, whatever it was set to since."""
+        literals, constant = literals_of(module), is_constant(value)
+        if literals.binds(name) or (constant and literals.has(name, value)):
+            digest = digest_of(value) if constant else "none"
+            self.code[f"{module.__name__}:{name}"] = f"={digest}"
 
     def _uses(self, function: types.FunctionType) -> None:
         """Note what a function uses of its module and of others of one's own."""
