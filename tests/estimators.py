@@ -3,6 +3,7 @@
 import ctypes
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,20 @@ class WhoIsIt(Sleeper):
 
     def score(self, X, y):
         return float(os.getpid())
+
+
+class Warner(BaseEstimator):
+    """Warns in fit, and scores how many of its warnings would have been shown."""
+
+    def __init__(self, category=UserWarning):
+        self.category = category
+
+    def fit(self, X, y):
+        with warnings.catch_warnings(record=True) as caught:
+            for text in ("loud", "louder"):
+                warnings.warn(text, self.category, stacklevel=1)
+        self.shown_ = len(caught)
+        return self
+
+    def score(self, X, y):
+        return float(self.shown_)

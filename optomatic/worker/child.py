@@ -114,8 +114,16 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             channel.send({"problem": loader.try_all(message["parts"])})
         elif message["do"] == "call":
             _run_call(channel, loader, message)
-        elif not _score_chunk(channel, loader, message):
+        elif not _score_filtered(channel, loader, message):
             return
+
+
+def _score_filtered(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:
+    """Score a chunk, showing the warnings that who asks wants to see."""
+    from optomatic.worker.warning_filters import filtered
+
+    with filtered(message.get("warnings")):
+        return _score_chunk(channel, loader, message)
 
 
 def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ from optomatic.worker.machine import cache_home, cores, tags_here, timing_here
 from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor, WorkSummary
 from optomatic.worker.turns import NO_TURNS, Turns
+from optomatic.worker.warning_filters import filters_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,7 +107,11 @@ class LocalPool:
         record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(
-            store, self._crew, cache, record, timing, search=search, on_done=on_done, turns=turns
+            *(store, self._crew, cache, record, timing),
+            search=search,
+            on_done=on_done,
+            turns=turns,
+            filters=filters_here(),
         )
         return supervisor.run(until)
 

@@ -9,6 +9,7 @@ from typing import Any
 from optomatic.store.bundles import Bundles
 from optomatic.worker.cache import Cache
 from optomatic.worker.intake import Held
+from optomatic.worker.warning_filters import Filter
 
 
 class Parcels:
@@ -20,11 +21,16 @@ class Parcels:
         Where they are kept.
     bundles : Bundles
         Where they come from.
+    filters : sequence of Filter, optional
+        Which warnings units are to show; what the child has otherwise, if not given.
     """
 
-    def __init__(self, cache: Cache, bundles: Bundles) -> None:
+    def __init__(
+        self, cache: Cache, bundles: Bundles, filters: Sequence[Filter] | None = None
+    ) -> None:
         self._cache = cache
         self._bundles = bundles
+        self._filters = filters
 
     def fetch(self, shas: Iterable[str], here: set[str]) -> None:
         """Get these parts, but not those that are `here`; add them to these, one after another.
@@ -61,7 +67,13 @@ class Parcels:
         units = [
             [held.job.id, held.job.split, held.job.params_text, number[held.work]] for held in chunk
         ]
-        return {"do": "score", "units": units, "bundles": bundles, "parts": self._parts(chunk)}
+        return {
+            "do": "score",
+            "units": units,
+            "bundles": bundles,
+            "parts": self._parts(chunk),
+            "warnings": self._filters,
+        }
 
     def _parts(self, chunk: Sequence[Held]) -> dict[str, list[str]]:
         """Return kind and path of all that `chunk` needs, by hash."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from optomatic.errors import StoreError
@@ -52,6 +52,7 @@ from optomatic.worker.taken_away import TakenAway
 from optomatic.worker.turns import NO_TURNS, Turns
 from optomatic.worker.wakeup import Wakeup
 from optomatic.worker.warden import Warden
+from optomatic.worker.warning_filters import Filter
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,8 @@ class Supervisor:
         Called with the ids of units whose results arrived.  What it raises ends :meth:`run`.
     turns : Turns
         What the search does meanwhile; called in the thread of :meth:`run`.
+    filters : sequence of Filter, optional
+        Which warnings units are to show; what the children have otherwise, if not given.
     clock, rng
         For tests.
     """
@@ -122,6 +125,7 @@ class Supervisor:
         on_ready: Callable[[], None] = lambda: None,
         on_done: Callable[[Collection[str]], None] = lambda _: None,
         turns: Turns = NO_TURNS,
+        filters: Sequence[Filter] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -160,7 +164,14 @@ class Supervisor:
             joined=search is not None,
         )
         self._feeder = Feeder(
-            *(store.jobs, crew, intake, Parcels(cache, store.bundles), self._heart, account),
+            *(
+                store.jobs,
+                crew,
+                intake,
+                Parcels(cache, store.bundles, filters),
+                self._heart,
+                account,
+            ),
             *(outbox, pace, self._patience, self._rest, clock),
         )
         coroner = Coroner(crew, self._warden, account)
