@@ -22,6 +22,7 @@ from optomatic.driver.ledger import Ledger
 from optomatic.driver.openness import is_open, refuse_inside_worker
 from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import new_record
+from optomatic.driver.reuse import report_moved
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.warm_start import (
     check_named_at,
@@ -31,16 +32,17 @@ from optomatic.driver.warm_start import (
 )
 from optomatic.driver.workers import workers_for
 from optomatic.errors import guarded
+from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.filtering import Filter
 from optomatic.plan.course.proposing import is_adaptive, is_generator
 from optomatic.plan.course.stopping import Budget
 from optomatic.plan.packing.extras import decode_extra
-from optomatic.plan.packing.shipping import shipping
 from optomatic.plan.units.function_units import FunctionPlanner, FunctionQuestion
 from optomatic.plan.units.limits import how_to_run
+from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.tags import tags_of
-from optomatic.records import Evaluation, SearchRecord, Subject
+from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary
@@ -48,7 +50,6 @@ from optomatic.store.opening import open_store
 from optomatic.warning import warn
 from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
-from optomatic.worker.trial import trial_for
 
 
 class MongoSearch:
@@ -235,7 +236,7 @@ class MongoSearch:
         NotShippable
             With workers, if the function or its data cannot be pickled.
         OtherCode
-            If local workers import other code than this process has, as a file was edited.
+            If local workers load something else than they were sent, as a file was edited.
         GeneratorFailed, FilterFailed
             If one of them raises, or gives what cannot be used.
         SearchCancelled
@@ -291,13 +292,12 @@ class MongoSearch:
         check_named_at(self.db, self.warm_start)
         report_doubts(plan, 0)
         define(self.definition, self.name, self.db)
-        record = self._record(len(candidates), plan.subject)
+        record = self._record(len(candidates), plan)
         with open_store(self.db) as store:
             leave(
                 *(store, plan, record),
                 retry_failed=self.retry_failed,
                 say=self._say(),
-                trial=trial_for(0),
             )
         return self.search_id_
 
@@ -352,8 +352,8 @@ class MongoSearch:
     def _run_all(self) -> tuple[list[Evaluation], KeyboardInterrupt | None]:
         """Score candidates that are all known; return what came of them, and what ended it."""
         candidates = self._known_candidates()
-        planner = self._planner()
         with shipping(self.ship_modules):
+            planner = self._planner()
             plan = planner.plan(candidates)
         check_named_at(self.db, self.warm_start)
         report_doubts(plan, self._workers())
@@ -366,13 +366,14 @@ class MongoSearch:
             *(
                 self.db,
                 plan,
-                self._record(len(candidates), plan.subject),
+                self._record(len(candidates), plan),
                 self._engine(planner.question, place),
             ),
-            workers=self._workers(),
             retry_failed=self.retry_failed,
             say=self._say(),
         )
+        if self._workers() is None and ending.fresh:
+            report_moved(planner.sender.moved())
         self._sum_up(ending.summary)
         if ending.interrupt is not None and not ending.outcomes:
             raise ending.interrupt
@@ -407,9 +408,9 @@ class MongoSearch:
         """As :meth:`_run_all`, of candidates as they come about."""
         refuse_inside_worker()
         ledger = Ledger()
-        planner = self._planner()
         course = self._course()
         with shipping(self.ship_modules), open_store(self.db) as store:
+            planner = self._planner()
             names = named(store, self.warm_start)
             asking = asking_for(
                 *(store, course, self._workers()),
@@ -418,13 +419,15 @@ class MongoSearch:
                 ),
             )
             rounds = Rounds(
-                *(store, self._record(0, planner.subject), planner, asking, ledger),
+                *(store, self._record(0, planner), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
                 say=self._say(),
             )
             define(self.definition, self.name, self.db)
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
+        if self._workers() is None and summary.scored:
+            report_moved(planner.sender.moved())
         self._sum_up(summary)
         complete = completed(ledger, summary, rounds.interrupt)
         outcomes = ledger.outcomes_of(complete)
@@ -460,7 +463,7 @@ class MongoSearch:
             return FunctionHere(bundle, place, raises=self.error_score == "raise")
         return Local(workers) if workers else Elsewhere()
 
-    def _record(self, n_candidates: int, subject: Subject | None) -> SearchRecord:
+    def _record(self, n_candidates: int, plan: Plan | FunctionPlanner) -> SearchRecord:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         record = new_record(
             self.name,
@@ -470,7 +473,8 @@ class MongoSearch:
             scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,
-            subject=subject,
+            subject=plan.subject,
+            ingredients=plan.ingredients,
         )
         self.search_id_ = record.id
         return record

@@ -18,6 +18,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cloudpickle
 from joblib.parallel import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -28,10 +29,10 @@ from joblib.parallel import (
 )
 
 from optomatic.driver.caller import Caller, Sent, caller_at
-from optomatic.errors import Address, OptomaticError
-from optomatic.plan.packing import bundle
+from optomatic.errors import Address, NotShippable, OptomaticError
 from optomatic.plan.units.calls import Task, call_work, pack_call
-from optomatic.records import Call
+from optomatic.planning import parts
+from optomatic.records import Call, Part
 from optomatic.worker.machine import inside_worker
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
@@ -197,7 +198,7 @@ class Run:
         self._caller = caller
         self._large = large
         self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._first = None if initializer[0] is None else bundle.dump(initializer)
+        self._first = None if initializer[0] is None else _dumped(initializer)
         self._work = call_work(
             level=level,
             threads=threads,
@@ -238,7 +239,7 @@ class Run:
         known = self._arrays.get(id(array))
         if known is not None and known[0]() is array and self._caller.holds(known[1]):
             return known[1]
-        part = bundle.dump(array)
+        part = parts.dump(array)
         self._caller.hold(part)
         self._arrays[id(array)] = (weakref.ref(array), part.sha)
         return part.sha
@@ -257,3 +258,20 @@ def _bare(nesting_level: int | None, inner_max_num_threads: int | None) -> Optom
 
 def _ignore(_: Sent) -> None:
     """Stand in for a callback that nobody gave."""
+
+
+def _dumped(initializer: object) -> Part:
+    """Return an initializer as a part.
+
+    Raises
+    ------
+    NotShippable
+        If it cannot be pickled.
+    """
+    try:
+        return parts.part_of("pickle", cloudpickle.dumps(initializer, protocol=5))
+    except Exception as error:  # whatever a __reduce__ of the user's raises
+        raise NotShippable(
+            f"The initializer cannot be pickled ({type(error).__name__}: {error}), so no worker "
+            "can have it. Nothing was queued. Use a function of a module, and plain arguments."
+        ) from error

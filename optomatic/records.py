@@ -16,6 +16,9 @@ from typing import Any, Literal
 #: parameter text).  A reader leaves alone what carries a number it does not know.
 SCHEMA = 1
 
+#: Characters of a key that say what is computed; the others stand for versions.
+CONTENT = 48
+
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
 #: States that no worker will change by itself.
 TERMINAL = ("completed", "failed", "dead", "cancelled")
@@ -45,9 +48,8 @@ class Work:
     ----------
     kind : {"score", "function", "call"}
     spec : mapping of str to str or None
-        ``sha`` of each :class:`Part` by role: ``estimator``, ``X``, ``y``, ``splits``,
-        ``scorer``, ``fit_params``, ``score_params``; ``code`` where a worker needs code that is
-        not installed (plan/own_code/survey.py).
+        ``sha`` of each :class:`Part` by role: ``payload`` (planning/payload.py), ``splits``, and
+        data and large arrays that the payload names (``X``, ``y``, ``large0``).
     options : mapping
         Plain values that the worker needs besides: ``return_train_score`` (bool).
     env : mapping of str to str
@@ -79,10 +81,13 @@ class Recipe:
     key : str
         Of all but the params: version and hash of function and data.
     work : Work
+    environment : mapping of str to str
+        Versions that count, by distribution.
     """
 
     key: str
     work: Work
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +288,7 @@ class Process:
 class WorkerRecord:
     """A worker as the store knows it.  ``id`` is random, never host and pid alone.
 
-    ``refused`` says why it leaves lanes alone that it has tried, by lane; None of a worker of a
-    version that does not compare code.
+    ``refused`` says why it leaves lanes alone that it has tried, by lane.
     """
 
     id: str
@@ -293,20 +297,16 @@ class WorkerRecord:
     processes: int
     env: Mapping[str, str]
     tags: tuple[str, ...] = ()
-    refused: Mapping[str, str] | None = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What a worker must be able to do to be given some work (see :class:`Work`).
-
-    ``code`` is the hash of the part that says which code it must have, besides what is installed.
-    """
+    """What a worker must be able to do to be given some work (see :class:`Work`)."""
 
     id: str
     env: Mapping[str, str]
     requires: tuple[str, ...]
-    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +340,11 @@ class EarlierSearch:
 
 @dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """One ``fit``: what was asked, by whom, with what."""
+    """One ``fit``: what was asked, by whom, with what.
+
+    ``ingredients`` are short digests of all that the keys of its units are made of, by name, so
+    that one can say in which of them two searches differ.
+    """
 
     id: str
     name: str
@@ -352,6 +356,7 @@ class SearchRecord:
     env: Mapping[str, str]
     process: Process
     subject: Subject | None = None
+    ingredients: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,10 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         Threads that numeric libraries (BLAS, OpenMP) may use in each process that scores.
         None shares the cores of a machine out among the processes of a worker.
     ship_modules : list of str or module, default=None
-        Modules whose code travels to workers with the search, as that of ``__main__`` and of
-        notebooks does; all others must be installed there.
+        User modules whose code travels to workers, instead of all: ``[]`` is none.  All others
+        must be there, with the same files.  None sends what belongs to no installed distribution
+        (helper modules, packages beside a script, editable installs) but for packages with
+        compiled extensions.  ``__main__`` and notebooks always travel, installed packages never.
 
     Attributes
     ----------
@@ -155,6 +157,17 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
 
     Notes
     -----
+    A stored score serves a unit with the same effective estimator, data, split, scorer and params
+    of fit, by the same versions of the libraries.  Everything that a pickle of these carries
+    counts, user code and the globals that it can reach included.  What does not count stands in
+    :mod:`optomatic.keys.not_counted`: ``n_jobs``, ``verbose`` and ``memory`` of scikit-learn's
+    estimators, docstrings, line numbers, the order of metrics, the memory layout of 2-D arrays.
+    What cannot be seen does not count either: files and environment variables that a function
+    reads, the content of files passed by name, ``eval`` and ``globals()[...]``, methods of
+    installed classes patched at run time, ``np.seterr`` and other switches of whole libraries,
+    and random state that units share.  What can be seen not to be certain is scored for this
+    search only, with a :class:`~optomatic.errors.KeyNotCertain` warning that names it.
+
     A splitter that shuffles without a seed is asked once a fit, which is said by a
     :class:`~optomatic.errors.RandomnessUnseeded` warning, as nothing stored can be reused
     then.  Of an estimator without ``random_state`` nothing is said: its scores are one draw,
@@ -318,7 +331,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         NotShippable
             With workers, if the estimator, scorer or data cannot be pickled.
         OtherCode
-            If local workers import other code than this process has, as a file was edited.
+            If local workers load something else than they were sent, as a file was edited.
         GeneratorFailed, FilterFailed
             If one of them raises, or gives what cannot be used.
         SearchCancelled

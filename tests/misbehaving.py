@@ -140,13 +140,13 @@ class ThreadCounter(Misbehaver):
 
 
 class Unloadable(BaseEstimator):
-    """Raises where it is unpickled."""
+    """Raises where it is unpickled by another process."""
 
     def __init__(self, value=0):
         self.value = value
 
     def __reduce__(self):
-        return (_refuse, ())
+        return _refuse_elsewhere, (os.getpid(),)
 
 
 def own_score(estimator, X, y):
@@ -154,5 +154,7 @@ def own_score(estimator, X, y):
     return estimator.score(X, y)
 
 
-def _refuse():
-    raise ImportError("this object needs a module that is not here")
+def _refuse_elsewhere(pid):
+    if pid != os.getpid():
+        raise ImportError("this object needs a module that is not here")
+    return Unloadable()

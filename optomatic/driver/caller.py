@@ -28,7 +28,7 @@ from typing import Any
 
 from optomatic.driver.held_parts import HeldParts
 from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
@@ -261,7 +261,7 @@ class Caller:
     def _register(self) -> None:
         """Let others know that this process lives."""
         self._unknown = True
-        record = WorkerRecord(self.id, "here", this_process(), 0, environment())
+        record = WorkerRecord(self.id, "here", this_process(), 0, constraints({}))
         self.store.workers.register(record)
         self._parts.begin()
         self._unknown = False

@@ -90,6 +90,7 @@ def summary_of(
     stopped: str = "",
     raced: str = "",
     earlier: str = "",
+    other_versions: str = "",
 ) -> FitSummary:
     """Sum up a search.
 
@@ -114,4 +115,5 @@ def summary_of(
         stopped=stopped,
         raced=raced,
         earlier=earlier,
+        other_versions=other_versions,
     )

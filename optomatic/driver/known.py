@@ -7,19 +7,19 @@ that vanished are taken back, so a search ends even if every other process dies.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from optomatic.driver.ending import INTERRUPTED, Ending, has_ended, summary_of, withdraw
 from optomatic.driver.engine import Alone, Engine, Told
 from optomatic.driver.publishing import Say, publish, say_nothing
+from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units.plan import Plan
-from optomatic.records import Outcome, Part, SearchRecord, Unit
+from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.store.opening import Store, open_store
 from optomatic.worker.engines import Here
 from optomatic.worker.heart import take_back_from_the_vanished
 from optomatic.worker.machine import inside_worker
-from optomatic.worker.trial import trial_for
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0
@@ -31,7 +31,6 @@ def run_at(
     record: SearchRecord,
     engine: Engine,
     *,
-    workers: int | None,
     retry_failed: bool = False,
     told: Told | None = None,
     say: Say = say_nothing,
@@ -39,11 +38,6 @@ def run_at(
     """Have every unit of `plan` scored, by way of the store at `db`: as :func:`run`.
 
     Inside of a worker, which has no address of a store, they are scored without one.
-
-    Parameters
-    ----------
-    workers : int or None
-        None for this process, 0 for standalone workers only, k for k local workers.
     """
     if isinstance(engine, Here) and inside_worker():
         return run_alone(plan, engine)
@@ -53,7 +47,6 @@ def run_at(
             retry_failed=retry_failed,
             told=told,
             say=say,
-            trial=trial_for(workers),
         )
 
 
@@ -66,7 +59,6 @@ def run(
     retry_failed: bool = False,
     told: Told | None = None,
     say: Say = say_nothing,
-    trial: Callable[[Iterable[Part]], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
     """Have every unit of `plan` scored and return all outcomes.
@@ -80,8 +72,6 @@ def run(
         others about each second and at the end, of each at least once.
     say : callable, optional
         Is told in a line now and then how far the upload of large data has come.
-    trial : callable, optional
-        Is given the parts before anything is queued, and raises what would go wrong elsewhere.
 
     Raises
     ------
@@ -98,11 +88,12 @@ def run(
     """
     began = clock()
     served, missing = _open(store, plan, record, retry_failed)
+    others = OtherVersions()
     try:
         if told is not None:
             told(served)
         if missing:
-            trial(plan.parts.values())
+            others.note(store, plan, missing)
             publish(store, plan.parts.values(), missing[0].work, say)
         scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except KeyboardInterrupt as interrupt:
@@ -114,7 +105,8 @@ def run(
         withdraw(store, record.id, error)
         raise
     outcomes = {**served, **scored}
-    summary = summary_of(outcomes, scored, clock() - began, engine.sizes)
+    seconds, said = clock() - began, str(others)
+    summary = summary_of(outcomes, scored, seconds, engine.sizes, other_versions=said)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending(outcomes, frozenset(scored), summary)
 
@@ -150,7 +142,6 @@ def leave(
     *,
     retry_failed: bool = False,
     say: Say = say_nothing,
-    trial: Callable[[Iterable[Part]], None] = lambda _: None,
 ) -> int:
     """Queue what of `plan` has no score yet, for whichever workers there are; do not wait.
 
@@ -164,7 +155,6 @@ def leave(
         store.searches.finish(record.id, "completed", {"line": f"{len(served)} units: all stored"})
         return 0
     try:
-        trial(plan.parts.values())
         publish(store, plan.parts.values(), missing[0].work, say)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
         store.searches.left(record.id)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
+from optomatic.keys.environment import constraints
 from optomatic.plan.candidates.grids import shown_space
-from optomatic.plan.units.environment import environment
 from optomatic.records import SearchRecord, Subject
 from optomatic.store.workers import this_process
 
@@ -21,6 +22,7 @@ def new_record(
     n_candidates: int,
     n_splits: int,
     subject: Subject | None = None,
+    ingredients: Mapping[str, Any] | None = None,
 ) -> SearchRecord:
     """Return the record of a search of this process, with a random id.
 
@@ -36,6 +38,8 @@ def new_record(
         0 if it is not known yet.
     subject : Subject, optional
         By which later searches find what they can learn from.
+    ingredients : mapping, optional
+        Short digests of all that keys are made of.
     """
     search = secrets.token_hex(12)
     return SearchRecord(
@@ -46,7 +50,8 @@ def new_record(
         scoring=scoring,
         n_candidates=n_candidates,
         n_splits=n_splits,
-        env=environment(),
+        env=constraints({}),
         process=this_process(),
         subject=subject,
+        ingredients=ingredients or {},
     )

@@ -18,6 +18,7 @@ from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.publishing import Say, say_nothing, upload
 from optomatic.driver.race import Race
+from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.course.earlier import event_of
 from optomatic.plan.course.filtering import shown_left_out
@@ -29,7 +30,6 @@ from optomatic.store.extending import IDS
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
-from optomatic.worker.trial import trial_for
 
 #: Units that run when a search ends early may go on for so many seconds.
 GRACE = 5.0
@@ -94,7 +94,6 @@ class Rounds:
         self._workers = workers
         self._retry_failed = retry_failed
         self._say = say
-        self._trial = trial_for(workers)
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()
@@ -112,6 +111,7 @@ class Rounds:
         self._sizes: dict[str, int] = {}
         self.interrupt: KeyboardInterrupt | None = None
         self._earlier = ""
+        self._others = OtherVersions()
 
     def run(self, start: Callable[[], Engine]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
@@ -246,7 +246,7 @@ class Rounds:
         self._count_left_out(reasons)
         if ledger.first is not None:  # units that are held back will need theirs
             self._parts.update(plan.parts)
-        return self._submit(plan.parts, new)
+        return self._submit(plan.parts, new, plan)
 
     def _plan(self, kept: Sequence[dict[str, Any]]) -> Plan:
         try:
@@ -270,7 +270,9 @@ class Rounds:
                 f"the last {self._left_out_in_a_row:,} candidates were all left out"
             )
 
-    def _submit(self, parts: Mapping[str, Part], new: Sequence[Unit]) -> bool:
+    def _submit(
+        self, parts: Mapping[str, Part], new: Sequence[Unit], plan: Plan | None = None
+    ) -> bool:
         """Take what is stored, queue the rest; tell whether there is any."""
         if not new:
             return False
@@ -281,6 +283,8 @@ class Rounds:
         missing = [unit for unit in new if unit.id not in served]
         if missing:
             self._note()  # a search that is there is there with all that it asked for
+            if plan is not None:
+                self._others.note(self._store, plan, missing)
             self._publish(parts, missing)
             self._store.jobs.submit(missing, self._record.id, retry_failed=self._retry_failed)
         return bool(missing)
@@ -288,8 +292,6 @@ class Rounds:
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
-        if new:
-            self._trial([parts[sha] for sha in new])
         upload(self._store, [parts[sha] for sha in new], self._say)
         self._known_parts.update(new)
         # In a race they may come of several asks, whose candidates are made of different things.
@@ -374,6 +376,7 @@ class Rounds:
             stopped=asking.stopping.reason or "",
             raced=asking.race.told,
             earlier=self._earlier,
+            other_versions=str(self._others),
         )
 
     def _finish(self) -> FitSummary:

@@ -17,6 +17,7 @@ from optomatic.driver.openness import refuse_inside_worker
 from optomatic.driver.publishing import say_nothing
 from optomatic.driver.race import Race
 from optomatic.driver.recording import new_record
+from optomatic.driver.reuse import report_moved
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.warm_start import earlier_evaluations, named
 from optomatic.driver.workers import workers_for
@@ -24,12 +25,13 @@ from optomatic.fitting.planning import Planned, budget_of, bundle_of, known_cand
 from optomatic.fitting.racing_option import check_racing, race_of, racing_of
 from optomatic.fitting.request import Request
 from optomatic.fitting.unit_callbacks import UnitCallbacks
+from optomatic.keys.travelling import shipping
 from optomatic.plan.course.proposing import is_adaptive
 from optomatic.plan.course.schedule import NoRace
-from optomatic.plan.packing.shipping import shipping
 from optomatic.plan.units.fit_units import UnitPlanner
+from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.tags import tags_of
-from optomatic.records import SearchRecord, Subject
+from optomatic.records import SearchRecord
 from optomatic.results.frames import SCORE
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store, open_store
@@ -94,14 +96,15 @@ def drive_known(
         *(
             search.db,
             planned.plan,
-            _record(search, len(planned.candidates), planned.plan.subject),
+            _record(search, len(planned.candidates), planned.plan),
             engine,
         ),
-        workers=workers,
         retry_failed=search.retry_failed,
         told=None if callbacks is None else callbacks.done,
         say=print if search.verbose > 0 else say_nothing,
     )
+    if workers is None and ending.fresh:
+        report_moved(planned.sender.moved())
     return ending, engine
 
 
@@ -125,10 +128,11 @@ def _engine(
         progress=progress,
         told=_tell_nobody if callbacks is None else callbacks.done,
         db=search.db,
+        sender=planned.sender,
     )
 
 
-def _record(search: Any, n_candidates: int, subject: Subject | None) -> SearchRecord:
+def _record(search: Any, n_candidates: int, plan: Plan | UnitPlanner) -> SearchRecord:
     record = new_record(
         search.name,
         type(search.estimator).__name__,
@@ -137,7 +141,8 @@ def _record(search: Any, n_candidates: int, subject: Subject | None) -> SearchRe
         scoring=repr(search.scoring)[:1000],
         n_candidates=n_candidates,
         n_splits=search.n_splits_,
-        subject=subject,
+        subject=plan.subject,
+        ingredients=plan.ingredients,
     )
     search.search_id_ = record.id
     return record
@@ -169,7 +174,7 @@ def drive_open(
             bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
         )
         rounds = Rounds(
-            *(store, _record(search, 0, planner.subject), planner),
+            *(store, _record(search, 0, planner), planner),
             *(_asking(search, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
@@ -184,8 +189,11 @@ def drive_open(
                 error_score=search.error_score,
                 verbose=search.verbose,
                 db=search.db,
+                sender=planner.sender,
             )
         )
+    if workers is None and summary.scored:
+        report_moved(planner.sender.moved())
     return ledger, summary, rounds.interrupt
 
 

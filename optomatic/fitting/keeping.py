@@ -8,8 +8,8 @@ from typing import Any
 
 from optomatic.errors import guarded
 from optomatic.fitting.credentials import without_credentials
+from optomatic.keys.travelling import is_sending
 from optomatic.plan.candidates.replayed import Replayed
-from optomatic.plan.packing.payload import in_payload
 
 
 class Kept:
@@ -35,7 +35,7 @@ class Kept:
         where it has to reach its database.
         """
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # of BaseEstimator
-        if in_payload():
+        if is_sending():
             state["db"] = None
         elif hasattr(self, "cv_results_"):
             state = {name: without_credentials(value) for name, value in state.items()}

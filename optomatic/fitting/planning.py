@@ -12,15 +12,16 @@ from sklearn.model_selection import check_cv
 from optomatic import _sklearn
 from optomatic.errors import RandomnessUnseeded
 from optomatic.fitting.request import Request
+from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.stopping import Budget
 from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.packing.shipping import shipping
-from optomatic.plan.units.fit_units import plan_units
+from optomatic.plan.units.fit_units import UnitPlanner
 from optomatic.plan.units.limits import how_to_run
 from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.splits import draws_anew, fix_splits
 from optomatic.plan.units.tags import tags_of
+from optomatic.planning.payload import Sender
 from optomatic.warning import warn
 from optomatic.worker.machine import inside_worker
 
@@ -106,11 +107,14 @@ class Planned:
     bundle : Bundle
     candidates : list of dict
     plan : Plan
+    sender : Sender
+        Of the payload that workers load.
     """
 
     bundle: Bundle
     candidates: list[dict[str, Any]]
     plan: Plan
+    sender: Sender
 
     def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
         """Return params and split of a unit."""
@@ -124,13 +128,11 @@ def plan_known(
     """Make the units of `candidates` and `splits`."""
     bundle = bundle_of(search, request, splits)
     with shipping(search.ship_modules):
-        plan = plan_units(
-            bundle,
-            candidates,
-            requires=tags_of(search.requires),
-            callbacks=request.inside_digest,
+        planner = UnitPlanner(
+            bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
         )
-    return Planned(bundle, candidates, plan)
+        plan = planner.plan(candidates)
+    return Planned(bundle, candidates, plan, planner.sender)
 
 
 def bundle_of(search: Any, request: Request, splits: Sequence[Any]) -> Bundle:

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils import indexable
 
 from optomatic import _sklearn
-from optomatic.plan.keys.fingerprint import Fingerprint, fingerprint
+from optomatic.keys.digest import Digest, digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Request:
     callbacks: Any
     metadata: Mapping[str, Any] | None
     inside: Sequence[Any]
-    inside_digest: Fingerprint | None
+    inside_digest: Digest | None
 
     @property
     def scorer(self) -> Any:
@@ -54,7 +54,7 @@ def check(search: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Request:
     metadata = None if weight is None else {"sample_weight": weight}
     # Before any hook runs: what a callback is like then depends on nothing but the user.
     inside = _sklearn.callbacks_inside_fits(search)
-    inside_digest = fingerprint({"callbacks": inside}) if inside else None
+    inside_digest = digest_of(list(inside), "callbacks") if inside else None
     callbacks = _sklearn.callback_context(search, max_subtasks=1 + (search.refit is not False))
     callbacks.call_on_fit_task_begin(estimator=search, X=X, y=y, metadata=metadata)
     return Request(

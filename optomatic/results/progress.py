@@ -32,6 +32,8 @@ class FitSummary:
         How many candidates racing stopped, and what that spared; empty without racing.
     earlier : str
         How many scores of earlier searches its generator was told of; empty if it was of none.
+    other_versions : str
+        How many units have a score by other versions, and by which; empty if none has.
     """
 
     units: int
@@ -44,9 +46,11 @@ class FitSummary:
     stopped: str = ""
     raced: str = ""
     earlier: str = ""
+    other_versions: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.units} units: {self.stored} stored, {self.scored} scored"
+        besides = f" ({self.other_versions})" if self.other_versions else ""
+        line = f"{self.units} units: {self.stored} stored{besides}, {self.scored} scored"
         if self.scored:
             line += f" by {self.workers} worker{'s' if self.workers != 1 else ''}"
         if self.failed:

@@ -109,9 +109,14 @@ def readable(unit: Unit) -> Mapping[str, Any]:
 
 
 def env_text(env: Mapping[str, str]) -> str:
-    """Write an environment in one line: ``py3.11|cloudpickle3|numpy2.4``."""
-    rest = "|".join(f"{name}{env[name]}" for name in sorted(env) if name != "python")
-    return f"py{env['python']}|{rest}"
+    """Write an environment in one line: ``cloudpickle 3|numpy 2.4|python 3.11``."""
+    return "|".join(f"{name} {env[name]}" for name in sorted(env))
+
+
+def env_of(text: str) -> dict[str, str]:
+    """Return the environment that :func:`env_text` wrote."""
+    pairs = (part.rpartition(" ") for part in text.split("|"))
+    return {name: version for name, _, version in pairs}
 
 
 def job_of(document: Document) -> Job:

@@ -107,10 +107,12 @@ def asked_document(asked: Recipe | None) -> dict[str, Any]:
     work = asdict(asked.work)
     # A name of a distribution may hold what a field's name must not.
     work["env"] = [list(pair) for pair in sorted(asked.work.env.items())]
-    return {"$literal": {"key": asked.key, "work": work}}
+    environment = [list(pair) for pair in sorted(asked.environment.items())]
+    return {"$literal": {"key": asked.key, "work": work, "environment": environment}}
 
 
 def _asked(document: dict[str, Any]) -> Recipe:
     work = document["work"]
     env, requires = dict(work["env"]), tuple(work["requires"])
-    return Recipe(document["key"], Work(**{**work, "env": env, "requires": requires}))
+    whole = Work(**{**work, "env": env, "requires": requires})
+    return Recipe(document["key"], whole, dict(document["environment"]))

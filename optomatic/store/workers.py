@@ -4,10 +4,7 @@
 
     workers  {_id, v, kind, process: {host, boot, namespace, pid, started}, processes, env, tags,
               refused: {lane: why}, began_at, seen_at}
-    lanes    {_id: lane, v, kind, env, requires, code}
-
-A lane that names code (the hash of a part, plan/own_code/survey.py) is of schema 2: workers of
-versions that would not compare it leave it alone.  All others are of schema 1, as they always were.
+    lanes    {_id: lane, v, kind, env, requires}
 
 A process on this machine that is gone is known at once, before any lease of its ends: the
 record says which boot, which pid namespace, which pid and since when.
@@ -30,9 +27,7 @@ from optomatic.store.documents import storable
 from optomatic.store.faults import Outage
 from optomatic.store.patient import Patient
 
-#: Number of the documents of lanes that name code.
-_LANE_WITH_CODE = 2
-_LANES = {"v": {"$in": [SCHEMA, _LANE_WITH_CODE]}}
+_LANES = {"v": SCHEMA}
 
 
 def this_process() -> Process:
@@ -143,17 +138,15 @@ class Workers:
 
     def publish(self, work: Work) -> None:
         """Say what a lane stands for, before anything is queued in it."""
-        code = work.spec.get("code")
         self._lanes.update(
             {"_id": work.lane},
             [
                 {
                     "$set": {
-                        "v": SCHEMA if code is None else _LANE_WITH_CODE,
+                        "v": SCHEMA,
                         "kind": work.kind,
                         "env": {"$literal": [list(pair) for pair in sorted(work.env.items())]},
                         "requires": {"$literal": list(work.requires)},
-                        "code": code,
                     }
                 }
             ],
@@ -181,7 +174,7 @@ class Workers:
 
 def _lane(document: Mapping[str, Any]) -> Lane:
     env, requires = dict(document["env"]), tuple(document["requires"])
-    return Lane(document["_id"], env, requires, document.get("code"))
+    return Lane(document["_id"], env, requires)
 
 
 def _record(document: Mapping[str, Any]) -> WorkerRecord:
@@ -192,5 +185,5 @@ def _record(document: Mapping[str, Any]) -> WorkerRecord:
         document["processes"],
         dict(document["env"]),
         tuple(document["tags"]),
-        document.get("refused"),
+        document.get("refused") or {},
     )

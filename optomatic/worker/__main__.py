@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from optomatic.errors import OptomaticError, redact
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
@@ -65,7 +65,7 @@ def _work(
     crew = Crew(number, Setup(current_path(), threads_each(number, cores()), captured=True))
     tags = tags_of(options.tag)
     record = WorkerRecord(
-        secrets.token_hex(8), "standalone", this_process(), number, environment(), tags
+        secrets.token_hex(8), "standalone", this_process(), number, constraints({}), tags
     )
     supervisor = Supervisor(
         store,

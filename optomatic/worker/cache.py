@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from optomatic.errors import BundleDamaged
-from optomatic.plan.packing import bundle
+from optomatic.planning import parts
 from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.
@@ -119,7 +119,7 @@ class Cache:
         temporary = self.root / f".{_plain(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
-            bundle.verify(sha, kind, temporary)
+            parts.verify(sha, kind, temporary)
             path = self.root / f"{sha}.{_plain(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
@@ -156,7 +156,7 @@ class Cache:
         for path in self.root.glob(f"{sha}.*"):
             kind = path.suffix[1:]
             try:
-                bundle.verify(sha, kind, path)
+                parts.verify(sha, kind, path)
             except (BundleDamaged, FileNotFoundError):
                 path.unlink(missing_ok=True)
             else:

@@ -26,8 +26,7 @@ from optomatic.worker.messages import refusal_to_wire, result_to_wire
 
 if TYPE_CHECKING:
     from optomatic.records import Failure, Result
-    from optomatic.worker.loading import Loader
-    from optomatic.worker.same_code import Refused
+    from optomatic.worker.loading import Loader, Refused
 
 _PR_SET_PDEATHSIG = 1
 
@@ -110,9 +109,7 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             return
         if message is None or message["do"] == "end":
             return
-        if message["do"] == "load":
-            channel.send({"problem": loader.try_all(message["parts"])})
-        elif message["do"] == "call":
+        if message["do"] == "call":
             _run_call(channel, loader, message)
         elif not _score_filtered(channel, loader, message):
             return
@@ -132,7 +129,7 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
     What is done and what begins next go in one message, as a system call costs about as much
     as all the rest of the bookkeeping for a small unit.
     """
-    from optomatic.worker.same_code import Refused
+    from optomatic.worker.loading import Refused
 
     loader.know(message["parts"])
     done = None

@@ -10,6 +10,7 @@ from typing import Any
 from optomatic import _sklearn
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.limits import limits_in
+from optomatic.planning.payload import Sender
 from optomatic.records import Result
 from optomatic.results.table import exception_of
 from optomatic.store.opening import Store
@@ -44,6 +45,7 @@ def engine_for(
     progress: Progress = lambda _: {},
     told: Told = lambda _: None,
     db: str | None = None,
+    sender: Sender | None = None,
 ) -> Here | Local | Elsewhere | Joblib:
     """Return what scores the units of a fit.
 
@@ -62,6 +64,8 @@ def engine_for(
         raises ends the search.
     db : str or None
         The search's store, as the user named it.
+    sender : Sender or None
+        Of the payload that workers of joblib load.
 
     Notes
     -----
@@ -74,9 +78,9 @@ def engine_for(
     backend = active_backend()
     if not workers or (backend is not None and leaves_to_standalone(backend, db)):
         return Elsewhere()
-    if backend is None or limits_in(bundle.options):
+    if backend is None or sender is None or limits_in(bundle.options):
         return Local(workers, told)
-    return Joblib(bundle, place, workers, backend, told)
+    return Joblib(bundle, sender, workers, backend, told)
 
 
 class Here:

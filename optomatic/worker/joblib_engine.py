@@ -19,33 +19,36 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
-from optomatic.errors import NotShippable, OtherCode
-from optomatic.plan.own_code.survey import Named, code_text
-from optomatic.plan.packing.bundle import Bundle, dump
+from optomatic.errors import OtherCode
+from optomatic.plan.packing import params
+from optomatic.plan.packing.bundle import Bundle
+from optomatic.planning.payload import Loaded, Sender
 from optomatic.records import Lease, Result
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
+from optomatic.worker.loading import Refused, bundle_of, open_payload
 from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
-from optomatic.worker.same_code import Refused, check_code_once
 from optomatic.worker.score import score_unit
 from optomatic.worker.turns import NO_TURNS, Turns
 
-Place = Callable[[str], tuple[Mapping[str, Any], int]]
 Told = Callable[[Collection[str]], None]
 
 #: A batch is so much measured work, in seconds, and so many units, at most.
 BATCH_SECONDS, BATCH_UNITS = 0.5, 64
+#: So many payloads stay loaded in a process.
+_PAYLOADS = 64
 #: Seconds between looks at a queue in which there was nothing, growing.
 _PAUSE_SHORT, _PAUSE_LONG = 0.2, 2.0
 #: What loky, dask and ray raise when a worker died, by name, as they are not imported for that.
@@ -77,9 +80,9 @@ class Joblib:
     Parameters
     ----------
     bundle : Bundle
-        The objects of the caller; the backend takes them to its workers in its own way.
-    place : callable
-        Unit id -> (params, split).
+        The objects of the caller.
+    sender : Sender
+        Of the payload that the backend takes to its workers in its own way.
     n_jobs : int
         Batches at the same time.
     backend
@@ -89,15 +92,19 @@ class Joblib:
     """
 
     def __init__(
-        self, bundle: Bundle, place: Place, n_jobs: int, backend: Any, told: Told = lambda _: None
+        self,
+        bundle: Bundle,
+        sender: Sender,
+        n_jobs: int,
+        backend: Any,
+        told: Told = lambda _: None,
     ) -> None:
         self._bundle = bundle
-        self._place = place
+        self._sender = sender
         self._n_jobs = n_jobs
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
         self._told = told
-        self._code = _Code(bundle)
         self.error: BaseException | None = None
         self.scored: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -154,65 +161,19 @@ class Joblib:
                     batches.claim_no_more()
 
     def _task(self, lease: Lease) -> Any:
-        ids = [job.id for job in lease.jobs]
-        bundle = self._bundle
+        sender, jobs = self._sender, lease.jobs
+        payload = str(sender.spec["payload"])
+        more = sorted({sha for job in jobs for sha in params.parts_of(job.params_text)})
+        payloads = {sha: sender.payload(sha) for sha in (payload, *more)}
+        units = [(job.id, job.params_text, job.split) for job in jobs]
+        batch = _Batch(lease.token, units, payload, more, self._bundle.options, os.getpid())
         # Data as arguments of their own: engines send those once, or share their memory.
-        rest = (
-            bundle.splits,
-            bundle.scorer,
-            bundle.fit_params,
-            bundle.score_params,
-            bundle.options,
-        )
-        units = [self._place(unit_id) for unit_id in ids]
-        return delayed(_score_batch)(
-            lease.token,
-            ids,
-            units,
-            bundle.estimator,
-            bundle.X,
-            bundle.y,
-            rest,
-            self._code.of(units),
-        )
-
-
-class _Code:
-    """What the engine's workers must have of code: for the bundle, and for candidates by now."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._named = Named()
-        #: Objects in candidates that were looked at, kept alive: an id is only good so long.
-        self._met: dict[int, object] = {}
-        self._text: str | None = None
-        self._add([bundle.estimator, bundle.scorer])
-
-    def of(self, units: Sequence[tuple[Mapping[str, Any], int]]) -> str | None:
-        """Return what is needed for `units` and those before; None where nothing can be told."""
-        values = (value for params, _ in units for value in params.values())
-        new = {id(v): v for v in values if id(v) not in self._met and not _is_plain(v)}
-        if new:
-            self._met.update(new)
-            self._add(new.values())
-        return self._text
-
-    def _add(self, values: Iterable[object]) -> None:
-        before = len(self._named.named), len(self._named.held)
-        for value in values:
-            # If it cannot be pickled it never leaves this process, or joblib will say so.
-            with suppress(NotShippable):
-                dump(value, self._named)
-        if (len(self._named.named), len(self._named.held)) != before:
-            self._text = code_text(self._named)
-
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | bytes | int | float | np.ndarray | np.generic)
+        return delayed(_score_batch)(batch, payloads, sender.large(), self._bundle.splits)
 
 
 def _other_code(refused: Refused) -> OtherCode:
     return OtherCode(
-        f"The workers of joblib's backend import other code than this process has: {refused.why}. "
+        f"The workers of joblib's backend do not have what this process has: {refused.why}. "
         "Nothing was scored with it; all finished scores are stored. Restart those workers, or, "
         "if a file was edited since this process has imported it, this process, and fit again."
     )
@@ -305,23 +266,55 @@ def _a_worker_died(error: BaseException) -> bool:
     return any(kind.__name__ in _DEATHS for kind in type(error).__mro__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Units on their way to a worker of joblib, and the names of what they need."""
+
+    token: str
+    units: Sequence[tuple[str, str, int]]  #: id, text of the params, split
+    payload: str
+    more: Sequence[str]
+    options: Mapping[str, Any]
+    pid: int
+
+
 def _score_batch(
-    token: str,
-    ids: Sequence[str],
-    units: Sequence[tuple[Mapping[str, Any], int]],
-    estimator: Any,
-    X: Any,
-    y: Any,
-    rest: tuple[Any, ...],
-    code: str | None,
-) -> tuple[str, Sequence[str], list[Result], float]:
+    batch: _Batch, payloads: Mapping[str, bytes], large: Mapping[Any, Any], splits: Any
+) -> tuple[str, list[str], list[Result], float]:
     """Score units where joblib says; what the user's code raises is in the results."""
-    if code is not None:
-        check_code_once(code)
     began = time.perf_counter()
-    bundle = Bundle(estimator, X, y, *rest)
-    with inner_threads(bundle.options):
-        results = [score_unit(bundle, params, split) for params, split in units]
-    if code is not None:  # what was loaded meanwhile
-        check_code_once(code)
-    return token, ids, results, time.perf_counter() - began
+    loaded = _opened(batch.payload, payloads, large)
+    more = {sha: _opened(sha, payloads, large, loaded) for sha in batch.more}
+    bundle = bundle_of(loaded, splits, batch.options)
+
+    def named(name: str) -> object:
+        sha, _, number = name.rpartition(":")
+        return (more[sha] if sha else loaded).values[int(number)]
+
+    # Where joblib's workers are threads of the caller, imports find its modules.
+    with inner_threads(batch.options), _imports_of(loaded, batch.pid):
+        results = [
+            score_unit(bundle, params.decode(text, named), split) for _, text, split in batch.units
+        ]
+    ids = [unit_id for unit_id, _, _ in batch.units]
+    return batch.token, ids, results, time.perf_counter() - began
+
+
+def _imports_of(loaded: Loaded, pid: int) -> AbstractContextManager[None]:
+    return nullcontext() if os.getpid() == pid else loaded.installed()
+
+
+#: Payloads that were loaded in this process, by hash.
+_loaded: OrderedDict[str, Loaded] = OrderedDict()
+_loading = threading.Lock()
+
+
+def _opened(
+    sha: str, payloads: Mapping[str, bytes], large: Mapping[Any, Any], first: Loaded | None = None
+) -> Loaded:
+    with _loading:
+        if sha not in _loaded:
+            _loaded[sha] = open_payload(payloads[sha], large.__getitem__, first)
+            while len(_loaded) > _PAYLOADS:
+                _loaded.popitem(last=False)
+        return _loaded[sha]

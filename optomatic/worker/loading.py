@@ -5,23 +5,111 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.plan.packing import bundle as parts
+from optomatic.keys.environment import files_digest
 from optomatic.plan.packing import params
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.splits import unpack_splits
+from optomatic.planning import parts
+from optomatic.planning.payload import Loaded, head_of, load_payload
 from optomatic.records import Result
 from optomatic.worker.functions import FunctionBundle
-from optomatic.worker.same_code import Files, Refused, check_code, check_loaded, missing
 from optomatic.worker.score import failed, score_unit
 
-#: So many bundles stay loaded, and so many objects that stand in candidates.
+#: So many payloads stay loaded, and so many arguments of calls.
 _BUNDLES, _VALUES = 4, 64
+
+
+class Refused(Exception):
+    """What is to be scored cannot be had here as it is meant, so nothing is scored.
+
+    Attributes
+    ----------
+    why : str
+        What is missing or differs.
+    error : ImportError or None
+        What loading raised.
+    behind : bool
+        A file was edited since it was imported here, so a new process will do better.
+    """
+
+    def __init__(self, why: str, error: ImportError | None = None, *, behind: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.error = error
+        self.behind = behind
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What units of a search are scored from."""
+
+    bundle: Bundle | FunctionBundle
+    loaded: Loaded
+    #: Payloads that came later, by hash.
+    more: dict[str, Loaded]
+    #: What payloads name instead of holding it, by name.
+    large: dict[Any, Any]
+
+
+#: Digests of files of user modules that go by name, when this process imported them.
+_files: dict[str, str | None] = {}
+
+
+def open_payload(
+    data: bytes, load_part: Callable[[tuple[Any, ...]], Any], first: Loaded | None = None
+) -> Loaded:
+    """Load a payload, and compare it with what its sender had.
+
+    Raises
+    ------
+    Refused
+        If it is something else here.
+    Exception
+        Whatever unpickling raises.
+    """
+    by_name = head_of(data)["by_reference"]
+    for module, wanted in by_name.items():
+        now = files_digest(module)
+        if _files.setdefault(module, now) != wanted:
+            what = "is not here" if now is None else "has other files here"
+            raise Refused(f"{module} {what}", behind=now == wanted)
+    try:
+        loaded = load_payload(data, load_part, first)
+    except ImportError as error:
+        raise Refused(_missing(error), error) from error
+    if (parted := loaded.parted()) is not None:
+        what = loaded.parted_at() or parted
+        raise Refused(f"{what} is not the same here as in the process that asks for scores")
+    return loaded
+
+
+def _missing(error: ImportError) -> str:
+    what = getattr(error, "name", None) or "what it needs"
+    return f"{what} cannot be imported ({type(error).__name__}: {error})"
+
+
+def bundle_of(loaded: Loaded, splits: Any, options: Mapping[str, Any]) -> Bundle | FunctionBundle:
+    """Return what the units of a search share, of a loaded payload."""
+    have = loaded.roles
+    if "function" in have:
+        return FunctionBundle.of_roles(have, options)
+    return Bundle(
+        estimator=have["estimator"],
+        X=have.get("X"),
+        y=have.get("y"),
+        splits=splits,
+        scorer=have.get("scorer"),
+        fit_params=have.get("fit_params"),
+        score_params=have.get("score_params"),
+        options=options,
+    )
 
 
 class Loader:
@@ -29,13 +117,10 @@ class Loader:
 
     def __init__(self) -> None:
         self._where: dict[str, tuple[str, str]] = {}
-        self._bundles: OrderedDict[str, Bundle | FunctionBundle] = OrderedDict()
+        self._bundles: OrderedDict[str, Ready] = OrderedDict()
         self._values: OrderedDict[str, object] = OrderedDict()
         #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
         self.fresh = True
-        self._files = Files()
-        #: Code of modules that were not loaded when it was to be compared, by bundle.
-        self._later: dict[str, dict[str, str]] = {}
 
     def know(self, where: Mapping[str, tuple[str, str]]) -> None:
         """Remember kind and path of parts, by hash."""
@@ -62,80 +147,58 @@ class Loader:
         Refused
             If the code is not that of the process which asks, or is not here.
         """
-        scored = self._score(work, text, split, loaded)
-        if later := self._later.get(work["key"]):
-            check_loaded(later, self._files)
-        return scored
-
-    def _score(
-        self, work: Mapping[str, Any], text: str, split: int, loaded: Callable[[], None]
-    ) -> tuple[Result, float]:
         began = time.perf_counter()
         loading = 0.0
         try:
             try:
-                bundle = self._bundle(work)
-                candidate = params.decode(text, self._value)
+                ready = self._ready(work)
+                candidate = params.decode(text, lambda name: self._named(name, ready))
             except Refused:
                 raise
             except Exception as error:
-                if isinstance(error, ImportError) and work["spec"].get("code"):
-                    raise Refused(missing(error), error) from error
                 self.fresh = False
                 return failed(_sklearn.failure_of(error, "load")), 0.0
             self.fresh = False
             loading = time.perf_counter() - began
             loaded()
-            return score_unit(bundle, candidate, split), loading
+            with ready.loaded.installed():
+                return score_unit(ready.bundle, candidate, split), loading
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             return failed(_sklearn.failure_of(error, "raise")), loading
 
-    def try_all(self, where: Mapping[str, tuple[str, str]]) -> str | None:
-        """Load parts for nothing; return what goes wrong with the first that cannot be loaded."""
-        self.know(where)
-        for sha in where:
-            try:
-                self._load(sha)
-            except (Exception, SystemExit) as error:
-                return f"{type(error).__name__}: {error}"
-        return None
-
-    def _bundle(self, work: Mapping[str, Any]) -> Bundle | FunctionBundle:
+    def _ready(self, work: Mapping[str, Any]) -> Ready:
         key = work["key"]
         if key not in self._bundles:
-            _keep(
-                self._bundles, key, self._load_bundle(key, work["spec"], work["options"]), _BUNDLES
-            )
-            self._later = {k: v for k, v in self._later.items() if k in self._bundles}
+            spec = work["spec"]
+            large: dict[Any, Any] = {}
+            loaded = open_payload(self._load(spec["payload"]), self._by_name(large))
+            splits = unpack_splits(self._load(spec["splits"])) if "splits" in spec else ()
+            ready = Ready(bundle_of(loaded, splits, work["options"]), loaded, {}, large)
+            _keep(self._bundles, key, ready, _BUNDLES)
         self._bundles.move_to_end(key)
         return self._bundles[key]
 
-    def _load_bundle(
-        self, key: str, spec: Mapping[str, str | None], options: Mapping[str, Any]
-    ) -> Bundle | FunctionBundle:
-        code = spec.get("code")
-        if code is not None:  # before anything is unpickled: other code may fail at that
-            self._later[key] = check_code(self._load(code), self._files)
-        have = {
-            role: self._load(sha)
-            for role, sha in spec.items()
-            if sha is not None and role != "code"
-        }
-        if "function" in have:
-            return FunctionBundle.of_roles(have, options)
-        return Bundle(
-            estimator=have["estimator"],
-            X=have.get("X"),
-            y=have.get("y"),
-            splits=unpack_splits(have["splits"]),
-            scorer=have.get("scorer"),
-            fit_params=have.get("fit_params"),
-            score_params=have.get("score_params"),
-            options=options,
-        )
+    def _by_name(self, known: dict[Any, Any]) -> Callable[[tuple[Any, ...]], Any]:
+        """Return what loads parts that a payload names: one object for each name."""
+
+        def load_part(name: tuple[Any, ...]) -> Any:
+            if name not in known:
+                known[name] = self._load(name[1])
+            return known[name]
+
+        return load_part
+
+    def _named(self, name: str, ready: Ready) -> object:
+        """Return an object that stands in a candidate.  Each unit works on its own clone."""
+        sha, _, number = name.rpartition(":")
+        if not sha:
+            return ready.loaded.values[int(number)]
+        if sha not in ready.more:
+            load_part = self._by_name(ready.large)
+            ready.more[sha] = open_payload(self._load(sha), load_part, ready.loaded)
+        return ready.more[sha].values[int(number)]
 
     def _value(self, sha: str) -> object:
-        """Return an object that stands in a candidate.  Each unit works on its own clone."""
         if sha not in self._values:
             _keep(self._values, sha, self._load(sha), _VALUES)
         return self._values[sha]

@@ -10,13 +10,11 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from optomatic.plan.keys.versions import installed_versions
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.records import Part, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
@@ -103,7 +101,7 @@ class LocalPool:
         for part in parts:
             cache.keep(part)
         worker = secrets.token_hex(8)
-        process, env = this_process(), environment()
+        process, env = this_process(), constraints({})
         record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(
@@ -133,26 +131,11 @@ def _take(size: int) -> Crew:
     setup = setup_of(size)
     with _lock:
         crew = _idle.pop() if _idle else Crew(size, setup)
-    loaded = _own_modules()
-    if crew.setup != setup or _was_reloaded(crew.loaded, loaded):
-        crew.close()  # what its children have loaded may be wrong
+    if crew.setup != setup:
+        crew.close()  # its children find other modules
         crew.setup = setup
-    crew.loaded.update(loaded)
     crew.resize(size)
     return crew
-
-
-def _own_modules() -> dict[str, object]:
-    """Return the specs of the modules here whose code may change while they are loaded."""
-    specs = ((name, getattr(module, "__spec__", None)) for name, module in [*sys.modules.items()])
-    return {
-        name: spec for name, spec in specs if spec is not None and installed_versions(name) is None
-    }
-
-
-def _was_reloaded(before: Mapping[str, object], now: Mapping[str, object]) -> bool:
-    """Tell whether a module is another than it was.  To load one anew makes a new spec."""
-    return any(before.get(name, spec) is not spec for name, spec in now.items())
 
 
 def _put_back(crew: Crew) -> None:

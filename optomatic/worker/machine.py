@@ -8,7 +8,7 @@ from pathlib import Path
 
 import joblib
 
-from optomatic.plan.units.environment import environment, matched_version
+from optomatic.keys.environment import constraints, matched_version
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing
 
@@ -20,7 +20,7 @@ class Installed(Mapping[str, str]):
     """
 
     def __init__(self) -> None:
-        self._known = environment()
+        self._known = constraints({})
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:
@@ -31,10 +31,10 @@ class Installed(Mapping[str, str]):
         return isinstance(name, str)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(environment())
+        return iter(constraints({}))
 
     def __len__(self) -> int:
-        return len(environment())
+        return len(constraints({}))
 
 
 def timing_of(lease: float | str | None) -> Timing:

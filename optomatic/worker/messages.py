@@ -7,7 +7,6 @@ parent to child      meaning
                      own PYTHONPATH or None), ``idle`` (seconds or None)
 ``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
                      [{key, spec, options}], ``parts``: {sha: [kind, path]}
-``load``             ``parts``: load them for nothing; the answer is {problem: text or null}
 ``call``             one call of joblib: ``id``, ``text``, ``spec``, ``options``, ``parts`` as
                      above, ``folder`` for what it returns (:mod:`~optomatic.worker.returns`)
 ``end``              finish, once what came before is scored

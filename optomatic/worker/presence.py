@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from optomatic.errors import StoreError
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.store.workers import this_process
@@ -36,7 +36,7 @@ def present(
         The worker's id, and what renews its leases.
     """
     worker = secrets.token_hex(8)
-    record = WorkerRecord(worker, "here", this_process(), processes, environment(), tags_here())
+    record = WorkerRecord(worker, "here", this_process(), processes, constraints({}), tags_here())
     store.workers.register(record)
     heart = Heart(store, worker, timing, lease=lease, client_of=search)
     heart.start()

@@ -174,13 +174,10 @@ class Refusals:
 
 
 def _other_code(refusal: Refusal) -> OtherCode:
-    """Return the error of a search whose own workers import other code than its process has."""
+    """Return the error of a search whose own workers load something else than it was sent."""
     return OtherCode(
-        f"The workers of this search import other code than this process has: {refusal.why}. The "
-        "file was edited since this process has imported it, or its code or a constant of it was "
-        "changed in memory. Nothing was scored with the other code; all finished scores are "
-        "stored. Reload the module with importlib.reload and make the search anew of what is in "
-        "it, or restart this process, and fit again. What the program sets as it runs should be "
-        "a parameter, or the module named in ship_modules; n_jobs=None scores with what this "
-        "process has."
+        f"The workers of this search do not have what this process has: {refusal.why}. Nothing "
+        "was scored with it; all finished scores are stored. If the file of a module was edited "
+        "since this process has imported it, restart this process and fit again; n_jobs=None "
+        "scores with what this process has."
     )

@@ -8,11 +8,13 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 from optomatic import MongoSearchCV
 from optomatic.errors import KeyNotCertain
+from optomatic.keys import environment
+from optomatic.planning import keys
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +177,52 @@ def test_what_cannot_be_keyed_is_scored_for_this_search_only(uri, digits):
     for _ in range(2):
         with pytest.warns(KeyNotCertain, match="source"):
             assert fit(uri, digits, estimator=model).scored == 6
+
+
+class Forgetful:
+    """What its pickles leave out, scores depend on."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __reduce__(self):
+        return Forgetful, (0,)
+
+
+FORGETFUL = Forgetful(2)
+
+
+def times(X):
+    return X * FORGETFUL.by
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_what_is_not_the_same_once_it_was_sent_is_scored_for_this_search_only(uri, digits, n_jobs):
+    model = make_pipeline(FunctionTransformer(times), SVC())
+    for _ in range(2):
+        with pytest.warns(KeyNotCertain, match="FORGETFUL"):
+            found = fit(uri, digits, model, {"svc__C": [1, 2]}, n_jobs=n_jobs)
+        assert found.scored == found.units
+
+
+STATE = {"fits": 0}
+
+
+def counted(X):
+    STATE["fits"] += 1
+    return X
+
+
+def test_state_that_scoring_changes_is_named(uri, digits):
+    model = make_pipeline(FunctionTransformer(counted), SVC())
+    with pytest.warns(KeyNotCertain, match=r"STATE.*changed while units were scored"):
+        fit(uri, digits, model, {"svc__C": [1, 2]})
+
+
+def test_the_summary_says_that_only_versions_differ(uri, digits, monkeypatch):
+    fit(uri, digits)
+    first = environment.versions
+    monkeypatch.setattr(keys, "versions", lambda m: {**first(m), "numpy": "1.0"})
+    found = fit(uri, digits)
+    assert (found.stored, found.scored) == (0, found.units)
+    assert f"0 stored ({found.units} of other versions: numpy" in str(found)

@@ -1,4 +1,4 @@
-"""Code travels to workers by value where it cannot be installed there, and is tried before."""
+"""Which modules of the user's travel to workers: all of them, or those that are named."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from estimators import Sleeper
 from pymongo import MongoClient
 
 from optomatic import MongoSearchCV
-from optomatic.errors import NotShippable
+from optomatic.errors import OptomaticError
 
 ROOT = Path(__file__).parents[2]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -33,9 +33,13 @@ class Own(BaseEstimator):
 @pytest.fixture
 def ghost(monkeypatch):
     """A module that only this process has."""
-    module = types.ModuleType("ghost")
-    exec(SOURCE, module.__dict__)
-    monkeypatch.setitem(sys.modules, "ghost", module)
+    return made("ghost", SOURCE, monkeypatch)
+
+
+def made(name, source, monkeypatch):
+    module = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(source, module.__dict__)
     return module
 
 
@@ -45,19 +49,37 @@ def search(estimator, uri, n_jobs=1, **options):
     return MongoSearchCV(estimator, {"value": [1, 2]}, n_jobs=n_jobs, **options)
 
 
-@pytest.mark.parametrize("n_jobs", [0, 1, 2])
-def test_what_is_missing_elsewhere_is_named_before_anything_is_queued(uri, ghost, n_jobs):
-    with pytest.raises(NotShippable, match=r"No module named 'ghost'.*ship_modules"):
-        search(ghost.Own(), uri, n_jobs=n_jobs).fit(X, Y)
+def scores(fitted):
+    return list(fitted.cv_results_["mean_test_score"])
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_only_this_process_has_travels_unless_others_are_named(uri, ghost, n_jobs):
+    assert scores(search(ghost.Own(), uri, n_jobs=n_jobs).fit(X, Y)) == [2.0, 4.0]
+
+
+@pytest.mark.parametrize("named", [[], ["scoring"]])
+def test_what_does_not_travel_and_is_missing_elsewhere_scores_nothing(uri, ghost, named):
+    with pytest.raises((ImportError, OptomaticError), match="ghost"):
+        search(ghost.Own(), uri, n_jobs=2, ship_modules=named, error_score="raise").fit(X, Y)
     with MongoClient(uri) as client:
-        assert client.get_default_database()["units"].count_documents({}) == 0
+        units = client.get_default_database()["units"]
+        assert units.count_documents({"state": "completed"}) == 0
 
 
 @pytest.mark.parametrize("as_module", [False, True])
-def test_named_modules_travel_along(uri, ghost, as_module):
+def test_named_modules_travel(uri, ghost, as_module):
     fitted = search(ghost.Own(), uri, ship_modules=[ghost if as_module else "ghost"]).fit(X, Y)
-    np.testing.assert_array_equal(fitted.cv_results_["mean_test_score"], [2.0, 4.0])
+    assert scores(fitted) == [2.0, 4.0]
     assert "ghost" not in cloudpickle.list_registry_pickle_by_value()
+
+
+def test_modules_beside_named_ones_do_not_travel(uri, ghost, monkeypatch):
+    haunted = made("haunted", "import ghost\nclass Own(ghost.Own):\n    pass\n", monkeypatch)
+    both = search(haunted.Own(), uri, ship_modules=["haunted", "ghost"]).fit(X, Y)
+    assert scores(both) == [2.0, 4.0]
+    with pytest.raises((ImportError, OptomaticError), match="ghost"):
+        search(haunted.Own(), uri, cv=3, ship_modules=["haunted"], error_score="raise").fit(X, Y)
 
 
 def test_what_the_user_ships_goes_on_being_shipped(uri, ghost):
@@ -77,7 +99,10 @@ def test_wrong_modules_are_refused(uri, modules, error):
         search(Sleeper(), uri, ship_modules=modules).fit(X, Y)
 
 
-def test_what_stands_in_a_script_and_in_shipped_modules_reaches_a_standalone_worker(uri, tmp_path):
+@pytest.mark.parametrize("named", [None, ["helpers"]])
+def test_what_stands_in_a_script_and_in_named_modules_reaches_a_standalone_worker(
+    uri, tmp_path, named
+):
     """The worker has neither the script nor the module."""
     (tmp_path / "helpers.py").write_text("FACTOR = 2.0\n")
     script = tmp_path / "script.py"
@@ -87,7 +112,7 @@ def test_what_stands_in_a_script_and_in_shipped_modules_reaches_a_standalone_wor
         "from optomatic import MongoSearchCV\n"
         "X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2\n"
         "search = MongoSearchCV(Own(), {'value': [1, 2]}, cv=2, n_jobs=0, db=sys.argv[1],"
-        " refit=False, ship_modules=['helpers']).fit(X, y)\n"
+        f" refit=False, ship_modules={named}).fit(X, y)\n"
         "print(list(map(float, search.cv_results_['mean_test_score'])))\n"
     )
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,7 +15,7 @@ from waiting import wait_for
 
 from optomatic import MongoSearchCV
 from optomatic.errors import NoWorkers
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.records import Lane, Process, WorkerRecord
 from optomatic.worker.ability import missing_in
 
@@ -114,11 +114,11 @@ def test_wrong_tags_are_refused(uri, tags):
 
 def worker(tags=(), **env):
     process = Process("host", "boot", "namespace", 1, "1")
-    return WorkerRecord("w", "standalone", process, 1, {**environment(), **env}, tags)
+    return WorkerRecord("w", "standalone", process, 1, {**constraints({}), **env}, tags)
 
 
-def lane(*requires, code=None, **env):
-    return Lane("lane", {**environment(), **env}, requires, code)
+def lane(*requires, **env):
+    return Lane("lane", {**constraints({}), **env}, requires)
 
 
 def refusing(refused):
@@ -137,11 +137,9 @@ def refusing(refused):
         ([worker(numpy="1.0")], [lane(numpy="2.0")], "numpy 2.0 (it has 1.0)"),
         ([worker(cloudpickle="2")], [lane(cloudpickle="3")], "cloudpickle 3 (it has 2)"),
         ([worker(), worker(("big",))], [lane("gpu")], "the 2 that are there"),
-        ([refusing({})], [lane(code="sha")], None),
-        ([refusing({"lane": "m.f differs"})], [lane(code="sha")], "w on host: m.f differs"),
-        ([refusing({"lane": "m.f differs"}), worker()], [lane(code="sha")], None),
-        ([refusing(None)], [lane()], None),  # of an older version
-        ([refusing(None)], [lane(code="sha")], "a version of optomatic that compares code"),
+        ([refusing({"lane": "m.f differs"})], [lane()], "w on host: m.f differs"),
+        ([refusing({"lane": "m.f differs"}), worker()], [lane()], None),
+        ([refusing({"another": "m.f differs"})], [lane()], None),
         ([worker(python="3.9")], [lane("gpu", python="3.8")], "3.8 (it has 3.9) and --tag gpu"),
     ],
 )

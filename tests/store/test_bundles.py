@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from optomatic.plan.packing import bundle
+from optomatic.planning.parts import dump
 from optomatic.results.progress import upload_lines
 from optomatic.store import bundles
 from optomatic.store.opening import open_store
@@ -25,7 +25,7 @@ def chunks(uri):
 
 @pytest.fixture
 def part():
-    return bundle.dump(np.random.default_rng(0).random(1000))
+    return dump(np.random.default_rng(0).random(1000))
 
 
 class Cut(Exception):

@@ -8,7 +8,7 @@ import pytest
 from pymongo import MongoClient
 
 from optomatic.errors import BundleDamaged
-from optomatic.plan.packing import bundle
+from optomatic.planning.parts import dump
 from optomatic.store import bundles
 from optomatic.store.opening import open_store
 
@@ -28,7 +28,7 @@ def database(uri):
 
 @pytest.fixture
 def part():
-    return bundle.dump(np.random.default_rng(0).random(500))
+    return dump(np.random.default_rng(0).random(500))
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from misbehaving import own_score
 from pymongo import MongoClient
 
+from optomatic.keys.environment import constraints
 from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.environment import environment
-from optomatic.plan.units.fit_units import plan_units
+from optomatic.plan.units.fit_units import UnitPlanner
 from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
@@ -53,11 +53,11 @@ class Queue:
             score_params={},
             options=OPTIONS,
         )
-        plan = plan_units(shared, candidates, requires=requires)
+        plan = UnitPlanner(shared, requires=requires).plan(candidates)
         search = search or secrets.token_hex(8)
         record = SearchRecord(
             *(search, name or search, "test", "test", "test", len(candidates), len(SPLITS)),
-            environment(),
+            constraints({}),
             this_process(),
         )
         self.store.searches.open(record, plan.ids)
@@ -106,7 +106,7 @@ def supervisor(queue, crew, tmp_path):
 
     def make(crew=crew, **options):
         record = WorkerRecord(
-            secrets.token_hex(8), "standalone", this_process(), crew.size, environment()
+            secrets.token_hex(8), "standalone", this_process(), crew.size, constraints({})
         )
         return Supervisor(queue.store, crew, Cache(tmp_path / "cache"), record, TIMING, **options)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged
-from optomatic.plan.packing import bundle
+from optomatic.planning.parts import dump
 from optomatic.worker.cache import Cache
 
 
@@ -20,7 +20,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def part():
-    return bundle.dump(np.arange(1000.0))
+    return dump(np.arange(1000.0))
 
 
 def content(part):
@@ -71,7 +71,7 @@ def test_a_directory_of_someone_else_is_not_used(root):
 
 
 def test_damage_on_the_way_is_noticed_and_nothing_is_kept(root, part):
-    other = bundle.dump(np.arange(999.0))
+    other = dump(np.arange(999.0))
 
     def damaged(_, path):
         path.write_bytes(content(other))
@@ -101,7 +101,7 @@ def test_a_part_that_somebody_removed_is_fetched_again(root, part):
 
 def test_the_least_recently_used_go_first_but_nothing_in_use(root):
     now = [1e9]
-    parts = [bundle.dump(np.full(1000, float(n))) for n in range(5)]
+    parts = [dump(np.full(1000, float(n))) for n in range(5)]
 
     def open_cache():
         return Cache(root, largest=2 * parts[0].size, clock=lambda: now[0])

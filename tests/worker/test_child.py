@@ -14,8 +14,10 @@ from estimators import Sleeper
 from misbehaving import Misbehaver, Unloadable, own_score
 from waiting import wait_for
 
-from optomatic.plan.packing import bundle, params
+from optomatic.plan.units.needed import pack
 from optomatic.plan.units.splits import pack_splits
+from optomatic.planning.parts import dump
+from optomatic.planning.payload import Sender
 from optomatic.worker.children import current_path, start_child, threads_each
 from optomatic.worker.messages import result_from_wire
 from optomatic.worker.processes import THREAD_VARIABLES, Setup, child_environment
@@ -46,15 +48,16 @@ def store_parts(tmp_path):
     """Write the parts of a bundle to disk; return the message that has `units` of it scored."""
 
     def message(estimator, units, *, X=X, **options):
-        objects = {"estimator": estimator, "X": X, "y": Y, "splits": pack_splits(SPLITS)}
-        objects["scorer"] = own_score
-        spec, parts = {}, {}
-        for role, value in objects.items():
-            part = bundle.dump(value)
+        sender = Sender({"estimator": estimator, "X": X, "y": Y, "scorer": own_score})
+        packed = pack(units, sender)
+        assert packed.refusal is None
+        splits = dump(pack_splits(SPLITS))
+        spec, parts = {**sender.spec, "splits": splits.sha}, {}
+        for part in (splits, *sender.parts.values()):
             path = tmp_path / f"{part.sha}.{part.kind}"
             path.write_bytes(b"".join(part.buffers))
-            spec[role], parts[part.sha] = part.sha, [part.kind, str(path)]
-        texts = [params.encode(candidate, bundle.dump).text for candidate in units]
+            parts[part.sha] = [part.kind, str(path)]
+        texts = [candidate.text for candidate in packed.encoded]
         return {
             "do": "score",
             "units": [[f"unit {n}", n % 2, text, 0] for n, text in enumerate(texts)],

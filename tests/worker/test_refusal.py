@@ -1,13 +1,11 @@
 """When a worker leaves work alone for a while, and when a new child of its is to try first."""
 
-from estimators import Sleeper
-
 from optomatic.worker.intake import any_lane
 from optomatic.worker.refusal import AGAIN, Choice, Refusal
 
 
 def refused(child):
-    return Refusal("model.Model is other code here", child, None)
+    return Refusal("the files of model are other ones here", child, None)
 
 
 def test_what_a_new_child_refuses_is_left_alone():
@@ -51,15 +49,3 @@ def test_a_worker_tries_again_after_a_while_and_says_the_same_only_once(caplog):
     assert choice.take_up("one")
     assert not choice.take_up("one")
     assert not choice.is_trial("one")
-
-
-def test_work_of_versions_that_name_no_code_is_scored(queue, supervisor):
-    search = queue.submit(Sleeper(), [{"value": 1}])
-    assert queue.units.find_one()["spec"]["code"]
-    queue.units.update_many({}, {"$unset": {"spec.code": 1}})
-    lanes = queue.client.get_default_database("optomatic")["lanes"]
-    assert [lane["v"] for lane in lanes.find()] == [2]
-    lanes.update_many({}, {"$set": {"v": 1}, "$unset": {"code": 1}})
-    able = supervisor(lanes=lambda: queue.store.workers.lanes_for(dict(lanes.find_one()["env"])))
-    able.run(queue.over(search))
-    assert queue.states() == {"completed": 2}

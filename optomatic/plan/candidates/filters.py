@@ -14,13 +14,13 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from optomatic.keys.digest import digest_of
 from optomatic.plan.candidates.candidate_table import (
     Columns,
     GrowingTable,
     candidates_from,
     candidates_in,
 )
-from optomatic.plan.keys.fingerprint import fingerprint
 
 Candidates = Sequence[Mapping[str, Any]]
 
@@ -85,7 +85,7 @@ class SeenFilter:
 
 
 def _digest(candidate: Mapping[str, Any]) -> str:
-    return fingerprint(dict(sorted(candidate.items()))).digest
+    return digest_of(dict(sorted(candidate.items()))).hex
 
 
 class NearFilter:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from optomatic.keys.digest import digest_of
 from optomatic.plan.candidates.space import at_quantile, is_discrete, is_distribution
-from optomatic.plan.keys.fingerprint import fingerprint
 
 #: Of these Optuna takes values as they are; others go by their place in the list.
 _PLAIN = (type(None), bool, int, float, str)
@@ -123,8 +123,8 @@ def _from_list(values: Sequence[Any], value: Any) -> tuple[Any] | None:
 
     Equal are values of equal type and content: ``1`` is not ``1.0``.
     """
-    wanted = fingerprint(value).digest
-    place = next((n for n, v in enumerate(values) if fingerprint(v).digest == wanted), None)
+    wanted = digest_of(value).hex
+    place = next((n for n, v in enumerate(values) if digest_of(v).hex == wanted), None)
     if place is None:
         return None
     return (values[place] if _is_plain(values) else place,)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from optomatic.plan.packing import params
-from optomatic.records import Part
 
 #: Characters.  Results are handed in by the dozen, in one message.
 LARGEST = 1_000_000
@@ -41,7 +40,7 @@ def decode_extra(text: str | None) -> Any:
     return None if text is None else params.decode(text, _refuse_to_load)[_NAME]
 
 
-def _refuse(value: object) -> Part:
+def _refuse(value: object) -> str:
     raise TypeError(
         f"the extra beside the score holds {type(value).__module__}.{type(value).__qualname__}, "
         "and only plain values are kept: numbers, texts, small arrays, and lists, tuples, sets and "

@@ -10,8 +10,9 @@ microseconds) and refuses others (sets, int keys, 65-bit ints), so candidates tr
 
 A node is what JSON has (null, true, 1, 1.0, "a", a list of nodes: ints and floats stay apart,
 floats are exact by ``repr``) or an object with one tag.  What has no exact text is *opaque*: the
-hash of a part that holds it.  To add a tag, add it to both tables below; a reader that does
-not know it says so.  To change one, raise ``records.SCHEMA``.
+name of an object in a payload, ``"3"`` in that of the search, ``"<hash>:3"`` in a later one.  To
+add a tag, add it to both tables below; a reader that does not know it says so.  To change one,
+raise ``records.SCHEMA``.
 """
 
 from __future__ import annotations
@@ -20,16 +21,18 @@ import base64
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from optomatic.errors import StoreIncompatible
-from optomatic.records import SCHEMA, Part
+from optomatic.records import SCHEMA
 
-#: Arrays above this many bytes are parts of their own.
+#: Arrays above this many bytes are opaque.
 _LARGE_ARRAY = 4_000
+#: Characters of a hash; names of objects in the payload of the search are shorter.
+_HASH = 64
 #: Kinds of numpy dtypes whose bytes are their value.
 _PLAIN_KINDS = "biufcmM"
 #: Python refuses to write ints with more digits in decimal.
@@ -47,39 +50,24 @@ class Encoded:
         Exact; what :func:`decode` reads.
     readable : dict
         Best effort for people and queries; every value is one that BSON has.
-    parts : dict of str to Part
-        What `text` names by hash.
     """
 
     text: str
     readable: dict[str, Any]
-    parts: dict[str, Part] = field(repr=False)
 
 
-def encode(params: Mapping[str, object], dump: Callable[[object], Part]) -> Encoded:
+def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encoded:
     """Write `params` down so that :func:`decode` returns equal values of the same types.
 
     Parameters
     ----------
     params : mapping of str to object
-    dump : callable
-        Makes a part of an opaque value.
-
-    Raises
-    ------
-    NotShippable
-        What `dump` raises.
+    name_of : callable
+        Opaque value -> its name.
     """
-    parts: dict[str, Part] = {}
-
-    def opaque(value: object) -> str:
-        part = dump(value)
-        parts[part.sha] = part
-        return part.sha
-
-    nodes = [[name, _node(value, opaque)] for name, value in params.items()]
+    nodes = [[name, _node(value, name_of)] for name, value in params.items()]
     readable = {_key(name): _readable(value) for name, value in params.items()}
-    return Encoded(json.dumps([SCHEMA, nodes]), readable, parts)
+    return Encoded(json.dumps([SCHEMA, nodes]), readable)
 
 
 def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
@@ -89,7 +77,7 @@ def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
     ----------
     text : str
     load : callable
-        Hash -> opaque value.
+        Name -> opaque value.
 
     Raises
     ------
@@ -103,8 +91,10 @@ def parts_of(text: str) -> set[str]:
     """Return the hashes of the parts that `text` names."""
     found: set[str] = set()
 
-    def note(sha: str) -> None:
-        found.add(sha)
+    def note(name: str) -> None:
+        sha = name.partition(":")[0]
+        if len(sha) == _HASH:
+            found.add(sha)
 
     decode(text, note)
     return found

@@ -20,9 +20,10 @@ import cloudpickle
 import numpy as np
 
 from optomatic.errors import NotShippable, StoreError
-from optomatic.plan.packing import bundle, params
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
+from optomatic.plan.packing import params
 from optomatic.plan.units.work import hash_of, terms_of
+from optomatic.planning import parts
 from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
@@ -48,7 +49,7 @@ def call_work(
     initializer : str or None
         Hash of a pickled ``(function, args)`` that a process runs before its first such call.
     """
-    env = environment()
+    env = constraints({})
     able = ["call", SCHEMA, sorted(env.items())]
     return Work(
         kind="call",
@@ -81,9 +82,9 @@ def pack_call(
     key = secrets.token_hex(32)
     data, large = _pickled(list(tasks), keep, smallest)
     # With its key the pickle is nobody else's part, and may be removed with the call.
-    own = bundle.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
+    own = parts.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
     named = [Part(sha, "npy", 0, ()) for sha in large]
-    encoded = params.encode({"tasks": own or data, "large": named}, _itself)
+    encoded = params.encode({"tasks": own or data, "large": named}, _hash_of)
     unit = Unit(
         id=f"u{SCHEMA}:{key}:{work.terms}",
         key=key,
@@ -95,8 +96,8 @@ def pack_call(
     return Call(unit, own)
 
 
-def _itself(part: Any) -> Part:
-    return part  # type: ignore[no-any-return]
+def _hash_of(part: Part) -> str:
+    return part.sha
 
 
 def unpack_call(text: str, load: Callable[[str], Any]) -> list[Task]:

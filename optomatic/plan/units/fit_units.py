@@ -1,9 +1,9 @@
 """Candidates x splits -> units, in the order of ``cv_results_``.
 
-The key of a unit says *what* is computed; it is a hash over the fingerprints of the
-effective estimator, the data, the split, the scorer, the params of fit and score, the
-configuration and the versions of what they are made of.  Its terms say how it may be
-run: which versions must load it, which tags a worker needs, whether train scores are
+The key of a unit says *what* is computed: the first 48 characters are a hash over the digests of
+the effective estimator, the data, the split, the scorer, the params of fit and score, and the
+configuration; the last 16 are a hash over the versions that these come from.  Its terms say how
+it may be run: which versions must load it, which tags a worker needs, whether train scores are
 wanted.
 """
 
@@ -14,37 +14,32 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from optomatic import _sklearn
-from optomatic.errors import NotShippable
-from optomatic.plan.keys.effective import Effective
-from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
-from optomatic.plan.keys.fingerprint import fingerprint_split as split_fingerprint
-from optomatic.plan.keys.versions import installed_versions
-from optomatic.plan.own_code.survey import Named
+import numpy as np
+
+from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
+from optomatic.keys.environment import constraints, versions
+from optomatic.keys.estimators import Effective
 from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.environment import environment
-from optomatic.plan.units.needed import CodeNeeded, dump_roles, encode_all, parts_in
+from optomatic.plan.units.needed import pack
 from optomatic.plan.units.plan import Plan, units_of
 from optomatic.plan.units.splits import pack_splits
 from optomatic.plan.units.work import work_of
-from optomatic.records import Part, Subject, Work
+from optomatic.planning.keys import SCORING, Environments, key_of
+from optomatic.planning.parts import dump
+from optomatic.planning.payload import Sender
+from optomatic.records import Subject, Work
 
-#: Modules whose versions count whatever the estimator is.
-_ALWAYS = ("sklearn", "numpy", "scipy")
 #: Options that say how a unit may be run, not what is computed.
 _TERMS = ("inner_max_num_threads", "limits")
 #: A search with more splits has no subject: its record would be large.
 _MOST_SPLITS = 2000
+_SHORT = 16
 
 
-def plan_units(
-    shared: Bundle,
-    candidates: Sequence[Mapping[str, Any]],
-    *,
-    requires: tuple[str, ...] = (),
-    callbacks: Fingerprint | None = None,
-) -> Plan:
-    """Make the units of `candidates` and the splits of `shared`.
+class UnitPlanner:
+    """Makes units of candidates and splits, for some candidates after others.
+
+    What all of them share is digested and pickled once.
 
     Parameters
     ----------
@@ -52,22 +47,9 @@ def plan_units(
         All that a score depends on but the candidate.
     requires : tuple of str
         Tags that a worker must carry.
-    callbacks : Fingerprint or None
+    callbacks : Digest or None
         Stands for those that are called inside of the fits: they may end one early, so a
         score depends on them, and they live in the process of the caller alone.
-
-    Raises
-    ------
-    ValueError
-        scikit-learn's own, for a parameter name that the estimator does not have.
-    """
-    return UnitPlanner(shared, requires=requires, callbacks=callbacks).plan(candidates)
-
-
-class UnitPlanner:
-    """Makes units as :func:`plan_units` does, for some candidates after others.
-
-    What all of them share is keyed and dumped once.
     """
 
     def __init__(
@@ -75,19 +57,22 @@ class UnitPlanner:
         shared: Bundle,
         *,
         requires: tuple[str, ...] = (),
-        callbacks: Fingerprint | None = None,
+        callbacks: Digest | None = None,
     ) -> None:
         self._shared = shared
         self._requires = requires
         self._callbacks = callbacks
-        self._common = _common(shared, callbacks)
-        self._named = Named()
-        self._code = CodeNeeded()
-        self._parts, self._spec, self._refusal = _dumped(shared, self._named)
-        self._splits = [bytes.fromhex(split_fingerprint(*split)) for split in shared.splits]
+        #: Makes payloads, and knows the digests of what is shared.
+        self.sender = Sender(_roles_of(shared))
+        self._common = _common(shared, self.sender.digests, callbacks)
+        self._environments = Environments(self._common)
+        self._splits = [digest_of_split(*split) for split in shared.splits]
+        self._splits_part = dump(pack_splits(list(shared.splits)))
         self._effective: dict[frozenset[str], Effective] = {}
+        #: Makes keys that nobody has again, where workers may have something else.
+        self._salt = ""
         #: What scores are about; None if there are too many splits to say it.
-        self.subject = _subject(shared, self._common, self._splits)
+        self.subject = self._subject()
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`.
@@ -95,21 +80,30 @@ class UnitPlanner:
         Raises
         ------
         ValueError
-            As :func:`plan_units`.
+            scikit-learn's own, for a parameter name that the estimator does not have.
         """
-        keys, doubts, versions = self._keys(candidates)
-        parts = dict(self._parts)
-        named = self._named.copy()
-        encoded, refused = encode_all(candidates, named)
-        parts.update(parts_in(encoded))
-        refusal = self._refusal or refused
-        private = refusal is not None or self._callbacks is not None
-        spec = {**self._spec, **self._code.spec(named, versions, parts)}
-        work = _work(self._shared, spec, versions, self._requires, private=private)
-        units, ids, places = units_of((_keys_on(key, self._splits) for key in keys), encoded, work)
-        if private:
-            parts = {}
-        return Plan(units, ids, places, parts, doubts, refusal, self.subject)
+        found = self._digests(candidates)
+        packed = pack(candidates, self.sender)
+        if packed.doubts:
+            self._salt = self._salt or secrets.token_hex(16)
+        met = Digest("", (), self._common.modules.union(*(own.modules for own in found)))
+        private = packed.refusal is not None or self._callbacks is not None
+        work = self._work(met, private=private)
+        keys = (self._keys_on(own, self._splits) for own in found)
+        units, ids, places = units_of(keys, packed.encoded, work)
+        parts = {self._splits_part.sha: self._splits_part, **self.sender.parts}
+        certain = (*self._common.doubts, *(doubt for own in found for doubt in own.doubts))
+        doubts = tuple(dict.fromkeys([*map(str, certain), *packed.doubts]))
+        return Plan(
+            units=units,
+            ids=ids,
+            places=places,
+            parts={} if private else parts,
+            doubts=doubts,
+            refusal=packed.refusal,
+            subject=self.subject,
+            ingredients=self.ingredients,
+        )
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
         """Return the keys of the units of a candidate on splits of another search.
@@ -126,75 +120,88 @@ class UnitPlanner:
             Empty if the estimator does not take the params.
         """
         try:
-            ((key,), _, _) = self._keys([candidate])
+            (found,) = self._digests([candidate])
         except Exception:  # whatever a set_params of the user's raises for params of another search
             return []
-        return _keys_on(key, map(bytes.fromhex, splits))
+        return self._keys_on(found, map(bytes.fromhex, splits))
 
-    def _keys(
-        self, candidates: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[bytes], tuple[str, ...], dict[str, str]]:
-        """Return a digest for each candidate (its splits apart), the doubts and the versions."""
-        common, callbacks = self._common, self._callbacks
-        doubts = {str(doubt): None for doubt in common.doubts}
-        if callbacks is not None:
-            doubts.update((str(doubt), None) for doubt in callbacks.doubts)
-        versions = dict(common.versions)
+    @property
+    def ingredients(self) -> dict[str, Any]:
+        """Return short digests of all that keys are made of, and the versions that count."""
+        base = self._effective_of(frozenset())
+        return {
+            "key_version": KEY_VERSION,
+            **{role: own.hex[:_SHORT] for role, own in self.sender.digests.items()},
+            "config": digest_of(dict(self._shared.options.get("config", {}))).hex[:_SHORT],
+            "params": {name: digest[:_SHORT] for name, digest in base.params().items()},
+            "environment": self._environments.of(base.of({})),
+        }
+
+    def _digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
+        """Return the digest of the effective estimator of each candidate."""
         effective = self._effective_of(frozenset(n for c in candidates for n in c))
-        keys = []
-        for candidate in candidates:
-            own = effective.of(candidate)
-            if own.doubts:
-                doubts.update((str(doubt), None) for doubt in own.doubts)
-            versions.update(own.versions)
-            text = f"{KEY_VERSION}:{common.digest}:{own.digest}"
-            keys.append(hashlib.sha256(text.encode()).digest())
-        return keys, tuple(doubts), versions
+        return [effective.of(candidate) for candidate in candidates]
 
     def _effective_of(self, varied: frozenset[str]) -> Effective:
         if varied not in self._effective:
             self._effective[varied] = Effective(self._shared.estimator, varied=varied)
         return self._effective[varied]
 
+    def _keys_on(self, own: Digest, splits: Iterable[bytes]) -> list[str]:
+        """Return the keys of the units of a candidate on splits, by their hashes."""
+        environment = self._environments.hash_of(own)
+        candidate = f"{KEY_VERSION}:{self._common.hex}:{own.hex}{self._salt}".encode()
+        start = hashlib.sha256(candidate).digest()
+        return [key_of(start + split, environment) for split in splits]
 
-def _subject(shared: Bundle, common: Fingerprint, splits: Sequence[bytes]) -> Subject | None:
-    if len(splits) > _MOST_SPLITS:
-        return None
-    kind = type(shared.estimator)
-    text = f"{KEY_VERSION}:{common.digest}:{kind.__module__}.{kind.__qualname__}"
-    return Subject(
-        hashlib.sha256(text.encode()).hexdigest(),
-        tuple(split.hex() for split in splits),
-        min((len(train) for train, _ in shared.splits), default=0),
-    )
+    def _work(self, met: Digest, *, private: bool) -> Work:
+        """Say how the units may be run.  Private work has a lane that no other process serves."""
+        options = self._shared.options
+        asked: list[object] = [bool(options["return_train_score"])]
+        asked += [[name, options[name]] for name in _TERMS if options.get(name)]
+        return work_of(
+            "score",
+            {**self.sender.spec, "splits": self._splits_part.sha},
+            options,
+            env=constraints(versions([*SCORING, *met.modules])),
+            requires=self._requires,
+            asked=asked,
+            secret=secrets.token_hex(16) if private else None,
+            payload=self.sender.holds_user_code,
+        )
+
+    def _subject(self) -> Subject | None:
+        if len(self._splits) > _MOST_SPLITS:
+            return None
+        kind = type(self._shared.estimator)
+        environment = self._environments.hash_of(Digest(""))
+        text = f"{KEY_VERSION}:{self._common.hex}:{environment}:"
+        text += f"{kind.__module__}.{kind.__qualname__}"
+        return Subject(
+            hashlib.sha256(text.encode()).hexdigest(),
+            tuple(split.hex() for split in self._splits),
+            min((len(train) for train, _ in self._shared.splits), default=0),
+        )
 
 
-def _common(shared: Bundle, callbacks: Fingerprint | None) -> Fingerprint:
-    """Key all that the candidates share."""
-    return fingerprint(
-        {
-            **({} if callbacks is None else {"callbacks": callbacks.digest}),
-            "X": shared.X,
-            "y": shared.y,
-            "scorer": None if _sklearn.uses_own_score(shared.scorer) else shared.scorer,
-            "fit_params": dict(shared.fit_params or {}),
-            "score_params": dict(shared.score_params or {}),
-            "config": dict(shared.options.get("config", {})),
-            "versions": {name: installed_versions(name) for name in _ALWAYS},
-        }
-    )
+def digest_of_split(train: Any, test: Any) -> bytes:
+    """Return the hash of a pair of index arrays, in order."""
+    rows = [np.ascontiguousarray(part, dtype=np.int64) for part in (train, test)]
+    head = f"{len(rows[0])},{len(rows[1])};".encode()
+    return hashlib.sha256(head + rows[0].tobytes() + rows[1].tobytes()).digest()
 
 
-def _keys_on(candidate: bytes, splits: Iterable[bytes]) -> list[str]:
-    """Return the keys of the units of a candidate, by its digest and those of splits."""
-    return [hashlib.sha256(candidate + split).hexdigest() for split in splits]
+def _common(shared: Bundle, digests: Mapping[str, Digest], callbacks: Digest | None) -> Digest:
+    """Return the digest of all that the candidates share."""
+    parts = {role: own for role, own in digests.items() if role != "estimator"}
+    parts["config"] = digest_of(dict(shared.options.get("config", {})))
+    if callbacks is not None:
+        parts["callbacks"] = callbacks
+    return combined(parts)
 
 
-def _dumped(
-    shared: Bundle, named: Named
-) -> tuple[dict[str, Part], dict[str, str | None], NotShippable | None]:
-    roles: dict[str, Any] = {
-        "splits": pack_splits(list(shared.splits)),
+def _roles_of(shared: Bundle) -> dict[str, Any]:
+    return {
         "estimator": shared.estimator,
         "X": shared.X,
         "y": shared.y,
@@ -202,26 +209,3 @@ def _dumped(
         "fit_params": dict(shared.fit_params or {}) or None,
         "score_params": dict(shared.score_params or {}) or None,
     }
-    return dump_roles(roles, named, absent=[role for role in roles if roles[role] is None])
-
-
-def _work(
-    shared: Bundle,
-    spec: Mapping[str, str | None],
-    versions: Mapping[str, str],
-    requires: tuple[str, ...],
-    *,
-    private: bool,
-) -> Work:
-    """Say how the units may be run.  Private work has a lane that no other process serves."""
-    asked: list[object] = [bool(shared.options["return_train_score"])]
-    asked += [[name, shared.options[name]] for name in _TERMS if shared.options.get(name)]
-    return work_of(
-        "score",
-        spec,
-        shared.options,
-        env=environment(versions),
-        requires=requires,
-        asked=asked,
-        secret=secrets.token_hex(16) if private else None,
-    )

@@ -13,19 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from optomatic.plan.keys.fingerprint import KEY_VERSION, Fingerprint, fingerprint
-from optomatic.plan.keys.versions import installed_versions
-from optomatic.plan.own_code.survey import Named
-from optomatic.plan.units.environment import environment
-from optomatic.plan.units.needed import CodeNeeded, dump_roles, encode_all, parts_in
+from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
+from optomatic.keys.environment import constraints, versions
+from optomatic.plan.units.needed import Packed, pack
 from optomatic.plan.units.plan import Plan, units_of
 from optomatic.plan.units.work import work_of
+from optomatic.planning.keys import Environments, key_of
+from optomatic.planning.payload import Sender
 from optomatic.records import Recipe, Subject, Work
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
 #: Roles of data in the spec of a unit begin so.
 _DATA = "data:"
+#: Modules whose versions count whatever the function is.
+_ALWAYS = ("numpy",)
+_SHORT = 16
 #: The text of which a key is the hash begins so.
 KEY_PREFIX = f"function:{KEY_VERSION}:"
 
@@ -50,7 +53,7 @@ class FunctionQuestion:
 class FunctionPlanner:
     """Makes the units of a function, for some candidates after others.
 
-    What all of them share is keyed and dumped once, with the first of them.
+    What all of them share is digested and pickled once, with the first of them.
 
     Parameters
     ----------
@@ -74,35 +77,26 @@ class FunctionPlanner:
         self._data = dict(data)
         self._how = dict(how or {})
         self._requires = requires
-        self._begun = False
         self._secret = secrets.token_hex(16)
-        self._commons: dict[Style, Fingerprint] = {}
-        #: What scores are about.  The data are not in it: they are keyed once it is known how
-        #: the function takes a candidate, and then tell scores on other ones apart.
+        self._question: FunctionQuestion | None = None
+        #: Makes keys that nobody has again, where workers may have something else.
+        self._salt = ""
+        #: Makes payloads, and knows the digests of what is shared.
+        self.sender = Sender(
+            {"function": function, **{_DATA + name: held for name, held in self._data.items()}}
+        )
+        self._common = combined(self.sender.digests)
+        self._environments = Environments(self._common, _ALWAYS)
+        #: What scores are about.  The data are not in it: keys tell scores on other ones apart.
         self.subject: Subject | None = Subject(
-            _digest_of(KEY_VERSION, fingerprint(function).digest), ("",), 0
+            _digest_of(KEY_VERSION, self.sender.digests["function"].hex), ("",), 0
         )
 
-    def _begin(self, first: Mapping[str, Any]) -> None:
-        style = style_of(self._function, self._data, first)
-        self.question = question = FunctionQuestion(self._function, self._data, style)
-        self._common = self._common_of(style)
-        self._named = Named()
-        self._code = CodeNeeded()
-        self._parts, self._spec, self._refusal = dump_roles(_roles_of(question), self._named)
-        self._begun = True
-
-    def _common_of(self, style: Style) -> Fingerprint:
-        if style not in self._commons:
-            self._commons[style] = fingerprint(
-                {
-                    "function": self._function,
-                    "data": dict(self._data),
-                    "style": style,
-                    "versions": {"numpy": installed_versions("numpy")},
-                }
-            )
-        return self._commons[style]
+    @property
+    def question(self) -> FunctionQuestion:
+        """What is scored, once there was a candidate."""
+        assert self._question is not None
+        return self._question
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
         """Return the key of the unit of a candidate of another search, in a list.
@@ -113,8 +107,8 @@ class FunctionPlanner:
             style = style_of(self._function, self._data, candidate)
         except TypeError:
             return []
-        own = fingerprint(dict(sorted(candidate.items())))
-        return [key_of(_common_key(self._common_of(style)), own)]
+        own = digest_of_params(candidate)
+        return [unit_key(self._common_key(style), own, self._environments.hash_of(own))]
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`, in their order; equal candidates share one.
@@ -126,45 +120,66 @@ class FunctionPlanner:
         """
         if not candidates:
             return Plan([], [], {}, {}, (), None)
-        if not self._begun:
-            self._begin(candidates[0])
-        doubts = {str(doubt): None for doubt in self._common.doubts}
-        versions = dict(self._common.versions)
-        keys = []
+        if self._question is None:
+            style = style_of(self._function, self._data, candidates[0])
+            self._question = FunctionQuestion(self._function, self._data, style)
         for candidate in candidates:
             check_takes(self.question, candidate)
-            own = fingerprint(dict(sorted(candidate.items())))
-            doubts.update((str(doubt), None) for doubt in own.doubts)
-            versions.update(own.versions)
-            keys.append(key_of(_common_key(self._common), own))
-        return self._planned(candidates, keys, versions, tuple(doubts))
+        own = [digest_of_params(candidate) for candidate in candidates]
+        packed = pack(candidates, self.sender)
+        if packed.doubts:
+            self._salt = self._salt or secrets.token_hex(16)
+        certain = (*self._common.doubts, *(doubt for each in own for doubt in each.doubts))
+        doubts = tuple(dict.fromkeys([*map(str, certain), *packed.doubts]))
+        return self._planned(own, packed, doubts)
 
-    def _planned(
-        self,
-        candidates: Sequence[Mapping[str, Any]],
-        keys: Sequence[str],
-        versions: Mapping[str, str],
-        doubts: tuple[str, ...],
-    ) -> Plan:
-        named = self._named.copy()
-        encoded, refused = encode_all(candidates, named)
-        refusal = self._refusal or refused
-        parts = {**self._parts, **parts_in(encoded)}
-        spec = {**self._spec, **self._code.spec(named, versions, parts)}
-        work = self._work(spec, versions, private=refusal is not None)
-        units, ids, places = units_of(([key] for key in keys), encoded, work)
-        if refusal is not None:
-            return Plan(units, ids, places, {}, doubts, refusal, self.subject)
-        asked = Recipe(_common_key(self._common), work)
-        return Plan(units, ids, places, parts, doubts, None, self.subject, asked)
+    def _planned(self, own: Sequence[Digest], packed: Packed, doubts: tuple[str, ...]) -> Plan:
+        common = self._common_key(self.question.style)
+        work = self._work(own, private=packed.refusal is not None)
+        keys = ([unit_key(common, each, self._environments.hash_of(each))] for each in own)
+        units, ids, places = units_of(keys, packed.encoded, work)
+        private = packed.refusal is not None
+        environment = self._environments.of(Digest(""))
+        return Plan(
+            units=units,
+            ids=ids,
+            places=places,
+            parts={} if private else dict(self.sender.parts),
+            doubts=doubts,
+            refusal=packed.refusal,
+            subject=self.subject,
+            asked=None if private else Recipe(common, work, environment),
+            ingredients=self.ingredients,
+        )
 
-    def _work(
-        self, spec: Mapping[str, str | None], versions: Mapping[str, str], *, private: bool
-    ) -> Work:
+    @property
+    def ingredients(self) -> dict[str, Any]:
+        """Short digests of all that keys are made of, and the versions that count."""
+        return {
+            "key_version": KEY_VERSION,
+            **{role: own.hex[:_SHORT] for role, own in self.sender.digests.items()},
+            "environment": self._environments.of(Digest("")),
+        }
+
+    def _common_key(self, style: Style) -> str:
+        return f"{KEY_PREFIX}{style}:{self._common.hex}{self._salt}"
+
+    def _work(self, own: Sequence[Digest], *, private: bool) -> Work:
         """Say how the units may be run.  Private work has a lane that nobody else serves."""
-        secret = self._secret if private else None
-        options = {"style": self.question.style, **self._how}
-        return function_work(spec, options, environment(versions), self._requires, secret)
+        modules = self._common.modules.union(*(each.modules for each in own))
+        return function_work(
+            self.sender.spec,
+            {"style": self.question.style, **self._how},
+            constraints(versions([*_ALWAYS, *modules])),
+            self._requires,
+            self._secret if private else None,
+            payload=self.sender.holds_user_code,
+        )
+
+
+def digest_of_params(candidate: Mapping[str, Any]) -> Digest:
+    """Return the digest of a candidate: each value by itself, whatever their order."""
+    return combined({name: digest_of(value, name) for name, value in candidate.items()})
 
 
 def function_work(
@@ -173,21 +188,26 @@ def function_work(
     env: Mapping[str, str],
     requires: tuple[str, ...],
     secret: str | None = None,
+    *,
+    payload: bool = False,
 ) -> Work:
     """Say how units of a function may be run; `options` besides ``style`` are part of the terms."""
     how = sorted(item for item in options.items() if item[0] != "style")
     return work_of(
-        *("function", spec, options), env=env, requires=requires, asked=[how], secret=secret
+        "function",
+        spec,
+        options,
+        env=env,
+        requires=requires,
+        asked=[how],
+        secret=secret,
+        payload=payload,
     )
 
 
-def key_of(common: str, own: Fingerprint) -> str:
+def unit_key(common: str, own: Digest, environment: str) -> str:
     """Return the key of a candidate: `common` is equal for all of one function and its data."""
-    return hashlib.sha256(f"{common}:{own.digest}".encode()).hexdigest()
-
-
-def _common_key(common: Fingerprint) -> str:
-    return f"{KEY_PREFIX}{common.digest}"
+    return key_of(f"{common}:{own.hex}".encode(), environment)
 
 
 def _digest_of(version: int, function: str) -> str:
@@ -263,11 +283,6 @@ def _does_not_take(
         "what was scored is stored. Take them as function(params, ...) or "
         "function(**params, ...), and check the names in the space."
     )
-
-
-def _roles_of(question: FunctionQuestion) -> dict[str, Any]:
-    data = {_DATA + name: value for name, value in question.data.items()}
-    return {"function": question.function, **data}
 
 
 def data_in(have: Mapping[str, Any]) -> dict[str, Any]:

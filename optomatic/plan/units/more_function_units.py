@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from optomatic.plan.keys.fingerprint import fingerprint
-from optomatic.plan.own_code.survey import Named
-from optomatic.plan.units.environment import environment
-from optomatic.plan.units.function_units import KEY_PREFIX, function_work, key_of
-from optomatic.plan.units.needed import encode_all, parts_in
+from optomatic.keys.digest import Digest
+from optomatic.keys.environment import constraints, python_minor, versions
+from optomatic.plan.units.function_units import (
+    KEY_PREFIX,
+    digest_of_params,
+    function_work,
+    unit_key,
+)
+from optomatic.plan.units.needed import pack
 from optomatic.plan.units.plan import Plan, units_of
+from optomatic.planning.keys import hash_of_environment
+from optomatic.planning.payload import Sender
 from optomatic.records import Part, Recipe, Work
 
 
@@ -32,25 +38,36 @@ def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
             "candidates that were added here would share no scores with it. Nothing was queued. "
             "Use that version, or run the search again with the wider space."
         )
-    own = [fingerprint(dict(sorted(candidate.items()))) for candidate in candidates]
-    # The code that was written down is that of the function; what stands in these is not.
-    encoded, refusal = encode_all(candidates, Named())
-    parts = parts_in(encoded)
-    _check_python(asked.work.env, parts)
-    work = _wider(asked.work, [name for each in own for name in each.versions])
-    units, ids, places = units_of(([key_of(asked.key, each)] for each in own), encoded, work)
-    doubts = dict.fromkeys(str(doubt) for each in own for doubt in each.doubts)
-    return Plan(units, ids, places, parts, tuple(doubts), refusal, asked=asked)
+    own = [digest_of_params(candidate) for candidate in candidates]
+    sender = Sender({}, apart=True)
+    packed = pack(candidates, sender)
+    _check_python(asked.work.env, sender.parts)
+    work = _wider(asked.work, [name for each in own for name in each.modules])
+    keys = ([unit_key(asked.key, each, _environment_of(asked, each))] for each in own)
+    units, ids, places = units_of(keys, packed.encoded, work)
+    certain = dict.fromkeys(str(doubt) for each in own for doubt in each.doubts)
+    doubts = tuple(dict.fromkeys([*certain, *packed.doubts]))
+    return Plan(units, ids, places, dict(sender.parts), doubts, packed.refusal, asked=asked)
 
 
-def _wider(work: Work, distributions: Sequence[str]) -> Work:
-    """Return `work` for candidates that need the versions of some distributions besides."""
-    env = {**environment(dict.fromkeys(distributions, "")), **work.env}
-    return function_work(work.spec, work.options, env, work.requires)
+def _environment_of(asked: Recipe, own: Digest) -> str:
+    environment = {**versions(own.modules), **asked.environment}
+    if own.python:
+        environment["python"] = python_minor()
+    return hash_of_environment(environment)
+
+
+def _wider(work: Work, modules: Sequence[str]) -> Work:
+    """Return `work` for candidates that need the versions of some modules besides."""
+    same = work.spec, work.options
+    # Work with user code has a lane of its own.
+    own_lane = function_work(*same, work.env, work.requires).lane != work.lane
+    env = {**constraints(versions(modules)), **work.env}
+    return function_work(*same, env, work.requires, payload=own_lane)
 
 
 def _check_python(env: Mapping[str, str], parts: Mapping[str, Part]) -> None:
-    here = environment()["python"]
+    here = python_minor()
     if parts and env["python"] != here:
         raise ValueError(
             f"The workers of this search run Python {env['python']}, this is {here}, and some of "

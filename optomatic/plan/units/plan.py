@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from optomatic.errors import NotShippable
 from optomatic.plan.packing.params import Encoded
@@ -32,6 +33,8 @@ class Plan:
         By which later searches find what they can learn from.
     asked : Recipe or None
         What more units can be made of without the objects themselves; of a function only.
+    ingredients : mapping
+        Short digests of all that keys are made of, and the versions that count.
     """
 
     units: list[Unit]
@@ -42,6 +45,7 @@ class Plan:
     refusal: NotShippable | None
     subject: Subject | None = None
     asked: Recipe | None = None
+    ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def units_of(

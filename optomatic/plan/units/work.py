@@ -19,6 +19,7 @@ def work_of(
     requires: tuple[str, ...],
     asked: Sequence[object],
     secret: str | None,
+    payload: bool = False,
 ) -> Work:
     """Say how units may be run.
 
@@ -30,9 +31,10 @@ def work_of(
         What besides makes other terms: outputs, limits.
     secret : str or None
         Makes the work private: its lane is one that no other process serves.
+    payload : bool
+        Whether user code is in its payload, so that a worker may have to leave it alone.
     """
     able = [kind, SCHEMA, sorted(env.items()), sorted(requires), secret]
-    code = [spec["code"]] if "code" in spec else []
     return Work(
         kind=kind,
         spec=spec,
@@ -40,7 +42,7 @@ def work_of(
         env=env,
         requires=requires,
         # Equal keys have equal code, so that says nothing new of the terms.
-        lane=hash_of([*able, *code]),
+        lane=hash_of([*able, spec["payload"]] if payload and not secret else able),
         terms=terms_of([able, *asked]),
     )
 

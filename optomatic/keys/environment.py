@@ -1,0 +1,426 @@
+"""Where a module comes from, which versions count, and how precisely.
+
+Code of one's own counts by what it does; installed code counts by the versions of its
+distribution and of all that this requires.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
+from typing import NamedTuple
+
+from optomatic.keys.not_counted import DISTRIBUTIONS
+
+#: Modules whose distributions bear other names; spares reading the files of all distributions.
+_NAMED_OTHERWISE = {
+    "PIL": "pillow",
+    "dateutil": "python-dateutil",
+    "imblearn": "imbalanced-learn",
+    "sklearn": "scikit-learn",
+}
+#: How many leading numbers of a version tell: patch releases of these keep their numbers.
+_PRECISION = {"cloudpickle": 1, "numpy": 2, "pandas": 2, "polars": 2, "scipy": 2}
+#: What changes results of a distribution where it is there, though nothing requires it.
+_BESIDES = {"pandas": ("bottleneck", "numexpr", "pyarrow")}
+#: What every payload is loaded with.
+_ALWAYS = ("cloudpickle", "scikit-learn", "numpy")
+#: Folders in which nothing but what was installed is put.
+_SITES = frozenset({"site-packages", "dist-packages"})
+_MAIN = frozenset({"__main__", "__mp_main__"})
+_COMPILED = tuple(EXTENSION_SUFFIXES)
+#: How the name of what counts by its files ends.
+_FILES = " (files)"
+
+
+# Public: modules
+
+
+def is_user_code(module: str) -> bool:
+    """Return whether `module` is neither installed nor of the standard library.
+
+    Scripts, notebooks, modules beside them, editable installs, source trees and what was made
+    at run time are code of the user's own.  What merely bears an installed name is so, too.
+    """
+    return _owners(module) is None
+
+
+def goes_by_reference(module: str) -> bool:
+    """Return whether `module` is user code of a package that holds compiled modules.
+
+    Compiled code cannot be sent, so all of its package goes by name.  The hash of its files
+    counts then, see :func:`files_digest`.
+    """
+    if not is_user_code(module) or module in _MAIN:
+        return False
+    return _origin(module).endswith(_COMPILED) or _holds_compiled(_unit(module))
+
+
+def files_digest(module: str) -> str | None:
+    """Return the hash of the files of the package that `module` belongs to, without an import.
+
+    Names and contents of all Python files and compiled modules count.  Below a namespace
+    package, what stands there counts by itself.  None says that no files were found.
+    """
+    files = _files(_unit(module))
+    try:
+        return _hash(f"{name} {_content(path).hex()}" for name, path in files) if files else None
+    except OSError:  # in an archive, or gone meanwhile
+        return None
+
+
+# Public: versions
+
+
+def versions(modules: Iterable[str]) -> dict[str, str]:
+    """Return the versions that count for code of `modules`, sorted by distribution.
+
+    Parameters
+    ----------
+    modules : iterable of str
+        Names of modules, top-level or dotted.
+
+    Returns
+    -------
+    dict of str to str
+        The distributions of the modules and all that these require as installed.  User code
+        that goes by reference adds ``"<package> (files)"`` with the hash of its files.
+    """
+    path = tuple(sys.path)
+    starts: set[tuple[str, str]] = set()
+    files: dict[str, str] = {}
+    for module in modules:
+        owners = _owners(module)
+        if owners is not None:
+            starts.update((owner, "") for owner in owners)
+        elif goes_by_reference(module):
+            name = _unit(module).name
+            files[name + _FILES] = files_digest(module) or ""
+            # What it imports is not looked at, but its metadata may say it.
+            starts.update(_required(_normal(name), "", path))
+    found = _closure(frozenset(starts), path)
+    return dict(sorted({**found, **files}.items())) if files else dict(found)
+
+
+def matched_version(distribution: str) -> str:
+    """Return what :func:`versions` says of one distribution here, ``""`` if it is not there."""
+    found = _installed(_normal(distribution), tuple(sys.path))
+    return "" if found is None else found.version
+
+
+def python_minor() -> str:
+    """Return the version of Python as far as it tells, such as ``"3.11"``."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def constraints(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what a worker must match to load a payload whose code has `versions`.
+
+    Files are no part of it: a worker that lacks some loads the payload, and says so.
+    """
+    always = {name: matched_version(name) for name in _ALWAYS}
+    found = {name: own for name, own in versions.items() if not name.endswith(_FILES)}
+    return {"python": python_minor(), **always, **found}
+
+
+# What a module is part of
+
+
+class _Unit(NamedTuple):
+    """A top-level package or module, or one that stands below a namespace package."""
+
+    name: str
+    place: str | None  # its file; of a namespace package, its first folder
+    folders: tuple[str, ...] = ()
+    is_namespace: bool = False
+
+    @property
+    def entry(self) -> str:
+        """Return the folder of ``sys.path`` that it was found in."""
+        folder = self.place or ""
+        for _ in range(self.name.count(".") + 1 + (bool(self.folders) and not self.is_namespace)):
+            folder = os.path.dirname(folder)
+        return folder
+
+
+def _unit(module: str) -> _Unit:
+    name, *parts = module.split(".")
+    spec = _spec(name, None)
+    while spec is not None and parts and _is_namespace(spec):
+        name = f"{name}.{parts.pop(0)}"
+        spec = _spec(name, list(spec.submodule_search_locations or ()))
+    if spec is None:  # made at run time
+        return _Unit(name, None)
+    folders = tuple(spec.submodule_search_locations or ())
+    if _is_namespace(spec):
+        return _Unit(name, next(iter(folders), None), folders, True)
+    return _Unit(name, spec.origin if spec.has_location else None, folders)
+
+
+def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
+    """Find a module without importing anything."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    try:
+        if folders is not None:
+            return PathFinder.find_spec(name, folders)
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError, KeyError):  # a package that is not loaded
+        return None
+
+
+def _is_namespace(spec: ModuleSpec) -> bool:
+    return spec.submodule_search_locations is not None and not spec.has_location
+
+
+def _origin(module: str) -> str:
+    return getattr(getattr(sys.modules.get(module), "__spec__", None), "origin", None) or ""
+
+
+# Who installed it
+
+
+def _owners(module: str) -> tuple[str, ...] | None:
+    """Return the distributions of `module`: none of the standard library, None of user code."""
+    top = module.partition(".")[0]
+    if top == "optomatic":  # also where it is an editable install
+        return ("optomatic",)
+    if top in _MAIN:
+        return None
+    unit = _unit(module)
+    if top in sys.stdlib_module_names and _is_standard(unit.place):
+        return ()
+    return None if unit.place is None else _claimants(module, unit, tuple(sys.path))
+
+
+@cache
+def _is_standard(place: str | None) -> bool:
+    if place is None:  # built into Python
+        return True
+    paths = sysconfig.get_paths()
+    folders = (paths["stdlib"], paths["platstdlib"], os.path.dirname(os.__file__))
+    return any(
+        way(place).startswith(way(folder).rstrip(os.sep) + os.sep)
+        for way in (os.path.abspath, os.path.realpath)
+        for folder in folders
+    )
+
+
+@cache
+def _claimants(module: str, unit: _Unit, path: tuple[str, ...]) -> tuple[str, ...] | None:
+    if _SITES.isdisjoint((unit.place or "").split(os.sep)):
+        # What is installed into another folder lists its files there; a source tree does not.
+        near = metadata.distributions(path=[unit.entry])
+        return _narrowed([one for one in near if one.read_text("RECORD")], module, unit)
+    top = module.partition(".")[0]
+    likely = None if unit.is_namespace else _find(_NAMED_OTHERWISE.get(top, top))
+    if likely is not None and _lists(likely, module, unit):
+        return None if _is_editable(likely) else (_name(likely),)
+    found = [_find(name) for name in set(_packages(path).get(top, ()))]
+    return _narrowed([one for one in found if one is not None], module, unit)
+
+
+def _narrowed(
+    found: list[metadata.Distribution], module: str, unit: _Unit
+) -> tuple[str, ...] | None:
+    """Return those that brought what stands there, None if it is nobody's or may be edited."""
+    found = [one for one in found if not _is_editable(one) and _lists(one, unit.name, unit)]
+    if len(found) > 1 and not unit.is_namespace:  # of what several share each has its own modules
+        found = [one for one in found if _lists(one, module, unit)]
+    return tuple(sorted({_name(one) for one in found})) or None
+
+
+def _lists(distribution: metadata.Distribution, module: str, unit: _Unit) -> bool:
+    """Return whether `distribution` brought a module, as far as it keeps a list."""
+    record = distribution.read_text("RECORD")
+    start = "\n" + module.replace(".", "/")
+    ends = ("/",) if unit.is_namespace else (".", "/__init__.")
+    return record is None or any(start + end in f"\n{record}" for end in ends)
+
+
+@cache
+def _packages(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _find(name: str) -> metadata.Distribution | None:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _normal(name: str) -> str:
+    # As packaging.utils.canonicalize_name does it; to import that takes longer than all else.
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+# What a distribution is
+
+
+class _Installed(NamedTuple):
+    version: str  # as much of it as counts
+    requires: tuple[str, ...]
+
+
+@cache
+def _installed(name: str, path: tuple[str, ...]) -> _Installed | None:
+    found = _find(name)
+    if found is None:
+        return None
+    head = _head(found)
+    version = _fields(head, "Version")[0]
+    # Metadata of old keep requirements in a file of their own.
+    requires = _fields(head, "Requires-Dist") or found.requires or ()
+    numbers = 2 if name.startswith("polars-runtime-") else _PRECISION.get(name)
+    short = ".".join(version.split(".")[:numbers])
+    return _Installed(short + _build(found), tuple(requires))
+
+
+def _head(found: metadata.Distribution) -> str:
+    """Return the fields of the metadata, without the description, whose length costs time."""
+    text = found.read_text("METADATA") or found.read_text("PKG-INFO") or found.read_text("")
+    return "\n" + (text or "").partition("\n\n")[0]
+
+
+def _fields(head: str, name: str) -> list[str]:
+    return re.findall(rf"\n{name}:[ \t]*(.+)", head)
+
+
+def _name(found: metadata.Distribution) -> str:
+    return _normal(_fields(_head(found), "Name")[0])
+
+
+def _build(found: metadata.Distribution) -> str:
+    """Return what tells builds of one version apart that did not come from an index."""
+    origin = _direct_url(found)
+    # Packages of conda name the folder in which they were built.
+    if not origin or (found.read_text("INSTALLER") or "").strip() == "conda":
+        return ""
+    commit = origin.get("vcs_info", {}).get("commit_id")
+    record = found.read_text("RECORD")
+    if _is_editable(found) or (record is None and not commit):
+        tops = (found.read_text("top_level.txt") or _name(found).replace("-", "_")).split()
+        commit = _hash(f"{top} {files_digest(top)}" for top in sorted(tops))
+    return f"+{(commit or _record_digest(found, record or ''))[:16]}"
+
+
+def _record_digest(found: metadata.Distribution, record: str) -> str:
+    """Return the hash of the files that were installed, by the hashes of them in RECORD."""
+    lines = []
+    for name, digest, *_ in csv.reader(record.splitlines()):
+        if name.startswith(("..", "/")) or name.endswith(".pyc") or ".dist-info/" in name:
+            continue
+        if not digest:
+            path = str(found.locate_file(name))
+            content = _content(path) if os.path.exists(path) else b""
+            digest = f"sha256={base64.urlsafe_b64encode(content).rstrip(b'=').decode()}"
+        lines.append(f"{name} {digest}")
+    return _hash(sorted(lines))
+
+
+def _is_editable(found: metadata.Distribution) -> bool:
+    return bool(_direct_url(found).get("dir_info", {}).get("editable"))
+
+
+def _direct_url(found: metadata.Distribution) -> dict[str, dict[str, str]]:
+    return dict(json.loads(found.read_text("direct_url.json") or "{}"))
+
+
+# What it requires
+
+
+@cache
+def _closure(starts: frozenset[tuple[str, str]], path: tuple[str, ...]) -> dict[str, str]:
+    """Return the versions of distributions (with an extra each) and of all they require."""
+    seen: set[tuple[str, str]] = set()
+    todo = list(starts)
+    while todo:
+        one = todo.pop()
+        if one not in seen and one[0] not in DISTRIBUTIONS:
+            seen.add(one)
+            todo += _required(*one, path)
+    found = ((name, _installed(name, path)) for name in sorted({name for name, _ in seen}))
+    return {name: one.version for name, one in found if one is not None}
+
+
+def _required(name: str, extra: str, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what a distribution requires here for one of its extras, with extras of that."""
+    installed = _installed(name, path)
+    for text in installed.requires if installed is not None else ():
+        for required, wanted in _read(text, extra):
+            if f"{name} -> {required}" not in DISTRIBUTIONS:  # may not count on this account
+                yield required, wanted
+    yield from ((besides, "") for besides in _BESIDES.get(name, ()))
+
+
+def _read(text: str, extra: str) -> Iterator[tuple[str, str]]:
+    """Read a requirement; nothing comes of one that does not hold here."""
+    of_an_extra = re.search(r";.*\bextra *== *[\"']([^\"']+)[\"']", text)
+    if of_an_extra and " or " not in text and _normal(of_an_extra[1]) != _normal(extra):
+        return
+    if re.search(r"[;@[]", text) is None:
+        yield _normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]), ""
+        return
+    # Most requirements are done by now, and to import this takes longer than all of them.
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        read = Requirement(text)
+    except InvalidRequirement:  # metadata of old may hold anything
+        return
+    if read.marker is None or read.marker.evaluate({"extra": extra}):
+        yield from ((_normal(read.name), _normal(wanted)) for wanted in ("", *read.extras))
+
+
+# Files
+
+
+def _files(unit: _Unit) -> list[tuple[str, str]]:
+    """Return name and path of the files of a unit, sorted."""
+    if not unit.folders:
+        return [(os.path.basename(unit.place), unit.place)] if unit.place else []
+    found = []
+    for top in unit.folders:
+        for folder, below, names in os.walk(top):
+            below[:] = [one for one in below if not one.startswith((".", "__pycache__"))]
+            paths = [
+                os.path.join(folder, one) for one in names if one.endswith((".py", *_COMPILED))
+            ]
+            found += [(os.path.relpath(path, top), path) for path in paths]
+    return sorted(found)
+
+
+@cache
+def _holds_compiled(unit: _Unit) -> bool:
+    if unit.is_namespace:  # has no code of its own
+        return False
+    # Some editable installs keep compiled modules elsewhere; they are loaded by now.
+    loaded = [_origin(one) for one in list(sys.modules) if one.startswith(f"{unit.name}.")]
+    return any(path.endswith(_COMPILED) for path in (*loaded, *dict(_files(unit)).values()))
+
+
+def _content(path: str) -> bytes:
+    state = os.stat(path)
+    return _content_then(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _content_then(path: str, changed: int, size: int) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _hash(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

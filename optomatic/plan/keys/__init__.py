@@ -1,1 +1,0 @@
-"""What counts as equal: the keys of units."""

@@ -1,1 +1,0 @@
-"""Code of one's own that a worker must have."""

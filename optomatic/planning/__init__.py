@@ -1,0 +1,1 @@
+"""From candidates to units, and to the bytes that workers need."""
