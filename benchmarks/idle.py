@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import servers
 from units import some_units
 
-from optomatic.plan.units.environment import environment
+from optomatic.keys.environment import constraints
 from optomatic.records import Work
 from optomatic.store.opening import open_store
 
@@ -89,7 +89,7 @@ def cost(client: MongoClient, workers: list[subprocess.Popen], seconds: float) -
 def waking(uri: str, submits: int, pause: float) -> list[tuple[float, float]]:
     """Return the milliseconds from the call of submit, and from its return, to the claim."""
     found = []
-    work = Work("score", {}, {"return_train_score": False}, environment(), (), "lane", "terms")
+    work = Work("score", {}, {"return_train_score": False}, constraints({}), (), "lane", "terms")
     with open_store(uri) as store, MongoClient(uri, tz_aware=True) as client:
         units = client.get_default_database()["units"]
         store.workers.publish(work)
