@@ -6,7 +6,8 @@ measures that none of them changes a score.
 ==========================  ====================================================================
 not counted                 reason
 ==========================  ====================================================================
-HOW                         params of scikit-learn's estimators that say how to compute, not what
+HOW                         params of scikit-learn's estimators that say how to compute, not what;
+                            several jobs of those in JOBS_COUNT do not come to the same bits
 HOW_OF_A_SEARCH             the same of our own searches, where one stands inside of another
 CODE_FLAGS                  whether Python kept the docstring of a function
 docstrings                  unless code that is reached reads ``__doc__`` (keys/digest.py)
@@ -23,8 +24,8 @@ order of fit keywords       keyword arguments go by name (planning/payload.py)
 order of params             they are set by name (keys/estimators.py)
 layout of 2-D arrays        rows that a split selects come out in C order (keys/data.py)
 padding of long doubles     no operation reads it (keys/data.py)
-random state of             clone copies numpy's global one with a distribution; draws of unseeded
-distributions in params     distributions are one draw anyway (keys/digest.py)
+state of distributions      clone copies numpy's global one with a distribution in params; draws of
+                            unseeded ones are one draw anyway (keys/digest.py)
 filled lru_cache            it returns what its function would (keys/reducers.py)
 cached methods of classes   Python and abc make them from the rest (keys/reducers.py)
 DISTRIBUTIONS               packages whose versions cannot change a score
@@ -38,6 +39,12 @@ from collections.abc import Collection, Mapping
 #: Libraries whose estimators have these params with this meaning.
 _LIBRARIES = ("sklearn", "optomatic")
 HOW = frozenset({"n_jobs", "verbose", "memory"})
+#: Where `n_jobs` says what is added up, multiplied or drawn together, so that bits of scores differ.
+JOBS_COUNT = (
+    *("sklearn.cluster", "sklearn.decomposition", "sklearn.kernel_approximation"),
+    *("sklearn.manifold", "sklearn.neighbors", "sklearn.semi_supervised"),
+    *("sklearn.ensemble._bagging", "sklearn.ensemble._forest", "sklearn.ensemble._iforest"),
+)
 HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
 
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
@@ -68,9 +75,12 @@ def params(varied: Collection[str]) -> frozenset[str]:
 
 def params_of(value: object, left_out: frozenset[str]) -> frozenset[str]:
     """Return the params of the estimator `value` that do not count, if `left_out` does not."""
-    library = type(value).__module__.partition(".")[0]
+    module = type(value).__module__
+    library = module.partition(".")[0]
     if library not in _LIBRARIES or not hasattr(value, "get_params"):
         return frozenset()
+    if module.startswith(JOBS_COUNT) and getattr(value, "n_jobs", None) not in (None, 1):
+        left_out -= {"n_jobs"}
     return left_out | HOW_OF_A_SEARCH if library == "optomatic" else left_out
 
 

@@ -74,8 +74,8 @@ def open_payload(
     Exception
         Whatever unpickling raises.
     """
-    by_name = head_of(data)["by_reference"]
-    for module, wanted in by_name.items():
+    head = head_of(data)
+    for module, wanted in head["by_reference"].items():
         now = files_digest(module)
         if _files.setdefault(module, now) != wanted:
             what = "is not here" if now is None else "has other files here"
@@ -83,16 +83,14 @@ def open_payload(
     try:
         loaded = load_payload(data, load_part, first)
     except ImportError as error:
-        raise Refused(_missing(error), error) from error
+        # What holds no user code shares its lane with other searches.
+        if error.name and (head["code"] or head["by_reference"]):
+            raise Refused(f"{error.name} cannot be imported ({error})", error) from error
+        raise
     if (parted := loaded.parted()) is not None:
         what = loaded.parted_at() or parted
         raise Refused(f"{what} is not the same here as in the process that asks for scores")
     return loaded
-
-
-def _missing(error: ImportError) -> str:
-    what = getattr(error, "name", None) or "what it needs"
-    return f"{what} cannot be imported ({type(error).__name__}: {error})"
 
 
 def bundle_of(loaded: Loaded, splits: Any, options: Mapping[str, Any]) -> Bundle | FunctionBundle:

@@ -77,8 +77,8 @@ def unit_keys(module):
     params = dict(module.params)
     found = {
         "estimator": Effective(module.estimator, varied=tuple(params)).of(params),
-        "X": digest_of(module.X),
-        "y": digest_of(module.y),
+        "X": digest_of(module.X, rows=True),
+        "y": digest_of(module.y, rows=True),
         "scoring": digest_of(module.scoring),
     }
     doubts = [str(doubt) for digest in found.values() for doubt in digest.doubts]

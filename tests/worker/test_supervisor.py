@@ -115,7 +115,7 @@ def test_failures_are_results(queue, supervisor):
 
 def test_a_bundle_that_is_not_there_fails_its_units_and_no_others(queue, supervisor):
     bad = queue.submit(Sleeper(), values(1))
-    specs = [unit["spec"]["estimator"] for unit in queue.units.find()]
+    specs = [unit["spec"]["payload"] for unit in queue.units.find()]
     queue.client.get_default_database("optomatic")["bundles"].delete_one({"_id": specs[0]})
     good = queue.submit(Crasher(), values(2))
     supervisor().run(lambda: queue.over(bad)() and queue.over(good)())
