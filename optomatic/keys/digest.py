@@ -53,6 +53,7 @@ _DEPTH = 20_000
 _SHORT = 8
 #: Longer texts and bytes are written as their own digest.
 _LONG = 4096
+_READ_DOCSTRINGS = frozenset({("inspect", "getdoc"), ("inspect", "getsource")})
 _OWN = ("optomatic.keys.reducers", "optomatic.keys.libraries")
 
 
@@ -162,13 +163,18 @@ class Walk(Stream):
 
     def result(self) -> Digest:
         """Return what was written, as a digest."""
-        docs = self._docs if self._reads_docs else []
+        docs = self._docs if self._reads_docs or LEAVES[str]("__doc__") in self.out else []
         return Digest(
             hashlib.sha256(b"".join(self.out + docs)).hexdigest(),
             tuple(dict.fromkeys(self._doubts)),
             frozenset(self._modules),
             self._python,
         )
+
+    def name(self, module: str, name: str) -> None:
+        """Write the name of what is found in a module that does not travel."""
+        super().name(module, name)
+        self._reads_docs |= (module, name) in _READ_DOCSTRINGS
 
     # -- visiting ------------------------------------------------------------------------------
 
@@ -361,6 +367,7 @@ class Walk(Stream):
         for index, constant in enumerate(value.co_consts):
             if index == 0 and has_docstring(value):
                 self._document(constant)
+                self._constant(None, path)  # as stands there without one, before Python 3.13
             else:
                 self._constant(constant, path)
 

@@ -6,8 +6,9 @@ measures that none of them changes a score.
 ==========================  ====================================================================
 not counted                 reason
 ==========================  ====================================================================
-HOW                         params of scikit-learn's estimators that say how to compute, not what;
-                            several jobs of those in JOBS_COUNT do not come to the same bits
+HOW                         params of scikit-learn's estimators that say how to compute, not what.
+                            Sums of several jobs may end in other last bits, those of forests from
+                            run to run; so may those of a view that `memory` has kept
 HOW_OF_A_SEARCH             the same of our own searches, where one stands inside of another
 CODE_FLAGS                  whether Python kept the docstring of a function
 docstrings                  unless code that is reached reads ``__doc__`` (keys/digest.py)
@@ -39,12 +40,6 @@ from collections.abc import Collection, Mapping
 #: Libraries whose estimators have these params with this meaning.
 _LIBRARIES = ("sklearn", "optomatic")
 HOW = frozenset({"n_jobs", "verbose", "memory"})
-#: Where `n_jobs` says what is added up, multiplied or drawn together, so that bits of scores differ.
-JOBS_COUNT = (
-    *("sklearn.cluster", "sklearn.decomposition", "sklearn.kernel_approximation"),
-    *("sklearn.manifold", "sklearn.neighbors", "sklearn.semi_supervised"),
-    *("sklearn.ensemble._bagging", "sklearn.ensemble._forest", "sklearn.ensemble._iforest"),
-)
 HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
 
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
@@ -75,12 +70,9 @@ def params(varied: Collection[str]) -> frozenset[str]:
 
 def params_of(value: object, left_out: frozenset[str]) -> frozenset[str]:
     """Return the params of the estimator `value` that do not count, if `left_out` does not."""
-    module = type(value).__module__
-    library = module.partition(".")[0]
+    library = type(value).__module__.partition(".")[0]
     if library not in _LIBRARIES or not hasattr(value, "get_params"):
         return frozenset()
-    if module.startswith(JOBS_COUNT) and getattr(value, "n_jobs", None) not in (None, 1):
-        left_out -= {"n_jobs"}
     return left_out | HOW_OF_A_SEARCH if library == "optomatic" else left_out
 
 

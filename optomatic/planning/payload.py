@@ -220,8 +220,10 @@ class Sender:
         """Warn of globals of user code that make much of what is sent."""
         data = {sha for role, sha in self.spec.items() if role != "payload"}
         whole = part.size + sum(own.size for sha, own in self.parts.items() if sha not in data)
+        if whole < LARGEST_CODE:
+            return
         sizes = {name: _size_of(value) for name, value in self._reducer.reached.items()}
-        if whole < LARGEST_CODE or sum(sizes.values()) < whole / 2:
+        if sum(sizes.values()) < whole / 2:
             return
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         said = ", ".join(f"{name} ({sizes[name] / 1e6:,.0f} MB)" for name in largest if sizes[name])
@@ -328,8 +330,8 @@ def bytes_of(part: Part) -> bytes:
 
 def _size_of(value: Any, depth: int = 3) -> int:
     """Return about how many bytes `value` takes in a pickle, 0 for what is small or is code."""
-    if hasattr(value, "nbytes"):
-        return int(value.nbytes)
+    if isinstance(value, np.ndarray):
+        return value.nbytes
     if isinstance(value, str | bytes | bytearray):
         return len(value)
     if type(value) in (list, tuple, set, dict) and depth:

@@ -16,6 +16,8 @@ from keys.elsewhere import keys_and_truth, modules, truth, unit_keys
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
+from optomatic.planning.payload import Sender, load_payload
+
 EXAMPLES = int(os.environ.get("OPTOMATIC_EXAMPLES", "200"))
 pytestmark = pytest.mark.timeout(120 + EXAMPLES)
 NUMBERS = st.integers(0, 2**16 - 1)
@@ -64,6 +66,20 @@ def of_a_copy(module):
     return unit_keys(SimpleNamespace(**dict(zip(HELD, copied, strict=True))))
 
 
+def of_what_is_sent(module):
+    """Return the keys of what a worker loads."""
+    roles = {"estimator": module.estimator, "scorer": module.scoring, "X": module.X, "y": module.y}
+    sender = Sender(roles)
+    sent = sender.send(list(module.params.values()))
+    assert sent.doubts == ()
+    loaded = load_payload(sender.payload(sent.part.sha), sender.large().__getitem__)
+    params = dict(zip(module.params, loaded.values, strict=True))
+    have = loaded.roles
+    held = (have["estimator"], params, have["X"], have["y"], have["scorer"])
+    with loaded.installed():
+        return unit_keys(SimpleNamespace(**dict(zip(HELD, held, strict=True))))
+
+
 def of_a_clone(module):
     cloned = {"estimator": clone(module.estimator), "params": clone(module.params, safe=False)}
     return unit_keys(SimpleNamespace(**{**vars(module), **cloned}))
@@ -71,7 +87,12 @@ def of_a_clone(module):
 
 HELD = ("estimator", "params", "X", "y", "scoring")
 #: What must have the key of the first of a pair; each example tries one of them.
-COPIES = {"a copy by pickle": of_a_copy, "a clone": of_a_clone, "what was scored": unit_keys}
+COPIES = {
+    "a copy by pickle": of_a_copy,
+    "a clone": of_a_clone,
+    "what is sent": of_what_is_sent,
+    "what was scored": unit_keys,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
