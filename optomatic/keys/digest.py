@@ -41,7 +41,7 @@ import numpy as np
 
 from optomatic.keys import data, libraries, not_counted
 from optomatic.keys.bytecode import has_docstring, reads_docstrings
-from optomatic.keys.reducers import CannotTravel, Namespace, Reduced, Reducer, find
+from optomatic.keys.reducers import CannotTravel, Namespace, Reduced, Reducer
 from optomatic.keys.stream import Doubt, Stream
 from optomatic.keys.travelling import is_taken_apart
 
@@ -256,7 +256,7 @@ class Walk(Stream):
 
     def _by_home(self, value: Any, name: str, path: str) -> None:
         """Write what says that it is a global, by the module in which it is found."""
-        home = _home(value, name)
+        home = self._reducer.home_of(value, name)
         if home is None:
             self.doubt(path, f"{name}, which is found in no installed module")
         else:
@@ -522,18 +522,6 @@ def _pickles_in_its_own_way(kind: type) -> bool:
         if not {"__getstate__", "__reduce__", "__reduce_ex__"}.isdisjoint(vars(base)):
             return base is not object and not base.__module__.startswith("sklearn.")
     return False
-
-
-def _home(value: Any, name: str) -> str | None:
-    """Return the installed module in which `value` is found under `name`."""
-    said = getattr(value, "__module__", None)
-    first = [said] if isinstance(said, str) else []
-    for module in [*first, "numpy", "scipy.special", *sorted(sys.modules)]:
-        if module in ("__main__", "__mp_main__") or is_taken_apart(module):
-            continue
-        if find(sys.modules.get(module), name) is value:
-            return module
-    return None
 
 
 @contextmanager

@@ -160,6 +160,24 @@ class Reducer:
             return True
         return find(sys.modules.get(module), name) is value
 
+    def home_of(self, value: Any, name: str) -> str | None:
+        """Return the installed module in which `value` is found under `name`."""
+        said = getattr(value, "__module__", None)
+        first = [said] if isinstance(said, str) else []
+        for module in [*first, "numpy", "scipy.special", *sorted(sys.modules)]:
+            if module in _MAIN or self.travels(module):
+                continue
+            if find(sys.modules.get(module), name) is value:
+                return module
+        return None
+
+    def ufunc(self, value: np.ufunc) -> Reduced:
+        """Take a ufunc apart: pickle looks for its name in all modules, which some warn of."""
+        home = self.home_of(value, value.__name__)
+        if home is None:
+            raise CannotTravel(f"{value.__name__}, a ufunc of no installed module")
+        return getattr, (sys.modules[home], value.__name__)
+
     # -- code ----------------------------------------------------------------------------------
 
     def function(self, value: types.FunctionType) -> Reduced | None:
@@ -443,6 +461,7 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     types.FunctionType: Reducer.function,
     type: Reducer.class_,
     types.ModuleType: Reducer.module,
+    np.ufunc: Reducer.ufunc,
     _CACHED_FUNCTION: Reducer.cached_function,
     typing.TypeVar: Reducer.type_variable,
     functools.cached_property: _cached_property,
