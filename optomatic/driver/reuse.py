@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from optomatic.errors import KeyNotCertain
 from optomatic.plan.units.plan import Plan
-from optomatic.records import Unit
+from optomatic.records import CONTENT, Unit
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 
@@ -18,22 +18,25 @@ class OtherVersions:
     """Counts units that have a score by other versions of the libraries."""
 
     def __init__(self) -> None:
-        self._found: Counter[str] = Counter()
-        self._units = 0
+        self._differences: Counter[str] = Counter()
+        self._units: set[str] = set()
 
     def note(self, store: Store, plan: Plan, missing: Sequence[Unit]) -> None:
         """Look for scores of `missing`, which have none by the versions that are here."""
-        counted: Mapping[str, str] = plan.ingredients.get("environment", {})
-        for env in store.jobs.of_other_versions(missing):
-            self._units += 1
-            theirs = {name: env.get(name) or "none" for name in counted}
-            self._found.update(f"{n} {v}" for n, v in theirs.items() if v != counted[n])
+        ours = plan.environments
+        for end, theirs in store.environments.others(ours).items():
+            here = {unit.key[:CONTENT] + end: unit.key for unit in missing}
+            for key in store.jobs.completed(list(here)):
+                own = ours.get(here[key][CONTENT:], {})
+                names = [name for name in own.keys() | theirs if own.get(name) != theirs.get(name)]
+                self._differences.update(f"{n} {theirs.get(n, 'none')}" for n in sorted(names))
+                self._units.add(here[key])
 
     def __str__(self) -> str:
         if not self._units:
             return ""
-        names = ", ".join(name for name, _ in self._found.most_common(_NAMED)) or "not known"
-        return f"{self._units} of other versions: {names}"
+        names = ", ".join(name for name, _ in self._differences.most_common(_NAMED))
+        return f"{len(self._units)} of other versions: {names}"
 
 
 def report_moved(moved: str | None) -> None:

@@ -59,6 +59,11 @@ class Environments:
         self._always = always
         self._known: dict[tuple[frozenset[str], bool], tuple[dict[str, str], str]] = {}
 
+    @property
+    def known(self) -> dict[str, dict[str, str]]:
+        """The versions that were asked for so far, by the part of keys that stands for them."""
+        return {end: environment for environment, end in self._known.values()}
+
     def of(self, own: Digest) -> dict[str, str]:
         """Return the versions that count for a candidate, by distribution."""
         return self._found(own)[0]

@@ -113,12 +113,6 @@ def env_text(env: Mapping[str, str]) -> str:
     return "|".join(f"{name} {env[name]}" for name in sorted(env))
 
 
-def env_of(text: str) -> dict[str, str]:
-    """Return the environment that :func:`env_text` wrote."""
-    pairs = (part.rpartition(" ") for part in text.split("|"))
-    return {name: version for name, _, version in pairs}
-
-
 def job_of(document: Document) -> Job:
     """Return a claimed document as a job."""
     spec = dict(document["spec"])

@@ -19,6 +19,7 @@ from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
 from optomatic.store.calls import Calls
+from optomatic.store.environments import Environments
 from optomatic.store.faults import Outage, bad_uri, is_transient, told, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
@@ -60,6 +61,7 @@ class Store:
     """
 
     searches: Searches
+    environments: Environments
     bundles: Bundles
     jobs: Jobs
     workers: Workers
@@ -127,6 +129,7 @@ def open_store(
     bundles = Bundles(database, outage)
     return Store(
         searches=Searches(database, outage),
+        environments=Environments(database, outage),
         bundles=bundles,
         jobs=Jobs(database, timing or Timing(), prepare=prepare, outage=outage),
         workers=Workers(database, outage),

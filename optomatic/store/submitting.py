@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from optomatic.records import CONTENT, SCHEMA, Outcome, Unit
+from optomatic.records import SCHEMA, Outcome, Unit
 from optomatic.store.documents import (
     OUTCOME_FIELDS,
     Document,
-    env_of,
     outcome_of,
     unit_document,
 )
@@ -63,20 +61,13 @@ class Submitting:
                 found[unit_id] = outcome_of(document)
         return found
 
-    def of_other_versions(self, units: Sequence[Unit]) -> list[dict[str, str]]:
-        """Return the environments of completed units that compute what `units` do.
-
-        One for each unit that has such a one; only versions keep it from serving.  One query
-        for each 1,000 units.
-        """
-        found: list[dict[str, str]] = []
-        for some in slices(units):
-            asked = [re.compile(f"^{key[:CONTENT]}") for key in {unit.key for unit in some}]
-            query = {"key": {"$in": asked}, "state": "completed", "v": SCHEMA}
-            documents = self._units.find(query, {"key": 1, "spec.env": 1})
-            by_content = {d["key"][:CONTENT]: d["spec"]["env"] for d in documents}
-            found += [env_of(text) for text in by_content.values()]
-        return found
+    def completed(self, keys: Sequence[str]) -> list[str]:
+        """Return those of `keys` that have a score.  One query for each 1,000."""
+        found: set[str] = set()
+        for some in slices(keys):
+            query = {"key": {"$in": list(some)}, "state": "completed", "v": SCHEMA}
+            found.update(document["key"] for document in self._units.find(query, {"key": 1}))
+        return sorted(found)
 
     def submit(
         self, units: Sequence[Unit], search: str, *, priority: int = 0, retry_failed: bool = False

@@ -103,6 +103,7 @@ class UnitPlanner:
             refusal=packed.refusal,
             subject=self.subject,
             ingredients=self.ingredients,
+            environments=self._environments.known,
         )
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

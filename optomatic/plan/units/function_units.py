@@ -150,6 +150,7 @@ class FunctionPlanner:
             subject=self.subject,
             asked=None if private else Recipe(common, work, environment),
             ingredients=self.ingredients,
+            environments=self._environments.known,
         )
 
     @property

@@ -35,6 +35,8 @@ class Plan:
         What more units can be made of without the objects themselves; of a function only.
     ingredients : mapping
         Short digests of all that keys are made of, and the versions that count.
+    environments : mapping
+        The versions that stand behind the ends of keys.
     """
 
     units: list[Unit]
@@ -46,6 +48,7 @@ class Plan:
     subject: Subject | None = None
     asked: Recipe | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
 
 def units_of(
