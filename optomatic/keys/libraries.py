@@ -81,6 +81,8 @@ def reducer_of(value: object) -> Callable[[Any], tuple[Any, ...]] | None:
         return _numba_type
     if library == "numba" and callable(value):
         return _refused
+    if library == "scipy" and hasattr(kind, "__setstate__") and hasattr(value, "_delegate_to"):
+        return _interpolation
     return _PYDANTIC.get(kind.__name__) if library == "pydantic" else None
 
 
@@ -93,6 +95,12 @@ _PYDANTIC: Mapping[str, Callable[[Any], tuple[Any, ...]]] = {
 
 def _refused(value: Any) -> tuple[Any, ...]:
     raise PicklingError(f"a {type(value).__name__} of numba")
+
+
+def _interpolation(value: Any) -> tuple[Any, ...]:
+    """Take an interpolation of scipy apart: loading one changes the order of its attributes."""
+    make, args, state, *rest = value.__reduce_ex__(4)
+    return make, args, dict(sorted(state.items())) if type(state) is dict else state, *rest
 
 
 def _numba_type(value: Any) -> tuple[Any, ...]:

@@ -8,7 +8,8 @@ not counted                 reason
 ==========================  ====================================================================
 HOW                         params of scikit-learn's estimators that say how to compute, not what.
                             Sums of several jobs may end in other last bits, those of forests from
-                            run to run; so may those of a view that `memory` has kept
+                            run to run; so may those of a view that `memory` has kept.  `n_jobs`
+                            counts where each job draws for itself (DRAWN_IN_JOBS)
 HOW_OF_A_SEARCH             the same of our own searches, where one stands inside of another
 CODE_FLAGS                  whether Python kept the docstring of a function
 docstrings                  unless code that is reached reads ``__doc__`` (keys/digest.py)
@@ -40,6 +41,8 @@ from collections.abc import Collection, Mapping
 #: Libraries whose estimators have these params with this meaning.
 _LIBRARIES = ("sklearn", "optomatic")
 HOW = frozenset({"n_jobs", "verbose", "memory"})
+#: Each of their jobs draws from a copy of the random state, so another number draws other numbers.
+DRAWN_IN_JOBS = frozenset({"LatentDirichletAllocation", "MDS"})
 HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
 
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
@@ -73,6 +76,8 @@ def params_of(value: object, left_out: frozenset[str]) -> frozenset[str]:
     library = type(value).__module__.partition(".")[0]
     if library not in _LIBRARIES or not hasattr(value, "get_params"):
         return frozenset()
+    if type(value).__name__ in DRAWN_IN_JOBS:
+        return left_out - {"n_jobs"}
     return left_out | HOW_OF_A_SEARCH if library == "optomatic" else left_out
 
 

@@ -20,6 +20,7 @@ import enum
 import functools
 import importlib
 import io
+import pathlib
 import sys
 import threading
 import types
@@ -35,6 +36,7 @@ from optomatic.keys import libraries
 from optomatic.keys.bytecode import Reach, reach_of
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+_IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: or not, as Decimal since Python 3.13
 #: Class attributes that Python makes from the rest of the class.
 _MADE_OF_CLASSES = frozenset(
     {
@@ -61,6 +63,8 @@ _MADE_OF_MODULES = frozenset(
 )
 _MAIN = ("__main__", "__mp_main__")
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
+_NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, since Python 3.13
+_TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _CACHED_FUNCTION = type(functools.lru_cache(len))
 
 #: What ``__reduce_ex__`` returns: callable, args, state, items, pairs, setter.
@@ -196,9 +200,11 @@ class Reducer:
             "doc": value.__doc__,
             **self._globals_of(value),
         }
+        if getattr(value, "__type_params__", ()):  # since Python 3.12
+            state["type_params"] = value.__type_params__  # type: ignore[attr-defined]
         return make_function, (code, self.namespace(value), cells), state, None, None, set_function
 
-    def _cell(self, cell: types.CellType) -> Cell:
+    def _cell(self, cell: object) -> Cell:
         return self._cells.setdefault(id(cell), (cell, Cell()))[1]
 
     def _contents(self, value: Any, cells: tuple[Cell, ...]) -> Iterator[tuple[Cell, Any]]:
@@ -321,9 +327,6 @@ class Reducer:
         libraries.complete(value)
         if issubclass(value, enum.Enum) and "_member_map_" in vars(value):
             return self._enum(value)
-        if typing.is_typeddict(value):
-            asked = (dict(value.__annotations__), value.__total__)  # type: ignore[attr-defined]
-            return make_typed_dict, (value.__name__, *asked, value.__module__, value.__qualname__)
         space: dict[str, Any] = {"__module__": value.__module__}
         if "__slots__" in vars(value):
             space["__slots__"] = vars(value)["__slots__"]
@@ -332,18 +335,20 @@ class Reducer:
         left_out = {"__slots__", "__orig_bases__", "__pydantic_parent_namespace__"}
         state = _class_state(value, _MADE_OF_CLASSES | _slots(value) | left_out)
         args = (type(value), value.__name__, value.__bases__, space)
-        return make_class, args, state, None, None, set_class
+        is_typed_dict = type(value).__name__ == "_TypedDictMeta"
+        make = make_typed_dict if is_typed_dict else make_class
+        return make, args, state, None, None, set_class
 
     def _enum(self, value: type[enum.Enum]) -> Reduced:
         members = {name: member._value_ for name, member in value.__members__.items()}
         state = _class_state(value, _MADE_OF_CLASSES | _MADE_OF_ENUMS | set(members))
         # What __init__ or __new__ have given to members.
         state["members"] = {
-            name: {n: v for n, v in vars(member).items() if n not in _MADE_OF_MEMBERS}
+            name: {n: v for n, v in _attributes(member).items() if n not in _MADE_OF_MEMBERS}
             for name, member in value.__members__.items()
         }
         args = (type(value), value.__name__, value.__bases__, members, value.__module__)
-        return make_enum, args, state, None, None, set_class
+        return make_enum, (*args, *_contents_of_members(value)), state, None, None, set_class
 
     # -- what pickle cannot do -----------------------------------------------------------------
 
@@ -354,12 +359,37 @@ class Reducer:
         asked = value.cache_parameters()
         return make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
 
-    def type_variable(self, value: Any) -> Reduced | None:
-        """Take a TypeVar apart."""
+    def type_parameter(self, value: Any) -> Reduced | None:
+        """Take a TypeVar, a ParamSpec or a TypeVarTuple apart."""
         if self.goes_by_name(value):
             return None
-        asked = (value.__bound__, value.__constraints__, value.__covariant__)
-        return make_type_variable, (value.__name__, *asked, value.__contravariant__)
+        asked = _asked_of(value)
+        constraints = tuple(map(_as_type, getattr(value, "__constraints__", ())))
+        bound = asked.get("bound")
+        if _is_made_of(bound, value):  # class C[T: C]
+            cell = self._cell(value)
+            text = f"def made[{value.__name__}: __held__()](): 0"
+            return make_late, (text, cell), (cell, bound), None, None, set_late
+        return make_type_parameter, (type(value), value.__name__, constraints, asked)
+
+    def type_alias(self, value: Any) -> Reduced | None:
+        """Take what a ``type`` statement makes apart."""
+        if self.goes_by_name(value):
+            return None
+        held = value.__value__
+        if _is_made_of(held, value):  # type A = list[A]
+            if value.__type_params__:
+                raise CannotTravel(f"{value.__name__}, a generic type that is made of itself")
+            cell = self._cell(value)
+            text = f"type {value.__name__} = __held__()"
+            return make_late, (text, cell), (cell, held), None, None, set_late
+        return make_type_alias, (value.__name__, held, value.__type_params__)
+
+    def new_type(self, value: Any) -> Reduced | None:
+        """Take a NewType apart."""
+        if self.goes_by_name(value):
+            return None
+        return make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
 
 
 def _content(cell: types.CellType) -> tuple[object, ...]:
@@ -407,6 +437,63 @@ def _mangled(kind: type, name: str) -> str:
     return f"_{kind.__name__.lstrip('_')}{name}" if private else name
 
 
+def _attributes(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object, in slots too."""
+    slots = copyreg._slotnames(type(value))  # type: ignore[attr-defined]
+    return {**{n: getattr(value, n) for n in slots if hasattr(value, n)}, **vars(value)}
+
+
+def _contents_of_members(kind: Any) -> tuple[Any, ...]:
+    """Return what members are besides their values, as texts are; nothing if they are the same."""
+    if kind._member_type_ is object:
+        return ()
+    of_code = _HEAP_TYPE | _IMMUTABLE
+    base = next(base for base in kind.__mro__ if base.__flags__ & of_code != _HEAP_TYPE)
+    contents: dict[str, tuple[Any, ...]] = {}
+    for name, member in kind.__members__.items():
+        if hasattr(base, "__getnewargs__"):
+            contents[name] = base.__getnewargs__(member)
+        else:  # moments of datetime say it in this way
+            contents[name] = () if base is object else base.__reduce__(member)[1]
+    values = {name: member._value_ for name, member in kind.__members__.items()}
+    are_plain = all(
+        len(own) == 1 and own[0] == values[name] and type(own[0]) is type(values[name])
+        for name, own in contents.items()
+    )
+    return () if are_plain else (base, contents)
+
+
+def _as_type(value: Any) -> Any:
+    """Return a type as typing stores it that is given by its name."""
+    return typing.ForwardRef(value) if isinstance(value, str) else value
+
+
+def _asked_of(value: Any) -> dict[str, Any]:
+    """Return what a type parameter was made with."""
+    names = ("bound", "covariant", "contravariant", "infer_variance", "default")
+    asked = {name: getattr(value, f"__{name}__", _NO_DEFAULT) for name in names}
+    if asked["bound"] in (None, type(None)):  # which ParamSpec makes of no bound
+        del asked["bound"]
+    return {name: _as_type(own) for name, own in asked.items() if own is not _NO_DEFAULT}
+
+
+def _is_made_of(kind: Any, value: Any) -> bool:
+    """Tell whether `value` stands in the type `kind`."""
+    left, met = [kind], set()
+    while left:
+        one = left.pop()
+        if one is value:
+            return True
+        if id(one) not in met:
+            met.add(id(one))
+            left.append(one.__value__ if type(one) is _TYPE_ALIAS else None)
+            left.append(getattr(one, "__origin__", None))
+            for name in ("__args__", "__orig_bases__", "__type_params__"):
+                parts = getattr(one, name, ())
+                left += parts if isinstance(parts, tuple) else ()
+    return False
+
+
 def _class_state(value: type, left_out: Iterable[str]) -> dict[str, Any]:
     body = {name: held for name, held in vars(value).items() if name not in left_out}
     if "__annotations__" not in body and "__annotate__" in vars(value):
@@ -447,6 +534,11 @@ def _memory_view(reducer: Reducer, value: memoryview) -> Reduced:
     return memoryview, (value.tobytes(),)
 
 
+def _path(reducer: Reducer, value: pathlib.PurePath) -> Reduced:
+    # Python 3.13 itself says how it was written: as a//b, which is a/b.
+    return type(value), value.parts
+
+
 def _cached_property(reducer: Reducer, value: Any) -> Reduced:
     return functools.cached_property, (value.func,), {"attrname": value.attrname}
 
@@ -463,7 +555,10 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     types.ModuleType: Reducer.module,
     np.ufunc: Reducer.ufunc,
     _CACHED_FUNCTION: Reducer.cached_function,
-    typing.TypeVar: Reducer.type_variable,
+    **dict.fromkeys(
+        (typing.TypeVar, typing.ParamSpec, typing.TypeVarTuple), Reducer.type_parameter
+    ),
+    typing.NewType: Reducer.new_type,
     functools.cached_property: _cached_property,
     _LOCK: _lock,
     _RLOCK: _lock,
@@ -471,7 +566,10 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     io.TextIOWrapper: _file,
     memoryview: _memory_view,
     weakref.WeakSet: _weak_set,
+    **dict.fromkeys((pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath), _path),
 }
+if _TYPE_ALIAS is not None:
+    _TAKERS[_TYPE_ALIAS] = Reducer.type_alias
 
 
 # What the other side calls.  These names stand in payloads.
@@ -512,6 +610,8 @@ def set_function(function: Any, state: Mapping[str, Any]) -> None:
     function.__name__, function.__qualname__, function.__module__ = state["names"]
     function.__defaults__, function.__kwdefaults__ = state["defaults"], state["kwdefaults"]
     function.__annotations__, function.__doc__ = state["annotations"], state["doc"]
+    if "type_params" in state:
+        function.__type_params__ = state["type_params"]
     function.__dict__.update(state["attributes"])
     function.__globals__.update(state["globals"])
     for cell, content in state["cells"].values():
@@ -525,21 +625,35 @@ def make_class(meta: type, name: str, bases: tuple[Any, ...], space: Mapping[str
 
 
 def make_typed_dict(
-    name: str, fields: Mapping[str, Any], total: bool, module: str, qualname: str
-) -> Any:
-    """Return a class of dicts with types for checkers."""
-    kind: Any = typing.TypedDict(name, dict(fields), total=total)  # type: ignore[misc]
-    kind.__module__, kind.__qualname__ = module, qualname
-    return kind
+    meta: type, name: str, bases: tuple[type, ...], space: Mapping[str, Any]
+) -> type:
+    """Return a class of dicts with types for checkers, without its body."""
+    return type.__new__(meta, name, bases, dict(space))
 
 
 def make_enum(
-    meta: Any, name: str, bases: tuple[type, ...], members: Mapping[str, Any], module: str
+    meta: Any,
+    name: str,
+    bases: tuple[type, ...],
+    members: Mapping[str, Any],
+    module: str,
+    base: Any = None,
+    contents: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> type[enum.Enum]:
     """Return an enum with its members and without the rest of its body."""
     space = meta.__prepare__(name, bases)
     for member, value in members.items():
-        space[member] = value
+        space[member] = enum.member(value)  # functions, too
+    if contents is not None:
+        made = iter([(members[member], own) for member, own in contents.items()])
+
+        def make_member(kind: Any, *args: Any) -> Any:
+            value, own = next(made)
+            member = base.__new__(kind, *own)
+            member._value_ = value
+            return member
+
+        space["__new__"] = make_member
     space["__module__"] = module
     return meta.__new__(meta, name, bases, space)  # type: ignore[no-any-return]
 
@@ -555,7 +669,10 @@ def set_class(kind: Any, state: Mapping[str, Any]) -> None:
     for name, held in body.items():
         type.__setattr__(kind, name, held)
     for name, own in members.items():
-        vars(kind.__members__[name]).update(own)
+        member, slots = kind.__members__[name], copyreg._slotnames(kind)  # type: ignore[attr-defined]
+        for slot in own.keys() & slots:
+            object.__setattr__(member, slot, own[slot])
+        vars(member).update({n: v for n, v in own.items() if n not in slots})
     kind.__qualname__ = state["qualname"]
     if state["doc"] is not None:
         type.__setattr__(kind, "__doc__", state["doc"])
@@ -568,13 +685,37 @@ def make_cached(function: Any, maxsize: int | None, typed: bool) -> Any:
     return functools.lru_cache(maxsize, typed)(function)
 
 
-def make_type_variable(
-    name: str, bound: Any, constraints: tuple[Any, ...], covariant: bool, contravariant: bool
+def make_type_parameter(
+    kind: Any, name: str, constraints: tuple[Any, ...], asked: Mapping[str, Any]
 ) -> Any:
-    """Return a TypeVar."""
-    return typing.TypeVar(
-        name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant
-    )
+    """Return a TypeVar, a ParamSpec or a TypeVarTuple."""
+    return kind(name, *constraints, **asked)
+
+
+def make_type_alias(name: str, value: Any, params: tuple[Any, ...]) -> Any:
+    """Return what a ``type`` statement makes."""
+    return _TYPE_ALIAS(name, value, type_params=params)
+
+
+def make_late(text: str, cell: types.CellType) -> Any:
+    """Return what `text` makes of types, which are read from `cell` when they are asked for."""
+    space: dict[str, Any] = {}
+    exec(text, {"__held__": lambda: cell.cell_contents}, space)
+    (made,) = space.values()
+    return made if type(made) is _TYPE_ALIAS else made.__type_params__[0]
+
+
+def set_late(made: Any, state: tuple[types.CellType, Any]) -> None:
+    """Set the types that are read later."""
+    cell, held = state
+    cell.cell_contents = held
+
+
+def make_new_type(name: str, base: Any, module: str) -> Any:
+    """Return a NewType."""
+    kind: Any = typing.NewType(name, base)  # type: ignore[misc]
+    kind.__module__ = module
+    return kind
 
 
 def global_random_state() -> Any:

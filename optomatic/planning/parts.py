@@ -55,7 +55,7 @@ def dump_raw(value: Any) -> Part | None:
     if _is_plain_sparse(value):
         buffer = io.BytesIO()
         scipy.sparse.save_npz(buffer, value, compressed=False)
-        return _part("sparse", [buffer.getbuffer()])
+        return _part("sparse", [buffer.getvalue()])
     return None
 
 

@@ -264,7 +264,7 @@ class Sender:
         if self._first is None:
             self._pickler = pickler
             self._memo = {key: place for key, (place, _) in pickler.memo.copy().items()}
-        return part_of("payload", head, file.getbuffer())
+        return part_of("payload", head, file.getvalue())
 
     def _compared(self, part: Part, objects: dict[str, Any], head: bytes) -> Doubt | None:
         """Load what was pickled; return where it is not what it was, if it is not."""
@@ -365,7 +365,7 @@ def _data_part(value: Any) -> Part | None:
         _PlainPickler(file, protocol=5).dump(value)
     except Exception:  # pickled with the rest, where it is said what is wrong
         return None
-    return part_of("pickle", file.getbuffer())
+    return part_of("pickle", file.getvalue())
 
 
 class _PlainPickler(pickle.Pickler):

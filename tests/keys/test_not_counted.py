@@ -260,12 +260,10 @@ ROUNDED = (
     *("sklearn.neighbors", "sklearn.semi_supervised"),
     *("sklearn.ensemble._bagging", "sklearn.ensemble._forest", "sklearn.ensemble._iforest"),
 )
-#: Draws in each job for itself; it has neither scores nor transforms, so no search scores it.
-DRAWN = "MDS"
 
 
 @measures("HOW")
-@pytest.mark.parametrize("name", [name for name in with_param("n_jobs") if name != DRAWN])
+@pytest.mark.parametrize("name", sorted({*with_param("n_jobs")} - not_counted.DRAWN_IN_JOBS))
 def test_n_jobs(name):
     made, y = built(name)
     one, two = (clone(made).set_params(n_jobs=count) for count in (1, 2))
@@ -278,11 +276,14 @@ def test_n_jobs(name):
         assert outcome(one, y) == outcome(two, y)
 
 
-def test_what_draws_in_each_job_is_scored_by_no_search():
-    made = dict(all_estimators())[DRAWN]
-    assert not hasattr(made, "predict")
-    assert not hasattr(made, "transform")
-    assert not hasattr(made, "score")
+@pytest.mark.parametrize("name", sorted(not_counted.DRAWN_IN_JOBS))
+def test_n_jobs_counts_where_each_job_draws_for_itself(name):
+    made, _ = built(name)
+    one, two = (clone(made).set_params(n_jobs=count) for count in (1, 2))
+    assert hex_of(one) != hex_of(two)
+    with parallel_config(backend="loky"):
+        said = [own.fit_transform(X) for own in (one, two)]
+    assert not np.allclose(*said, rtol=1e-3)
 
 
 @measures("HOW")
