@@ -20,6 +20,7 @@ import enum
 import functools
 import importlib
 import io
+import os
 import pathlib
 import sys
 import threading
@@ -138,6 +139,8 @@ class Reducer:
         of_library = libraries.reducer_of(value)
         if of_library is not None and not self.goes_by_name(value):
             return of_library(value)
+        if value is os.environ:  # it is each process's own, and passwords stand in it
+            return getattr, (os, "environ")
         return self._singleton(value)
 
     def _singleton(self, value: Any) -> Reduced | str | None:
@@ -496,6 +499,8 @@ def _is_made_of(kind: Any, value: Any) -> bool:
 
 def _class_state(value: type, left_out: Iterable[str]) -> dict[str, Any]:
     body = {name: held for name, held in vars(value).items() if name not in left_out}
+    if body.get("__annotations__") == {}:  # Python makes them when somebody asks
+        del body["__annotations__"]
     if "__annotations__" not in body and "__annotate__" in vars(value):
         body["__annotations__"] = value.__annotations__
     registered: set[type] = set()

@@ -408,3 +408,14 @@ def test_modules_below_a_named_one_travel_too():
     for wrong in ("own_package", [3], 3):
         with pytest.raises(TypeError, match="ship_modules"), shipping(wrong):
             pass
+
+
+def test_the_environment_of_the_process_is_never_sent(monkeypatch):
+    monkeypatch.setenv("OWN_PASSWORD", "hunter2")
+    with modules(
+        {"own_code": "from os import environ\ndef f(x): return environ.get('A', x)"}
+    ) as own:
+        before = digest_of(own.f)
+        assert Reducer(travels).reduce(sent_by(own.f)["environ"])[1][1] == "environ"
+        monkeypatch.setenv("OWN_PASSWORD", "other")
+        assert digest_of(own.f) == before
