@@ -161,7 +161,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     of fit, by the same versions of the libraries.  Everything that a pickle of these carries
     counts, user code and the globals that it can reach included.  What does not count stands in
     :mod:`optomatic.keys.not_counted`: ``n_jobs``, ``verbose`` and ``memory`` of scikit-learn's
-    estimators, docstrings, line numbers, the order of metrics, the memory layout of 2-D arrays.
+    estimators (but ``n_jobs`` where each job draws for itself), docstrings, line numbers, the
+    order of metrics, the memory layout of 2-D arrays.
     What cannot be seen does not count either: files and environment variables that a function
     reads, the content of files passed by name, ``eval`` and ``globals()[...]``, methods of
     installed classes patched at run time, ``np.seterr`` and other switches of whole libraries,
