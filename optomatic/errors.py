@@ -15,7 +15,7 @@
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
     ├── DefinitionError         (ValueError)       a search definition file cannot be used
     ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
-    ├── OtherCode               (RuntimeError)     new processes import other code than this one
+    ├── OtherCode               (RuntimeError)     workers load something else than they were sent
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
     ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
@@ -28,7 +28,7 @@
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
     UnitsDied                   (UserWarning)      units that killed their workers
     NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
-    WorkersRefuse               (UserWarning)      some workers have other code than this process
+    WorkersRefuse               (UserWarning)      some workers lack what a search was made with
     RandomnessUnseeded          (UserWarning)      the splits are one draw, and nothing is reused
 
 Each text says what happened, what it means for the data, and what to do next; no text
@@ -102,7 +102,7 @@ class NotShippable(OptomaticError, TypeError, PicklingError):
 
 
 class OtherCode(OptomaticError, RuntimeError):
-    """A new process imports other code under the names of that which is to be scored."""
+    """Workers of this process have loaded something else than they were sent."""
 
 
 class SearchCancelled(OptomaticError, RuntimeError):
@@ -157,7 +157,7 @@ class NoWorkers(UserWarning):
 
 
 class WorkersRefuse(UserWarning):
-    """Some workers have other code than this process, and score nothing for it."""
+    """Some workers have something else than a search was made with, and leave it alone."""
 
 
 class RandomnessUnseeded(UserWarning):

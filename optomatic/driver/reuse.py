@@ -20,11 +20,16 @@ class OtherVersions:
     def __init__(self) -> None:
         self._differences: Counter[str] = Counter()
         self._units: set[str] = set()
+        #: Sets of versions besides those of a plan, which rounds ask for again and again.
+        self._others: dict[frozenset[str], dict[str, dict[str, str]]] = {}
 
     def note(self, store: Store, plan: Plan, missing: Sequence[Unit]) -> None:
         """Look for scores of `missing`, which have none by the versions that are here."""
         ours = plan.environments
-        for end, theirs in store.environments.others(ours).items():
+        known = frozenset(ours)
+        if known not in self._others:
+            self._others[known] = store.environments.others(ours)
+        for end, theirs in self._others[known].items():
             here = {unit.key[:CONTENT] + end: unit.key for unit in missing}
             for key in store.jobs.completed(list(here)):
                 own = ours.get(here[key][CONTENT:], {})

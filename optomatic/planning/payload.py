@@ -172,7 +172,7 @@ class Sender:
             objects["roles"] = self._roles
         head = self._head(values, found, certain=not doubts)
         part = self._pickled(objects, head, doubts)
-        if not doubts and (parted := self._compared(part, objects, head)) is not None:
+        if not doubts and (parted := self._compared(part, objects)) is not None:
             doubts.append(parted)
             part = self._pickled(objects, self._head(values, found, certain=False), doubts)
         self.parts[part.sha] = part
@@ -236,7 +236,8 @@ class Sender:
     # -- pickling and comparing -------------------------------------------------------------------
 
     def _marks(self, values: Sequence[Any]) -> dict[str, str]:
-        marks = marks_of(_marked(self._roles, self.spec, values))
+        roles = {} if self.has_sent else self._roles  # a later payload holds values alone
+        marks = marks_of(_marked(roles, self.spec, values))
         return dict(list(marks.items())[:_MARKS])
 
     def _head(self, values: Sequence[Any], found: Sequence[Digest], *, certain: bool) -> bytes:
@@ -266,7 +267,7 @@ class Sender:
             self._memo = {key: place for key, (place, _) in pickler.memo.copy().items()}
         return part_of("payload", head, file.getvalue())
 
-    def _compared(self, part: Part, objects: dict[str, Any], head: bytes) -> Doubt | None:
+    def _compared(self, part: Part, objects: dict[str, Any]) -> Doubt | None:
         """Load what was pickled; return where it is not what it was, if it is not."""
         if part.sha in _compared:
             return None

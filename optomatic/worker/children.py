@@ -219,8 +219,6 @@ class Crew:
     ) -> None:
         self.size = size
         self.setup = setup
-        #: Modules that the children may have loaded, by name, as their parent had them then.
-        self.loaded: dict[str, object] = {}
         self._start = start
         self.children: list[Child] = []
 

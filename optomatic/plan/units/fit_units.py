@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ class UnitPlanner:
             return []
         return self._keys_on(found, map(bytes.fromhex, splits))
 
-    @property
+    @cached_property
     def ingredients(self) -> dict[str, Any]:
         """Return short digests of all that keys are made of, and the versions that count."""
         base = self._effective_of(frozenset())

@@ -11,6 +11,7 @@ import inspect
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
@@ -153,7 +154,7 @@ class FunctionPlanner:
             environments=self._environments.known,
         )
 
-    @property
+    @cached_property
     def ingredients(self) -> dict[str, Any]:
         """Short digests of all that keys are made of, and the versions that count."""
         return {
