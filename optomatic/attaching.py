@@ -76,7 +76,11 @@ class AttachedSearch:
             return store.searches.record(self.search_id)
 
     def counts(self) -> dict[str, int]:
-        """Return how many units are in each state."""
+        """Return how many units are in each state.
+
+        ``invalid`` counts records that could not be read, those of units that were queued anew
+        included; ``missing`` units of which there is none.
+        """
         with open_store(self._db) as store:
             return _counts(store, self.search_id)
 
@@ -129,7 +133,7 @@ class AttachedSearch:
 
         Warns
         -----
-        NoWorkers, WorkersRefuse
+        NoWorkers, WorkersRefuse, NoProgress
             As a search with ``n_jobs=0`` does, if its units are left to workers.
         """
         began = clock()
@@ -250,7 +254,9 @@ def _units(store: Store, search: str) -> Mapping[str, Described | None]:
 def _counts(store: Store, search: str) -> dict[str, int]:
     ids = dict.fromkeys(store.searches.unit_ids(search))  # its client may ask for what was added
     states = store.jobs.states(list(ids))
-    return dict(Counter(states.get(unit_id, "missing") for unit_id in ids))
+    counts = Counter(states.get(unit_id, "missing") for unit_id in ids)
+    counts["invalid"] += store.jobs.invalid(list(ids))
+    return dict(+counts)
 
 
 def _goes_on(store: Store, search: str) -> bool:
@@ -261,7 +267,7 @@ def _goes_on(store: Store, search: str) -> bool:
 def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:
     """Look who could score `search`, unless its client is there: that looks itself."""
     silent = partial(store.searches.is_running, search)
-    return Lookout(store, ids_that_wait(search), timing_here(), clock, silent)
+    return Lookout(store, ids_that_wait(search), timing_here(), clock, silent=silent)
 
 
 def _note_the_end(store: Store, search: str) -> None:

@@ -28,6 +28,8 @@
     KeyNotCertain               (UserWarning)      scored for this search only, not reused
     UnitsDied                   (UserWarning)      units that killed their workers
     NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
+    NoProgress                  (UserWarning)      nobody works on what is waited for
+    RecordsInvalid              (UserWarning)      stored records that cannot be read
     WorkersRefuse               (UserWarning)      some workers lack what a search was made with
     RandomnessUnseeded          (UserWarning)      the splits are one draw, and nothing is reused
 
@@ -154,6 +156,14 @@ class UnitsDied(UserWarning):
 
 class NoWorkers(UserWarning):
     """``n_jobs=0`` waits for standalone workers, and none has been seen."""
+
+
+class NoProgress(UserWarning):
+    """For 10 s nobody has worked on what a search waits for."""
+
+
+class RecordsInvalid(UserWarning):
+    """Stored records could not be read: they are kept, and their units are scored again."""
 
 
 class WorkersRefuse(UserWarning):

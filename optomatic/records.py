@@ -19,6 +19,7 @@ SCHEMA = 1
 #: Characters of a key that say what is computed; the others stand for versions.
 CONTENT = 48
 
+#: A document that cannot be read has the state "invalid" (store/forms.py).
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
 #: States that no worker will change by itself.
 TERMINAL = ("completed", "failed", "dead", "cancelled")

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from optomatic.errors import StoreError
+from optomatic.errors import BundleDamaged, RecordsInvalid, StoreError
 from optomatic.records import Outcome
 from optomatic.results.progress import FitSummary
 from optomatic.store.opening import Store
+from optomatic.warning import warn
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,28 @@ class Ending:
 def has_ended(outcome: Outcome | None) -> bool:
     """Tell whether no worker will change a unit by itself any more."""
     return outcome is not None and outcome.state in ("completed", "failed", "dead")
+
+
+def lacks_parts(outcome: Outcome | None) -> bool:
+    """Tell whether a unit could not be scored as what it needs was damaged in the store."""
+    failures = outcome.result.failures if outcome is not None and outcome.result else ()
+    return any(f.stage == "load" and f.type == _DAMAGED for f in failures)
+
+
+_DAMAGED = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
+#: A search stores its parts anew so many times, and then takes the failures for what they are.
+MENDS = 3
+
+
+def report_invalid(count: int) -> None:
+    """Warn that records could not be read, and that their units were scored again."""
+    if count:
+        warn(
+            f"{count} stored record{'s' if count != 1 else ''} could not be read, as something "
+            "changed what was written. Nothing was lost: the units were scored again. What was "
+            "there is kept in the database, in the state 'invalid', with the reason.",
+            RecordsInvalid,
+        )
 
 
 #: Why a search ended that somebody ended by Ctrl-C.
@@ -91,6 +114,7 @@ def summary_of(
     raced: str = "",
     earlier: str = "",
     other_versions: str = "",
+    invalid: int = 0,
 ) -> FitSummary:
     """Sum up a search.
 
@@ -102,6 +126,8 @@ def summary_of(
         Those of them that were scored while it ran.
     sizes : mapping of str to int, optional
         Processes of workers by id, of those that have several and count as so many.
+    invalid : int
+        Stored records that could not be read, so that their units were queued anew.
     """
     workers = {worker for i in fresh if (worker := outcomes[i].worker)}
     return FitSummary(
@@ -116,4 +142,5 @@ def summary_of(
         raced=raced,
         earlier=earlier,
         other_versions=other_versions,
+        invalid=invalid,
     )

@@ -20,8 +20,11 @@ class Engine(Protocol):
     exception that the search ends with.  On KeyboardInterrupt it hands in what is
     finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
     units that were scored in this process: what they print has been printed.  ``sizes`` has the
-    number of processes of each worker that the engine itself was, by id.
+    number of processes of each worker that the engine itself was, by id.  ``standalone`` tells
+    whether it leaves all to standalone workers.
     """
+
+    standalone: bool
 
     error: BaseException | None
     scored: set[str]

@@ -9,9 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from optomatic.driver.ending import INTERRUPTED, Ending, has_ended, summary_of, withdraw
+from optomatic.driver.ending import (
+    INTERRUPTED,
+    MENDS,
+    Ending,
+    has_ended,
+    lacks_parts,
+    report_invalid,
+    summary_of,
+    withdraw,
+)
 from optomatic.driver.engine import Alone, Engine, Told
-from optomatic.driver.publishing import Say, publish, say_nothing
+from optomatic.driver.publishing import Say, mend, publish, say_nothing
 from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.plan.units.plan import Plan
@@ -19,10 +28,13 @@ from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.store.opening import Store, open_store
 from optomatic.worker.engines import Here
 from optomatic.worker.heart import take_back_from_the_vanished
-from optomatic.worker.machine import inside_worker
+from optomatic.worker.lookout import Lookout
+from optomatic.worker.machine import inside_worker, timing_here
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0
+#: Records that may be found changed, for each unit, until a search gives up.
+_MOST_INVALID = 10
 
 
 def run_at(
@@ -95,7 +107,7 @@ def run(
         if missing:
             others.note(store, plan, missing)
             publish(store, plan.parts.values(), missing[0].work, say)
-        scored = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
+        scored, invalid = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
         outcomes, seconds = {**served, **scored}, clock() - began
@@ -106,7 +118,10 @@ def run(
         raise
     outcomes = {**served, **scored}
     seconds, said = clock() - began, str(others)
-    summary = summary_of(outcomes, scored, seconds, engine.sizes, other_versions=said)
+    summary = summary_of(
+        *(outcomes, scored, seconds, engine.sizes), other_versions=said, invalid=invalid
+    )
+    report_invalid(invalid)
     store.searches.finish(record.id, "completed", {"line": str(summary)})
     return Ending(outcomes, frozenset(scored), summary)
 
@@ -190,45 +205,100 @@ def _score(
     retry_failed: bool,
     told: Told | None,
     clock: Callable[[], float],
-) -> dict[str, Outcome]:
-    """Submit `missing` and wait, again and again until each has an end."""
+) -> tuple[dict[str, Outcome], int]:
+    """Submit `missing` and wait, again and again until each has an end.
+
+    Return the ends, and how many records could not be read.
+    """
     if not missing:
-        return {}
+        return {}, 0
     take_back_from_the_vanished(store)
-    open_units = list(missing)
-    while open_units:
-        store.jobs.submit(open_units, search, retry_failed=retry_failed)
+    waiting = _Waiting(store, plan, missing, search, engine.standalone, told, clock)
+    while waiting.open:
+        waiting.submit(retry_failed=retry_failed)
         retry_failed = False
-        engine.work(store, search, _until(store, search, open_units, told, clock))
+        engine.work(store, search, waiting.over)
         if engine.error is not None:
             raise engine.error
-        found = store.jobs.outcomes([unit.id for unit in missing])
-        open_units = [unit for unit in missing if not has_ended(found.get(unit.id))]
-        if told is not None:
-            told({unit.id for unit in missing} - {unit.id for unit in open_units})
-        if open_units and store.searches.withdrawn(search):
+        found = waiting.read()
+        if waiting.open and store.searches.withdrawn(search):
             raise SearchCancelled(
-                f"The search was cancelled while {len(open_units)} of {len(missing)} units were "
+                f"The search was cancelled while {len(waiting.open)} of {len(missing)} units were "
                 "not scored yet. All finished scores are stored; call fit again to go on."
             )
-    return found
+    return found, waiting.invalid
 
 
-def _until(
-    store: Store,
-    search: str,
-    units: Sequence[Unit],
-    told: Told | None,
-    clock: Callable[[], float],
-) -> Callable[[], bool]:
-    """Return what tells that `search` waits for nothing, and tells `told` on the way."""
-    looked = clock()
+class _Waiting:
+    """What a search whose candidates are all known waits for.
 
-    def until() -> bool:
-        nonlocal looked
-        if told is not None and clock() - looked > LOOK_SECONDS:
-            told({unit.id for unit in units}.difference(store.jobs.waiting(search)))
-            looked = clock()
-        return not store.jobs.waits(search)
+    Attributes
+    ----------
+    open : list of Unit
+        Units that have no end yet.
+    invalid : int
+        Records that could not be read, so that their units were queued anew.
+    """
 
-    return until
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        missing: Sequence[Unit],
+        search: str,
+        standalone: bool,
+        told: Told | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._plan, self._missing, self._search = store, plan, missing, search
+        self._told, self._clock, self._looked = told, clock, clock()
+        self._lookout = Lookout(
+            *(store, [search], timing_here(), clock), standalone=standalone, restore=self._restore
+        )
+        self._mends = 0
+        self.open, self.invalid = list(missing), 0
+
+    def submit(self, *, retry_failed: bool) -> None:
+        """Queue what has no end yet."""
+        met = self._store.jobs.submit(self.open, self._search, retry_failed=retry_failed)
+        self.invalid += met.invalid
+        self._lookout.foreign = met.foreign
+        if self.invalid > _MOST_INVALID * len(self._missing):
+            raise StoreError(
+                "What this search stores reads differently each time: another program writes to "
+                "the same collections. All finished scores are stored. Use a database of its own."
+            )
+
+    def over(self) -> bool:
+        """Tell whether the search waits for nothing, and tell others on the way."""
+        if self._told is not None and self._clock() - self._looked > LOOK_SECONDS:
+            waits = self._store.jobs.waiting(self._search)
+            self._told({unit.id for unit in self.open}.difference(waits))
+            self._looked = self._clock()
+        jobs = self._store.jobs
+        waits_on = jobs.waits(self._search) or bool(jobs.foreign([*self._lookout.foreign]))
+        if waits_on:
+            self._lookout.look()
+        return not waits_on
+
+    def read(self) -> dict[str, Outcome]:
+        """Return what there is of all units, and take out of `open` what has an end."""
+        found = self._store.jobs.outcomes([unit.id for unit in self._missing])
+        lacking = [i for i, outcome in found.items() if lacks_parts(outcome)]
+        if lacking and self._mends < MENDS:
+            self._mends += 1
+            mend(self._store, self._plan.parts.values())
+            for unit_id in lacking:
+                del found[unit_id]
+        self.open = [unit for unit in self._missing if not has_ended(found.get(unit.id))]
+        if self._told is not None:
+            self._told({unit.id for unit in self._missing} - {unit.id for unit in self.open})
+        return found
+
+    def _restore(self) -> None:
+        """Store again what workers need, and wait for nothing that was not asked for."""
+        publish(self._store, self._plan.parts.values(), self._missing[0].work)
+        own = {unit.id for unit in self._missing}
+        strange = [i for i in self._store.jobs.waiting(self._search) if i not in own]
+        if strange:
+            self._store.jobs.cancel(self._search, strange)

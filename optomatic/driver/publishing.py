@@ -33,3 +33,9 @@ def upload(store: Store, parts: Iterable[Part], say: Say = say_nothing) -> None:
     for sha in store.bundles.missing(list(by_sha)) if by_sha else ():
         part = by_sha[sha]
         store.bundles.put(part, upload_lines(part.size, say))
+
+
+def mend(store: Store, parts: Iterable[Part]) -> None:
+    """Store those of `parts` anew that were damaged or lost in the store."""
+    for part in parts:
+        store.bundles.mend(part)

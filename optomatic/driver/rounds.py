@@ -13,10 +13,18 @@ from typing import Any, Protocol
 
 from optomatic.driver.asking import Asking
 from optomatic.driver.doubts import report_doubts
-from optomatic.driver.ending import INTERRUPTED, has_ended, summary_of, withdraw
+from optomatic.driver.ending import (
+    INTERRUPTED,
+    MENDS,
+    has_ended,
+    lacks_parts,
+    report_invalid,
+    summary_of,
+    withdraw,
+)
 from optomatic.driver.engine import Engine
 from optomatic.driver.ledger import Ledger
-from optomatic.driver.publishing import Say, say_nothing, upload
+from optomatic.driver.publishing import Say, mend, say_nothing, upload
 from optomatic.driver.race import Race
 from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
@@ -24,12 +32,14 @@ from optomatic.plan.course.earlier import event_of
 from optomatic.plan.course.filtering import shown_left_out
 from optomatic.plan.course.schedule import Event
 from optomatic.plan.units.plan import Plan
-from optomatic.records import Part, SearchRecord, Unit
+from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.progress import FitSummary
 from optomatic.store.extending import IDS
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
+from optomatic.worker.lookout import Lookout
+from optomatic.worker.machine import timing_here
 
 #: Units that run when a search ends early may go on for so many seconds.
 GRACE = 5.0
@@ -97,7 +107,10 @@ class Rounds:
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()
-        self._lanes: set[str] = set()
+        self._lanes: dict[str, Work] = {}
+        self._lookout: Lookout | None = None
+        self._mends = 0
+        self._invalid = 0
         self._doubts_said = False
         self._left_out_in_a_row = 0
         self._looked_at = -_LOOK
@@ -142,6 +155,11 @@ class Rounds:
             self.turn()
             while not self.over():
                 engine = start()
+                self._lookout = Lookout(
+                    *(self._store, [search], timing_here(), self._clock),
+                    standalone=engine.standalone,
+                    restore=self._restore,
+                )
                 engine.work(self._store, search, self.over, self)
                 self._sizes.update(engine.sizes)
                 if engine.error is not None:
@@ -210,6 +228,9 @@ class Rounds:
         if self.grace() is not None:
             return not self._store.jobs.waits(self._record.id)
         waited_for = self._ledger.open or self._ledger.in_race
+        if self._ledger.open and self._lookout is not None:
+            self._lookout.foreign = self._ledger.open
+            self._lookout.look()
         return self._asking.schedule.exhausted and not waited_for
 
     def _do(self, event: Event) -> bool:
@@ -244,8 +265,7 @@ class Rounds:
         adaptive = asking.proposer.adaptive
         asking.schedule.given(len(candidates), len(ledger.open), adaptive=adaptive)
         self._count_left_out(reasons)
-        if ledger.first is not None:  # units that are held back will need theirs
-            self._parts.update(plan.parts)
+        self._parts.update(plan.parts)  # units that are held back will need theirs
         return self._submit(plan.parts, new, plan)
 
     def _plan(self, kept: Sequence[dict[str, Any]]) -> Plan:
@@ -286,8 +306,12 @@ class Rounds:
             if plan is not None:
                 self._others.note(self._store, plan, missing)
             self._publish(parts, missing)
-            self._store.jobs.submit(missing, self._record.id, retry_failed=self._retry_failed)
+            self._queue(missing, retry_failed=self._retry_failed)
         return bool(missing)
+
+    def _queue(self, units: Sequence[Unit], *, retry_failed: bool = False) -> None:
+        met = self._store.jobs.submit(units, self._record.id, retry_failed=retry_failed)
+        self._invalid += met.invalid
 
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
@@ -298,7 +322,17 @@ class Rounds:
         for work in {unit.work.lane: unit.work for unit in missing}.values():
             if work.lane not in self._lanes:
                 self._store.workers.publish(work)
-                self._lanes.add(work.lane)
+                self._lanes[work.lane] = work
+
+    def _restore(self) -> None:
+        """Store again what workers need, and wait for nothing that was not asked for."""
+        upload(self._store, self._parts.values())
+        for work in self._lanes.values():
+            self._store.workers.publish(work)
+        waiting = self._store.jobs.waiting(self._record.id)
+        strange = [unit_id for unit_id in waiting if unit_id not in self._ledger.open]
+        if strange:
+            self._store.jobs.cancel(self._record.id, strange)
 
     # -- what has ended --------------------------------------------------------------------
 
@@ -310,13 +344,22 @@ class Rounds:
         gone = set(open_units).difference(self._store.jobs.waiting(self._record.id))
         if not gone:
             return
-        found = self._store.jobs.outcomes(sorted(gone))
+        found = self._mended(self._store.jobs.outcomes(sorted(gone)))
         self._ledger.end({i: o for i, o in found.items() if has_ended(o)}, fresh=True)
         again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
         if again and not self._cut_off:
             if self._store.searches.withdrawn(self._record.id):
                 raise self._cancelled()
-            self._store.jobs.submit(again, self._record.id)
+            self._queue(again)
+
+    def _mended(self, found: dict[str, Outcome]) -> dict[str, Outcome]:
+        """Return `found` without what has to be scored again, as its parts were damaged."""
+        lacking = [i for i, outcome in found.items() if lacks_parts(outcome)]
+        if not lacking or self._mends >= MENDS:
+            return found
+        self._mends += 1
+        mend(self._store, self._parts.values())
+        return {i: outcome for i, outcome in found.items() if i not in lacking}
 
     def _cancelled(self) -> SearchCancelled:
         return SearchCancelled(
@@ -377,10 +420,12 @@ class Rounds:
             raced=asking.race.told,
             earlier=self._earlier,
             other_versions=str(self._others),
+            invalid=self._invalid,
         )
 
     def _finish(self) -> FitSummary:
         asking, summary = self._asking, self._summary()
+        report_invalid(self._invalid)
         self._store.searches.finish(
             self._record.id,
             "completed",

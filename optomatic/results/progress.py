@@ -34,6 +34,8 @@ class FitSummary:
         How many scores of earlier searches its generator was told of; empty if it was of none.
     other_versions : str
         How many units have a score by other versions, and by which; empty if none has.
+    invalid : int
+        Stored records that could not be read, so that their units were queued anew.
     """
 
     units: int
@@ -47,6 +49,7 @@ class FitSummary:
     raced: str = ""
     earlier: str = ""
     other_versions: str = ""
+    invalid: int = 0
 
     def __str__(self) -> str:
         besides = f" ({self.other_versions})" if self.other_versions else ""
@@ -55,6 +58,8 @@ class FitSummary:
             line += f" by {self.workers} worker{'s' if self.workers != 1 else ''}"
         if self.failed:
             line += f", {self.failed} failed"
+        if self.invalid:
+            line += f", {self.invalid} invalid record{'s' if self.invalid != 1 else ''}"
         line = f"{line} in {self.seconds:.1f} s"
         more = (self.earlier, self.left_out, self.raced, self.stopped)
         return "; ".join(part for part in (line, *more) if part)
@@ -93,4 +98,5 @@ def together(parts: Sequence[FitSummary]) -> FitSummary:
         failed=sum(part.failed for part in parts),
         workers=max((part.workers for part in parts), default=0),
         seconds=sum(part.seconds for part in parts),
+        invalid=sum(part.invalid for part in parts),
     )

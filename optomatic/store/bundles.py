@@ -2,7 +2,8 @@
 
 ::
 
-    bundles  {_id: sha, v, kind, size, chunks, at, holders, marks}   at: last put, server's clock
+    bundles  {_id: sha, v, kind, size, chunks, checksum, at, holders, marks}
+             at: last put, server's clock
     chunks   {_id: "<sha>:<n>", data, at, marks}
 
 A header gets its ``v`` last, so an upload that was cut off at any byte is no part yet, and
@@ -28,8 +29,9 @@ from pymongo.database import Database
 from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
 from optomatic.store.faults import Outage
-from optomatic.store.holding import chunks_of, holders, keep_for, let_go, still_kept_for
-from optomatic.store.patient import Patient
+from optomatic.store.forms import HeaderForm, Misfit, checksum_of, read
+from optomatic.store.holding import array, chunks_of, holders, keep_for, let_go, still_kept_for
+from optomatic.store.patient import VALID, Patient
 
 #: Bytes in a chunk: small enough that a call ends in time on a slow line.
 CHUNK = 4 << 20
@@ -55,8 +57,7 @@ class Bundles:
         query = {"_id": {"$in": list(shas)}}
         # Before it is looked what is there: nobody removes it from now on.
         self._headers.update(query, keep_for(holder))
-        there = self._headers.find({**query, "v": {"$exists": True}}, {"_id": 1})
-        return set(shas) - {document["_id"] for document in there}
+        return set(shas) - {header.id for header in self._headers.read(HeaderForm, query)}
 
     def put(
         self,
@@ -64,10 +65,12 @@ class Bundles:
         told: Callable[[int], None] = lambda _: None,
         *,
         holder: str | None = None,
+        anew: bool = False,
     ) -> None:
         """Store a part; when this returns it can be fetched.
 
-        Chunks that an upload which was cut off has left are not sent again.
+        Chunks that an upload which was cut off has left are not sent again, unless it is to be
+        stored `anew`.
 
         Parameters
         ----------
@@ -77,12 +80,17 @@ class Bundles:
             Who needs it; if nobody is named, it is kept for ever.
         """
         marks = [secrets.token_hex(8)]
-        while not self._put(part, told, holder, marks):
+        while not self._put(part, told, holder, marks, anew):
             # The holder was taken for dead meanwhile, and what was there was removed.
             marks.append(secrets.token_hex(8))
 
     def _put(
-        self, part: Part, told: Callable[[int], None], holder: str | None, marks: Sequence[str]
+        self,
+        part: Part,
+        told: Callable[[int], None],
+        holder: str | None,
+        marks: Sequence[str],
+        anew: bool,
     ) -> bool:
         mark = marks[-1]
         begin = [*keep_for(holder, marks), {"$set": {"kind": part.kind}}]
@@ -91,14 +99,22 @@ class Bundles:
         n = done = 0
         for n, data in enumerate(_cut(part.buffers), 1):
             chunk = f"{part.sha}:{n - 1}"
-            if there.get(chunk) != len(data):
+            if anew or there.get(chunk) != len(data):
                 content = {"data": {"$literal": Binary(data)}, **_marked(mark)}
                 self._chunks.update({"_id": chunk}, [{"$set": content}], upsert=True)
             done += len(data)
             told(done)
         header = {"v": SCHEMA, "kind": part.kind, "size": part.size, "chunks": n, "at": "$$NOW"}
+        header["checksum"] = checksum_of(part.sha, part.kind, part.size, n)
         kept = {"_id": part.sha, **still_kept_for(holder, mark)}
-        return bool(self._headers.update(kept, [{"$set": header}]))
+        return bool(self._headers.update(kept, [{"$set": header}, VALID]))
+
+    def mend(self, part: Part) -> None:
+        """Store a part anew if what is stored is not what it was."""
+        try:
+            self.get(part.sha)
+        except BundleDamaged:
+            self.put(part, anew=True)
 
     def _chunks_of(self, sha: str, mark: str) -> dict[str, int]:
         """Mark all chunks that are there, and return the bytes in each."""
@@ -107,7 +123,9 @@ class Bundles:
             return {}
         # Only what is marked is there to stay.
         self._chunks.update(query, [{"$set": _marked(mark)}])
-        found = self._chunks.find({**query, "marks": mark}, {"size": {"$binarySize": "$data"}})
+        binary = {"$eq": [{"$type": "$data"}, "binData"]}
+        size = {"size": {"$cond": [binary, {"$binarySize": "$data"}, -1]}}
+        found = self._chunks.find({**query, "marks": mark}, size)
         return {chunk["_id"]: chunk["size"] for chunk in found}
 
     def get(self, sha: str) -> tuple[str, bytes]:
@@ -120,8 +138,8 @@ class Bundles:
         """
         header = self._header(sha)
         content = b"".join(self._content(sha, header))
-        _check(sha, header["kind"], hashlib.sha256(header["kind"].encode() + b"\0" + content))
-        return header["kind"], content
+        _check(sha, header.kind, hashlib.sha256(header.kind.encode() + b"\0" + content))
+        return header.kind, content
 
     def fetch(self, sha: str, path: Path) -> str:
         """Write the content of a part to `path`, chunk by chunk; return its kind.
@@ -132,14 +150,13 @@ class Bundles:
             As :meth:`get`; what was written is to be thrown away.
         """
         header = self._header(sha)
-        digest = hashlib.sha256(header["kind"].encode() + b"\0")
+        digest = hashlib.sha256(header.kind.encode() + b"\0")
         with open(path, "wb") as file:
             for data in self._content(sha, header):
                 digest.update(data)
                 file.write(data)
-        _check(sha, header["kind"], digest)
-        kind: str = header["kind"]
-        return kind
+        _check(sha, header.kind, digest)
+        return header.kind
 
     def remove(self, shas: Collection[str]) -> None:
         """Remove parts that nobody else can refer to."""
@@ -160,24 +177,27 @@ class Bundles:
         """Remove the parts that these have held, and nobody else needs."""
         let_go(self._headers, self._chunks, those)
 
-    def _header(self, sha: str) -> dict[str, Any]:
-        header = self._headers.find_one({"_id": sha})
-        if header is None or header.get("v") != SCHEMA:
+    def _header(self, sha: str) -> HeaderForm:
+        found = self._headers.find_one({"_id": sha, "v": SCHEMA})
+        try:
+            return read(HeaderForm, found or {})
+        except Misfit:
             raise BundleDamaged(
                 f"Part {sha[:12]} of a bundle is not in the database, or in a form that this "
                 "version does not know, so the units that need it cannot be scored by workers. "
                 "Stored scores are not touched. A new fit of the same search uploads it again."
-            )
-        return header
+            ) from None
 
-    def _content(self, sha: str, header: dict[str, Any]) -> Iterator[bytes]:
-        for n in range(header["chunks"]):
+    def _content(self, sha: str, header: HeaderForm) -> Iterator[bytes]:
+        for n in range(header.chunks):
             chunk = self._chunks.find_one({"_id": f"{sha}:{n}"})
-            yield bytes(chunk["data"]) if chunk else b""
+            # What is not there, or no bytes, does not match the hash.
+            data = chunk and chunk.get("data")
+            yield bytes(data) if isinstance(data, bytes) else b""
 
 
 def _marked(mark: str) -> dict[str, Any]:
-    marks = {"$setUnion": [{"$ifNull": ["$marks", []]}, [mark]]}
+    marks = {"$setUnion": [array("$marks"), [mark]]}
     return {"at": "$$NOW", "marks": marks}
 
 
@@ -203,6 +223,5 @@ def _check(sha: str, kind: str, digest: Any) -> None:
         raise BundleDamaged(
             f"Part {sha[:12]} of a bundle ({kind}) does not match its hash: bytes were lost or "
             "changed in the database. It was not loaded, and no score comes of it. Stored scores "
-            "are not touched. Delete its document from the collection 'bundles' and those of "
-            "'chunks' whose _id begins like it, and fit again: the part is then uploaded anew."
+            "are not touched. Fit again where the data are: the part is then uploaded anew."
         )

@@ -20,17 +20,15 @@ from typing import Any
 from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
-from optomatic.records import Call, CallEnd, Failure
+from optomatic.records import Call, CallEnd
 from optomatic.store.bundles import Bundles
-from optomatic.store.documents import unit_document
+from optomatic.store.documents import failures_of, unit_document
 from optomatic.store.faults import Outage
+from optomatic.store.forms import CallEndForm
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
 _ENDED = ("completed", "failed", "dead", "cancelled")
-_END_FIELDS = dict.fromkeys(
-    ("state", "result", "error", "losses", "lost_on", "history.why", "own"), 1
-)
 #: A client that was not seen for so many seconds will not come back for its calls.
 _VANISHED = 86_400
 
@@ -79,7 +77,7 @@ class Calls:
     def finished(self, client: str) -> list[CallEnd]:
         """Return the ends of those of `client`'s calls that have one."""
         query = {"kind": "call", "call_of": client, "state": {"$in": _ENDED}}
-        return [_end(document) for document in self._units.find(query, _END_FIELDS)]
+        return self._units.read(CallEndForm, query, _end)
 
     def there(self, ids: Iterable[str]) -> set[str]:
         """Return those of `ids` that are in the store, in whatever state."""
@@ -153,16 +151,16 @@ def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any
     return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
 
 
-def _end(document: Mapping[str, Any]) -> CallEnd:
-    stored, error = document["result"] or {}, document["error"]
+def _end(end: CallEndForm) -> CallEnd:
+    stored, failures = end.result or {}, failures_of(end)
     return CallEnd(
-        id=document["_id"],
-        state=document["state"],
+        id=end.id,
+        state=end.state,
         data=stored.get("data"),
         sha=stored.get("sha"),
-        own=document.get("own"),
-        failure=Failure(**error["failures"][0]) if error else None,
-        losses=document["losses"],
-        lost_on=tuple(document["lost_on"]),
-        history=tuple(entry["why"] for entry in document["history"]),
+        own=end.own,
+        failure=failures[0] if failures else None,
+        losses=end.losses,
+        lost_on=tuple(end.lost_on),
+        history=tuple(entry.why for entry in end.history),
     )

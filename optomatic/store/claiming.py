@@ -13,23 +13,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from optomatic.records import SCHEMA, Lease, Timing
-from optomatic.store.documents import JOB_FIELDS, NOBODY, job_of
+from optomatic.store.documents import NOBODY, job_of
+from optomatic.store.forms import UnitForm
 from optomatic.store.patient import Patient
 from optomatic.store.workers import this_process
 
-#: What claim and reap can work with.  One document of another form would make the whole
+#: What claim and reap can compute with.  One document of another form would make the whole
 #: statement fail, for everybody.
 SANE: Mapping[str, Any] = {
     "v": SCHEMA,
-    "losses": {"$type": "number"},
-    "attempt": {"$type": "number"},
-    "runs": {"$type": "number"},
+    "losses": {"$gte": 0},
+    "attempt": {"$gte": 0},
+    "runs": {"$gte": 0},
     "wanted_by": {"$type": "array"},
     "history": {"$type": "array"},
     "lost_on": {"$type": "array"},
-    "spec.split": {"$type": "number"},
-    "options": {"$type": "object"},
-    "params_text": {"$type": "string"},
 }
 _ORDER = (("priority", -1), ("sequence", 1))
 #: Claimers look at so many times more units than they take, and take some of them by chance.
@@ -38,7 +36,7 @@ _SPREAD = 4
 _FURTHER = 16
 
 #: Units that were never lost.
-_CALM: Mapping[str, Any] = {"losses": {"$type": "number", "$lte": 0}}
+_CALM: Mapping[str, Any] = {"losses": 0}
 
 
 def after(seconds: float) -> dict[str, Any]:
@@ -86,14 +84,26 @@ class Claiming:
             the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
         queued = _queued(lanes, search)
-        ids = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
-        if not ids:
+        units = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
+        if not units:
+            self._sort_out(queued)
             return Lease("", ())
         token = secrets.token_hex(16)
-        lease = self._take(token, worker, ids)
+        lease = self._take(token, worker, units)
         # Many claimers in lockstep all take the head of the queue, and most come away empty.
-        self._crowded = 2 * len(lease.jobs) < len(ids)
+        self._crowded = 2 * len(lease.jobs) < len(units)
         return lease
+
+    def _sort_out(self, queued: dict[str, Any]) -> None:
+        """Set aside what nobody can claim as it has not the form of a unit."""
+        others = {name: queued[name] for name in queued.keys() - SANE.keys()}
+        self._units.read(UnitForm, {**others, "$nor": [dict(SANE)]})
+
+    def check(self, search: str | Sequence[str]) -> None:
+        """Set aside what a search waits for and nobody can claim or give back."""
+        waiting = {"$in": [search] if isinstance(search, str) else list(search)}
+        query = {"wanted_by": waiting, "state": {"$in": ["queued", "running"]}}
+        self._units.read(UnitForm, query)
 
     def any_lost(self, lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
         """Tell whether a unit is queued, for these, that was lost before, and has to run alone."""
@@ -109,27 +119,29 @@ class Claiming:
         query = {"state": "running", "lease_until": {"$type": "date"}}  # an index serves it
         return self._units.find_one(query, {"_id": 1}) is not None
 
-    def _some_of(self, queued: dict[str, Any], count: int) -> list[str]:
+    def _some_of(self, queued: dict[str, Any], count: int) -> list[UnitForm]:
         calm = {**queued, **_CALM}
-        skip = self._rng.randrange(_FURTHER * count) if self._crowded else 0
-        found = self._ids(calm, _SPREAD * count, skip) or (skip and self._ids(calm, count, 0)) or []
-        if len(found) <= count:
-            return found
         # Alone in the queue take its head, so that candidates are worked off in their order.
-        return self._rng.sample(found, count) if self._crowded else found[:count]
+        return (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
 
-    def _a_lost_one(self, queued: dict[str, Any]) -> list[str]:
-        return self._ids({**queued, "losses": {"$type": "number", "$gt": 0}}, 1, 0)
+    def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm]:
+        skip = self._rng.randrange(_FURTHER * count)
+        how: dict[str, Any] = {"sort": _ORDER, "limit": _SPREAD * count, "skip": skip}
+        ids = [document["_id"] for document in self._units.find(calm, {"_id": 1}, **how)]
+        some = self._rng.sample(ids, min(count, len(ids)))
+        return self._head({**calm, "_id": {"$in": some}}, count) if some else []
 
-    def _ids(self, query: dict[str, Any], limit: int, skip: int) -> list[str]:
-        found = self._units.find(query, {"_id": 1}, sort=_ORDER, limit=limit, skip=skip)
-        return [document["_id"] for document in found]
+    def _a_lost_one(self, queued: dict[str, Any]) -> list[UnitForm]:
+        return self._head({**queued, "losses": {"$gt": 0}}, 1)
 
-    def _take(self, token: str, worker: str, ids: list[str]) -> Lease:
+    def _head(self, query: dict[str, Any], count: int) -> list[UnitForm]:
+        return self._units.read(UnitForm, query, sort=_ORDER, limit=count)
+
+    def _take(self, token: str, worker: str, units: Sequence[UnitForm]) -> Lease:
         # One that was lost meanwhile is not taken among others.
-        among_others = _CALM if len(ids) > 1 else {}
+        among_others = _CALM if len(units) > 1 else {}
         self._units.update(
-            {"_id": {"$in": ids}, "state": "queued", **among_others},
+            {"_id": {"$in": [unit.id for unit in units]}, "state": "queued", **among_others},
             [
                 {
                     "$set": {
@@ -145,9 +157,9 @@ class Claiming:
                 }
             ],
         )
-        mine = self._units.find(_held(token), {**JOB_FIELDS, "sequence": 1, "priority": 1})
-        mine.sort(key=lambda document: (-document["priority"], document["sequence"]))
-        return Lease(token, tuple(job_of(document) for document in mine))
+        mine = {d["_id"]: d for d in self._units.find(_held(token), {"attempt": 1, "losses": 1})}
+        taken = [unit for unit in units if unit.id in mine]
+        return Lease(token, tuple(job_of(unit, **_counts(mine[unit.id])) for unit in taken))
 
     def start(self, token: str, ids: Sequence[str], seconds: float | None = None) -> frozenset[str]:
         """Record that `ids` begin now, before anything of the user's runs for them.
@@ -240,6 +252,10 @@ def _queued(lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> 
     if search is not None:
         query["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
     return query
+
+
+def _counts(document: Mapping[str, Any]) -> dict[str, int]:
+    return {name: document[name] for name in ("attempt", "losses")}
 
 
 def _held(token: str) -> dict[str, Any]:

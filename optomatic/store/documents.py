@@ -4,6 +4,7 @@ The document of a unit (collection ``units``), schema 1::
 
     _id         "u1:<key>:<terms>"
     key         what is computed                 terms     how it may be run
+    checksum    of all that says what to score, and how
     lane        what a worker must be able to do v, kind   schema; "score"
     spec        hashes of the parts by role, "split", "env"
     options     plain values the worker needs
@@ -16,10 +17,16 @@ The document of a unit (collection ``units``), schema 1::
     lost_on     hosts of losses    machine_failures  times it failed for want of memory and such
     worker, host, claim, started, lease_until, claimed_at    who has it now (server's clock)
     result, completed_by, completed_at       history  the last 5 of {attempt, worker, at, why}
-                result.extra: what a function returned beside its score, as text
+                result.extra: what a function returned beside its score, as text;
+                result.checksum: of result and error
     error       {type, text, traceback, stage, metric, failures: [all of them]}
 
-A call of joblib has some more (:mod:`~.calls`).
+    invalid     {state, why, by, at, token, of}: of a document that could not be read, whose
+                state is ``invalid`` then.  Its former state is kept there, and all else in
+                place.  Where the unit was queued anew, ``of`` is its id.
+
+A call of joblib has some more (:mod:`~.calls`).  What is read is checked first
+(:mod:`~.forms`); to restore an invalid document, give it back its former state.
 
 To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
 document of the old form in the tests.  Claim and reap leave alone what has another number.
@@ -34,6 +41,13 @@ from bson.binary import Binary
 
 from optomatic.errors import RecordTooLarge
 from optomatic.records import SCHEMA, Failure, Job, Outcome, Result, Returned, Unit
+from optomatic.store.forms import (
+    EndForm,
+    Misfit,
+    UnitForm,
+    result_checksum,
+    unit_checksum,
+)
 
 Document = dict[str, Any]
 
@@ -69,7 +83,7 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
             "estimators) as objects that stand in the estimator instead of in the space."
         )
     work = unit.work
-    return {
+    document = {
         "_id": unit.id,
         "key": unit.key,
         "terms": work.terms,
@@ -99,6 +113,7 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         "error": None,
         "history": [],
     }
+    return {**document, "checksum": unit_checksum(document)}
 
 
 def readable(unit: Unit) -> Mapping[str, Any]:
@@ -113,32 +128,32 @@ def env_text(env: Mapping[str, str]) -> str:
     return "|".join(f"{name} {env[name]}" for name in sorted(env))
 
 
-def job_of(document: Document) -> Job:
-    """Return a claimed document as a job."""
-    spec = dict(document["spec"])
+def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:
+    """Return a claimed unit as a job."""
+    spec = dict(unit.spec)
     split = spec.pop("split")
     spec.pop("env", None)
     return Job(
-        id=document["_id"],
-        key=document["key"],
-        lane=document["lane"],
-        kind=document["kind"],
+        id=unit.id,
+        key=unit.key,
+        lane=unit.lane,
+        kind=unit.kind,
         split=split,
         spec=spec,
-        options=document["options"],
-        params_text=document["params_text"],
-        attempt=document["attempt"],
-        losses=document["losses"],
+        options=unit.options,
+        params_text=unit.params_text,
+        attempt=attempt,
+        losses=losses,
     )
 
 
-JOB_FIELDS = dict.fromkeys(
-    ("key", "lane", "kind", "spec", "options", "params_text", "attempt", "losses"), 1
-)
+def result_document(unit_id: str, result: Result | Returned, error: Document | None) -> Document:
+    """Return the stored form of what a unit or a call came to, beside its `error`."""
+    document = _result(result)
+    return {**document, "checksum": result_checksum(unit_id, document, error)}
 
 
-def result_document(result: Result | Returned) -> Document:
-    """Return the stored form of what a unit or a call came to (failures are in ``error``)."""
+def _result(result: Result | Returned) -> Document:
     if isinstance(result, Returned):
         data = None if result.data is None else Binary(result.data)
         return {"data": data, "sha": result.part and result.part.sha}
@@ -186,49 +201,44 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-#: What a search reads of a unit that has ended.
-OUTCOME_FIELDS = dict.fromkeys(
-    (
-        "v",
-        "key",
-        "terms",
-        "state",
-        "result",
-        "error",
-        "completed_by",
-        "completed_at",
-        "runs",
-        "losses",
-        "lost_on",
-        "history.why",
-    ),
-    1,
-)
+def outcome_of(end: EndForm) -> Outcome:
+    """Return the stored end of a unit.  Scores are read as plain numbers, nothing else.
 
-
-def outcome_of(document: Document) -> Outcome:
-    """Return the stored end of a unit.  Scores are read as plain numbers, nothing else."""
-    stored, error = document.get("result"), document.get("error")
-    result = None
-    if stored is not None:
-        result = Result(
-            _read_scores(stored["test"]),
-            _read_scores(stored["train"]),
-            float(stored["fit_time"]),
-            float(stored["score_time"]),
-            int(stored["n_test"]),
-            tuple(Failure(**failure) for failure in error["failures"]) if error else (),
-            stored.get("extra"),
-        )
+    Raises
+    ------
+    Misfit
+        If it is that of another kind of work.
+    """
+    try:
+        result = None if end.result is None else _read_result(end.result, failures_of(end))
+    except (LookupError, TypeError, ValueError) as error:
+        raise Misfit(f"its result cannot be read ({type(error).__name__}: {error})") from None
     return Outcome(
-        document["_id"],
-        document["state"],
+        end.id,
+        end.state,
         result,
-        document.get("completed_by"),
-        document["runs"],
-        document["losses"],
-        tuple(document["lost_on"]) if document["lost_on"] else (),
-        tuple([entry["why"] for entry in document["history"]]) if document["history"] else (),
+        end.completed_by,
+        end.runs,
+        end.losses,
+        tuple(end.lost_on),
+        tuple(entry.why for entry in end.history),
+    )
+
+
+def failures_of(end: EndForm) -> tuple[Failure, ...]:
+    """Return what went wrong with a unit or a call."""
+    return tuple(Failure(**failure) for failure in end.error["failures"]) if end.error else ()
+
+
+def _read_result(stored: Document, failures: tuple[Failure, ...]) -> Result:
+    return Result(
+        _read_scores(stored["test"]),
+        _read_scores(stored["train"]),
+        float(stored["fit_time"]),
+        float(stored["score_time"]),
+        int(stored["n_test"]),
+        failures,
+        stored.get("extra"),
     )
 
 

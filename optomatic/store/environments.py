@@ -16,7 +16,8 @@ from pymongo.database import Database
 
 from optomatic.records import SCHEMA
 from optomatic.store.faults import Outage
-from optomatic.store.patient import Patient
+from optomatic.store.forms import VersionsForm
+from optomatic.store.patient import VALID, Patient
 
 
 class Environments:
@@ -27,10 +28,10 @@ class Environments:
 
     def others(self, ours: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Return what is known besides `ours`, by the end of keys; note what is new of `ours`."""
-        found = self._environments.find({"v": SCHEMA})
-        known = {document["_id"]: dict(document["versions"]) for document in found}
+        found = self._environments.read(VersionsForm, {})
+        known = {one.id: dict(one.versions) for one in found}
         for end in ours.keys() - known.keys():
             versions = [list(pair) for pair in sorted(ours[end].items())]
             change = {"v": SCHEMA, "versions": {"$literal": versions}}
-            self._environments.update({"_id": end}, [{"$set": change}], upsert=True)
+            self._environments.update({"_id": end}, [{"$set": change}, VALID], upsert=True)
         return {end: versions for end, versions in known.items() if end not in ours}

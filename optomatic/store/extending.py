@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from optomatic.records import SCHEMA, Recipe, Work
+from optomatic.store.forms import Misfit, PageForm, RecipeForm, checksum_of, read
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -32,6 +33,11 @@ def added_to(search: str) -> str:
 def ids_that_wait(search: str) -> list[str]:
     """Return the ids under which units of `search` may wait."""
     return [search, added_to(search)]
+
+
+def number_of(page: PageForm) -> int:
+    """Return the place of a page among those of its search."""
+    return int(page.id.rpartition(":")[2])
 
 
 def pages_of(search: str) -> dict[str, Any]:
@@ -54,8 +60,11 @@ class Extending:
 
     def asked(self, search: str) -> Recipe | None:
         """Return what :meth:`note_asked` wrote, None if there is nothing."""
-        found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1})
-        return _asked(found["asked"]) if found and found.get("asked") else None
+        found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1}) or {}
+        try:
+            return _asked(read(RecipeForm, found.get("asked") or {}))
+        except Misfit:
+            return None
 
     def add(self, search: str, unit_ids: Sequence[str], *, goes_on: bool) -> None:
         """Note that `search` asks for more units, whoever else adds some at the same time.
@@ -71,23 +80,21 @@ class Extending:
                 number += 1
             number += 1
         # Counted after the writing: of several at once the one who saw the most is right.
-        pages = self._units.find(pages_of(search), {"ids": 1})
-        n_units = len({unit_id for page in pages for unit_id in page["ids"]})
+        pages = self._units.read(PageForm, pages_of(search))
+        n_units = len({unit_id for page in pages for unit_id in page.ids})
         counts = {name: {"$max": [f"${name}", n_units]} for name in ("n_units", "n_candidates")}
         self._searches.update(
             {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
         )
 
     def _next_page(self, search: str) -> int:
-        found = self._units.find(pages_of(search), {"_id": 1})
-        numbers = [int(page["_id"].rpartition(":")[2]) for page in found]
-        return max(_FIRST_PAGE, *(number + 1 for number in numbers), 0)
+        pages = self._units.read(PageForm, pages_of(search))
+        return max(_FIRST_PAGE, *(number_of(page) + 1 for page in pages), 0)
 
     def _takes(self, search: str, number: int, ids: Sequence[str], token: str) -> bool:
         """Write a page, and tell whether nobody else had that number."""
         page = f"{search}:{number}"
-        document = {"_id": page, "v": SCHEMA, "search": search, "ids": list(ids), "by": token}
-        self._units.insert([document])
+        self._units.insert([{**page_document(search, number, ids), "by": token}])
         return self._units.find_one({"_id": page, "by": token}, {"_id": 1}) is not None
 
 
@@ -108,11 +115,22 @@ def asked_document(asked: Recipe | None) -> dict[str, Any]:
     # A name of a distribution may hold what a field's name must not.
     work["env"] = [list(pair) for pair in sorted(asked.work.env.items())]
     environment = [list(pair) for pair in sorted(asked.environment.items())]
-    return {"$literal": {"key": asked.key, "work": work, "environment": environment}}
+    checksum = checksum_of(asked.key, work, environment)
+    own = {"key": asked.key, "work": work, "environment": environment, "checksum": checksum}
+    return {"$literal": own}
 
 
-def _asked(document: dict[str, Any]) -> Recipe:
-    work = document["work"]
+def _asked(recipe: RecipeForm) -> Recipe:
+    work = recipe.work
     env, requires = dict(work["env"]), tuple(work["requires"])
     whole = Work(**{**work, "env": env, "requires": requires})
-    return Recipe(document["key"], whole, dict(document["environment"]))
+    return Recipe(recipe.key, whole, dict(recipe.environment))
+
+
+def page_document(
+    search: str, number: int, ids: Sequence[str], events: Sequence[Sequence[Any]] = ()
+) -> dict[str, Any]:
+    """Return the document of a page."""
+    name, listed, told = f"{search}:{number}", list(ids), [list(event) for event in events]
+    own = {"_id": name, "v": SCHEMA, "search": search, "ids": listed, "events": told}
+    return {**own, "checksum": checksum_of(name, search, listed, told)}

@@ -40,7 +40,10 @@ def is_of_the_machine(failures: Collection[Failure]) -> bool:
 
 #: What only a process that was told so raises: warnings as errors (``python -W error``), rounding
 #: errors as errors (``numpy.errstate``).
-_SETTINGS = re.compile(r"Warning$|^builtins\.FloatingPointError$")
+#: And what is mended by who has the data: a part that was damaged in the store.
+_SETTINGS = re.compile(
+    r"Warning$|^builtins\.FloatingPointError$|^optomatic\.errors\.BundleDamaged$"
+)
 
 
 def is_of_its_moment(failures: Collection[Failure]) -> bool:
@@ -58,12 +61,15 @@ ERRORS_OF_A_MOMENT: Mapping[str, Any] = {
 }
 
 
-def _ended(worker: str, result: Result | Returned) -> dict[str, Any]:
+def _ended(
+    unit_id: str, worker: str, result: Result | Returned, error: dict[str, Any] | None = None
+) -> dict[str, Any]:
     # All that comes from users goes through $literal: a pipeline evaluates "$5 missing".
     return {
         **NOBODY,
         "wanted_by": [],
-        "result": {"$literal": result_document(result)},
+        "result": {"$literal": result_document(unit_id, result, error)},
+        "error": {"$literal": error},
         "completed_by": {"$literal": worker},
         "completed_at": "$$NOW",
     }
@@ -75,7 +81,7 @@ def _completion(
     # The latch: from any state but completed, and never again.
     return (
         {"_id": unit_id, "state": {"$ne": "completed"}},
-        [{"$set": {**_ended(worker, result), "state": "completed", "error": None}}],
+        [{"$set": {**_ended(unit_id, worker, result), "state": "completed"}}],
     )
 
 
@@ -83,24 +89,24 @@ def _failure(
     unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
 ) -> tuple[dict[str, Any], list[Any]]:
     query = {"_id": unit_id, "claim": token, "state": "running"}
-    error = {"$literal": error_document(result.failures)}
-    ended = {**_ended(worker, result), "state": "failed", "error": error}
+    error = error_document(result.failures)
+    ended = {**_ended(unit_id, worker, result, error), "state": "failed"}
     if not is_of_the_machine(result.failures):
         return query, [{"$set": ended}]
-    return query, [{"$set": {"machine_failures": _ONE_MORE}}, *_again_or(ended, error, tries)]
+    return query, [{"$set": {"machine_failures": _ONE_MORE}}, *_again_or(ended, tries)]
 
 
 _ONE_MORE = {"$add": [{"$ifNull": ["$machine_failures", 0]}, 1]}
 
 
-def _again_or(ended: dict[str, Any], error: Any, tries: int) -> list[Any]:
+def _again_or(ended: dict[str, Any], tries: int) -> list[Any]:
     """Queue a unit for another worker, or, after so many tries, end it."""
     over = {"$gte": ["$machine_failures", tries]}
     unwanted = {"$eq": [{"$size": "$wanted_by"}, 0]}
     queued = {
         **dict.fromkeys(ended, None),
         **NOBODY,
-        "error": error,
+        "error": ended["error"],
         "state": {"$cond": [unwanted, "cancelled", "queued"]},
     }
     # Fields that stay as they are where the unit is queued again.

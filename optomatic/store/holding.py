@@ -48,12 +48,12 @@ def keep_for(holder: str | None, marks: Sequence[str] = ()) -> list[dict[str, An
     if holder is None:
         return [{"$set": {"at": "$$NOW"}}, {"$unset": "holders"}]
     there, free = {"$ne": [_type("kind"), "missing"]}, {"$eq": [_type("holders"), "missing"]}
-    held = {"$setUnion": [{"$ifNull": ["$holders", []]}, [{"$literal": holder}]]}
+    held = {"$setUnion": [array("$holders"), [{"$literal": holder}]]}
     # What is kept for ever stays so.
     change: dict[str, Any] = {"at": "$$NOW"}
     change["holders"] = {"$cond": [{"$and": [there, free]}, "$holders", held]}
     if marks:
-        change["marks"] = {"$setUnion": [{"$ifNull": ["$marks", []]}, list(marks)]}
+        change["marks"] = {"$setUnion": [array("$marks"), list(marks)]}
     return [{"$set": change}]
 
 
@@ -66,7 +66,7 @@ def still_kept_for(holder: str | None, mark: str) -> dict[str, Any]:
 def holders(headers: Patient) -> set[str]:
     """Return all who hold parts."""
     found = headers.find({"holders": {"$gt": ""}}, {"holders": 1})
-    return {holder for header in found for holder in header["holders"]}
+    return {holder for header in found for holder in header["holders"] if isinstance(holder, str)}
 
 
 def let_go(headers: Patient, chunks: Patient, those: Collection[str]) -> None:
@@ -81,13 +81,23 @@ def let_go(headers: Patient, chunks: Patient, those: Collection[str]) -> None:
 def _remove(headers: Patient, chunks: Patient, read: Document) -> None:
     """Remove a part as it was `read`, unless somebody has come to need it since."""
     unheld: Filter = {"_id": read["_id"], "holders": []}
-    going = {"$setUnion": [{"$ifNull": ["$going", []]}, "$marks"]}
+    going = {"$setUnion": [array("$going"), array("$marks")]}
     no_part = [{"$set": {"going": going, "marks": []}}, {"$unset": "v"}]
-    if not headers.update({**unheld, "marks": read["marks"]}, no_part):
+    if not headers.update({**unheld, "marks": read.get("marks")}, no_part):
         return  # if somebody has come and gone, whoever let go for that one removes it
-    others = {"$elemMatch": {"$nin": [*read["marks"], *read.get("going", ())]}}
+    known = [mark for name in ("marks", "going") for mark in _listed(read.get(name))]
+    others = {"$elemMatch": {"$nin": known}}
     chunks.delete({**chunks_of(read["_id"]), "marks": {"$not": others}})
     headers.delete({**unheld, "v": {"$exists": False}})
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def array(field: str) -> dict[str, Any]:
+    """Return the expression for a field that may be missing, or not what it should be."""
+    return {"$cond": [{"$isArray": field}, field, []]}
 
 
 def _type(field: str) -> dict[str, Any]:

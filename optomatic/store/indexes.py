@@ -31,6 +31,8 @@ UNITS = [
     IndexModel(
         [("call_of", _UP), ("state", _UP)], name="calls", partialFilterExpression={"kind": "call"}
     ),
+    # which units have a record that could not be read
+    IndexModel([("invalid.of", _UP)], name="invalid", sparse=True),
 ]
 
 SEARCHES = [

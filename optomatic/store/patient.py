@@ -2,26 +2,39 @@
 
 The few calls that the queue makes, each tried again while the server is away and with our
 errors in place of the driver's.  What they have in common beyond pymongo: each does no harm
-when it is repeated.
+when it is repeated.  Documents that are read in a form, and do not have it, are set aside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from optomatic.errors import redact
+from optomatic.records import SCHEMA
 from optomatic.store.faults import Outage, is_transient, patiently
+from optomatic.store.forms import INVALID, Form, Misfit, fields_of, read
+
+log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 Filter = Mapping[str, Any]
+F = TypeVar("F", bound=Form)
+T = TypeVar("T")
 
 #: Large enough that what was asked for by a thousand ids needs no second round trip.
 _BATCH = 5000
 _DUPLICATE_KEY = 11000
+#: The end of an update by which a document is written anew, whatever it was.
+VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
 
 
 class Patient:
@@ -54,6 +67,58 @@ class Patient:
     def find_one(self, query: Filter, fields: Mapping[str, Any] | None = None) -> Document | None:
         """Return one document that matches, or None."""
         return self._try(lambda: self.collection.find_one(query, fields))  # type: ignore[no-any-return]
+
+    def read(
+        self, form: type[F], query: Filter, made: Callable[[F], T] | None = None, **how: Any
+    ) -> list[Any]:
+        """Return all documents of our own schema number that match, in their form.
+
+        What does not have the form is set aside, and missing.
+
+        Parameters
+        ----------
+        form : type of Form
+        query : mapping
+        made : callable, optional
+            What to return of each; may raise Misfit too.
+        **how
+            As of :meth:`find`.
+        """
+        own = {"state": {"$ne": INVALID}, **query, "v": SCHEMA}
+        found = []
+        for document in self.find(own, fields_of(form), **how):
+            try:
+                whole = read(form, document)
+                found.append(whole if made is None else made(whole))
+            except Misfit as misfit:
+                self.set_aside(document["_id"], str(misfit))
+        return found
+
+    def set_aside(self, name: Any, why: str) -> None:
+        """Mark a document as one that cannot be read, and leave it as it is otherwise."""
+        invalid = {
+            "state": {"$ifNull": ["$state", None]},
+            "why": {"$literal": why},
+            "by": {"$literal": f"process {os.getpid()} on {socket.gethostname()}"},
+            "at": "$$NOW",
+            "token": secrets.token_hex(8),
+        }
+        own = {"_id": name, "v": SCHEMA, "state": {"$ne": INVALID}}
+        if self.update(own, [{"$set": {"state": INVALID, "invalid": invalid}}]):
+            log.info(
+                "a record in %s cannot be read, and is set aside as 'invalid' (_id %.100s): %s",
+                *(self.collection.name, name, redact(why)),
+            )
+
+    def make_room(self, names: Sequence[str]) -> None:
+        """Give what is invalid of these documents another ``_id``, under which it stays."""
+        for document in self.find({"_id": {"$in": list(names)}, "state": INVALID, "v": SCHEMA}):
+            own, name = document.get("invalid"), document["_id"]
+            kept = own if isinstance(own, dict) else {}
+            token = str(kept.get("token"))
+            kept = {**kept, "of": name}
+            self.insert([{**document, "_id": f"{name}:{INVALID}:{token}", "invalid": kept}])
+            self.delete({"_id": name, "state": INVALID, "invalid": own})
 
     def update(self, query: Filter, change: Any, *, upsert: bool = False) -> int:
         """Change all that match (with `upsert`, one); return how many matched the last time."""

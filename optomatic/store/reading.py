@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from optomatic.records import SCHEMA, Described
-from optomatic.store.documents import OUTCOME_FIELDS, Document, outcome_of
+from optomatic.store.documents import outcome_of
+from optomatic.store.forms import INVALID, DescribedForm, key_of
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
-_FIELDS = {**OUTCOME_FIELDS, "params": 1, "params_text": 1, "spec.split": 1}
+T = TypeVar("T")
+
 _STATE = {"key": 1, "state": 1}
 
 
@@ -26,38 +28,46 @@ class Reading:
         Where a completed unit under other terms serves, that is returned.  What is not there
         (or is in a format of another version) is missing.
         """
-        return {unit_id: _described(document) for unit_id, document in self._best(ids, _FIELDS)}
+        found = {}
+        for some in slices(ids):
+            query = {"key": {"$in": [key_of(unit_id) for unit_id in some]}}
+            read = self._units.read(DescribedForm, query, _described)
+            ends = ((one.outcome.id, one.outcome.state, one) for one in read)
+            found.update(_best(some, ends))
+        return found
 
     def states(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the state of each of `ids`, as of :meth:`described`."""
-        return {unit_id: document["state"] for unit_id, document in self._best(ids, _STATE)}
-
-    def _best(
-        self, ids: Sequence[str], fields: Mapping[str, Any]
-    ) -> Iterator[tuple[str, Document]]:
+        """Return the state of each of `ids`, as of :meth:`described`; ``invalid`` ones too."""
+        found = {}
         for some in slices(ids):
-            wanted = {_key(unit_id): unit_id for unit_id in some}
-            query = {"key": {"$in": list(wanted)}, "v": SCHEMA}
-            best: dict[str, Document] = {}
-            for document in self._units.find(query, fields):
-                unit_id = wanted[document["key"]]
-                if unit_id not in best or _rank(document, unit_id) < _rank(best[unit_id], unit_id):
-                    best[unit_id] = document
-            yield from best.items()
+            query = {"key": {"$in": [key_of(unit_id) for unit_id in some]}, "v": SCHEMA}
+            read = self._units.find(query, _STATE)
+            found.update(_best(some, ((d["_id"], d["state"], d["state"]) for d in read)))
+        return found
+
+    def invalid(self, ids: Sequence[str]) -> int:
+        """Return how many records of `ids` could not be read, and stand beside them now."""
+        queries = ({"invalid.of": {"$in": list(some)}} for some in slices(ids))
+        return sum(len(self._units.find(query, {"_id": 1})) for query in queries)
 
 
-def _key(unit_id: str) -> str:
-    return unit_id.split(":")[1]
+def _best(ids: Sequence[str], rows: Iterable[tuple[str, str, T]]) -> dict[str, T]:
+    """Choose for each id what there is of its key, by id and state."""
+    wanted = {key_of(unit_id): unit_id for unit_id in ids}
+    best: dict[str, tuple[tuple[bool, bool, bool], T]] = {}
+    for found_id, state, value in rows:
+        unit_id = wanted.get(key_of(found_id), found_id)
+        # A completed one serves under whatever terms; what could not be read is the last resort.
+        rank = (state != "completed", found_id != unit_id, state == INVALID)
+        if unit_id not in best or rank < best[unit_id][0]:
+            best[unit_id] = rank, value
+    return {unit_id: value for unit_id, (_, value) in best.items()}
 
 
-def _rank(document: Mapping[str, Any], unit_id: str) -> tuple[bool, bool]:
-    return document["state"] != "completed", document["_id"] != unit_id
-
-
-def _described(document: Document) -> Described:
+def _described(unit: DescribedForm) -> Described:
     return Described(
-        params=document["params"],
-        params_text=document["params_text"],
-        split=document["spec"]["split"],
-        outcome=outcome_of(document),
+        params=unit.params,
+        params_text=unit.params_text,
+        split=unit.spec["split"],
+        outcome=outcome_of(unit),
     )

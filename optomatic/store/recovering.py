@@ -97,15 +97,16 @@ class Recovering:
             {"$set": {"wanted_by": {"$cond": [{"$eq": ["$state", "dead"]}, [], "$wanted_by"]}}},
         ]
 
-    def cancel(self, search: str) -> None:
-        """Withdraw what only `search` waits for.
+    def cancel(self, search: str, ids: Sequence[str] | None = None) -> None:
+        """Withdraw what only `search` waits for; of that only `ids`, if they are given.
 
         A worker that runs such a unit learns of it with its next beat.  A result that comes
         all the same is welcome.
         """
         unwanted = {"$cond": [_UNWANTED, None, "$claim"]}
+        some = {} if ids is None else {"_id": {"$in": list(ids)}}
         self._units.update(
-            {"wanted_by": search, "state": {"$in": ["queued", "running"]}},
+            {"wanted_by": search, "state": {"$in": ["queued", "running"]}, **some},
             [
                 {"$set": {"wanted_by": {"$setDifference": ["$wanted_by", [{"$literal": search}]]}}},
                 {

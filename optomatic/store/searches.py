@@ -23,8 +23,17 @@ from pymongo.database import Database
 
 from optomatic.records import SCHEMA, EarlierSearch, Recipe, SearchRecord, Subject
 from optomatic.store.documents import storable
-from optomatic.store.extending import IDS, Extending, added_to, asked_document, pages_of
+from optomatic.store.extending import (
+    IDS,
+    Extending,
+    added_to,
+    asked_document,
+    number_of,
+    page_document,
+    pages_of,
+)
 from optomatic.store.faults import Outage
+from optomatic.store.forms import PageForm, SearchForm, checksum_of
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -48,14 +57,13 @@ class Searches(Extending):
         what more of them can be made of, where that can be written down.
         """
         self._units.insert(
-            [
-                {"_id": f"{record.id}:{n}", "v": SCHEMA, "search": record.id, "ids": list(ids)}
-                for n, ids in enumerate(slices(unit_ids, IDS))
-            ]
+            [page_document(record.id, n, ids) for n, ids in enumerate(slices(unit_ids, IDS))]
         )
         fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
         document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
         document["asked"] = asked_document(asked)
+        subject = record.subject and asdict(record.subject)
+        document["checksum"] = checksum_of(record.id, storable(record.name), subject)
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
 
@@ -83,17 +91,13 @@ class Searches(Extending):
         bool
             Whether it goes on; False once somebody withdrew it.
         """
-        ids = list(unit_ids)
-        document = {"_id": f"{search}:{page}", "v": SCHEMA, "search": search, "ids": ids}
-        self._units.insert([{**document, "events": [list(event) for event in events]}])
+        self._units.insert([page_document(search, page, unit_ids, events)])
         counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
         return bool(self._searches.update({"_id": search, "state": "running"}, [{"$set": counts}]))
 
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""
-        pages = self._units.find({**pages_of(search), "v": SCHEMA}, {"events": 1})
-        pages.sort(key=_number_of)
-        return [event for page in pages for event in page.get("events", ())]
+        return [event for page in self._pages(search) for event in page.events]
 
     def touch(self, search: str) -> None:
         """Note that the client of `search` is there."""
@@ -141,9 +145,10 @@ class Searches(Extending):
 
     def unit_ids(self, search: str) -> list[str]:
         """Return the ids of the units that `search` asks for, in the order of its candidates."""
-        pages = self._units.find({**pages_of(search), "v": SCHEMA}, {"ids": 1})
-        pages.sort(key=_number_of)
-        return [unit_id for page in pages for unit_id in page["ids"]]
+        return [unit_id for page in self._pages(search) for unit_id in page.ids]
+
+    def _pages(self, search: str) -> list[PageForm]:
+        return sorted(self._units.read(PageForm, pages_of(search)), key=number_of)
 
     def about(
         self, digest: str, most: int, names: Sequence[str] | None = None
@@ -162,12 +167,11 @@ class Searches(Extending):
         Reads through all records, as :meth:`ids_of` does: they are few beside units, and an index
         that comes later never gets ready on a set of one node that listens on a socket only.
         """
-        query: dict[str, Any] = {"subject.digest": digest, "v": SCHEMA}
+        query: dict[str, Any] = {"subject.digest": digest}
         if names is not None:
             query["$or"] = [{"_id": {"$in": list(names)}}, {"name": {"$in": list(names)}}]
-        fields = {"n_units": 1, "subject": 1}
-        found = self._searches.find(query, fields, sort=[("began_at", -1)], limit=most)
-        return [EarlierSearch(d["_id"], d["n_units"], _subject_of(d["subject"])) for d in found]
+        found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
+        return [EarlierSearch(s.id, s.n_units, _subject_of(s)) for s in found]
 
     def units_of(self, searches: Sequence[EarlierSearch], most: int) -> dict[str, list[str]]:
         """Return the ids of the units of several searches in one query.
@@ -177,10 +181,10 @@ class Searches(Extending):
         if not searches:
             return {}
         ranges = [{"_id": f"{s.id}:0"} if s.n_units > most else pages_of(s.id) for s in searches]
-        pages = self._units.find({"$or": ranges, "v": SCHEMA}, {"ids": 1, "search": 1})
         found: dict[str, list[str]] = {search.id: [] for search in searches}
-        for page in sorted(pages, key=_number_of):
-            found[page["search"]] += page["ids"]
+        for page in sorted(self._units.read(PageForm, {"$or": ranges}), key=number_of):
+            if page.search in found:
+                found[page.search] += page.ids
         return found
 
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
@@ -197,8 +201,8 @@ class Searches(Extending):
     def that_are_there(self, names: Sequence[str]) -> set[str]:
         """Return those of `names` that are the name or the id of a search."""
         wanted = {"$in": list(names)}
-        found = self._searches.find({"$or": [{"_id": wanted}, {"name": wanted}]}, {"name": 1})
-        return {text for d in found for text in (d["_id"], d["name"])}.intersection(names)
+        found = self._searches.read(SearchForm, {"$or": [{"_id": wanted}, {"name": wanted}]})
+        return {text for search in found for text in (search.id, search.name)}.intersection(names)
 
     def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
         """Return for each of `names` the ids under which units of its searches may wait.
@@ -213,23 +217,17 @@ class Searches(Extending):
                 {"$or": [{"state": "running"}, {"extended": True}]},
             ]
         }
-        found = self._searches.find(query, {"name": 1, "extended": 1}, sort=[("began_at", 1)])
-        return [
-            [i for d in found if name in (d["_id"], d["name"]) for i in _ids(d)] for name in names
-        ]
+        found = self._searches.read(SearchForm, query, sort=[("began_at", 1)])
+        return [[i for s in found if name in (s.id, s.name) for i in _ids_of(s)] for name in names]
 
 
-def _ids(document: Mapping[str, Any]) -> list[str]:
-    search = document["_id"]
-    return [search, added_to(search)] if document.get("extended") else [search]
+def _subject_of(search: SearchForm) -> Subject:
+    subject = search.subject or {}
+    return Subject(subject["digest"], tuple(subject["splits"]), subject["n_train"])
 
 
-def _subject_of(document: Mapping[str, Any]) -> Subject:
-    return Subject(document["digest"], tuple(document["splits"]), document["n_train"])
-
-
-def _number_of(page: Mapping[str, Any]) -> int:
-    return int(page["_id"].rpartition(":")[2])
+def _ids_of(search: SearchForm) -> list[str]:
+    return [search.id, added_to(search.id)] if search.extended else [search.id]
 
 
 def _literal(value: Any) -> Any:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from optomatic.records import SCHEMA, Outcome, Unit
-from optomatic.store.documents import (
-    OUTCOME_FIELDS,
-    Document,
-    outcome_of,
-    unit_document,
-)
+from optomatic.store.documents import Document, outcome_of, unit_document
 from optomatic.store.finishing import ERRORS_OF_A_MOMENT, is_of_its_moment
+from optomatic.store.forms import INVALID, EndForm, UnitForm
 from optomatic.store.patient import Patient
 
 T = TypeVar("T")
@@ -20,6 +16,17 @@ T = TypeVar("T")
 #: Ids or keys in one query: a thousand answers with results are well under 16 MB.
 _SLICE = 1000
 _OPEN = ("queued", "running", "cancelled")
+
+
+class Submitted(NamedTuple):
+    """What was met while units were queued.
+
+    ``invalid`` counts those that took the place of a record that could not be read; ``foreign``
+    are those that another version of this program has queued, in a form of its own.
+    """
+
+    invalid: int = 0
+    foreign: tuple[str, ...] = ()
 
 
 def slices(items: Sequence[T], size: int = _SLICE) -> Iterator[Sequence[T]]:
@@ -49,16 +56,12 @@ class Submitting:
         found: dict[str, Outcome] = {}
         for some in slices(units):
             asked = {unit.key: unit for unit in some}
-            documents = self._units.find(
-                {
-                    "key": {"$in": list(asked)},
-                    "state": {"$in": ["completed", "failed", "dead"]},
-                    "v": SCHEMA,
-                },
-                OUTCOME_FIELDS,
-            )
-            for unit_id, document in _best(asked, documents).items():
-                found[unit_id] = outcome_of(document)
+            query = {
+                "key": {"$in": list(asked)},
+                "state": {"$in": ["completed", "failed", "dead"]},
+            }
+            ends = self._units.read(EndForm, query, _end)
+            found.update(_best(asked, ends))
         return found
 
     def completed(self, keys: Sequence[str]) -> list[str]:
@@ -71,8 +74,10 @@ class Submitting:
 
     def submit(
         self, units: Sequence[Unit], search: str, *, priority: int = 0, retry_failed: bool = False
-    ) -> None:
+    ) -> Submitted:
         """Queue `units` for `search`; when this returns each waits with it, or has an end.
+
+        But for those of another version, by their schema number, which are left as they are.
 
         Parameters
         ----------
@@ -85,6 +90,10 @@ class Submitting:
         retry_failed : bool
             Reopen those that failed or are dead.
 
+        Returns
+        -------
+        Submitted
+
         Raises
         ------
         RecordTooLarge
@@ -92,14 +101,17 @@ class Submitting:
         """
         documents = [unit_document(u, search, priority, n) for n, u in enumerate(units)]
         self._prepare()
-        for some in slices(documents):
-            self._join_or_insert(some, search, priority, retry_failed)
+        met = [
+            self._join_or_insert(some, search, priority, retry_failed) for some in slices(documents)
+        ]
+        foreign = tuple(unit_id for one in met for unit_id in one.foreign)
+        return Submitted(sum(one.invalid for one in met), foreign)
 
     def _join_or_insert(
         self, documents: Sequence[Document], search: str, priority: int, retry_failed: bool
-    ) -> None:
+    ) -> Submitted:
         ids = [document["_id"] for document in documents]
-        there = {d["_id"] for d in self._units.find({"_id": {"$in": ids}}, {"_id": 1})}
+        there, met = self._there(ids)
         # What somebody inserts meanwhile is left as it is, and joined below.
         self._units.insert([d for d in documents if d["_id"] not in there])
         if retry_failed:
@@ -107,7 +119,12 @@ class Submitting:
         else:
             self._reopen_passing_failures(ids, search)
         self._units.update(
-            {"_id": {"$in": ids}, "state": {"$in": _OPEN}, "wanted_by": {"$type": "array"}},
+            {
+                "_id": {"$in": ids},
+                "state": {"$in": _OPEN},
+                "v": SCHEMA,
+                "wanted_by": {"$type": "array"},
+            },
             [
                 {
                     "$set": {
@@ -118,6 +135,45 @@ class Submitting:
                 }
             ],
         )
+        return met
+
+    def _there(self, ids: Sequence[str]) -> tuple[set[str], Submitted]:
+        """Return which of `ids` are there; make room for those that cannot be read."""
+        found = self._units.find({"_id": {"$in": list(ids)}}, {"v": 1})
+        if not found:
+            return set(), Submitted()
+        there = {document["_id"] for document in found}
+        foreign = tuple(d["_id"] for d in found if not _is_ours(d.get("v")))
+        query = {"_id": {"$in": [*there]}}
+        self._units.read(UnitForm, query)
+        gone = self._units.find({**query, "state": INVALID, "v": SCHEMA}, {"_id": 1})
+        invalid = [document["_id"] for document in gone]
+        self._units.make_room(invalid)
+        return there.difference(invalid), Submitted(len(invalid), foreign)
+
+    def foreign(self, ids: Sequence[str]) -> list[str]:
+        """Return those of `ids` that another version of this program has queued."""
+        queries = ({"_id": {"$in": list(some)}, "v": {"$ne": SCHEMA}} for some in slices(ids))
+        return [d["_id"] for query in queries for d in self._units.find(query, {"_id": 1})]
+
+    def foreign_for(self, searches: Sequence[str]) -> list[str]:
+        """Return the units that these wait for in the form of another version."""
+        waiting = {"wanted_by": _any_of(searches), "state": {"$in": ["queued", "running"]}}
+        found = self._units.find({**waiting, "v": {"$ne": SCHEMA}}, {"_id": 1})
+        return [document["_id"] for document in found]
+
+    def pulse(self, searches: Sequence[str]) -> Any:
+        """Return None while somebody works on what `searches` wait for, else what is next.
+
+        Where that stays the same, nobody does.
+        """
+        waiting = {"wanted_by": _any_of(searches)}
+        live = {"state": "running", "$expr": {"$gt": ["$lease_until", "$$NOW"]}}
+        if self._units.find_one({**waiting, **live}, {"_id": 1}) is not None:
+            return None
+        queued = {**waiting, "state": "queued"}
+        order = [("priority", -1), ("sequence", 1)]
+        return self._units.find(queued, {"attempt": 1}, sort=order, limit=1)
 
     def _reopen_passing_failures(self, ids: list[str], search: str) -> None:
         failed = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
@@ -151,44 +207,49 @@ class Submitting:
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
         return {
-            document["_id"]: outcome_of(document)
+            outcome.id: outcome
             for some in slices(ids)
-            for document in self._units.find(
-                {"_id": {"$in": list(some)}, "v": SCHEMA}, OUTCOME_FIELDS
-            )
+            for outcome in self._units.read(EndForm, {"_id": {"$in": list(some)}}, outcome_of)
         }
+
+
+def _is_ours(number: Any) -> bool:
+    return number == SCHEMA and number is not True
 
 
 def _any_of(search: str | Sequence[str]) -> Any:
     return search if isinstance(search, str) else {"$in": list(search)}
 
 
-def _best(asked: Mapping[str, Unit], documents: Iterable[Document]) -> dict[str, Document]:
-    """Choose for each unit the document that serves it best, if any does."""
-    best: dict[str, Document] = {}
-    for document in documents:
-        unit = asked[document["key"]]
-        if not _serves(document, unit):
+def _end(end: EndForm) -> tuple[EndForm, Outcome]:
+    return end, outcome_of(end)
+
+
+def _best(asked: Mapping[str, Unit], ends: Iterable[tuple[EndForm, Outcome]]) -> dict[str, Outcome]:
+    """Choose for each unit the end that serves it best, if any does."""
+    best: dict[str, tuple[EndForm, Outcome]] = {}
+    for end, outcome in ends:
+        unit = asked[end.key]
+        if not _serves(outcome, unit):
             continue
         rival = best.get(unit.id)
-        if rival is None or _rank(document, unit) < _rank(rival, unit):
-            best[unit.id] = document
-    return best
+        if rival is None or _rank(end, unit) < _rank(rival[0], unit):
+            best[unit.id] = end, outcome
+    return {unit_id: outcome for unit_id, (_, outcome) in best.items()}
 
 
-def _serves(document: Document, unit: Unit) -> bool:
-    if document["state"] == "completed":
+def _serves(outcome: Outcome, unit: Unit) -> bool:
+    if outcome.state == "completed":
         wants_train = unit.work.options.get("return_train_score")
-        return not wants_train or document["result"]["train"] is not None
-    if document["_id"] != unit.id:
+        return not wants_train or (outcome.result is not None and outcome.result.train is not None)
+    if outcome.id != unit.id:
         return False
-    return document["state"] == "dead" or not _failed_for_a_moment(document)
+    return outcome.state == "dead" or not _failed_for_a_moment(outcome)
 
 
-def _failed_for_a_moment(document: Document) -> bool:
-    outcome = outcome_of(document)
+def _failed_for_a_moment(outcome: Outcome) -> bool:
     return outcome.result is not None and is_of_its_moment(outcome.result.failures)
 
 
-def _rank(document: Document, unit: Unit) -> Any:
-    return document["_id"] != unit.id, document["completed_at"], document["_id"]
+def _rank(end: EndForm, unit: Unit) -> Any:
+    return end.id != unit.id, end.completed_at, end.id

@@ -25,9 +25,8 @@ from pymongo.database import Database
 from optomatic.records import SCHEMA, Lane, Process, Work, WorkerRecord
 from optomatic.store.documents import storable
 from optomatic.store.faults import Outage
-from optomatic.store.patient import Patient
-
-_LANES = {"v": SCHEMA}
+from optomatic.store.forms import LaneForm, WorkerForm
+from optomatic.store.patient import VALID, Patient
 
 
 def this_process() -> Process:
@@ -84,7 +83,7 @@ class Workers:
         fields = {k: {"$literal": v} for k, v in asdict(record).items() if k != "id"}
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW"}
         change = {**fields, "v": SCHEMA, **moments}
-        self._workers.update({"_id": record.id}, [{"$set": change}], upsert=True)
+        self._workers.update({"_id": record.id}, [{"$set": change}, VALID], upsert=True)
 
     def seen(self, worker: str) -> None:
         """Note that a worker lives."""
@@ -106,14 +105,11 @@ class Workers:
     def alive(self, seconds: float, kind: str = "standalone") -> list[WorkerRecord]:
         """Return the workers of `kind` that were seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        found = self._workers.find({"kind": kind, "v": SCHEMA, "$expr": recent})
-        return [_record(document) for document in found]
+        return self._workers.read(WorkerForm, {"kind": kind, "$expr": recent}, _record)
 
     def capacity(self, seconds: float) -> int:
         """Return how many processes the standalone workers have that were seen in `seconds`."""
-        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        found = self._workers.find({"kind": "standalone", "$expr": recent}, {"processes": 1})
-        return sum(document["processes"] for document in found)
+        return sum(worker.processes for worker in self.alive(seconds))
 
     def vanished(self) -> list[str]:
         """Return the workers of this machine whose processes are gone.
@@ -126,9 +122,9 @@ class Workers:
             return []
         query = {"process.boot": me.boot, "process.namespace": me.namespace}
         return [
-            document["_id"]
-            for document in self._workers.find(query, {"process": 1})
-            if _started(document["process"]["pid"]) != document["process"]["started"]
+            worker.id
+            for worker in self._workers.read(WorkerForm, query)
+            if _started(worker.process.pid) != worker.process.started
         ]
 
     def forget(self, workers: Sequence[str]) -> None:
@@ -148,15 +144,15 @@ class Workers:
                         "env": {"$literal": [list(pair) for pair in sorted(work.env.items())]},
                         "requires": {"$literal": list(work.requires)},
                     }
-                }
+                },
+                VALID,
             ],
             upsert=True,
         )
 
     def lanes(self, ids: Sequence[str]) -> list[Lane]:
         """Return what these lanes stand for."""
-        found = self._lanes.find({"_id": {"$in": list(ids)}, **_LANES})
-        return [_lane(document) for document in found]
+        return self._lanes.read(LaneForm, {"_id": {"$in": list(ids)}}, _lane)
 
     def lanes_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
         """Return the lanes that a worker with `env` and `tags` can serve.
@@ -165,25 +161,24 @@ class Workers:
         it requires must be among the worker's.
         """
         return [
-            lane["_id"]
-            for lane in self._lanes.find(_LANES)
-            if all(env.get(name) == version for name, version in lane["env"])
-            and set(lane["requires"]) <= set(tags)
+            lane.id
+            for lane in self._lanes.read(LaneForm, {})
+            if all(env.get(name) == version for name, version in lane.env)
+            and set(lane.requires) <= set(tags)
         ]
 
 
-def _lane(document: Mapping[str, Any]) -> Lane:
-    env, requires = dict(document["env"]), tuple(document["requires"])
-    return Lane(document["_id"], env, requires)
+def _lane(lane: LaneForm) -> Lane:
+    return Lane(lane.id, dict(lane.env), tuple(lane.requires))
 
 
-def _record(document: Mapping[str, Any]) -> WorkerRecord:
+def _record(worker: WorkerForm) -> WorkerRecord:
     return WorkerRecord(
-        document["_id"],
-        document["kind"],
-        Process(**document["process"]),
-        document["processes"],
-        dict(document["env"]),
-        tuple(document["tags"]),
-        document.get("refused") or {},
+        worker.id,
+        worker.kind,
+        worker.process,
+        worker.processes,
+        worker.env,
+        tuple(worker.tags),
+        worker.refused or {},
     )

@@ -18,7 +18,6 @@ from optomatic.worker.functions import FunctionBundle, score_candidate
 from optomatic.worker.joblib_engine import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.local import local_workers
-from optomatic.worker.lookout import Lookout
 from optomatic.worker.loop import Loop
 from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
@@ -80,11 +79,26 @@ def engine_for(
         return Elsewhere()
     if backend is None or sender is None or limits_in(bundle.options):
         return Local(workers, told)
-    return Joblib(bundle, sender, workers, backend, told)
+    return Joblib(bundle, sender, mine_by(place), workers, backend, told)
+
+
+def mine_by(place: Place) -> Callable[[str], bool]:
+    """Return what tells whether a unit, by its id, is one of those that have a place."""
+
+    def mine(unit_id: str) -> bool:
+        try:
+            place(unit_id)
+        except KeyError:
+            return False
+        return True
+
+    return mine
 
 
 class Here:
     """Scores in the calling thread from the caller's own objects; unpickles nothing."""
+
+    standalone = False
 
     def __init__(
         self,
@@ -114,7 +128,9 @@ class Here:
         threads = inner_threads(self._options)
         with threads, present(store, search, timing, processes=1, lease=lease) as (worker, heart):
             loop = Loop(
-                store.jobs, worker, search, lambda job: self.score(job.id), heart, lease=lease
+                *(store.jobs, worker, search, lambda job: self.score(job.id), heart),
+                mine=mine_by(self._place),
+                lease=lease,
             )
             loop.run(until, lambda: self.error is not None or turns.grace() is not None, turns.turn)
 
@@ -182,6 +198,8 @@ class FunctionHere(Here):
 class Local:
     """Scores in local worker processes, which stay warm for the next fit."""
 
+    standalone = False
+
     def __init__(self, workers: int, told: Told = lambda _: None) -> None:
         self._workers = workers
         self._told = told
@@ -201,6 +219,8 @@ class Local:
 class Elsewhere:
     """Scores nothing: waits for standalone workers, and keeps the queue going meanwhile."""
 
+    standalone = True
+
     def __init__(
         self,
         *,
@@ -216,12 +236,8 @@ class Elsewhere:
     def work(
         self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
     ) -> None:
-        """Wait until ``until()``; say so once if for 10 s no worker is there that can score.
-
-        Also said, once, is which workers leave it alone as they have other code.
-        """
+        """Wait until ``until()``."""
         timing = timing_here()
-        lookout = Lookout(store, [search], timing, self._clock)
         end_at = float("inf")
         rung = threading.Event()
         with (
@@ -229,7 +245,6 @@ class Elsewhere:
             store.alarms.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:
-                lookout.look()
                 turns.turn()
                 if end_at == float("inf") and (grace := turns.grace()) is not None:
                     end_at = self._clock() + grace

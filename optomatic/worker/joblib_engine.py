@@ -38,6 +38,7 @@ from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart
 from optomatic.worker.limits import inner_threads
 from optomatic.worker.loading import Refused, bundle_of, open_payload
+from optomatic.worker.loop import claim
 from optomatic.worker.machine import timing_here
 from optomatic.worker.presence import present
 from optomatic.worker.score import score_unit
@@ -83,6 +84,8 @@ class Joblib:
         The objects of the caller.
     sender : Sender
         Of the payload that the backend takes to its workers in its own way.
+    mine : callable
+        Unit id -> whether the search has asked for it.
     n_jobs : int
         Batches at the same time.
     backend
@@ -91,16 +94,20 @@ class Joblib:
         Is told, in the calling thread, which units were finished here.
     """
 
+    standalone = False
+
     def __init__(
         self,
         bundle: Bundle,
         sender: Sender,
+        mine: Callable[[str], bool],
         n_jobs: int,
         backend: Any,
         told: Told = lambda _: None,
     ) -> None:
         self._bundle = bundle
         self._sender = sender
+        self._mine = mine
         self._n_jobs = n_jobs
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
@@ -118,7 +125,7 @@ class Joblib:
         """
         with present(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
             self.sizes[worker] = self._n_jobs
-            self._work(_Batches(store, heart, worker, search), until, turns)
+            self._work(_Batches(store, heart, worker, search, self._mine), until, turns)
 
     def _work(self, batches: _Batches, until: Callable[[], bool], turns: Turns) -> None:
         pause = _PAUSE_SHORT
@@ -185,11 +192,14 @@ class _Batches:
     joblib iterates in whatever thread has heard of a finished batch.
     """
 
-    def __init__(self, store: Store, heart: Heart, worker: str, search: str) -> None:
+    def __init__(
+        self, store: Store, heart: Heart, worker: str, search: str, mine: Callable[[str], bool]
+    ) -> None:
         self._jobs = store.jobs
         self._heart = heart
         self._worker = worker
         self._search = search
+        self._mine = mine
         self._lock = threading.Lock()
         self._seconds_a_unit: float | None = None
         self._started: dict[str, tuple[str, ...]] = {}
@@ -208,8 +218,9 @@ class _Batches:
             if number != self._round or (self._alone and self._started):
                 return None
             self._heart.check()
-            lease = self._jobs.claim(
-                self._worker, self._size(), search=self._search, alone=not self._started
+            lease = claim(
+                *(self._jobs, self._worker, self._size(), self._search, self._mine),
+                alone=not self._started,
             )
             return self._start(lease) if lease.jobs else None
 

@@ -1,33 +1,39 @@
-"""Says, to who waits for standalone workers, that none is there who can score, and why."""
+"""Says, to who waits for the units of a search, that nobody works on them, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from optomatic.errors import NoWorkers, WorkersRefuse
-from optomatic.records import Timing
+from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse
+from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.ability import missing_in, refusing
 
-#: After so many seconds without any worker who can score this is said, and looked at again.
+#: After so many seconds in which nobody held a lease of the search this is said.
 LONELY_SECONDS = 10.0
+#: Seconds between two looks whether anybody does.
+_LOOK_SECONDS = 1.0
 
 _UPDATE = "Update the code there: the worker looks again every minute."
 
 
 class Lookout:
-    """Looks, now and then, who could score what waits; says each thing once.
+    """Looks, now and then, whether anybody works on what is waited for; says each thing once.
 
     Parameters
     ----------
     store : Store
     searches : sequence of str
-        The ids under which it waits.
+        The ids under which units wait.
     timing : Timing
     clock : callable
+    standalone : bool
+        Whether all is left to standalone workers.
     silent : callable, optional
         Tells whether nothing is to be said for now.
+    restore : callable, optional
+        Stores again what workers need, as something of it may have been lost.
     """
 
     def __init__(
@@ -36,48 +42,84 @@ class Lookout:
         searches: Sequence[str],
         timing: Timing,
         clock: Callable[[], float],
+        *,
+        standalone: bool = True,
         silent: Callable[[], bool] = lambda: False,
+        restore: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._searches = searches
         self._timing = timing
         self._clock = clock
+        self._standalone = standalone
         self._silent = silent
-        self._began = clock()
-        self._look_at = self._began + LONELY_SECONDS
-        self._said: set[type[Warning]] = set()
+        self._restore = restore
+        self._since = self._ask_at = clock()
+        self._look_at = self._since + _LOOK_SECONDS
+        self._pulse: object = None
+        self._said: set[str] = set()
+        #: Units that wait for another version of this program, beside those that are queued.
+        self.foreign: Iterable[str] = ()
 
     def look(self) -> None:
         """Warn of what is new since the last look; costs nothing when called again soon.
 
+        What cannot be read of what is waited for is set aside on the way.
+
         Warns
         -----
         NoWorkers
-            For 10 s nobody who could score it has shown up.
+            Nobody who could score it has shown up.
         WorkersRefuse
             Some are there, and leave it alone as they have other code.
+        NoProgress
+            Nobody has worked on it for 10 s, for another reason.
         """
         now = self._clock()
-        if now < self._look_at or NoWorkers in self._said:
+        if now < self._look_at:
             return
-        self._look_at = now + LONELY_SECONDS
-        if self._silent():
+        self._look_at = now + _LOOK_SECONDS
+        pulse = self._store.jobs.pulse(self._searches)
+        if pulse is None or pulse != self._pulse:
+            self._since = now if pulse is None or self._pulse is not None else self._since
+            self._pulse = pulse
             return
-        waited = now - self._began
-        # One that lives and has nothing to do is not seen more often.
-        alive = self._store.workers.alive(waited + self._timing.lease)
-        queued = {lane: None for one in self._searches for lane in self._store.jobs.lanes_of(one)}
-        lanes = self._store.workers.lanes(list(queued))
+        if now < max(self._since, self._ask_at) + LONELY_SECONDS or self._silent():
+            return
+        self._ask_at = now
+        self._ask(now - self._since)
+
+    def _ask(self, waited: float) -> None:
+        """Find out why nobody works on what is waited for."""
+        jobs = self._store.jobs
+        jobs.check(self._searches)
+        self._restore()
+        foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
+        if foreign:
+            self._say_foreign(waited, len(foreign))
+        queued = {lane: None for one in self._searches for lane in jobs.lanes_of(one)}
+        if queued:
+            self._ask_workers(waited, list(queued))
+
+    def _ask_workers(self, waited: float, queued: Sequence[str]) -> None:
+        lanes = self._store.workers.lanes(queued)
+        # One that lives and has nothing to do is seen each half a lease.
+        alive = self._store.workers.alive(self._timing.lease)
         refusals = refusing(alive, lanes)
-        why = missing_in(alive, lanes)
+        why = missing_in(alive, lanes) if self._standalone else None
         if why is not None:
             self._nobody_can(waited, why, refusals)
         elif refusals:
             self._some_refuse(refusals)
+        elif len(lanes) < len(queued):
+            self._say_lost(waited)
+        else:
+            self._say_slow(waited, alive)
 
     def _nobody_can(self, waited: float, why: str, refusals: Sequence[str]) -> None:
         start = f"{_UPDATE} Or start" if refusals else "Start"
         self._say(
+            "nobody",
             f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "
             f"The units stay queued. {start} one on any machine with: python -m optomatic.worker "
             f"--db {self._store.shown_uri}",
@@ -86,12 +128,41 @@ class Lookout:
 
     def _some_refuse(self, refusals: Sequence[str]) -> None:
         self._say(
+            "refusals",
             "Some workers have other code than this search was made with: "
             f"{'; '.join(refusals)}. They score nothing for it, and others go on. {_UPDATE}",
             WorkersRefuse,
         )
 
-    def _say(self, text: str, category: type[Warning]) -> None:
-        if category not in self._said:
-            self._said.add(category)
+    def _say_foreign(self, waited: float, count: int) -> None:
+        self._say(
+            "foreign",
+            f"For {waited:.0f} s this search has waited for {count} of its units that another "
+            "version of optomatic has queued, in a form which this one does not know. They were "
+            "left as they are. Wait for workers of that version, or use another database (db=).",
+            NoProgress,
+        )
+
+    def _say_lost(self, waited: float) -> None:
+        self._say(
+            "lost",
+            f"Units have been queued for {waited:.0f} s, and what they ask of workers is not in "
+            "the database, so none can take them. Fit again where their data are: that is then "
+            "stored anew, and stored scores are reused.",
+            NoProgress,
+        )
+
+    def _say_slow(self, waited: float, alive: Sequence[WorkerRecord]) -> None:
+        who = f"{len(alive)} workers" if self._standalone else "the workers of this process"
+        self._say(
+            "slow",
+            f"Nobody has worked on the units of this search for {waited:.0f} s. They are queued, "
+            f"and {who} can take them, but may be busy with others, still be starting, or have "
+            "ended. Look at their logs; more workers can be started at any time.",
+            NoProgress,
+        )
+
+    def _say(self, what: str, text: str, category: type[Warning]) -> None:
+        if what not in self._said:
+            self._said.add(what)
             warn(text, category)

@@ -38,6 +38,8 @@ class Loop:
         (KeyboardInterrupt, SystemExit).
     heart : Heart
         Renews what is held while `score` runs, and takes back what others lost.
+    mine : callable
+        Unit id -> whether the search has asked for it.
     lease : float
         Seconds for which a started unit is ours without a beat.
     clock, sleep, rng
@@ -52,6 +54,7 @@ class Loop:
         score: Callable[[Job], Result],
         heart: Heart,
         *,
+        mine: Callable[[str], bool],
         lease: float,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -62,6 +65,7 @@ class Loop:
         self._search = search
         self._score = score
         self._heart = heart
+        self._mine = mine
         self._lease = lease
         self._clock = clock
         self._sleep = sleep
@@ -89,7 +93,7 @@ class Loop:
             turn()
             if stop():
                 return
-            lease = self._jobs.claim(self._worker, self._batch(), search=self._search)
+            lease = claim(self._jobs, self._worker, self._batch(), self._search, self._mine)
             if lease.jobs:
                 self._work_off(lease, stop)
                 pause = PAUSE_SHORT
@@ -168,3 +172,24 @@ class Loop:
             self._heart.drop(token, results)
             self.scored += len(results)
             results.clear()
+
+
+def claim(
+    jobs: Jobs,
+    worker: str,
+    count: int,
+    search: str,
+    mine: Callable[[str], bool],
+    *,
+    alone: bool = True,
+) -> Lease:
+    """Claim units that `search` has asked for; others that wait for it do so no more.
+
+    Who scores with objects of its own cannot score what it knows nothing of.
+    """
+    lease = jobs.claim(worker, count, search=search, alone=alone)
+    strange = [job.id for job in lease.jobs if not mine(job.id)]
+    if strange:
+        jobs.release(lease.token, strange)
+        jobs.cancel(search, strange)
+    return Lease(lease.token, tuple(job for job in lease.jobs if mine(job.id)))

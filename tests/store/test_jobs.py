@@ -379,12 +379,11 @@ def test_a_cancelled_unit_is_reopened_by_a_later_search(jobs, bench):
 # What is not ours
 
 
-def test_malformed_documents_and_other_schemas_stop_nobody(jobs, bench):
+def test_other_schemas_and_what_is_no_unit_stop_nobody(jobs, bench):
     units = some_units(2)
     started(jobs, units)
     strange = [
         {"_id": "a", "v": 1, "state": "running", "losses": "many", "lease_until": 0},
-        {"_id": "b", "v": 1, "state": "queued", "wanted_by": None},
         {"_id": "c", "v": 2, "state": "queued", "wanted_by": ["s"], "lane": "a lane"},
         {"_id": "d", "v": 1, "state": "running"},
     ]

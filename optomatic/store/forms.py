@@ -1,0 +1,293 @@
+"""The form of what is stored, and the check of it: nothing is used before it was read here.
+
+Anybody may write to a database: another program, an older version, a hand, a bad disk.  A document
+that does not have its form is set aside (:meth:`~optomatic.store.patient.Patient.read`), so that
+it ends nobody's work.  Types are checked by msgspec, strictly: a text is no number.  What says
+*what* is scored, and what came of it, also carries a checksum, so that a value which was changed
+into another one of its type is seen as well.
+
+A document with another schema number is not of another form: it is another version's, and is
+left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from msgspec import Meta, Struct, ValidationError, convert, field
+
+from optomatic.records import Process, State
+
+Document = Mapping[str, Any]
+Count = Annotated[int, Meta(ge=0)]
+#: What a document is in that cannot be read.
+INVALID = "invalid"
+#: Characters of a checksum.
+_CHECKSUM = 32
+#: Characters of an error's text that are shown and stored.
+_SHOWN = 300
+
+
+class Misfit(Exception):
+    """A document does not have its form; the text says where."""
+
+
+class Form(Struct):
+    """The fields that are read of a document, in their types."""
+
+    def check(self) -> None:
+        """Raise Misfit if the values do not belong together."""
+
+
+F = TypeVar("F", bound=Form)
+
+
+class Why(Struct):
+    """An entry of a unit's history."""
+
+    why: str
+
+
+class UnitForm(Form):
+    """A unit or call as those read it that submit, claim and wait."""
+
+    id: str = field(name="_id")
+    key: str
+    terms: str
+    lane: str
+    kind: Literal["score", "function", "call"]
+    spec: dict[str, Any]
+    options: dict[str, Any]
+    params_text: str
+    checksum: str
+    state: State
+    wanted_by: list[str]
+    priority: int
+    sequence: int
+    attempt: Count
+    runs: Count
+    losses: Count
+    lost_on: list[str]
+    history: list[Why]
+    started: bool
+    claim: str | None
+    worker: str | None
+    lease_until: datetime | None
+
+    def check(self) -> None:
+        """Raise Misfit if this is not what was submitted."""
+        _check_unit(self)
+
+
+class EndForm(Form):
+    """A unit as a search reads what came of it."""
+
+    id: str = field(name="_id")
+    key: str
+    state: State
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    completed_by: str | None
+    completed_at: datetime | None
+    runs: Count
+    losses: Count
+    lost_on: list[str]
+    history: list[Why]
+
+    def check(self) -> None:
+        """Raise Misfit if what came of it is not what its worker wrote."""
+        if key_of(self.id) != self.key:
+            raise Misfit("its key is not the one in its _id")
+        if self.state in ("completed", "failed"):
+            _check_result(self)
+        elif self.state == "dead" and not (self.losses > 0 and self.result is None):
+            raise Misfit("it is dead, and ended nobody")
+
+
+class DescribedForm(EndForm):
+    """A unit as those read it that look from outside."""
+
+    terms: str
+    lane: str
+    kind: Literal["score", "function", "call"]
+    spec: dict[str, Any]
+    options: dict[str, Any]
+    params: dict[str, Any]
+    params_text: str
+    checksum: str
+
+    def check(self) -> None:
+        """Raise Misfit if this is not what was submitted, or not what its worker wrote."""
+        super().check()
+        _check_unit(self)
+
+
+class CallEndForm(EndForm):
+    """A call of joblib as its client reads what came of it."""
+
+    own: str | None
+
+
+class LaneForm(Form):
+    """What a lane stands for."""
+
+    id: str = field(name="_id")
+    env: list[tuple[str, str]]
+    requires: list[str]
+
+
+class WorkerForm(Form):
+    """A worker."""
+
+    id: str = field(name="_id")
+    kind: Literal["here", "local", "standalone"]
+    process: Process
+    processes: int
+    env: dict[str, str]
+    tags: list[str]
+    refused: dict[str, str] | None = None
+
+
+class SearchForm(Form):
+    """A search as others find it."""
+
+    id: str = field(name="_id")
+    name: str
+    state: Literal["running", "completed", "interrupted", "cancelled"]
+    n_units: int
+    began_at: datetime
+    subject: dict[str, Any] | None
+    checksum: str
+    extended: bool = False
+
+    def check(self) -> None:
+        """Raise Misfit if what the search is about was changed."""
+        if self.checksum != checksum_of(self.id, self.name, self.subject):
+            raise Misfit("what it is about does not match its checksum")
+
+
+class RecipeForm(Form):
+    """What more units of a search can be made of."""
+
+    key: str
+    work: dict[str, Any]
+    environment: list[tuple[str, str]]
+    checksum: str
+
+    def check(self) -> None:
+        """Raise Misfit if something of it was changed."""
+        if self.checksum != checksum_of(self.key, self.work, self.environment):
+            raise Misfit("it does not match its checksum")
+
+
+class PageForm(Form):
+    """Some of the units that a search asks for, and what its generator was asked and told."""
+
+    id: str = field(name="_id")
+    search: str
+    ids: list[str]
+    checksum: str
+    events: list[Any] = []
+
+    def check(self) -> None:
+        """Raise Misfit if something of it was changed."""
+        if self.checksum != checksum_of(self.id, self.search, self.ids, self.events):
+            raise Misfit("it does not match its checksum")
+
+
+class VersionsForm(Form):
+    """The versions behind the end of keys."""
+
+    id: str = field(name="_id")
+    versions: list[tuple[str, str]]
+
+
+class HeaderForm(Form):
+    """What says that a part is whole."""
+
+    id: str = field(name="_id")
+    kind: str
+    size: int
+    chunks: int
+    checksum: str
+
+    def check(self) -> None:
+        """Raise Misfit if something of it was changed."""
+        if self.checksum != checksum_of(self.id, self.kind, self.size, self.chunks):
+            raise Misfit("it does not match its checksum")
+
+
+@cache
+def fields_of(form: type[Form]) -> dict[str, int]:
+    """Return the projection that a form is read with."""
+    return dict.fromkeys(form.__struct_encode_fields__, 1)
+
+
+def read(form: type[F], document: Document) -> F:
+    """Return `document` in its form.
+
+    Raises
+    ------
+    Misfit
+        If it does not have it.
+    """
+    try:
+        whole = convert(document, form, strict=True)
+    except ValidationError as error:
+        raise Misfit(str(error)[:_SHOWN]) from None
+    whole.check()
+    return whole
+
+
+def checksum_of(*values: Any) -> str:
+    """Return the checksum of stored values, whatever they have become.
+
+    >>> checksum_of("a", 1, 0.5) == checksum_of("a", 1.0, 0.5)
+    False
+    """
+    text = json.dumps(values, default=_any_value)
+    return hashlib.sha256(text.encode()).hexdigest()[:_CHECKSUM]
+
+
+def _any_value(value: Any) -> str:
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
+
+
+_OF_A_UNIT = ("_id", "key", "terms", "lane", "kind", "spec", "options", "params_text")
+
+
+def unit_checksum(document: Document) -> str:
+    """Return the checksum of what says which unit a document is, and how it is scored."""
+    return checksum_of(*map(document.get, _OF_A_UNIT))
+
+
+def _check_unit(unit: UnitForm | DescribedForm) -> None:
+    own = (unit.id, unit.key, unit.terms, unit.lane, unit.kind, unit.spec, unit.options)
+    if checksum_of(*own, unit.params_text) != unit.checksum:
+        raise Misfit("what says what to score does not match its checksum")
+
+
+def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:
+    """Return the checksum of what came of a unit."""
+    own = {name: value for name, value in result.items() if name != "checksum"}
+    return checksum_of(unit_id, own, error)
+
+
+def _check_result(end: EndForm) -> None:
+    if end.result is None or end.completed_at is None or end.completed_by is None:
+        raise Misfit(f"it is {end.state}, and has no result")
+    if (end.error is None) != (end.state == "completed"):
+        raise Misfit(f"it is {end.state}, and has {'no' if end.error is None else 'an'} error")
+    if result_checksum(end.id, end.result, end.error) != end.result.get("checksum"):
+        raise Misfit("its result does not match its checksum")
+
+
+def key_of(unit_id: str) -> str:
+    """Return the key in the id of a unit, empty if there is none."""
+    _, _, rest = unit_id.partition(":")
+    return rest.rpartition(":")[0]
