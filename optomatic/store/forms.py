@@ -289,5 +289,4 @@ def _check_result(end: EndForm) -> None:
 
 def key_of(unit_id: str) -> str:
     """Return the key in the id of a unit, empty if there is none."""
-    _, _, rest = unit_id.partition(":")
-    return rest.rpartition(":")[0]
+    return unit_id.partition(":")[2].partition(":")[0]

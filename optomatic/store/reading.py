@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from optomatic.records import SCHEMA, Described
 from optomatic.store.documents import outcome_of
 from optomatic.store.forms import INVALID, DescribedForm, key_of
-from optomatic.store.patient import Patient
+from optomatic.store.patient import Document, Patient
 from optomatic.store.submitting import slices
 
 T = TypeVar("T")
@@ -32,17 +32,19 @@ class Reading:
         for some in slices(ids):
             query = {"key": {"$in": [key_of(unit_id) for unit_id in some]}}
             read = self._units.read(DescribedForm, query, _described)
-            ends = ((one.outcome.id, one.outcome.state, one) for one in read)
-            found.update(_best(some, ends))
+            ends = [one.outcome for one in read]
+            rows = ((key_of(e.id), e.id, e.state, one) for e, one in zip(ends, read, strict=True))
+            found.update(_best(some, rows))
         return found
 
     def states(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the state of each of `ids`, as of :meth:`described`; ``invalid`` ones too."""
         found = {}
         for some in slices(ids):
-            query = {"key": {"$in": [key_of(unit_id) for unit_id in some]}, "v": SCHEMA}
-            read = self._units.find(query, _STATE)
-            found.update(_best(some, ((d["_id"], d["state"], d["state"]) for d in read)))
+            keys = {"key": {"$in": [key_of(unit_id) for unit_id in some]}}
+            query = {"$or": [keys, {"_id": {"$in": list(some)}}], "v": SCHEMA}
+            rows = ((_key(d), d["_id"], d.get("state")) for d in self._units.find(query, _STATE))
+            found.update(_best(some, ((*row, str(row[2])) for row in rows if row[0])))
         return found
 
     def invalid(self, ids: Sequence[str]) -> int:
@@ -51,12 +53,18 @@ class Reading:
         return sum(len(self._units.find(query, {"_id": 1})) for query in queries)
 
 
-def _best(ids: Sequence[str], rows: Iterable[tuple[str, str, T]]) -> dict[str, T]:
-    """Choose for each id what there is of its key, by id and state."""
+def _key(document: Document) -> str:
+    unit_id = document["_id"]
+    return key_of(unit_id) if isinstance(unit_id, str) else ""
+
+
+def _best(ids: Sequence[str], rows: Iterable[tuple[str, str, Any, T]]) -> dict[str, T]:
+    """Choose for each id what there is of its key: key, id and state, and what to return."""
     wanted = {key_of(unit_id): unit_id for unit_id in ids}
     best: dict[str, tuple[tuple[bool, bool, bool], T]] = {}
-    for found_id, state, value in rows:
-        unit_id = wanted.get(key_of(found_id), found_id)
+    for key, found_id, state, value in rows:
+        if (unit_id := wanted.get(key)) is None:
+            continue
         # A completed one serves under whatever terms; what could not be read is the last resort.
         rank = (state != "completed", found_id != unit_id, state == INVALID)
         if unit_id not in best or rank < best[unit_id][0]:
