@@ -12,6 +12,7 @@ import pandas as pd
 
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
+from optomatic.errors import RecordsInvalid
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.proposing import is_adaptive
 from optomatic.plan.packing.extras import decode_extra
@@ -21,6 +22,7 @@ from optomatic.records import Described, Outcome, Recipe
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
+from optomatic.warning import warn
 from optomatic.worker.lookout import Lookout
 from optomatic.worker.machine import timing_here
 
@@ -246,17 +248,29 @@ class AttachedSearch:
 
 
 def _units(store: Store, search: str) -> Mapping[str, Described | None]:
-    ids = store.searches.unit_ids(search)
+    ids = _ids(store, search)
     found = store.jobs.described(ids)
     return {unit_id: found.get(unit_id) for unit_id in ids}
 
 
 def _counts(store: Store, search: str) -> dict[str, int]:
-    ids = dict.fromkeys(store.searches.unit_ids(search))  # its client may ask for what was added
+    ids = dict.fromkeys(_ids(store, search))  # its client may ask for what was added
     states = store.jobs.states(list(ids))
     counts = Counter(states.get(unit_id, "missing") for unit_id in ids)
     counts["invalid"] += store.jobs.invalid(list(ids))
     return dict(+counts)
+
+
+def _ids(store: Store, search: str) -> list[str]:
+    ids = store.searches.unit_ids(search)
+    if lost := store.searches.invalid_pages(search):
+        warn(
+            f"{lost} lists of units of this search could not be read, as something changed what "
+            "was written: what is told of it is of the other units. No score was lost. Make the "
+            "search again to have all of it: what is stored is not scored again.",
+            RecordsInvalid,
+        )
+    return ids
 
 
 def _goes_on(store: Store, search: str) -> bool:

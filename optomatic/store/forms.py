@@ -13,13 +13,12 @@ left alone.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec import Meta, Struct, ValidationError, convert, field
+from msgspec import Meta, Struct, ValidationError, convert, field, msgpack
 
 from optomatic.records import Process, State
 
@@ -250,12 +249,17 @@ def checksum_of(*values: Any) -> str:
     >>> checksum_of("a", 1, 0.5) == checksum_of("a", 1.0, 0.5)
     False
     """
-    text = json.dumps(values, default=_any_value)
-    return hashlib.sha256(text.encode()).hexdigest()[:_CHECKSUM]
+    return hashlib.sha256(_encoder.encode(values)).hexdigest()[:_CHECKSUM]
 
 
-def _any_value(value: Any) -> str:
-    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
+def _plain(value: Any) -> Any:
+    """Return what MongoDB makes of `value`, or its text, if we write nothing of the kind."""
+    kinds: tuple[Any, ...] = (int, float, str, bytes, list, dict)
+    return next((kind(value) for kind in kinds if isinstance(value, kind)), repr(value))
+
+
+#: Tells all types apart.
+_encoder = msgpack.Encoder(enc_hook=_plain)
 
 
 _OF_A_UNIT = ("_id", "key", "terms", "lane", "kind", "spec", "options", "params_text")
@@ -274,7 +278,7 @@ def _check_unit(unit: UnitForm | DescribedForm) -> None:
 
 def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:
     """Return the checksum of what came of a unit."""
-    own = {name: value for name, value in result.items() if name != "checksum"}
+    own = [pair for pair in result.items() if pair[0] != "checksum"]
     return checksum_of(unit_id, own, error)
 
 

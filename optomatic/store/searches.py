@@ -33,7 +33,7 @@ from optomatic.store.extending import (
     pages_of,
 )
 from optomatic.store.faults import Outage
-from optomatic.store.forms import PageForm, SearchForm, checksum_of
+from optomatic.store.forms import INVALID, PageForm, SearchForm, checksum_of
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -146,6 +146,10 @@ class Searches(Extending):
     def unit_ids(self, search: str) -> list[str]:
         """Return the ids of the units that `search` asks for, in the order of its candidates."""
         return [unit_id for page in self._pages(search) for unit_id in page.ids]
+
+    def invalid_pages(self, search: str) -> int:
+        """Return how many lists of units of `search` could not be read."""
+        return len(self._units.find({**pages_of(search), "state": INVALID}, {"_id": 1}))
 
     def _pages(self, search: str) -> list[PageForm]:
         return sorted(self._units.read(PageForm, pages_of(search)), key=number_of)
