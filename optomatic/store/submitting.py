@@ -199,7 +199,7 @@ class Submitting:
     def lanes_of(self, search: str) -> list[str]:
         """Return the lanes in which `search` has something queued: one, or a few."""
         lanes: list[str] = []
-        query = {"wanted_by": search, "state": "queued", "lane": {"$nin": lanes}}
+        query = {"wanted_by": search, "state": "queued", "lane": {"$nin": lanes}, "v": SCHEMA}
         while (found := self._units.find_one(query, {"lane": 1})) is not None:
             lanes.append(found["lane"])
         return lanes
