@@ -158,9 +158,9 @@ class Call:
 class Returned:
     """What came of one call of joblib.
 
-    ``data`` is the pickled value or exception, ``part`` the same where it is large; at most
-    one of them is there, and only the process that made the call unpickles it.  A call that
-    raised has one failure, of stage ``call``, or ``load`` if it could not even begin.
+    ``part`` is the pickled value or exception, ``data`` the same where it is small enough for
+    the record; only the process that made the call unpickles it.  A call that raised has one
+    failure, of stage ``call``, or ``load`` if it could not even begin.
     """
 
     data: bytes | None = field(default=None, repr=False)
@@ -172,8 +172,8 @@ class Returned:
 class CallEnd:
     """The stored end of a call, as the process reads it that made it.
 
-    ``sha`` is the hash of the part that holds the pickle, where ``data`` does not; ``own``
-    that of the part with its arguments, if there is one.
+    ``sha`` is the hash of the pickle, and names the part that holds it where ``data`` does not;
+    ``own`` is the hash of the part with its arguments, if there is one.
     """
 
     id: str

@@ -93,3 +93,12 @@ def large_without_room():
     """Return more than the process may write to one file from now on."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     return b"x" * 1_000_000
+
+
+def echo(number, value):
+    """Return what was sent, as it arrived."""
+    return number, value
+
+
+def refuse(number, value):
+    raise LookupError(number, value)

@@ -27,13 +27,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optomatic.driver.held_parts import HeldParts
-from optomatic.errors import CallFailed, CallLost, NoWorkers, RemoteTraceback, StoreError
+from optomatic.errors import (
+    BundleDamaged,
+    CallFailed,
+    CallLost,
+    NoWorkers,
+    RemoteTraceback,
+    StoreError,
+)
 from optomatic.keys.environment import constraints
+from optomatic.plan.units.calls import renew_call
+from optomatic.planning import parts
 from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart, take_back_from_the_vanished
 from optomatic.worker.machine import timing_here
+from optomatic.worker.returns import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +61,8 @@ _COUNT_AGAIN = 1.0
 _FAREWELL = 5.0
 #: The thread ends after so many seconds without calls.
 _IDLE = 30.0
+#: A call that is damaged on the way is sent again so many times.
+_SENT_AGAIN = 3
 
 
 @dataclass(eq=False, slots=True)
@@ -62,6 +74,8 @@ class Sent:
     call: Call | None = None
     data: bytes | None = field(default=None, repr=False)
     error: BaseException | None = None
+    #: How often it was damaged on the way.
+    damaged: int = 0
 
     def result(self) -> list[Any]:
         """Return the values of its tasks, or raise what one of them raised."""
@@ -347,26 +361,71 @@ class Caller:
             self._wonder()
             return
         self._happened_at, self._said = self._clock(), False
+        over: list[Sent] = []
+        damaged: list[Sent] = []
         for sent, end in known:
             if sent is not None:
-                self._note_end(sent, end)
-        self._deliver([sent for sent, _ in known if sent is not None])
+                (over if self._note_end(sent, end) else damaged).append(sent)
+        self._send_again(damaged)
+        self._deliver(over)
 
-    def _note_end(self, sent: Sent, end: CallEnd) -> None:
+    def _note_end(self, sent: Sent, end: CallEnd) -> bool:
+        """Note what came of a call; False if it was damaged on the way, and is to be sent again."""
         try:
-            data = end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
+            if end.state == "completed":
+                sent.data = self._content(end)
+            else:
+                sent.error = _error_of(end, self._content(end))
+        except BundleDamaged as error:
+            sent.damaged += 1
+            if sent.damaged <= _SENT_AGAIN:
+                return False
+            sent.error = BundleDamaged(_DAMAGED.format(number=sent.damaged, what=error))
         except StoreError as error:
             sent.error = error
+        return True
+
+    def _content(self, end: CallEnd) -> bytes | None:
+        """Return the pickle of what a call returned or raised, if there is any.
+
+        Raises
+        ------
+        BundleDamaged
+            If that, or what its worker got of the call, is not what was sent.
+        """
+        failure = end.failure
+        if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
+            raise BundleDamaged(failure.text)
+        if end.data is None and end.sha is None and end.state != "completed":
+            return None
+        if end.data is None:
+            return self.store.bundles.get(end.sha or "")[1]
+        parts.verify(end.sha or "", kind_of(end.id), end.data)
+        return end.data
+
+    def _send_again(self, damaged: Sequence[Sent]) -> None:
+        """Queue calls under other keys."""
+        if not damaged:
             return
-        if end.state == "completed":
-            sent.data = data
-        else:
-            sent.error = _error_of(end, data)
+        log.warning("%d calls of joblib were damaged on the way, and are sent again", len(damaged))
+        for sent in damaged:
+            assert sent.call is not None
+            sent.call = renew_call(sent.call)
+            try:
+                if sent.call.own is not None:
+                    self._parts.hold(sent.call.own, own=True)
+            except StoreError as error:
+                sent.error = error
+        with self._news:
+            wanted = [sent for sent in damaged if sent.run not in self._withdrawn]
+            self._outgoing += [sent for sent in wanted if sent.error is None]
+            self._failed += [sent for sent in wanted if sent.error is not None]
 
     def _remove_read(self) -> None:
         if self._read:
-            parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
-            self.store.calls.remove([end.id for end in self._read], parts)
+            kept = [end.sha for end in self._read if end.data is None]
+            shas = [sha for sha in [*kept, *(end.own for end in self._read)] if sha]
+            self.store.calls.remove([end.id for end in self._read], shas)
             self._read = []
 
     def _deliver(self, those: Iterable[Sent]) -> None:
@@ -418,6 +477,12 @@ class Caller:
         self._deliver(lost)
 
 
+_DAMAGE = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
+_DAMAGED = (
+    "A call of joblib was damaged on the way {number} times in a row, so it is not sent again. It "
+    "returned nothing: {what} Look for bad memory or a bad disk in this machine, the database's "
+    "and the workers', and let all of them have the same version of optomatic."
+)
 _REMOVED = (
     "{number} calls of joblib are not in the database any more, though nothing had come of them: "
     "somebody removed them. What they did, if they ran, cannot be known. Make them again."

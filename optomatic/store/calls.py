@@ -9,7 +9,7 @@ or beat, and stops.  Beyond a unit's, its document has::
     call_of   id of the client, under which it is registered among the workers
     run       which call of Parallel it belongs to
     own       hash of the part that holds its arguments, where those are large
-    result    {data, sha}: the pickled value or exception, or the hash of the part that holds it
+    result    {data, sha}: the pickled value or exception, unless a part holds it, and its hash
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ _SAFE: dict[str, Any] = {
     "retryWrites": True,
     "retryReads": True,
 }
+#: A text in which a bit has changed must not keep all from reading what stands beside it.
+_READ: dict[str, Any] = {"tz_aware": True, "unicode_decode_error_handler": "replace"}
 #: Nothing times out by itself, and a frozen server would be waited for without end.
 _TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
 #: Connections of one process that can be in use, besides the two with which the driver watches
@@ -183,7 +185,7 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
             )
         named = {name.lower() for name in parsed.get("options", {})}
         free = {k: v for k, v in {**_TIMEOUTS, **_POOL}.items() if k.lower() not in named}
-        return MongoClient(uri, tz_aware=True, appname=app, **_SAFE, **free)
+        return MongoClient(uri, appname=app, **_READ, **_SAFE, **free)
     except driver.ConfigurationError as error:
         if "DNS" in str(error) or "resolution" in str(error):
             raise _unavailable(str(error)) from None

@@ -150,7 +150,7 @@ class Feeder:
             child.send(self._parcels.message(chunk))
 
     def _loadable(self, chunk: Sequence[Held]) -> list[Held]:
-        """Get the parts of `chunk` onto this machine; fail the units whose parts are damaged."""
+        """Get the parts of `chunk` onto this machine; fail the units that are damaged."""
         here: set[str] = set()
         good = []
         try:
@@ -164,6 +164,8 @@ class Feeder:
 
     def _fetch(self, held: Held, here: set[str]) -> bool:
         try:
+            if held.damage is not None:
+                raise held.damage
             self._parcels.fetch(held.parts, here)
         except BundleDamaged as error:
             self._account.fail(held, _unloadable(error))

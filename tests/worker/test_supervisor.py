@@ -4,8 +4,11 @@ import os
 import signal
 import threading
 
+import bson
 import numpy as np
 import pytest
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from estimators import Crasher, Sleeper
 from misbehaving import Misbehaver, Unloadable
 from sklearn.pipeline import Pipeline
@@ -123,6 +126,21 @@ def test_a_bundle_that_is_not_there_fails_its_units_and_no_others(queue, supervi
     outcomes = queue.store.jobs.outcomes(queue.field("_id", state="failed"))
     for outcome in outcomes.values():
         assert outcome.result.failures[0].stage == "load"
+
+
+def test_a_text_in_which_a_bit_has_changed_fails_its_unit_and_no_others(queue, supervisor):
+    bad = queue.submit(Sleeper(), values(1))
+    raw = CodecOptions(RawBSONDocument, unicode_decode_error_handler="replace")
+    for unit in queue.units.find():
+        text = unit["params_text"].encode()
+        content = bson.encode(unit).replace(text, text[:-4] + bytes([text[-4] ^ 0x80]) + text[-3:])
+        queue.units.replace_one({"_id": unit["_id"]}, RawBSONDocument(content, raw))
+    good = queue.submit(Sleeper(), values(2))
+    supervisor().run(lambda: queue.over(bad)() and queue.over(good)())
+    ends = queue.store.jobs.outcomes(queue.store.searches.unit_ids(bad))
+    types = {end.result.failures[0].type for end in ends.values()}
+    assert types == {"optomatic.errors.BundleDamaged"}
+    assert queue.states() == {"failed": 2, "completed": 2}
 
 
 def test_a_unit_that_was_taken_away_is_stopped(queue, supervisor, in_thread, tmp_path):

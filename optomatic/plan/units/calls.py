@@ -4,13 +4,14 @@ A call is a batch of ``(function, args, kwargs)``, pickled by value where it com
 ``__main__``.  Large arrays in it, however deep, are parts of their own: stored once by
 content, whatever calls use them, and mapped into memory by the workers of a machine.
 
-A call is never reused, so its key is random: two calls with equal arguments may well be
-meant to give two results.
+A call is never reused: two calls with equal arguments may well be meant to give two results.
+So its text holds a random number, and its key is the hash of all that a worker is sent of it.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +20,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from optomatic.errors import NotShippable, StoreError
+from optomatic.errors import BundleDamaged, NotShippable, StoreError
 from optomatic.keys.environment import constraints
 from optomatic.plan.packing import params
 from optomatic.plan.units.work import hash_of, terms_of
 from optomatic.planning import parts
-from optomatic.records import SCHEMA, Call, Part, Unit, Work
+from optomatic.records import SCHEMA, Call, Job, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
 _LARGE_PICKLE = 256_000
@@ -79,21 +80,44 @@ def pack_call(
     NotShippable
         If something in it cannot be pickled.
     """
-    key = secrets.token_hex(32)
     data, large = _pickled(list(tasks), keep, smallest)
-    # With its key the pickle is nobody else's part, and may be removed with the call.
-    own = parts.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
+    shown = {"call": _name(tasks[0][0]) if tasks else "", "tasks": len(tasks)}
+    return _call(data, large, work, shown)
+
+
+def renew_call(call: Call) -> Call:
+    """Return `call` under another key, so that it can be queued once more."""
+    values = params.decode(call.unit.params_text, str)
+    data = values["tasks"]
+    if call.own is not None:
+        data = parts.load(call.own.kind, b"".join(call.own.buffers))[1]
+    return _call(data, values["large"], call.unit.work, call.unit.params)
+
+
+def _call(data: bytes, large: Sequence[str], work: Work, shown: Mapping[str, Any]) -> Call:
+    number = secrets.token_hex(16)
+    # With its number the pickle is nobody else's part, and may be removed with the call.
+    own = parts.dump((number, data)) if len(data) >= _LARGE_PICKLE else None
     named = [Part(sha, "npy", 0, ()) for sha in large]
-    encoded = params.encode({"tasks": own or data, "large": named}, _hash_of)
-    unit = Unit(
-        id=f"u{SCHEMA}:{key}:{work.terms}",
-        key=key,
-        split=0,
-        params={"call": _name(tasks[0][0]) if tasks else "", "tasks": len(tasks)},
-        params_text=encoded.text,
-        work=work,
-    )
-    return Call(unit, own)
+    values = {"tasks": own or data, "large": named, "number": number}
+    text = params.encode(values, _hash_of).text
+    key = _key(text, work.spec, work.options)
+    return Call(Unit(f"u{SCHEMA}:{key}:{work.terms}", key, 0, shown, text, work), own)
+
+
+def _key(text: str, spec: Mapping[str, str | None], options: Mapping[str, Any]) -> str:
+    common = json.dumps([dict(spec), dict(options)], sort_keys=True, default=repr)
+    return parts.part_of("call", text.encode(), b"\0", common.encode()).sha
+
+
+def verify_call(job: Job) -> None:
+    """Raise BundleDamaged unless `job`, a call, is what its key names."""
+    if _key(job.params_text, job.spec, job.options) != job.key:
+        raise BundleDamaged(
+            f"The record of a call of joblib ({job.key[:12]}) does not match its hash: bytes were "
+            "lost or changed on the way, or another version of optomatic has sent it. It was not "
+            "run. The process that made it sends it again."
+        )
 
 
 def _hash_of(part: Part) -> str:
@@ -101,7 +125,7 @@ def _hash_of(part: Part) -> str:
 
 
 def unpack_call(text: str, load: Callable[[str], Any]) -> list[Task]:
-    """Return the tasks that :func:`pack_call` wrote down.
+    """Return the tasks that :func:`pack_call` wrote down, of a call that was verified.
 
     Parameters
     ----------
