@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -23,7 +24,22 @@ from optomatic.records import Failure
 from optomatic.worker.channel import Channel
 from optomatic.worker.intake import Held
 from optomatic.worker.output import carry
-from optomatic.worker.processes import Forked, Fresh, Setup, Starter, first_message, manner
+from optomatic.worker.patience import Backoff
+from optomatic.worker.processes import (
+    Forked,
+    Fresh,
+    Setup,
+    Starter,
+    StartFailed,
+    cannot_start,
+    first_message,
+    manner,
+)
+
+log = logging.getLogger(__name__)
+
+#: So many processes in a row that end before anything is scored are a fault of the machine.
+_FALSE_STARTS = 5
 
 
 def current_path() -> tuple[str, ...]:
@@ -144,7 +160,12 @@ def _open_pidfd(pid: int) -> int | None:
 
 
 def start_child(setup: Setup) -> Child:
-    """Start a child, from the thread that starts them all."""
+    """Start a child, from the thread that starts them all.
+
+    Raises
+    ------
+    StartFailed
+    """
     return _spawner().start(setup)
 
 
@@ -220,12 +241,48 @@ class Crew:
         self.size = size
         self.setup = setup
         self._start = start
+        self._backoff = Backoff()
         self.children: list[Child] = []
 
     def fill(self) -> None:
-        """Start the children that are missing."""
-        while len(self.children) < self.size:
-            self.children.append(self._start(self.setup))
+        """Start the children that are missing, unless that has failed a moment ago.
+
+        Raises
+        ------
+        OptomaticError
+            As :meth:`false_start`.
+        """
+        while self.time_left() == 0.0:
+            try:
+                self.children.append(self._start(self.setup))
+            except StartFailed as error:
+                self.false_start(str(error))
+
+    def time_left(self) -> float | None:
+        """Return the seconds until children are to be started, None if none is missing."""
+        return self._backoff.time_left() if len(self.children) < self.size else None
+
+    def false_start(self, how: str) -> None:
+        """Take note that a process ended before it was of use, a child or what it is forked from.
+
+        Raises
+        ------
+        OptomaticError
+            After so many in a row, if no child is left that can score.
+        """
+        self._backoff.failed()
+        times = self._backoff.failures
+        living = any(child.ready and child.alive() for child in self.children)
+        if times < _FALSE_STARTS or living:
+            log.warning("processes that score ended by %s, and are started again", how)
+            return
+        self._backoff.succeeded()
+        raise cannot_start(how, times)
+
+    def scored(self) -> None:
+        """Take note that a child has scored something."""
+        if len(self.children) == self.size:
+            self._backoff.succeeded()
 
     def busy(self) -> bool:
         """Tell whether a child has something to do."""

@@ -6,13 +6,9 @@ import logging
 
 from optomatic.worker.account import Account
 from optomatic.worker.children import Child, Crew
-from optomatic.worker.processes import cannot_start
 from optomatic.worker.warden import Warden
 
 log = logging.getLogger(__name__)
-
-#: So many children in a row that end before they can be used are a fault of the machine.
-_FALSE_STARTS = 3
 
 
 class Coroner:
@@ -26,11 +22,6 @@ class Coroner:
         self._crew = crew
         self._warden = warden
         self._account = account
-        self._false_starts = 0
-
-    def started(self) -> None:
-        """Take note that a child can be used: that children end before is over."""
-        self._false_starts = 0
 
     def bury(self, child: Child) -> None:
         """Account for what a dead or dying child had, and note whose fault its end was.
@@ -56,13 +47,8 @@ class Coroner:
             log.warning("child %d ended by %s while it ran unit %s", child.pid, how, unit.job.id)
             self._account.crash(unit, how)
         elif not child.ready:
-            self._false_start(how)
+            self._crew.false_start(how)
         self._account.release(rest, child.running)
-
-    def _false_start(self, how: str) -> None:
-        self._false_starts += 1
-        if self._false_starts >= _FALSE_STARTS:
-            raise cannot_start(how)
 
 
 def _ran(child: Child, unit_id: str) -> bool:

@@ -104,6 +104,7 @@ class Listener:
                 self._refuse(child, held, refusal_from_wire(done[2]))
                 return
             self._refusals.take_up(held.job.lane)
+            self._crew.scored()
             self._account.done(held, self._result(held, done[1], done[2]))
             child.queue.popleft()
             child.running = None
@@ -120,7 +121,6 @@ class Listener:
 
     def _ready(self, child: Child) -> None:
         child.ready = True
-        self._coroner.started()
         if self._on_ready is not None:
             self._on_ready()
         self._on_ready = None

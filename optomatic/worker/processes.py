@@ -89,6 +89,13 @@ def first_message(setup: Setup) -> dict[str, Any]:
     return {"path": setup.path, "python_path": own, "idle": setup.idle}
 
 
+class StartFailed(Exception):
+    """A child could not be started now; a later try may go well.
+
+    Its text says how what was to start ended.
+    """
+
+
 class Fresh:
     """A process that this one has started itself."""
 
@@ -164,12 +171,22 @@ class Template:
         return self._process.poll() is None
 
     def fork(self, channel: int, output: int | None) -> Forked | None:
-        """Return a new child with these descriptors; None if the template is gone."""
+        """Return a new child with these descriptors; None if the template is gone.
+
+        Raises
+        ------
+        StartFailed
+            If it lives, and cannot fork.
+        """
         descriptors = [channel] if output is None else [channel, output]
         environ = own_environment(self._setup)
         changed = {} if environ == self._environ else {"environ": environ}
         answer = self._ask({"do": "fork", **changed}, descriptors)
-        return None if answer is None else Forked(self, answer["pid"])
+        if answer is None:
+            return None
+        if answer["pid"] is None:
+            raise StartFailed(answer["why"])
+        return Forked(self, answer["pid"])
 
     def wait_for(self, pid: int) -> int | None:
         """Return how a child ended that is dead; None if the template is gone."""
@@ -237,38 +254,64 @@ class Starter:
         self._templates: OrderedDict[object, Template] = OrderedDict()
 
     def start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
-        """Start a process that finds its end of the channel at the descriptor `channel`."""
+        """Start a process that finds its end of the channel at the descriptor `channel`.
+
+        Raises
+        ------
+        StartFailed
+            Also if the template that was there was killed since it has forked the last child.
+        """
+        try:
+            return self._start(setup, channel, output)
+        except OSError as error:  # no memory for another process, or too many are there
+            raise StartFailed(str(error)) from error
+
+    def _start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
         if setup.fresh:
             printed = {} if output is None else {"stdout": output, "stderr": output}
             return Fresh(start_python("optomatic.worker.child", channel, setup, **printed))
         threads = tuple(os.environ.get(variable) for variable in THREAD_VARIABLES)
         wanted = (setup.path, setup.threads, setup.idle, threads)
         known = self._templates.get(wanted)
-        child = known.fork(channel, output) if known else None
-        if child is None:  # there is none, or it had nothing to do for long, or was killed
-            template = self._keep(wanted, Template(setup))
-            child = template.fork(channel, output)
-        else:
-            self._templates.move_to_end(wanted)
+        child = known and self._fork(wanted, known, channel, output)
+        # There was none, or it had nothing to do for long.
+        child = child or self._fork(wanted, Template(setup), channel, output)
         if child is None:
-            raise cannot_start(manner(template.end()))
+            raise StartFailed(manner(0))
         return child
 
-    def _keep(self, wanted: object, template: Template) -> Template:
-        """Keep a template for the next child.  One with children is kept by them too."""
+    def _fork(
+        self, wanted: object, template: Template, channel: int, output: int | None
+    ) -> Forked | None:
+        """Fork a child, and keep its template for the next one; None if that has ended by itself.
+
+        A template that has children is kept by them too.
+        """
+        self._templates.pop(wanted, None)
+        child = template.fork(channel, output)
+        if child is None:
+            if code := template.end():
+                raise StartFailed(manner(code))
+            return None
         self._templates[wanted] = template
-        self._templates.move_to_end(wanted)
         while len(self._templates) > _TEMPLATES:
             self._templates.popitem(last=False)
-        return template
+        return child
 
 
-def cannot_start(how: str) -> OptomaticError:
-    """Return the error of processes that end as soon as they are started."""
+def cannot_start(how: str, times: int) -> OptomaticError:
+    """Return the error of processes that end before they are of use, so many in a row."""
+    hint = (
+        "The system kills what takes too much memory (its log, dmesg, names it): use fewer "
+        "processes, or free memory."
+        if how == "SIGKILL"
+        else "Check that Python and scikit-learn can be imported by a new process here; what it "
+        "printed stands above."
+    )
     return OptomaticError(
-        f"The processes that score units end as soon as they are started ({how}); what "
-        "they printed stands above. Nothing was scored by this worker, and nothing is "
-        "lost. Check that Python and scikit-learn can be imported by a new process here."
+        f"The processes that score units end before they score any, {times} in a row (the last by "
+        f"{how}), so no more are started. Stored scores are safe, and what was claimed is queued "
+        f"again. {hint}"
     )
 
 

@@ -306,7 +306,7 @@ class Supervisor:
         if self._account.may_be_over and not self._intake.mine:
             due.append(patience)
         if self._deadline.at is None:
-            due.append(self._feeder.time_left())
+            due += [self._feeder.time_left(), self._crew.time_left()]
             if self._turns is not NO_TURNS and self._outbox.empty():
                 due.append(self._turn_at - self._clock())
         return max(0.0, min(seconds for seconds in due if seconds is not None))

@@ -9,7 +9,8 @@ numeric routine, so nothing is held or half done when it forks.
 asked on its socket    answer
 =====================  ================================================================
 setup                  none (first message)
-``fork`` + fds         ``{"pid": n}``; the fds are the child's channel and, maybe, its output
+``fork`` + fds         ``{"pid": n}``; the fds are the child's channel and, maybe, its output;
+                       ``{"pid": null, "why": text}`` if it cannot fork now
 ``wait``, pid          ``{"code": n}`` once it has ended; its number is its own until then
 =====================  ================================================================
 
@@ -70,15 +71,26 @@ def _serve(asked: socket.socket, idle: float | None) -> Channel | None:
             _answer(asked, {"code": _wait(order["pid"])})
             continue
         parent = os.getpid()
-        pid = os.fork()
+        pid, why = _fork()
         if pid == 0:
             return _born(parent, order.get("environ"), *descriptors)
-        children += 1
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid is None:
+            _answer(asked, {"pid": None, "why": why})
+            continue
+        children += 1
         with contextlib.suppress(OSError):  # the child was faster
             os.setpgid(pid, pid)
         _answer(asked, {"pid": pid})
+
+
+def _fork() -> tuple[int | None, str]:
+    """Fork; return the child's number, or None and why there is no child."""
+    try:
+        return os.fork(), ""
+    except OSError as error:  # no memory, or too many processes: the children that live go on
+        return None, str(error)
 
 
 def _answer(asked: socket.socket, answer: dict[str, Any]) -> None:
