@@ -187,7 +187,7 @@ class Spawner:
         try:
             return answer.result()
         except KeyboardInterrupt:
-            answer.add_done_callback(lambda late: late.result().bury())
+            answer.add_done_callback(lambda late: late.exception() or late.result().bury())
             raise
 
     def _serve(self) -> None:
