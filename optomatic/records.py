@@ -19,7 +19,6 @@ SCHEMA = 1
 #: Characters of a key that say what is computed; the others stand for versions.
 CONTENT = 48
 
-#: A document that cannot be read has the state "invalid" (store/forms.py).
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
 #: States that no worker will change by itself.
 TERMINAL = ("completed", "failed", "dead", "cancelled")
@@ -173,11 +172,12 @@ class CallEnd:
     """The stored end of a call, as the process reads it that made it.
 
     ``sha`` is the hash of the pickle, and names the part that holds it where ``data`` does not;
-    ``own`` is the hash of the part with its arguments, if there is one.
+    ``own`` is the hash of the part with its arguments, if there is one.  ``invalid`` is one that
+    could not be read.
     """
 
     id: str
-    state: State
+    state: State | Literal["invalid"]
     data: bytes | None = field(repr=False)
     sha: str | None
     own: str | None

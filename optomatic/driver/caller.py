@@ -31,6 +31,7 @@ from optomatic.errors import (
     BundleDamaged,
     CallFailed,
     CallLost,
+    NoProgress,
     NoWorkers,
     RemoteTraceback,
     StoreError,
@@ -354,13 +355,17 @@ class Caller:
 
     def _look(self) -> None:
         ends = self.store.calls.finished(self.id)
+        if ends:
+            self._happened_at, self._said = self._clock(), False
+            self._take(ends)
+        else:
+            self._wonder()
+
+    def _take(self, ends: Sequence[CallEnd]) -> None:
+        """Take the ends of calls; what was damaged on the way is sent again."""
         self._read.extend(ends)
         with self._news:
             known = [(self._pending.pop(end.id, None), end) for end in ends]
-        if not ends:
-            self._wonder()
-            return
-        self._happened_at, self._said = self._clock(), False
         over: list[Sent] = []
         damaged: list[Sent] = []
         for sent, end in known:
@@ -393,6 +398,8 @@ class Caller:
         BundleDamaged
             If that, or what its worker got of the call, is not what was sent.
         """
+        if end.state == "invalid":
+            raise BundleDamaged("its record could not be read.")
         failure = end.failure
         if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
             raise BundleDamaged(failure.text)
@@ -443,15 +450,23 @@ class Caller:
         self._looked_at = now
         with self._news:
             ids = list(self._pending)
-        there = self.store.calls.there(ids)
-        gone = [i for i in ids if i not in there]
-        self._lose(gone, CallLost(_REMOVED.format(number=len(gone))))
-        if not self._said and not self._workers_now():
-            self._said = True
-            try:
+        missed = self.store.calls.missed(self.id, ids)
+        self._lose(missed.gone, CallLost(_REMOVED.format(number=len(missed.gone))))
+        self._take(missed.broken)
+        self._published.clear()  # what it says of them may have been lost, too
+        for sent in list(self._pending.values()):
+            if sent.call is not None:
+                self._publish(sent.call)
+        if self._said or (not missed.foreign and self._workers_now()):
+            return
+        self._said = True
+        try:
+            if missed.foreign:
+                warnings.warn(_FOREIGN.format(len(missed.foreign)), NoProgress, stacklevel=2)
+            else:
                 self._say_lonely()
-            except NoWorkers as error:  # made an error by the filters, but there is no caller here
-                log.warning("%s", error)
+        except (NoProgress, NoWorkers) as error:  # made errors, but there is no caller here
+            log.warning("%s", error)
 
     def _give_up(self, error: Exception) -> None:
         """Nothing can be had from the store: tell everyone who waits."""
@@ -482,6 +497,10 @@ _DAMAGED = (
     "A call of joblib was damaged on the way {number} times in a row, so it is not sent again. It "
     "returned nothing: {what} Look for bad memory or a bad disk in this machine, the database's "
     "and the workers', and let all of them have the same version of optomatic."
+)
+_FOREIGN = (
+    "{} calls of joblib wait in the form of another version of optomatic, which this one does not "
+    "know. They were left as they are. Wait for workers of that version, or use another database."
 )
 _REMOVED = (
     "{number} calls of joblib are not in the database any more, though nothing had come of them: "

@@ -14,17 +14,17 @@ or beat, and stops.  Beyond a unit's, its document has::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
-from optomatic.records import Call, CallEnd
+from optomatic.records import SCHEMA, Call, CallEnd
 from optomatic.store.bundles import Bundles
 from optomatic.store.documents import failures_of, unit_document
 from optomatic.store.faults import Outage
-from optomatic.store.forms import CallEndForm
+from optomatic.store.forms import INVALID, CallEndForm, UnitForm, fields_of
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
@@ -41,6 +41,14 @@ def holder_name(client: str, number: int) -> str:
 def client_of(holder: str) -> str:
     """Return whose name `holder` is."""
     return holder.partition("/")[0]
+
+
+class Missed(NamedTuple):
+    """Calls that are not there, that cannot be read, and that are in another version's form."""
+
+    gone: Sequence[str]
+    broken: Sequence[CallEnd]
+    foreign: Sequence[str]
 
 
 class Calls:
@@ -75,14 +83,31 @@ class Calls:
             self._units.insert(some)
 
     def finished(self, client: str) -> list[CallEnd]:
-        """Return the ends of those of `client`'s calls that have one."""
-        query = {"kind": "call", "call_of": client, "state": {"$in": _ENDED}}
-        return self._units.read(CallEndForm, query, _end)
+        """Return the ends of those of `client`'s calls that have one.
 
-    def there(self, ids: Iterable[str]) -> set[str]:
-        """Return those of `ids` that are in the store, in whatever state."""
-        found = (self._units.find({"_id": {"$in": [*some]}}, {"_id": 1}) for some in slices([*ids]))
-        return {document["_id"] for documents in found for document in documents}
+        One that could not be read has the state ``invalid``.
+        """
+        query = {"kind": "call", "call_of": client, "state": {"$in": [*_ENDED, INVALID]}}
+        documents = self._units.find({**query, "v": SCHEMA}, fields_of(CallEndForm))
+        whole = [document for document in documents if document["state"] != INVALID]
+        ends: list[CallEnd] = self._units.formed(CallEndForm, whole, _end)
+        read = {end.id for end in ends}
+        names = [d["_id"] for d in documents if isinstance(d["_id"], str)]
+        return ends + [_broken(name) for name in names if name not in read]
+
+    def missed(self, client: str, ids: Sequence[str]) -> Missed:
+        """Return what happened to those of `ids`, calls of `client`, that nobody can finish."""
+        waiting = {"_id": {"$in": list(ids)}, "state": {"$in": ["queued", "running"]}}
+        self._units.read(UnitForm, waiting)
+        fields = dict.fromkeys(("v", "kind", "call_of", "state"), 1)
+        found = self._units.find({"_id": {"$in": list(ids)}}, fields)
+        there = {document["_id"]: document for document in found}
+        own = {"v": SCHEMA, "kind": "call", "call_of": client}
+        foreign = [i for i, d in there.items() if d.get("v") != SCHEMA]
+        good = [i for i, d in there.items() if own.items() <= d.items() and _goes_on(d)]
+        broken = there.keys() - {*foreign, *good}
+        gone = [i for i in ids if i not in there]
+        return Missed(gone, [_broken(i) for i in sorted(broken)], foreign)
 
     def remove(self, ids: Sequence[str], parts: Sequence[str]) -> None:
         """Remove calls whose ends were read, and the parts that were theirs alone."""
@@ -149,6 +174,14 @@ def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any
             "it was not queued. Stack the arrays, or raise max_nbytes of joblib."
         ) from None
     return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
+
+
+def _goes_on(document: Mapping[str, Any]) -> bool:
+    return document.get("state") in ("queued", "running", *_ENDED)
+
+
+def _broken(name: str) -> CallEnd:
+    return CallEnd(name, "invalid", data=None, sha=None, own=None, failure=None)
 
 
 def _end(end: CallEndForm) -> CallEnd:

@@ -86,21 +86,26 @@ class Patient:
         """
         own = {"state": {"$ne": INVALID}, **query, "v": SCHEMA}
         while True:
-            found, aside = [], False
-            for document in self.find(own, fields_of(form), **how):
-                try:
-                    whole = read(form, document)
-                    found.append(whole if made is None else made(whole))
-                except Misfit as misfit:
-                    aside = self.set_aside(document["_id"], str(misfit)) or aside
-            if found or not aside:
-                return found  # else what is behind these, should there be a limit
+            documents = self.find(own, fields_of(form), **how)
+            found = self.formed(form, documents, made)
+            if found or not documents or "limit" not in how:
+                return found  # else look what is behind those that were set aside
 
-    def set_aside(self, name: Any, why: str) -> bool:
-        """Mark a document as one that cannot be read, and leave it as it is otherwise.
+    def formed(
+        self, form: type[F], documents: Sequence[Document], made: Callable[[F], T] | None = None
+    ) -> list[Any]:
+        """Return `documents` in their form; set aside what does not have it."""
+        found: list[Any] = []
+        for document in documents:
+            try:
+                whole = read(form, document)
+                found.append(whole if made is None else made(whole))
+            except Misfit as misfit:
+                self.set_aside(document["_id"], str(misfit))
+        return found
 
-        Return whether it was not marked before.
-        """
+    def set_aside(self, name: Any, why: str) -> None:
+        """Mark a document as one that cannot be read, and leave it as it is otherwise."""
         invalid = {
             "state": {"$ifNull": ["$state", None]},
             "why": {"$literal": why},
@@ -109,13 +114,11 @@ class Patient:
             "token": secrets.token_hex(8),
         }
         own = {"_id": name, "v": SCHEMA, "state": {"$ne": INVALID}}
-        if not self.update(own, [{"$set": {"state": INVALID, "invalid": invalid}}]):
-            return False
-        log.info(
-            "a record in %s cannot be read, and is set aside as 'invalid' (_id %.100s): %s",
-            *(self.collection.name, name, redact(why)),
-        )
-        return True
+        if self.update(own, [{"$set": {"state": INVALID, "invalid": invalid}}]):
+            log.info(
+                "a record in %s cannot be read, and is set aside as 'invalid' (_id %.100s): %s",
+                *(self.collection.name, name, redact(why)),
+            )
 
     def make_room(self, names: Sequence[str]) -> None:
         """Give what is invalid of these documents another ``_id``, under which it stays."""
