@@ -281,7 +281,14 @@ def _goes_on(store: Store, search: str) -> bool:
 def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:
     """Look who could score `search`, unless its client is there: that looks itself."""
     silent = partial(store.searches.is_running, search)
-    return Lookout(store, ids_that_wait(search), timing_here(), clock, silent=silent)
+
+    def restore() -> None:
+        if (asked := store.searches.asked(search)) is not None:
+            store.workers.publish(asked.work)
+
+    return Lookout(
+        *(store, ids_that_wait(search), timing_here(), clock), silent=silent, restore=restore
+    )
 
 
 def _note_the_end(store: Store, search: str) -> None:

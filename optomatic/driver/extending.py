@@ -43,7 +43,8 @@ def _check_parts(store: Store, plan: Plan) -> None:
     needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
     if store.bundles.missing(needed):
         raise ValueError(
-            "The function of this search, or its data, is not in the database: all of its "
-            "scores were there when it was made, so nothing had to be sent. Nothing was queued. "
-            "Run MongoSearch with the wider space where the function is: it scores only the new."
+            "The function of this search, or its data, is not in the database, or cannot be read "
+            "there: where all scores are stored when a search is made, nothing is sent. Nothing "
+            "was queued. Run MongoSearch with the wider space where the function is: it sends "
+            "what is missing, and scores only the new."
         )

@@ -210,8 +210,9 @@ class Claiming:
         if not held:
             return frozenset()
         lease = self._timing.lease if seconds is None else seconds
-        mine = {"claim": {"$in": list(held)}, "state": "running", "started": True}
         ids = {unit_id for some in held.values() for unit_id in some}
+        mine = {"claim": {"$in": list(held)}, "state": "running", "started": True}
+        mine["_id"] = {"$in": list(ids)}  # a copy of one is none of ours
         if self._units.update(mine, [{"$set": {"lease_until": after(lease)}}]) == len(ids):
             return frozenset()
         return frozenset(ids - {document["_id"] for document in self._units.find(mine, {"_id": 1})})
