@@ -14,7 +14,7 @@ from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
 from optomatic.errors import RecordsInvalid
 from optomatic.plan.candidates.grids import candidates_of
-from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.course.proposing import is_adaptive, is_endless
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.plan.packing.params import decode
 from optomatic.plan.units.more_function_units import plan_more
@@ -216,7 +216,8 @@ class AttachedSearch:
         Raises
         ------
         ValueError
-            If `space` is adaptive, or the search did not write down what is needed.
+            If `space` is adaptive, or endless without `n_iter`, or the search did not write down
+            what is needed.
         StoreError
             If the database cannot be reached for a minute.
 
@@ -304,6 +305,8 @@ def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[
             "it cannot be added to a search that is left alone. Nothing was queued. Give "
             "candidates that are all known: a grid, a list of dicts, draws."
         )
+    if is_endless(space) and n_iter is None:
+        raise ValueError("The space never ends. Nothing was queued. Give n_iter=.")
     candidates = candidates_of(space, n_iter=n_iter, sampled=False, random_state=random_state)
     if not candidates:
         raise ValueError("The space has no candidates, so there is nothing to add.")

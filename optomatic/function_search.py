@@ -35,7 +35,7 @@ from optomatic.errors import guarded
 from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.filtering import Filter
-from optomatic.plan.course.proposing import is_adaptive, is_generator
+from optomatic.plan.course.proposing import is_adaptive, is_generator, refuse_endless
 from optomatic.plan.course.stopping import Budget
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.plan.units.function_units import FunctionPlanner, FunctionQuestion
@@ -226,7 +226,9 @@ class MongoSearch:
         Raises
         ------
         TypeError, ValueError
-            For a bad argument; or if no candidate came to a score.
+            For a bad argument; if no candidate came to a score; for a generator that is
+            ``endless`` if `n_iter`, `time_budget`, `target_score` and `n_no_improve` are all
+            left out.
         KeyboardInterrupt
             After Ctrl-C.  What was scored makes `results_` and `best_params_` all the same.
         StoreError
@@ -248,7 +250,12 @@ class MongoSearch:
         what is missing.
         """
         self._check()
-        if is_open(self.space, self.filters, self._budget(), self.replay):
+        budget = self._budget()
+        refuse_endless(
+            self.space,
+            ends=self.n_iter is not None or budget.limits_anything() or self.replay is not None,
+        )
+        if is_open(self.space, self.filters, budget, self.replay):
             evaluations, interrupt = self._run_open()
         else:
             evaluations, interrupt = self._run_all()

@@ -37,7 +37,7 @@ from optomatic.fitting.tabulating import (
 )
 from optomatic.plan.candidates.replayed import Replayed as Replayed  # pickles find it here
 from optomatic.plan.course.filtering import Filter
-from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.course.proposing import is_adaptive, refuse_endless
 from optomatic.plan.course.racing import Racing
 
 
@@ -338,7 +338,9 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         SearchCancelled
             If somebody withdrew the search (``attach(...).cancel()``).
         ValueError, TypeError
-            scikit-learn's own for bad parameters, data or spaces.
+            scikit-learn's own for bad parameters, data or spaces.  ValueError also for a
+            generator that is ``endless`` if `n_iter`, `time_budget`, `target_score` and
+            `n_no_improve` are all left out.
         """
         request = check(self, X, y, params)
         table = self._search(request)
@@ -358,6 +360,10 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         """Plan, drive, tabulate."""
         space, budget = space_of(self), budget_of(self)
         racing = racing_of(self)
+        refuse_endless(
+            space,
+            ends=self.n_iter is not None or budget.limits_anything() or self.replay is not None,
+        )
         if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay, racing):
             return self._search_open(request)
         candidates, splits = known_candidates(self), splits_of(self, request)

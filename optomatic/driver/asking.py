@@ -121,7 +121,8 @@ def asking_for(
             learns = learns or course.budget.limits_anything()
             race.together = not learns
         ahead = _ahead_of(store, workers) if learns else lambda: _FAR_AHEAD
-        schedule = Live(ahead, at_once, course.n_iter)
+        sized = not proposer.adaptive and hasattr(course.space, "__len__")
+        schedule = Live(ahead, at_once, course.n_iter, sized=sized)
 
     def score_in(evaluation: Evaluation) -> float:
         return score_of(evaluation, course.metric)

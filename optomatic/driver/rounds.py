@@ -48,8 +48,6 @@ _LOOK = 0.5
 _MUCH = 100
 #: Seconds after which is written down what was asked, so that others see that the client lives.
 _NOTE = 5.0
-#: A search ends after so many candidates in a row that filters left out.
-LEFT_OUT_IN_A_ROW = 1000
 
 
 class Planner(Protocol):
@@ -112,7 +110,6 @@ class Rounds:
         self._mends = 0
         self._invalid = 0
         self._doubts_said = False
-        self._left_out_in_a_row = 0
         self._looked_at = -_LOOK
         self._noted_at = self._began
         self._cut_off = False
@@ -262,9 +259,13 @@ class Rounds:
         plan = self._plan(kept)
         new = ledger.add(candidates, reasons, plan)
         self._new_ids += [unit.id for unit in new]
-        adaptive = asking.proposer.adaptive
-        asking.schedule.given(len(candidates), len(ledger.open), adaptive=adaptive)
-        self._count_left_out(reasons)
+        asking.schedule.given(
+            len(candidates),
+            len(ledger.open),
+            adaptive=asking.proposer.adaptive,
+            kept=len(kept),
+            new=bool(new),
+        )
         self._parts.update(plan.parts)  # units that are held back will need theirs
         return self._submit(plan.parts, new, plan)
 
@@ -281,14 +282,6 @@ class Rounds:
             self._store.searches.note_asked(self._record.id, plan.asked)
             report_doubts(plan, self._workers)
         return plan
-
-    def _count_left_out(self, reasons: Sequence[str | None]) -> None:
-        for reason in reasons:
-            self._left_out_in_a_row = self._left_out_in_a_row + 1 if reason else 0
-        if self._left_out_in_a_row >= LEFT_OUT_IN_A_ROW:
-            self._asking.stopping.reason = (
-                f"the last {self._left_out_in_a_row:,} candidates were all left out"
-            )
 
     def _submit(
         self, parts: Mapping[str, Part], new: Sequence[Unit], plan: Plan | None = None
@@ -407,6 +400,9 @@ class Rounds:
             if not goes_on:
                 raise self._cancelled()
 
+    def _why_it_ended(self) -> str:
+        return self._asking.stopping.reason or self._asking.schedule.reason
+
     def _summary(self) -> FitSummary:
         ledger, asking = self._ledger, self._asking
         left_out = asking.filters.left_out
@@ -416,7 +412,7 @@ class Rounds:
             self._clock() - self._began,
             self._sizes,
             left_out=shown_left_out(left_out, len(ledger.entries)) if left_out else "",
-            stopped=asking.stopping.reason or "",
+            stopped=self._why_it_ended(),
             raced=asking.race.told,
             earlier=self._earlier,
             other_versions=str(self._others),
@@ -431,8 +427,15 @@ class Rounds:
             "completed",
             {
                 "line": str(summary),
-                "stopped": asking.stopping.reason,
+                "stopped": self._why_it_ended() or None,
                 "left_out": [list(pair) for pair in asking.filters.left_out.items()],
             },
         )
+        if asking.schedule.reason and self._ledger.outcomes:
+            warn(
+                f"The search ended as its generator {asking.proposer.name} gave nothing new: "
+                f"{asking.schedule.reason}. What was scored is stored, and is its result. Give "
+                "n_iter= to have repeats too, other filters, or a larger space.",
+                UserWarning,
+            )
         return summary

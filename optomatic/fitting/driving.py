@@ -26,7 +26,7 @@ from optomatic.fitting.racing_option import check_racing, race_of, racing_of
 from optomatic.fitting.request import Request
 from optomatic.fitting.unit_callbacks import UnitCallbacks
 from optomatic.keys.travelling import shipping
-from optomatic.plan.course.proposing import is_adaptive
+from optomatic.plan.course.proposing import is_adaptive, is_generator
 from optomatic.plan.course.schedule import NoRace
 from optomatic.plan.units.fit_units import UnitPlanner
 from optomatic.plan.units.plan import Plan
@@ -215,14 +215,15 @@ def _asking(
 
 def _course(search: Any) -> Course:
     space = space_of(search)
-    adaptive = is_adaptive(space)
+    # No more is taken than is needed of an iterable without a length: it may be endless.
+    lazy = is_adaptive(space) or (is_generator(space) and not hasattr(space, "__len__"))
     metric = search.refit if isinstance(search.refit, str) else None
     return Course(
-        space=space if adaptive else known_candidates(search),
+        space=space if lazy else known_candidates(search),
         directions={metric or SCORE: "maximize"},
         metric=metric,
         filters=search.filters or (),
         budget=budget_of(search),
-        n_iter=search.n_iter if adaptive else None,
+        n_iter=search.n_iter if lazy else None,
         replay=search.replay,
     )

@@ -62,7 +62,8 @@ class AsyncHalving:
     ----------
     candidates : iterable of dict
         Where new ones come from: a ParameterSampler, :class:`QuasiRandom`, a list.  If it is
-        endless, give the search ``n_iter``, which counts every (candidate, rung).
+        endless, give the search ``n_iter``, which counts every (candidate, rung), or another
+        end: ``time_budget``, ``target_score`` or ``n_no_improve``.
     resource : str
         The param that says how much a candidate may use; not one of the candidates' own.
     min_resources, max_resources : int
@@ -106,6 +107,11 @@ class AsyncHalving:
         self.min_resources = min_resources
         self.max_resources = max_resources
         self.factor = factor
+
+    @property
+    def endless(self) -> bool:
+        """Whether new candidates never end."""
+        return getattr(self.candidates, "endless", False) is True
 
     def begin(self, directions: Mapping[str, str]) -> None:
         """Start anew; note what is sought.

@@ -46,6 +46,10 @@ class OptunaGenerator:
     Several metrics need a sampler that knows several (NSGA-II, TPE), and ``direction=`` of the
     search as a dict of metrics.
 
+    ``GridSampler`` and ``BruteForceSampler`` end once they have been through the space.  All others
+    propose for ever, repeats included, so a search over them needs an end of its own: ``n_iter``,
+    ``time_budget``, ``target_score`` or ``n_no_improve``.
+
     Examples
     --------
     >>> from optuna.samplers import TPESampler  # doctest: +SKIP
@@ -62,6 +66,14 @@ class OptunaGenerator:
         self._trials: list[Any] = []
         self._study: Any = None
 
+    @property
+    def endless(self) -> bool:
+        """Whether the sampler never ends by itself."""
+        if self.sampler is None:
+            return True
+        samplers = optuna_module().samplers
+        return not isinstance(self.sampler, samplers.GridSampler | samplers.BruteForceSampler)
+
     def begin(self, directions: Mapping[str, str]) -> None:
         """Make the study: what is sought is known now.
 
@@ -75,9 +87,14 @@ class OptunaGenerator:
         self._study = optuna.create_study(
             sampler=self.sampler, directions=list(directions.values())
         )
+        self._is_through = False
+        self._study.stop = self._stop  # Optuna's own raises where it does not run the loop
+
+    def _stop(self) -> None:
+        self._is_through = True
 
     def ask(self, n: int) -> list[dict[str, Any]]:
-        """Return `n` candidates.
+        """Return `n` candidates; none if the sampler has ended.
 
         Raises
         ------
@@ -86,7 +103,7 @@ class OptunaGenerator:
         Exception
             Whatever the sampler raises.
         """
-        return [self._ask() for _ in range(n)]
+        return [] if self._is_through else [self._ask() for _ in range(n)]
 
     def _ask(self) -> dict[str, Any]:
         trial = self._study.ask()

@@ -36,7 +36,8 @@ class QuasiRandom:
     Notes
     -----
     It is an iterable that starts anew each time, so that equal seeds give equal candidates.
-    Give the search ``n_iter``, for Sobol' best a power of two.
+    A search needs an end of its own: ``n_iter``, for Sobol' best a power of two,
+    ``time_budget``, ``target_score`` or ``n_no_improve``.
 
     Examples
     --------
@@ -47,6 +48,8 @@ class QuasiRandom:
     """
 
     __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+
+    endless = True
 
     def __init__(
         self, space: Any, *, method: Literal["sobol", "halton"] = "sobol", seed: int | None = None

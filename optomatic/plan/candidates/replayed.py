@@ -37,6 +37,11 @@ class Replayed:
                         return
             yield self._seen[n]
 
+    @property
+    def endless(self) -> bool:
+        """Whether the iterator says that it never ends."""
+        return getattr(self._rest, "endless", False) is True
+
     def __deepcopy__(self, memo: Any) -> Replayed:
         return self
 

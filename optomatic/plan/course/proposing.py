@@ -23,6 +23,12 @@ asked the generator for these, it hears of them by a method of its own,
 may return how many of them it could use.  If it has a ``space`` (a dict of params, or a list of
 them), these have the params of that.  In ``history`` they are the first rows, with ``earlier``
 true.
+
+A generator that never ends by itself says so: ``endless = True``.  A search refuses it unless it
+has ``n_iter``, ``time_budget``, ``target_score`` or ``n_no_improve`` (or repeats another search,
+by ``replay``).  One that does not say so is taken to end.  Without ``n_iter`` a search also ends,
+with a warning, after :data:`~optomatic.plan.course.schedule.NOTHING_NEW` candidates in a row that
+filters left out or that it had asked for before.
 """
 
 from __future__ import annotations
@@ -81,6 +87,20 @@ def is_generator(space: Any) -> bool:
 def is_adaptive(space: Any) -> bool:
     """Tell whether what `space` gives depends on what comes of it."""
     return is_generator(space) and (hasattr(space, "ask") or _wants_history(space))
+
+
+def is_endless(space: Any) -> bool:
+    """Return whether `space` says that it never ends."""
+    return getattr(space, "endless", False) is True
+
+
+def refuse_endless(space: Any, *, ends: bool) -> None:
+    """Raise ValueError for a generator without an end, if nothing else `ends` the search."""
+    if is_endless(space) and not ends:
+        raise ValueError(
+            f"The generator {_name_of(space)} never ends, and nothing ends the search. Nothing "
+            "was queued. Give n_iter=, time_budget=, target_score= or n_no_improve=."
+        )
 
 
 def proposer_for(space: Any, directions: Directions) -> Proposer:

@@ -24,6 +24,9 @@ from typing import Any, Protocol
 
 Event = list[Any]
 
+#: So many candidates in a row, none of which was new, are the last that are asked for.
+NOTHING_NEW = 1000
+
 
 class Deciding(Protocol):
     """Says which candidates get further splits."""
@@ -64,14 +67,29 @@ class Live:
         Units of a candidate.
     budget : int or None
         So many candidates are asked for, all in all.
+    sized : bool
+        The candidates are a list or the like: all of them are asked for, new or not.
+
+    Attributes
+    ----------
+    exhausted : bool
+        Nothing more is asked for.
+    reason : str
+        Why, if the generator gave candidates to the end; else empty.
     """
 
-    def __init__(self, ahead: Callable[[], int], n_splits: int, budget: int | None) -> None:
+    def __init__(
+        self, ahead: Callable[[], int], n_splits: int, budget: int | None, *, sized: bool = False
+    ) -> None:
         self._ahead = ahead
         self._n_splits = n_splits
-        self._left = budget
-        self._has_none_now = False
+        self._budget = self._left = budget
+        self._sized = sized
+        self._in_vain = self._repeated = 0
+        #: Units that were open at an ask that brought nothing new; 0 if it did.
+        self._open_then = 0
         self.exhausted = False
+        self.reason = ""
 
     def next(
         self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
@@ -86,12 +104,13 @@ class Live:
         race : Deciding
         """
         if untold:
-            self._has_none_now = False
+            if open_units < self._open_then:  # it hears of what was in flight
+                self._open_then = 0
             return ["tell", list(untold)]
         decided = race.decide(all_known=self.exhausted)
         if decided is not None:
             return decided
-        if self.exhausted or self._has_none_now:
+        if self.exhausted or (self._open_then and open_units):
             return None
         wanted = self._ahead() - open_units
         return ["ask", self._at_most(ceil(wanted / self._n_splits))] if wanted > 0 else None
@@ -99,20 +118,57 @@ class Live:
     def _at_most(self, n: int) -> int:
         return n if self._left is None else min(n, self._left)
 
-    def given(self, count: int, open_units: int, *, adaptive: bool) -> None:
-        """Note how many candidates came of the last ``ask``.
+    def given(self, count: int, open_units: int, *, adaptive: bool, kept: int, new: bool) -> None:
+        """Note what came of the last ``ask``.
 
-        If there were none, an `adaptive` generator may have some once it hears of what is open.
+        Parameters
+        ----------
+        count : int
+            Candidates.
+        open_units : int
+        adaptive : bool
+            The generator may have others once it hears of what is open.
+        kept : int
+            Candidates that no filter left out.
+        new : bool
+            Whether the search had not asked for one of them before.
         """
         if self._left is not None:
             self._left -= count
-        if self._left == 0 or (not count and not (adaptive and open_units)):
+        self._count_in_vain(count, kept, new)
+        gives_nothing = not count or self._in_vain >= NOTHING_NEW
+        hears_more = adaptive and open_units > 0
+        if self._left == 0:
             self.exhausted = True
-        self._has_none_now = not count
+        elif gives_nothing and not hears_more:
+            self.exhausted = True
+            self.reason = self._why() if count else ""
+        waits = gives_nothing or (kept > 0 and not new)
+        self._open_then = open_units if hears_more and waits else 0
+
+    def _count_in_vain(self, count: int, kept: int, new: bool) -> None:
+        """Count candidates in a row that bring nothing; repeats do where a number is asked for."""
+        brings_nothing = not new if self._budget is None else not kept
+        if self._sized or not brings_nothing:
+            self._in_vain = self._repeated = 0
+        else:
+            self._in_vain += count
+            self._repeated += kept
+
+    def _why(self) -> str:
+        if not self._repeated:
+            how = "were all left out"
+        elif self._repeated == self._in_vain:
+            how = "had all been tried before"
+        else:
+            how = "were all left out or had been tried before"
+        return f"the last {self._in_vain:,} candidates {how}"
 
 
 class Recorded:
     """Goes through the events of an earlier search."""
+
+    reason = ""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self._events = list(events)
@@ -142,5 +198,5 @@ class Recorded:
         self._done += 1
         return event
 
-    def given(self, count: int, open_units: int, *, adaptive: bool) -> None:
+    def given(self, count: int, open_units: int, *, adaptive: bool, kept: int, new: bool) -> None:
         """As :meth:`Live.given`: nothing follows from it."""
