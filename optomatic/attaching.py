@@ -14,7 +14,7 @@ from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
 from optomatic.errors import RecordsInvalid
 from optomatic.plan.candidates.grids import candidates_of
-from optomatic.plan.course.proposing import is_adaptive, is_endless
+from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repeats
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.plan.packing.params import decode
 from optomatic.plan.units.more_function_units import plan_more
@@ -307,6 +307,7 @@ def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[
         )
     if is_endless(space) and n_iter is None:
         raise ValueError("The space never ends. Nothing was queued. Give n_iter=.")
+    space = up_to_repeats(space) if n_iter is None else space
     candidates = candidates_of(space, n_iter=n_iter, sampled=False, random_state=random_state)
     if not candidates:
         raise ValueError("The space has no candidates, so there is nothing to add.")

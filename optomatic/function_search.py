@@ -45,7 +45,7 @@ from optomatic.plan.units.tags import tags_of
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
-from optomatic.results.progress import FitSummary
+from optomatic.results.progress import FitSummary, opening_line
 from optomatic.store.opening import open_store
 from optomatic.warning import warn
 from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
@@ -114,7 +114,7 @@ class MongoSearch:
     error_score : "raise" or float, default=nan
         Score of a candidate whose call raised; "raise" raises what it raised.
     verbose : int, default=0
-        Above 0 the summary is printed.
+        Above 0 how many candidates there are is printed, and the summary.
     db : str, default=None
         MongoDB URI.  None reads ``$OPTOMATIC_DB``; without that, a private embedded server is
         used.
@@ -147,6 +147,9 @@ class MongoSearch:
     The function is known by its code, not by its name: the byte code, constants, defaults,
     closures and globals that it uses, or distribution and version if it is installed.
     An edited function scores anew.
+
+    A generator that is ``endless`` needs one of `n_iter`, `time_budget`, `target_score` and
+    `n_no_improve`; what goes on without anything new ends as in :class:`MongoSearchCV`.
 
     Examples
     --------
@@ -363,6 +366,7 @@ class MongoSearch:
             planner = self._planner()
             plan = planner.plan(candidates)
         check_named_at(self.db, self.warm_start)
+        self._say()(opening_line(len(candidates)))
         report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
@@ -416,6 +420,7 @@ class MongoSearch:
         refuse_inside_worker()
         ledger = Ledger()
         course = self._course()
+        self._say()(course.opening_line())
         with shipping(self.ship_modules), open_store(self.db) as store:
             planner = self._planner()
             names = named(store, self.warm_start)

@@ -70,7 +70,8 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         As in :class:`~sklearn.model_selection.GridSearchCV`.
     verbose : int, default=0
         As in :class:`~sklearn.model_selection.GridSearchCV`, and a line that sums up.  Lines
-        of units that were stored, or scored by other processes, follow at the end.
+        of units that were stored, or scored by other processes, follow at the end.  The first
+        line says ``up to`` where filters, racing, a budget or a generator may leave some out.
     n_jobs : int, default=None
         None or 1 scores in this process; k in k local worker processes that stay warm
         between fits; -1 in one a core; 0 leaves all to standalone workers
@@ -179,6 +180,11 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     ``$OPTOMATIC_DB`` or ``set_params(db=...)``.  One that is not fitted yet is pickled with
     its `db`, so that it works in other processes; if such pickles are kept, leave `db` out and
     set ``$OPTOMATIC_DB``.  Copies (:mod:`copy`) keep all.
+
+    A generator that is ``endless`` needs one of `n_iter`, `time_budget`, `target_score` and
+    `n_no_improve`.  Without `n_iter` the search also ends, with a warning, once 1,000 candidates
+    in a row were left out or had been tried before, and nothing is in flight that the generator
+    could learn from.  With `n_iter` repeats count as candidates and have rows of their own.
 
     With racing over a space whose candidates are all known, all in the race get a split before
     any gets the next one, so the table is the same whoever scores, and however much is stored; but

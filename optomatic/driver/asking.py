@@ -11,10 +11,11 @@ from typing import Any
 from optomatic.driver.race import Race
 from optomatic.driver.replaying import to_repeat
 from optomatic.plan.course.filtering import Filter, Filters
-from optomatic.plan.course.proposing import Proposer, proposer_for
+from optomatic.plan.course.proposing import Proposer, is_adaptive, is_endless, proposer_for
 from optomatic.plan.course.schedule import NO_RACE, Live, NoRace, Recorded
 from optomatic.plan.course.stopping import Budget, Stopping
 from optomatic.records import Evaluation
+from optomatic.results.progress import opening_line
 from optomatic.store.opening import Store
 
 #: Units that are queued ahead where nothing is learned from those before.
@@ -49,6 +50,20 @@ class Course:
     budget: Budget
     n_iter: int | None
     replay: str | None
+
+    def sized(self) -> bool:
+        """Return whether the candidates are a list or the like."""
+        return hasattr(self.space, "__len__") and not is_adaptive(self.space)
+
+    def opening_line(self, n_splits: int | None = None, *, raced: bool = False) -> str:
+        """Return the line that ``verbose`` prints before all others."""
+        counts = [] if self.n_iter is None or self.replay is not None else [self.n_iter]
+        if self.sized():
+            counts.append(len(self.space))
+        shortened = raced or bool(self.filters) or self.budget.limits_anything()
+        goes_on = self.sized() or is_endless(self.space)
+        exact = goes_on and not shortened and self.replay is None
+        return opening_line(min(counts, default=None), exact=exact, n_splits=n_splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +136,7 @@ def asking_for(
             learns = learns or course.budget.limits_anything()
             race.together = not learns
         ahead = _ahead_of(store, workers) if learns else lambda: _FAR_AHEAD
-        sized = not proposer.adaptive and hasattr(course.space, "__len__")
-        schedule = Live(ahead, at_once, course.n_iter, sized=sized)
+        schedule = Live(ahead, at_once, course.n_iter, sized=course.sized())
 
     def score_in(evaluation: Evaluation) -> float:
         return score_of(evaluation, course.metric)

@@ -30,6 +30,7 @@ from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
 from optomatic.plan.course.earlier import event_of
 from optomatic.plan.course.filtering import shown_left_out
+from optomatic.plan.course.proposing import warn_of_repeats
 from optomatic.plan.course.schedule import Event
 from optomatic.plan.units.plan import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
@@ -432,10 +433,5 @@ class Rounds:
             },
         )
         if asking.schedule.reason and self._ledger.outcomes:
-            warn(
-                f"The search ended as its generator {asking.proposer.name} gave nothing new: "
-                f"{asking.schedule.reason}. What was scored is stored, and is its result. Give "
-                "n_iter= to have repeats too, other filters, or a larger space.",
-                UserWarning,
-            )
+            warn_of_repeats(asking.proposer.name, asking.schedule.reason)
         return summary

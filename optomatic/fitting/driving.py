@@ -167,6 +167,9 @@ def drive_open(
     racing = racing_of(search)
     ledger = Ledger(None if racing is None else racing.min_splits)
     race = race_of(search, ledger, splits)
+    course = _course(search)
+    if search.verbose > 0:
+        print(course.opening_line(search.n_splits_, raced=racing is not None))
     bundle = bundle_of(search, request, splits)
     workers = _workers_beside(search, request.inside)
     with shipping(search.ship_modules), open_store(search.db) as store:
@@ -175,7 +178,7 @@ def drive_open(
         )
         rounds = Rounds(
             *(store, _record(search, 0, planner), planner),
-            *(_asking(search, store, planner, workers, race), ledger),
+            *(_asking(search, course, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
             say=print if search.verbose > 0 else say_nothing,
@@ -198,12 +201,17 @@ def drive_open(
 
 
 def _asking(
-    search: Any, store: Store, planner: UnitPlanner, workers: int | None, race: Race | NoRace
+    search: Any,
+    course: Course,
+    store: Store,
+    planner: UnitPlanner,
+    workers: int | None,
+    race: Race | NoRace,
 ) -> Asking:
     racing = racing_of(search)
     names = named(store, search.warm_start)
     return asking_for(
-        *(store, _course(search), workers),
+        *(store, course, workers),
         at_once=search.n_splits_ if racing is None else min(racing.min_splits, search.n_splits_),
         race=race,
         earlier=lambda: earlier_evaluations(

@@ -14,6 +14,7 @@ from optomatic.errors import RandomnessUnseeded
 from optomatic.fitting.request import Request
 from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
+from optomatic.plan.course.proposing import up_to_repeats
 from optomatic.plan.course.stopping import Budget
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.fit_units import UnitPlanner
@@ -51,8 +52,9 @@ def budget_of(search: Any) -> Budget:
 
 def known_candidates(search: Any) -> list[dict[str, Any]]:
     """Return all candidates of a space that does not learn."""
+    space = space_of(search)
     return candidates_of(
-        space_of(search),
+        up_to_repeats(space) if search.n_iter is None else space,
         n_iter=search.n_iter,
         sampled=search.param_grid is None,
         random_state=search.random_state,

@@ -13,6 +13,7 @@ from optomatic.fitting.request import Request
 from optomatic.records import Outcome
 from optomatic.results import table
 from optomatic.results.cv_lines import cv_lines
+from optomatic.results.progress import opening_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,7 @@ def complete_places(planned: Planned, ending: Ending) -> list[int]:
 def announce(search: Any, n_candidates: int, n_splits: int) -> None:
     """Say what will be fitted, or that it is nothing."""
     if search.verbose > 0:
-        print(
-            f"Fitting {n_splits} folds for each of {n_candidates} candidates, "
-            f"totalling {n_candidates * n_splits} fits"
-        )
+        print(opening_line(n_candidates, n_splits=n_splits))
     if not n_candidates * n_splits:
         raise ValueError(
             "No fits were performed. Was the CV iterator empty? Were there no candidates?"

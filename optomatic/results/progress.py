@@ -65,6 +65,39 @@ class FitSummary:
         return "; ".join(part for part in (line, *more) if part)
 
 
+def opening_line(most: int | None, *, exact: bool = True, n_splits: int | None = None) -> str:
+    """Return the line that ``verbose`` prints before all others.
+
+    Parameters
+    ----------
+    most : int or None
+        How many candidates there are; None if that is not known.
+    exact : bool
+        Whether all of them will be scored, on all splits.
+    n_splits : int or None
+        None for a function, which has none.
+
+    Examples
+    --------
+    >>> opening_line(4, n_splits=5)
+    'Fitting 5 folds for each of 4 candidates, totalling 20 fits'
+    >>> opening_line(4, exact=False, n_splits=5)
+    'Fitting 5 folds for each of up to 4 candidates, totalling up to 20 fits'
+    >>> opening_line(None, n_splits=5)
+    'Fitting 5 folds for each of the candidates that the generator proposes'
+    >>> opening_line(4)
+    'Scoring 4 candidates'
+    """
+    up_to = "" if exact else "up to "
+    which = f"{up_to}{most} candidates"
+    if most is None:
+        which = "the candidates that the generator proposes"
+    if n_splits is None:
+        return f"Scoring {which}"
+    total = "" if most is None else f", totalling {up_to}{most * n_splits} fits"
+    return f"Fitting {n_splits} folds for each of {which}{total}"
+
+
 #: Bytes of data from which its upload is told of, and how often.
 UPLOAD_STEP = 100_000_000
 

@@ -23,6 +23,8 @@ class Replayed:
     def __init__(self, items: Iterable[Any], shown: str | None = None) -> None:
         self._rest = iter(items)
         self._shown = shown or repr(items)
+        # By this name errors call it.
+        self.__qualname__ = getattr(items, "__qualname__", type(items).__qualname__)
         self._seen: list[Any] = []
         # Again, as a generator may come to ask for itself.
         self._lock = threading.RLock()

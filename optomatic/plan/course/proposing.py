@@ -40,7 +40,10 @@ from itertools import islice
 from typing import Any, Protocol
 
 from optomatic.errors import GeneratorFailed
+from optomatic.keys.digest import digest_of
+from optomatic.plan.course.schedule import NOTHING_NEW, TRIED_BEFORE
 from optomatic.records import Evaluation
+from optomatic.warning import warn
 
 #: Returns the history; made only if somebody looks at it.
 History = Callable[[], Any]
@@ -101,6 +104,39 @@ def refuse_endless(space: Any, *, ends: bool) -> None:
             f"The generator {_name_of(space)} never ends, and nothing ends the search. Nothing "
             "was queued. Give n_iter=, time_budget=, target_score= or n_no_improve=."
         )
+
+
+def up_to_repeats(space: Any) -> Any:
+    """Return an iterable that ends, with a warning, once it gives only what it gave before.
+
+    A space that is no iterable, or has a length, is returned as it is.
+    """
+    if is_adaptive(space) or not isinstance(space, Iterable) or hasattr(space, "__len__"):
+        return space
+    return _up_to_repeats(space)
+
+
+def _up_to_repeats(items: Iterable[Any]) -> Iterator[Any]:
+    seen: set[str] = set()
+    repeated = 0
+    for item in items:
+        yield item
+        digest = digest_of(dict(item)).hex
+        repeated = repeated + 1 if digest in seen else 0
+        seen.add(digest)
+        if repeated >= NOTHING_NEW:
+            warn_of_repeats(_name_of(items), f"the last {repeated:,} candidates {TRIED_BEFORE}")
+            return
+
+
+def warn_of_repeats(name: str, reason: str) -> None:
+    """Say that a search ended as its generator gave nothing new."""
+    warn(
+        f"The generator {name} is asked no more, as it gave nothing new: {reason}. The search "
+        "ends with the scores that it has. Give n_iter= to have repeats too, other filters, or "
+        "a larger space.",
+        UserWarning,
+    )
 
 
 def proposer_for(space: Any, directions: Directions) -> Proposer:

@@ -26,6 +26,7 @@ Event = list[Any]
 
 #: So many candidates in a row, none of which was new, are the last that are asked for.
 NOTHING_NEW = 1000
+TRIED_BEFORE = "had all been tried before"
 
 
 class Deciding(Protocol):
@@ -159,7 +160,7 @@ class Live:
         if not self._repeated:
             how = "were all left out"
         elif self._repeated == self._in_vain:
-            how = "had all been tried before"
+            how = TRIED_BEFORE
         else:
             how = "were all left out or had been tried before"
         return f"the last {self._in_vain:,} candidates {how}"
