@@ -13,6 +13,8 @@
     │   └── BundleDamaged                          bytes do not match their hash
     ├── ServerMissing           (FileNotFoundError) no mongod for the embedded server
     ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
+    ├── FolderRefused           (PermissionError)  a folder is not ours, or cannot be used
+    ├── CacheFull               (OSError)          no space left for what local workers load
     ├── DefinitionError         (ValueError)       a search definition file cannot be used
     ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
     ├── OtherCode               (RuntimeError)     workers load something else than they were sent
@@ -86,6 +88,21 @@ class ServerMissing(OptomaticError, FileNotFoundError):
 
 class ServerFailed(OptomaticError, RuntimeError):
     """The embedded mongod did not start, or ended."""
+
+
+class FolderRefused(OptomaticError, PermissionError):
+    """A folder cannot be used for the files of this program, or is not its own."""
+
+
+class CacheFull(OptomaticError, OSError):
+    """The disk of the cache, from which workers load data, has no space left.
+
+    ``where`` says in short why, in which folder, and how much is free there.
+    """
+
+    def __init__(self, text: str, where: str = "") -> None:
+        super().__init__(text)
+        self.where = where
 
 
 class DefinitionError(OptomaticError, ValueError):

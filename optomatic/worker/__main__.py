@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Generic, TypeVar
 
-from optomatic.errors import OptomaticError, redact
+from optomatic.errors import FolderRefused, OptomaticError, redact
 from optomatic.keys.environment import constraints
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
@@ -46,19 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("pymongo").setLevel(logging.WARNING)
     try:
         timing = timing_of(options.lease)
+        place = options.cache_dir or cache_home()
+        cache = Cache(place, largest=options.cache_size, in_memory=True)
         assignment = assignment_of(options.db, options.search, options.definition)
         with open_store(assignment.db, timing=timing, app="optomatic worker") as store:
-            _work(store, assignment, options, timing)
+            _work(store, cache, assignment, options, timing)
     except OptomaticError as error:
         print(f"optomatic worker: {redact(str(error))}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, FolderRefused) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
 
 
 def _work(
-    store: Store, assignment: Assignment, options: argparse.Namespace, timing: Timing
+    store: Store,
+    cache: Cache,
+    assignment: Assignment,
+    options: argparse.Namespace,
+    timing: Timing,
 ) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
@@ -70,7 +76,7 @@ def _work(
     supervisor = Supervisor(
         store,
         crew,
-        Cache(options.cache_dir or cache_home(), largest=options.cache_size),
+        cache,
         record,
         timing,
         search=_searches(store, assignment.names),

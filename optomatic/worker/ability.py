@@ -1,10 +1,13 @@
-"""Why workers that are there cannot score what is queued: versions, tags, code; for people."""
+"""Why workers that are there cannot score what waits: versions, tags, code, room; for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from optomatic.records import Lane, WorkerRecord
+
+#: What is known of a worker that finds no room for the data.
+NO_ROOM = "the disk of its cache is full"
 
 
 def missing_in(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str | None:
@@ -43,7 +46,7 @@ def lacking(worker: WorkerRecord, lane: Lane) -> str:
 
 
 def refusing(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> list[str]:
-    """Return who of `workers` has other code than `lanes` need, and why it is other."""
+    """Return who of `workers` leaves `lanes` alone, and why."""
     return [
         f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[lane.id]}"
         for worker in workers
@@ -56,7 +59,9 @@ def _lacking_code(worker: WorkerRecord, lane: Lane) -> list[str]:
     if lane.id not in worker.refused:
         return []
     (refusal,) = refusing([worker], [lane])
-    return [f"the code that the search was made with ({refusal})"]
+    room = worker.refused[lane.id] == NO_ROOM
+    what = "room for its data" if room else "the code that the search was made with"
+    return [f"{what} ({refusal})"]
 
 
 def _either(lacks: Sequence[str]) -> str:

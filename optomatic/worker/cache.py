@@ -4,26 +4,42 @@ The parent fills the cache and never decodes what is in it; children map the fil
 memory.  Any number of processes may use one directory: files appear whole, by a rename; who
 fetches a part holds a lock, so that others wait for it instead of fetching it too; and who
 uses one holds a shared lock on its file, so that it is not removed.
+
+Nothing is removed but plain files of our own folder whose names are of the forms below.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
+import re
 import secrets
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from optomatic.errors import BundleDamaged
+from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
+from optomatic.own_folder import no_room, own_folder, room_in
 from optomatic.planning import parts
 from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.
 LARGEST = 10 * 1024**3
+#: The folder of our own in whatever folder is named.
+FOLDER = "optomatic-cache"
 _LOCK = ".lock-"
+_PART = re.compile(r"[0-9a-f]{64}\.[0-9a-zA-Z]+")
+#: What is being written, or was when its process ended: a part, and what a call returned.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}|\.returned\.[0-9a-f]{32}")
+#: Seconds after which nobody is writing it any more.
+_STALE = 3600.0
+#: Seconds for which a directory that takes nothing is left alone.
+_AGAIN = 60.0
+
+log = logging.getLogger("optomatic.worker")
 
 
 class Cache:
@@ -31,46 +47,88 @@ class Cache:
 
     Parameters
     ----------
-    root : Path
-        Made if it is missing, with access for its owner only.
+    place : Path
+        Where the directory, :data:`FOLDER`, is made if it is missing, for its owner only.
     largest : int
         Bytes.  The least recently used parts are removed beyond it.
+    in_memory : bool
+        Parts that cannot be written to disk are kept in memory while they are in use.
+
+    Attributes
+    ----------
+    root : Path
+        The directory.
 
     Raises
     ------
-    PermissionError
-        If the directory belongs to someone else, who could put code of theirs into it.
+    FolderRefused
+        If the directory cannot be used, or others could put code of theirs into it.
+    CacheFull
+        If there is no room for it.
     """
 
     def __init__(
-        self, root: Path, *, largest: int = LARGEST, clock: Callable[[], float] = time.time
+        self,
+        place: Path,
+        *,
+        largest: int = LARGEST,
+        in_memory: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.root = root
+        try:
+            self.root = own_folder(place, FOLDER)
+        except FolderRefused as error:
+            text = f"{error} Name another folder with --cache-dir or $OPTOMATIC_HOME."
+            raise FolderRefused(text) from error
+        except OSError as error:
+            raise _full(place, error) from error
         self._largest = largest
+        self._in_memory = in_memory
         self._clock = clock
         self._verified: dict[str, tuple[str, Path]] = {}
         self._pins: dict[str, int] = {}
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _claim_for_owner(root)
+        #: Parts in memory: kind, path, descriptor.
+        self._memory: dict[str, tuple[str, Path, int]] = {}
+        self._disk_at = 0.0
 
     def get(self, sha: str, fetch: Callable[[str, Path], str]) -> tuple[str, Path]:
         """Return kind and path of a part; ``fetch(sha, path)`` gets it if it is not here.
 
         Of several processes that want it at the same time one fetches it.  It is in use, and
         not removed, until :meth:`let_go` or the end of this process.
+
+        Raises
+        ------
+        CacheFull
+            If there is no room for it.
         """
         found = self.find(sha)
-        if found is None:
-            with self._alone(_plain(sha)):
-                found = self.find(sha) or self.add(sha, lambda path: fetch(sha, path))
-        return found
+        if found is not None:
+            return found
+        if self._clock() < self._disk_at:
+            return self._hold(sha, fetch)
+        try:
+            with self._alone(_hash(sha)):
+                return self.find(sha) or self.add(sha, lambda path: fetch(sha, path))
+        except StoreError:
+            raise
+        except OSError as error:
+            if self._in_memory:
+                self._avoid_disk(error)
+            elif no_room(error):
+                raise _full(self.root, error) from error
+            else:
+                raise
+        return self._hold(sha, fetch)
 
     def find(self, sha: str) -> tuple[str, Path] | None:
         """Return kind and path of a part, or None if it is not here.
 
         It is verified on the first look of this object; what is damaged is removed.
         """
-        known = self._verified.get(sha) or self._look(_plain(sha))
+        if sha in self._memory:
+            return self._memory[sha][:2]
+        known = self._verified.get(sha) or self._look(_hash(sha))
         if known is None or not self._pin(sha, known[1]) or not _touch(known[1], self._clock()):
             self._verified.pop(sha, None)
             self._unpin(sha)
@@ -78,10 +136,41 @@ class Cache:
         self._verified[sha] = known
         return known
 
+    def _avoid_disk(self, error: OSError) -> None:
+        """Keep what comes in memory for a while; say so the first time."""
+        if not self._disk_at:
+            why = error.where if isinstance(error, CacheFull) else f"{error.strerror}, {self.root}"
+            log.warning(
+                "the cache takes no more data (%s): what finds no room is kept in memory while "
+                "in use. Free some space there, or name another folder with --cache-dir",
+                why,
+            )
+        self._disk_at = self._clock() + _AGAIN
+
+    def _hold(self, sha: str, fetch: Callable[[str, Path], str]) -> tuple[str, Path]:
+        """Get a part into a file in memory, which children find by its path."""
+        try:
+            descriptor = os.memfd_create("optomatic-part", os.MFD_CLOEXEC)
+        except AttributeError:  # not on macOS
+            raise _full(self.root) from None
+        path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+        try:
+            kind = fetch(sha, path)
+            parts.verify(sha, kind, path)
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, OSError) and no_room(error):
+                raise _full(self.root, error) from error
+            raise
+        self._memory[sha] = (kind, path, descriptor)
+        return kind, path
+
     def let_go(self, in_use: Collection[str]) -> None:
         """Let all parts but these be removed when there is no room for them."""
         for sha in [sha for sha in self._pins if sha not in in_use]:
             self._unpin(sha)
+        for sha in [sha for sha in self._memory if sha not in in_use]:
+            os.close(self._memory.pop(sha)[2])
 
     def _pin(self, sha: str, path: Path) -> bool:
         """Keep a file from being removed; tell whether it was still there."""
@@ -101,7 +190,8 @@ class Cache:
     @contextlib.contextmanager
     def _alone(self, sha: str) -> Iterator[None]:
         """Be the only process that fetches this part (or one of the few that share its lock)."""
-        descriptor = os.open(self.root / f"{_LOCK}{sha[:2]}", os.O_RDWR | os.O_CREAT, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.root / f"{_LOCK}{sha[:2]}", flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -111,16 +201,34 @@ class Cache:
     def add(self, sha: str, write: Callable[[Path], str]) -> tuple[str, Path]:
         """Add a part: ``write(path)`` writes its content to a new file and returns its kind.
 
+        Where the disk is full, all that nobody uses is removed for it.
+
         Raises
         ------
         BundleDamaged
             If what was written does not match `sha`.  Nothing is kept.
+        CacheFull
+            If there is no room for it.
         """
-        temporary = self.root / f".{_plain(sha)}.{secrets.token_hex(8)}"
+        try:
+            found = self._add(sha, write)
+        except OSError as error:
+            if not no_room(error):
+                raise
+            if not self.trim(0):
+                raise _full(self.root, error) from error
+            found = None
+        if found is None:  # what was removed may be enough
+            return self.add(sha, write)
+        self.trim()
+        return found
+
+    def _add(self, sha: str, write: Callable[[Path], str]) -> tuple[str, Path]:
+        temporary = self.root / f".{_hash(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
             parts.verify(sha, kind, temporary)
-            path = self.root / f"{sha}.{_plain(kind)}"
+            path = self.root / f"{sha}.{_kind(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
             self._unpin(sha)
@@ -128,7 +236,6 @@ class Cache:
         finally:
             temporary.unlink(missing_ok=True)
         self._verified[sha] = (kind, path)
-        self.trim()
         return kind, path
 
     def keep(self, part: Part) -> tuple[str, Path]:
@@ -142,18 +249,42 @@ class Cache:
 
         return self.find(part.sha) or self.add(part.sha, write)
 
-    def trim(self) -> None:
-        """Remove the least recently used files that nobody uses, until the rest fits."""
-        files = sorted(_files(self.root), key=lambda found: found[0])
+    def trim(self, largest: int | None = None) -> bool:
+        """Remove the least recently used files that nobody uses, until the rest fits.
+
+        Returns
+        -------
+        bool
+            Whether something was removed.
+        """
+        files = sorted(self._files(), key=lambda found: found[0])
         total = sum(size for _, size, _ in files)
+        largest = self._largest if largest is None else largest
+        removed = False
         for _, size, path in files:
-            if total <= self._largest:
-                return
+            if total <= largest:
+                break
             if _remove_unused(path):
                 total -= size
+                removed = True
+        return removed
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """Return (last use, bytes, path) of our files, unfinished ones of ended processes too."""
+        found = []
+        for path in self.root.iterdir():
+            status = _status(path)
+            if status is None:
+                continue
+            age = self._clock() - status.st_mtime
+            if _PART.fullmatch(path.name) or (_UNFINISHED.fullmatch(path.name) and age > _STALE):
+                found.append((status.st_mtime, status.st_size, path))
+        return found
 
     def _look(self, sha: str) -> tuple[str, Path] | None:
         for path in self.root.glob(f"{sha}.*"):
+            if not _PART.fullmatch(path.name) or _status(path) is None:
+                continue
             kind = path.suffix[1:]
             try:
                 parts.verify(sha, kind, path)
@@ -167,7 +298,7 @@ class Cache:
 def _remove_unused(path: Path) -> bool:
     """Remove a file unless some process uses it; tell whether it is gone."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
@@ -180,9 +311,17 @@ def _remove_unused(path: Path) -> bool:
     return True
 
 
-def _plain(name: str) -> str:
-    """Return `name`, which comes from the database, if it is no path to somewhere else."""
-    if not (name.isascii() and name.isalnum()):
+def _hash(sha: str) -> str:
+    """Return `sha`, which comes from the database, if it names a part and no path."""
+    return _of_form(re.compile(r"[0-9a-f]{64}"), sha)
+
+
+def _kind(kind: str) -> str:
+    return _of_form(re.compile(r"[0-9a-zA-Z]+"), kind)
+
+
+def _of_form(form: re.Pattern[str], name: str) -> str:
+    if not form.fullmatch(name):
         raise BundleDamaged(
             f"{name!r} cannot name a part of a bundle, so nothing was read or written. The "
             "stored unit that names it is damaged, or not written by optomatic."
@@ -190,34 +329,30 @@ def _plain(name: str) -> str:
     return name
 
 
-def _claim_for_owner(root: Path) -> None:
-    found = root.stat()
-    if found.st_uid != os.getuid():
-        raise PermissionError(
-            f"The cache directory {str(root)!r} belongs to another user, who could change what "
-            "workers load from it, so it is not used. Name another one with --cache-dir or "
-            "$OPTOMATIC_HOME."
-        )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        root.chmod(0o700)
+def _full(folder: Path, error: OSError | None = None) -> CacheFull:
+    why = "and data cannot be kept in memory here" if error is None else error.strerror
+    where = f"{why}; {room_in(folder)}"
+    return CacheFull(
+        f"There is no room for the data that workers load ({where}). What was scored is stored. "
+        "Free some space there, or name another folder with $OPTOMATIC_HOME, $XDG_CACHE_HOME or "
+        "the worker's --cache-dir: only what is missing is scored then.",
+        where,
+    )
 
 
 def _touch(path: Path, now: float) -> bool:
     """Note that `path` is used now; tell whether it is still there."""
     try:
-        os.utime(path, (now, now))
+        os.utime(path, (now, now), follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True
 
 
-def _files(root: Path) -> list[tuple[float, int, Path]]:
-    """Return (last use, bytes, path) of all files, unfinished ones of ended processes included."""
-    found = []
-    for path in root.iterdir():
-        if path.name.startswith(_LOCK):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    return found
+def _status(path: Path) -> os.stat_result | None:
+    """Return what is known of a plain file, None for all else, links included."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None

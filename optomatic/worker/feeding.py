@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from optomatic.errors import BundleDamaged, StoreError
+from optomatic.errors import BundleDamaged, CacheFull, StoreError
 from optomatic.records import Failure
 from optomatic.store.jobs import Jobs
 from optomatic.worker.account import Account
@@ -21,6 +21,7 @@ from optomatic.worker.outbox import Outbox
 from optomatic.worker.pace import Pace
 from optomatic.worker.parcels import Parcels
 from optomatic.worker.patience import Patience
+from optomatic.worker.refusal import Refusals
 from optomatic.worker.resting import Rest
 
 
@@ -45,6 +46,8 @@ class Feeder:
         With the store.
     rest : Rest
         Is told of each look at the queue.
+    refusals : Refusals
+        Hears of what finds no room on this machine.
     clock : callable
         The worker's clock.
     """
@@ -61,6 +64,7 @@ class Feeder:
         pace: Pace,
         patience: Patience,
         rest: Rest,
+        refusals: Refusals,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
@@ -73,6 +77,7 @@ class Feeder:
         self._pace = pace
         self._patience = patience
         self._rest = rest
+        self._refusals = refusals
         self._clock = clock
 
     def feed(self) -> None:
@@ -150,7 +155,13 @@ class Feeder:
             child.send(self._parcels.message(chunk))
 
     def _loadable(self, chunk: Sequence[Held]) -> list[Held]:
-        """Get the parts of `chunk` onto this machine; fail the units that are damaged."""
+        """Get the parts of `chunk` onto this machine; fail the units whose parts are damaged.
+
+        Raises
+        ------
+        CacheFull
+            If there is no room for one, and nobody else scores these units.
+        """
         here: set[str] = set()
         good = []
         try:
@@ -160,6 +171,12 @@ class Feeder:
         except StoreError:
             self._account.release(held for held in chunk if held.job.id in self._intake.mine)
             raise
+        except CacheFull as error:
+            self._refusals.leave_to_others(held.job.lane, error)
+            # What waits may be of that lane too, and is not to be fetched in vain.
+            rest = [*chunk[chunk.index(held) :], *self._intake.waiting]
+            self._intake.waiting.clear()
+            self._account.release(rest)
         return good
 
     def _fetch(self, held: Held, here: set[str]) -> bool:

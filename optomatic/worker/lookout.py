@@ -15,7 +15,7 @@ LONELY_SECONDS = 10.0
 #: Seconds between two looks whether anybody does.
 _LOOK_SECONDS = 1.0
 
-_UPDATE = "Update the code there: the worker looks again every minute."
+_UPDATE = "Update the code there, or free its disk: the worker looks again every minute."
 
 
 class Lookout:
@@ -71,7 +71,7 @@ class Lookout:
         NoWorkers
             Nobody who could score it has shown up.
         WorkersRefuse
-            Some are there, and leave it alone as they have other code.
+            Some are there, and leave it alone: they have other code, or no room for its data.
         NoProgress
             Nobody has worked on it for 10 s, for another reason.
         """
@@ -129,7 +129,7 @@ class Lookout:
     def _some_refuse(self, refusals: Sequence[str]) -> None:
         self._say(
             "refusals",
-            "Some workers have other code than this search was made with: "
+            "Some workers have other code than this search was made with, or no room for its data: "
             f"{'; '.join(refusals)}. They score nothing for it, and others go on. {_UPDATE}",
             WorkersRefuse,
         )

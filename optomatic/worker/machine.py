@@ -72,12 +72,8 @@ def cores() -> int:
 
 
 def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return where bundles are kept on this machine."""
-    home = environ.get("OPTOMATIC_HOME")
-    if home:
-        return Path(home).expanduser() / "cache"
-    base = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "optomatic"
+    """Return the folder in which the cache of this machine has its own."""
+    return Path(environ.get("OPTOMATIC_HOME") or environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
 #: Neither an address nor a key, so it is not named like them.

@@ -102,8 +102,8 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="SECONDS", default="10")  # fmt: skip
     add(how, "lease", _lease, "after so long without a sign of life others take over (30)",
         metavar="SECONDS")  # fmt: skip
-    add(how, "cache-dir", _folder, "where data is kept on this machine (~/.cache/optomatic)",
-        metavar="DIR")  # fmt: skip
+    add(how, "cache-dir", Path, "where the folder optomatic-cache is made, in which data is kept "
+        "on this machine (~/.cache)", metavar="DIR")  # fmt: skip
     add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
         metavar="SIZE", default="10GiB")  # fmt: skip
     searches = [environ["OPTOMATIC_SEARCH"]] if environ.get("OPTOMATIC_SEARCH") else []
@@ -150,10 +150,6 @@ def _tag(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return tag
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser()
 
 
 def _definition(text: str) -> Path:

@@ -41,6 +41,8 @@ class Parcels:
             If one is not in the store as it should be.
         StoreError
             If the store does not answer.
+        CacheFull
+            If there is no room for one on this machine.
         """
         for sha in set(shas) - here:
             self._get(sha)

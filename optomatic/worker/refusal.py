@@ -1,9 +1,9 @@
-"""What becomes of work that asks for code which a worker does not have.
+"""What becomes of work that asks for code, or for room on disk, which a worker does not have.
 
 A child that was running for a while may only be behind its files, so it is replaced, and the new
 one tries.  What that refuses too the worker leaves alone for a minute, as the code there may be
 updated, and then tries again with a new child.  Where it scores for a search of this very
-process, the search ends: nobody else will do.
+process, the search ends: nobody else will do.  Data that find no room are treated alike.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optomatic.errors import OtherCode
+from optomatic.errors import CacheFull, OtherCode
 from optomatic.records import Failure
+from optomatic.worker.ability import NO_ROOM
 from optomatic.worker.account import Account
 from optomatic.worker.children import Child
 from optomatic.worker.intake import Held, Intake, Lanes, any_lane
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which what was refused is left alone.
 AGAIN = 60.0
+_OTHER_CODE = "asks for other code than it has"
+_UPDATE = "Update the code on this machine to that of the process that calls fit"
+_FREE = "Free some space there, or name another folder with --cache-dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,9 @@ class Choice:
         there = self._there.setdefault(lane, frozenset(children))
         return refusal.child == "fresh" or child not in there
 
-    def leave_alone(self, lane: str, worker: str, why: str) -> bool:
+    def leave_alone(
+        self, lane: str, worker: str, why: str, what: str = _OTHER_CODE, advice: str = _UPDATE
+    ) -> bool:
         """Claim nothing of `lane` for a while; tell whether why it is refused is new."""
         if lane in self._until:  # another child of the same time
             return False
@@ -105,10 +111,9 @@ class Choice:
             return False
         self._why[lane] = why
         log.warning(
-            "worker %s leaves alone what asks for other code than it has: %s. Update the code on "
-            "this machine to that of the process that calls fit: this worker looks again every "
-            "minute. Nothing was scored with it, and other workers go on",
-            *(worker, why),
+            "worker %s leaves alone what %s: %s. %s: this worker looks again every minute. Nothing "
+            "was scored with it, and other workers go on",
+            *(worker, what, why, advice),
         )
         return True
 
@@ -166,6 +171,21 @@ class Refusals:
         else:
             child.queue.popleft()
             self._account.fail(held, refusal.failure)
+
+    def leave_to_others(self, lane: str, error: CacheFull) -> None:
+        """Take note that there is no room for what `lane` needs.
+
+        Raises
+        ------
+        CacheFull
+            Where nobody but children of this process scores.
+        """
+        if not self._choice.free:
+            raise error
+        self._intake.refused(lane)
+        what = f"finds no room here ({error.where})"
+        if self._choice.leave_alone(lane, self._name, NO_ROOM, what, _FREE):
+            self._outbox.refusal(lane, NO_ROOM)
 
     def take_up(self, lane: str) -> None:
         """Take note that `lane` is scored here: who had refused it does so no more."""

@@ -163,6 +163,7 @@ class Supervisor:
             self._wakeup.wake,
             joined=search is not None,
         )
+        refusals = Refusals(name, choice, intake, account, outbox)
         self._feeder = Feeder(
             *(
                 store.jobs,
@@ -172,10 +173,9 @@ class Supervisor:
                 self._heart,
                 account,
             ),
-            *(outbox, pace, self._patience, self._rest, clock),
+            *(outbox, pace, self._patience, self._rest, refusals, clock),
         )
         coroner = Coroner(crew, self._warden, account)
-        refusals = Refusals(name, choice, intake, account, outbox)
         self._listener = Listener(
             *(crew, self._wakeup, account, pace, self._warden, refusals, coroner),
             *(cache.root, on_ready),
