@@ -12,14 +12,18 @@
 A password never stands in it: where the address had credentials, ``***`` stands for them.
 
 To change it: raise :data:`SCHEMA`, go on to read the old number, and keep a file of the old form in
-the tests.  A file is replaced as a whole, so a reader sees the old one or the new one.
+the tests.  A file is replaced as a whole, so a reader sees the old one or the new one.  A
+file of any other form is never replaced, and only regular files are opened.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import secrets
+import stat
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,14 +64,28 @@ def path_of(definition: str | os.PathLike[str]) -> Path:
     >>> str(path_of("runs/sweep"))
     'runs/sweep.optomatic.toml'
     """
-    text = os.fspath(definition)
-    if not isinstance(text, str) or not text.strip():
+    text = definition.__fspath__() if isinstance(definition, os.PathLike) else definition
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise DefinitionError(
             f"definition is {definition!r}, which names no file. Nothing was queued. Give a name "
             "such as 'sweep', for sweep.optomatic.toml in the current directory, or a path."
         )
-    path = Path(text).expanduser()
-    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise DefinitionError(
+            f"definition is {text!r}, and that home directory is not known ({error}). Nothing was "
+            "queued. Give the whole path."
+        ) from None
+    if path.name.endswith(SUFFIX):
+        return path
+    if text.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise DefinitionError(
+            f"definition is {text!r}, which is a directory or no regular file, and nothing was "
+            f"queued. Give the name of a file, such as {os.path.join(text, 'sweep')!r}, or with "
+            f"its whole suffix, such as '{text.rstrip(os.sep) or 'sweep'}{SUFFIX}'."
+        )
+    return path.with_name(path.name + SUFFIX)
 
 
 def read(path: Path) -> Definition:
@@ -79,7 +97,8 @@ def read(path: Path) -> Definition:
         If it cannot be read, or is not one of ours in a form that this version knows.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        with open(_open_plain(path, os.O_RDONLY), "rb") as file:
+            content = tomllib.load(file)
     except OSError as error:
         raise DefinitionError(
             f"The search definition {path} cannot be read ({error.strerror}). Nothing was queued "
@@ -117,13 +136,15 @@ def add(path: Path, search: str, db: str | None) -> None:
             f"The name {search!r} cannot be written as UTF-8, so it cannot stand in {path}. "
             "Nothing was queued. Choose another name."
         ) from None
-    path = path.resolve()  # a link stays one
     try:
+        path = path.resolve()  # a link stays one
+        _refuse_odd(path)
         with _locked(path):
             _replace(path, _with(path, search, db))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # links that lead in a circle
+        why = error.strerror if isinstance(error, OSError) else error
         raise DefinitionError(
-            f"The search definition {path} cannot be written ({error.strerror}). Nothing was "
+            f"The search definition {path} cannot be written ({why}). Nothing was "
             "queued. Look at the path and the rights of its directory, or leave definition= out."
         ) from None
 
@@ -183,20 +204,38 @@ def _replace(path: Path, definition: Definition) -> None:
     content = _written(definition).encode()
     if path.exists() and path.read_bytes() == content:
         return
-    beside = path.with_name(f".{path.name}.new")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with open(beside, "xb") as file:
+        try:
+            if path.exists():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     # A file of its own: the definition is replaced, and what is locked must stay what it is.
-    with open(path.with_name(f".{path.name}.lock"), "ab") as file:
+    lock = path.with_name(f".{path.name}.lock")
+    with open(_open_plain(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW), "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    _refuse_odd(path)
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def _refuse_odd(path: Path) -> None:
+    """Refuse a pipe, a device or a directory: who opens these might wait, or do anything."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def _written(definition: Definition) -> str:

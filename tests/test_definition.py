@@ -1,7 +1,11 @@
 """Search definition files: what is written, what is refused."""
 
 import multiprocessing
+import os
+import resource
+import stat
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -31,10 +35,85 @@ def test_a_name_is_a_file_here_and_a_path_is_a_path(name, tmp_path):
     assert path_of(tmp_path / name) == tmp_path / "sweep.optomatic.toml"
 
 
-@pytest.mark.parametrize("name", ["", "  ", b"sweep"])
+@pytest.mark.parametrize("name", ["", "  ", b"sweep", 5, "a\0b"])
 def test_what_names_no_file(name):
     with pytest.raises(DefinitionError, match="names no file"):
         path_of(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["/", ".", "..", "there", "there/", "not there/", "fifo", "/dev/zero"]
+)
+def test_what_names_a_directory_a_pipe_or_a_device(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DefinitionError, match="is a directory or no regular file"):
+        path_of(name)
+    assert path_of("there.optomatic.toml").name == "there.optomatic.toml"
+
+
+def test_a_home_that_nobody_knows():
+    with pytest.raises(DefinitionError, match="home directory is not known"):
+        path_of("~nobody-here/sweep")
+
+
+def make_fifo(path):
+    os.mkfifo(path)
+
+
+def make_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def make_circle(path):
+    path.symlink_to(path.name)
+
+
+def make_directory(path):
+    path.mkdir()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("make", [make_fifo, make_device, make_circle, make_directory])
+def test_what_is_no_regular_file_is_refused_and_nothing_waits_for_it(path, make, beside):
+    """Neither as the file itself, nor in place of the one that is locked beside it."""
+    odd = path.with_name(f".{path.name}.lock") if beside else path
+    make(odd)
+    with pytest.raises(DefinitionError, match=r"cannot be (written|read)"):
+        add(path, "trees", DB)
+    if not beside:
+        with pytest.raises(DefinitionError, match="cannot be read"):
+            read(path)
+    assert list(path.parent.iterdir()) == [odd]
+    assert not Path("/dev/.zero.lock").exists()
+
+
+def test_what_lies_beside_it_and_its_mode_stay(path):
+    theirs = [path.with_name(f".{path.name}.new"), path.with_name(f"{path.name}.new")]
+    for one in theirs:
+        one.write_text("precious")
+    add(path, "trees", DB)
+    path.chmod(0o640)
+    add(path, "boosting", DB)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert {one.read_text() for one in theirs} == {"precious"}
+    assert len(list(path.parent.iterdir())) == 4
+
+
+def test_on_a_full_disk_the_file_is_as_it_was(path):
+    add(path, "trees", DB)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(DefinitionError, match=r"cannot be written \(File too large"):
+            add(path, "boosting", DB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_names_stand_in_the_order_of_their_first_submission_and_once(path):
