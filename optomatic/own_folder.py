@@ -23,6 +23,7 @@ _TEXT = b"optomatic made this folder and removes files in it: keep nothing of yo
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: No block left, none left for this user, and a file as large as files may get (ulimit -f).
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 def own_folder(place: Path, name: str, *, older: Collection[str] = ()) -> Path:
@@ -65,6 +66,11 @@ def own_folder(place: Path, name: str, *, older: Collection[str] = ()) -> Path:
 def no_room(error: OSError) -> bool:
     """Tell whether it was for want of space that a file could not be written."""
     return error.errno in _NO_ROOM
+
+
+def says_no_room(text: str) -> bool:
+    """Tell whether another program, in English, says so."""
+    return any(reason in text for reason in _NO_ROOM_TEXTS)
 
 
 def room_in(folder: Path) -> str:

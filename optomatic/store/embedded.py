@@ -18,14 +18,13 @@ one of them only, and the others are refused.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
-import stat
 import subprocess
 import sys
 import time
@@ -34,7 +33,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from optomatic.errors import OptomaticError, ServerFailed, StoreFull
+from optomatic.errors import FolderRefused, OptomaticError, ServerFailed, ServerMissing, StoreFull
+from optomatic.own_folder import no_room, own_folder, room_in
 from optomatic.store.mongod import LOG, SOCKET, answers, find_mongod
 from optomatic.store.watcher import START, USERS, WATCHER, lock, open_lock
 
@@ -44,6 +44,10 @@ IDLE = 60.0
 #: Bytes of a unix socket's path that every system takes (Linux 107, macOS 103).
 PATH_BYTES = 103
 
+#: The folder of our own in whatever folder is named.
+FOLDER = "server"
+#: Seconds that are taken to learn why a server that was there is away.
+_PATIENCE = 6.0
 _WATCHER_LOG = "watcher.log"
 _SCHEME = "mongodb://"
 
@@ -60,13 +64,13 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     ServerFailed
         No variable names one, and this user has no home directory.
     """
-    if environ.get("OPTOMATIC_HOME"):
-        return Path(environ["OPTOMATIC_HOME"]).expanduser()
     try:
+        if environ.get("OPTOMATIC_HOME"):
+            return Path(environ["OPTOMATIC_HOME"]).expanduser()
         user = Path.home()
     except RuntimeError as error:
         raise ServerFailed(
-            f"This user has no home directory ({error}), so there is no place for the embedded "
+            f"There is no home directory ({error}), so there is no place for the embedded "
             f"server and nothing was stored. {_elsewhere()}"
         ) from error
     if sys.platform == "darwin":
@@ -132,48 +136,60 @@ def revive(uri: str) -> bool:
     ServerMissing, StoreFull, ServerFailed
         As :func:`serve`: why it does not run.
     """
-    path = Path(unquote(uri.removeprefix(_SCHEME).partition("/")[0]))
-    if (
-        not uri.startswith(_SCHEME)
-        or path.name != SOCKET
-        or not os.path.exists(path.parent / USERS)
-    ):
+    folder = folder_of(uri)
+    if folder is None:
         return False
-    serve(path.parent.resolve().parent)
+    serve(folder.parent)
     return True
+
+
+def look_after(folder: Path) -> str:
+    """Start the server in `folder` if nobody does, or wait for it, some seconds at most.
+
+    Returns
+    -------
+    str
+        Why it does not run, empty if it does.
+
+    Raises
+    ------
+    StoreFull
+        Its disk is full, so that nobody needs to wait for it.
+    """
+    try:
+        serve(folder.parent, patience=_PATIENCE)
+    except (ServerFailed, ServerMissing) as error:
+        return str(error)
+    return ""
+
+
+def folder_of(uri: str) -> Path | None:
+    """Return the folder of the embedded server at `uri`, None if `uri` is not of one."""
+    path = Path(unquote(uri.removeprefix(_SCHEME).partition("/")[0]))
+    if not uri.startswith(_SCHEME) or path.name != SOCKET:
+        return None
+    folder = path.parent.resolve()  # the way to it may be a short link
+    return folder if folder.name == FOLDER and os.path.exists(folder / USERS) else None
 
 
 def _server_folder(home: Path) -> Path:
     """Make the private folder of the server in `home`, and return its real path."""
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = home.resolve() / "server"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _make_private(folder)
+        # Its locks tell one that was made before there were markers.
+        folder = own_folder(home, FOLDER, older=(USERS, WATCHER))
         os.close(open_lock(folder / USERS))
+    except FolderRefused as error:
+        raise ServerFailed(f"No embedded server was started. {error} {_elsewhere()}") from error
     except OSError as error:
         raise _cannot_write(home, error) from error
     return folder
 
 
-def _make_private(folder: Path) -> None:
-    """Keep others out of `folder`; refuse one that is a link or another user's."""
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise ServerFailed(
-            f"{folder} is a link or belongs to another user (id {found.st_uid}; this process runs "
-            f"as {os.geteuid()}), and what such a server holds could run code here, so no "
-            f"embedded server was started. {_elsewhere()}"
-        )
-    if found.st_mode & 0o077:
-        folder.chmod(0o700)
-
-
 def _cannot_write(home: Path, error: OSError) -> OptomaticError:
-    kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else ServerFailed
+    kind = StoreFull if no_room(error) else ServerFailed
     return kind(
         f"The embedded server cannot write to its folder in {home} "
-        f"({error.strerror or error}), so nothing was stored. {_elsewhere()}"
+        f"({error.strerror or error}; {room_in(home)}), so nothing was stored. {_elsewhere()}"
     )
 
 
@@ -355,7 +371,7 @@ def _raise_failure(folder: Path, report: Mapping[str, Any]) -> None:
     said = f"It said: {words} (all of it: {folder / LOG})"
     if report["full"]:
         raise StoreFull(
-            f"The embedded mongod ended ({_status(report['code'])}), as its disk is full: "
+            f"The embedded mongod ended ({_status(report['code'])}), as {_lack(report)}: "
             f"{report['free'] / 1e6:.1f} MB are free in {folder}. Scores that were stored are "
             f"safe; nothing new is. Free some space and fit again. {_elsewhere()} {said}"
         )
@@ -370,6 +386,11 @@ def _status(code: int | None) -> str:
     if code is None:
         return "its exit status is not known"
     return f"signal {-code}" if code < 0 else f"exit status {code}"
+
+
+def _lack(report: Mapping[str, Any]) -> str:
+    limited = report["code"] == -signal.SIGXFSZ
+    return "its files may not get larger (ulimit -f)" if limited else "its disk is full"
 
 
 def _hint(report: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ import pymongo
 from pymongo import errors as driver
 
 from optomatic import errors
+from optomatic.own_folder import says_no_room
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ PATIENCE = 60.0
 #: Seconds that a try may take where nobody was there at the last one, or where nobody waits any
 #: more: so whoever is told to end meanwhile soon looks up.
 _SHORT_TRY = 5.0
+#: Seconds that a first try may take where the server is ours, and could be started again.
+_FIRST_TRY = 3.0
 #: Seconds between two tries, growing; times 0.5 to 1.5.
 _PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
 #: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
@@ -83,12 +86,20 @@ class Outage:
         however short it was: who calls is about to end.
     longest : float
         Seconds that the driver gives a call by itself.
+    look_after : callable or None
+        Of a server that is ours to start: sees to it that it runs, and returns why it does not,
+        or raises it if there is no sense in waiting.  The first try of each call is a short one
+        then, as the driver would wait for a server that may never come.
+    room : callable
+        Returns how much space that server has, in words.
     """
 
     patience: float = PATIENCE
     since: float | None = None
     until: float = math.inf
     longest: float = math.inf
+    look_after: Callable[[], str] | None = None
+    room: Callable[[], str] = str
 
     def over(self, now: float) -> bool:
         """Tell whether it has lasted for longer than anybody waits."""
@@ -126,22 +137,25 @@ def patiently(
     Raises
     ------
     StoreError
-        In place of any error of the driver.
+        In place of any error of the driver, or why our own server does not run.
     """
     outage = outage or Outage()
     pause, away = _PAUSE_SHORT, False
+    first, why = None if outage.look_after is None else _FIRST_TRY, ""
     while True:
         sent_at = clock()
         try:
-            seconds = _SHORT_TRY if away else outage.seconds_left(sent_at)
+            seconds = first or (_SHORT_TRY if away else outage.seconds_left(sent_at))
             result = operation() if seconds is None else _bounded(operation, seconds)
         except driver.PyMongoError as error:
-            away = _nobody_there(error)
+            away, first = _nobody_there(error), None
             outage.since = sent_at if outage.since is None else outage.since
             wait = pause * (0.5 + rng())
+            if away and outage.look_after is not None and clock() < outage.until:
+                why = outage.look_after()
             if not is_transient(error) or outage.over(clock() + wait):
                 # Not `from error`: the driver's texts hold addresses with credentials.
-                raise translated(error) from None
+                raise translated(error, outage.room(), why) from None
         else:
             outage.since = None
             return result
@@ -162,9 +176,17 @@ def told(error: driver.PyMongoError) -> str:
     return text[:1000]
 
 
-def translated(error: driver.PyMongoError) -> errors.StoreError:
-    """Return our error for any of pymongo's: what happened, what it means, what to do."""
-    said = errors.redact(told(error))
+def translated(error: driver.PyMongoError, room: str = "", why: str = "") -> errors.StoreError:
+    """Return our error for any of pymongo's: what happened, what it means, what to do.
+
+    Parameters
+    ----------
+    room : str, optional
+        How much space the server has, where that is known.
+    why : str, optional
+        Why it does not run, where that is known.
+    """
+    said = errors.redact(why or told(error))
     code = getattr(error, "code", None)
     if code in _REFUSED_CODES:
         return errors.StoreRefused(
@@ -172,10 +194,12 @@ def translated(error: driver.PyMongoError) -> errors.StoreError:
             "Check user, password and authSource in db= or $OPTOMATIC_DB, and that the user may "
             "read and write that database."
         )
-    if code in _FULL_CODES:
+    # A server that goes on without a file which it could not make says UnknownError.
+    if code in _FULL_CODES or says_no_room(said):
         return errors.StoreFull(
-            f"The database's disk is full ({said}). What was acknowledged is safe, nothing new "
-            "was stored. Free some space there and fit again: only what is missing is scored."
+            f"The database's disk is full ({said}{room and f'; {room}'}). What was acknowledged is "
+            "safe, nothing new was stored. Free some space there and fit again: only what is "
+            "missing is scored."
         )
     if isinstance(error, driver.DocumentTooLarge):
         return errors.RecordTooLarge(f"A record is over 16 MB ({said}) and was not stored.")

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pymongo
@@ -15,6 +16,7 @@ from pymongo import errors as driver
 from pymongo.uri_parser import parse_uri
 
 from optomatic.errors import WITHHELD, StoreIncompatible, StoreUnavailable, redact
+from optomatic.own_folder import room_in
 from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
@@ -126,7 +128,7 @@ def open_store(
     except BaseException:
         client.close()
         raise
-    outage = Outage(longest=client.options.timeout or math.inf)
+    outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
     prepare = _once(lambda: create_indexes(database, replica_set))
     bundles = Bundles(database, outage)
     return Store(
@@ -160,6 +162,18 @@ def _address(uri: str | None) -> str:
 
         revive(uri)
     return uri
+
+
+def _private_server(uri: str) -> dict[str, Any]:
+    """Return what an outage of an embedded server is to know of it."""
+    if "%2F" not in uri:
+        return {}
+    from optomatic.store.embedded import folder_of, look_after
+
+    folder = folder_of(uri)
+    if folder is None:
+        return {}
+    return {"look_after": partial(look_after, folder), "room": partial(room_in, folder)}
 
 
 def _with_credentials(uri: str) -> str:

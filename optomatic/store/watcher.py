@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -50,6 +49,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optomatic.own_folder import no_room, says_no_room
 from optomatic.store.mongod import LOG, SOCKET, Mongod
 
 USERS = "users.lock"
@@ -177,7 +177,8 @@ def _same(descriptor: int, path: str) -> bool:
 
 def _report(server: Mongod) -> dict[str, Any]:
     words, free = server.last_words(), shutil.disk_usage(".").free
-    full = (server.failed and free < FREE_BYTES) or "No space left on device" in "".join(words)
+    full = (server.failed and free < FREE_BYTES) or says_no_room("".join(words))
+    full = full or server.code == -signal.SIGXFSZ
     return {"code": server.code, "words": words, "free": free, "full": full}
 
 
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _leave(end.args[0])
     except Exception as error:  # such as: the binary cannot be executed, no file can be written
         _say(traceback.format_exc())
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        full = isinstance(error, OSError) and no_room(error)
         free = shutil.disk_usage(asked.folder).free
         return _leave({"code": None, "words": [str(error)], "free": free, "full": full})
 

@@ -7,6 +7,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -17,14 +18,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 import psutil
 import pymongo
 import pytest
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
+from optomatic.own_folder import MARKER
+from optomatic.planning.parts import dump
 from optomatic.store import embedded, mongod, opening, watcher
+from optomatic.store.faults import translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.mongod import find_mongod
 
@@ -185,8 +191,10 @@ def test_threads_of_one_process_get_one_mongod(home: Path) -> None:
 
 def test_nobody_else_gets_in(home: Path) -> None:
     home.mkdir(mode=0o755)
-    (home / "server").mkdir(mode=0o755)
     embedded.serve(home)
+    (home / "server").chmod(0o755)
+    embedded.serve(home)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o755
     for path in (home / "server", home / "server" / "mongod.sock"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     listening = psutil.Process(mongod_of(home)).net_connections("all")
@@ -458,6 +466,45 @@ def test_really_full_disk(home: Path) -> None:
         subprocess.run(["umount", "-l", str(home)], check=True)
 
 
+@contextlib.contextmanager
+def files_of_at_most(size: int, home: Path) -> Iterator[None]:
+    """Have no room for larger files, here and in the server of `home`: a full disk for anybody."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for pid in (*of_folder(home / "server"), os.getpid()):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits other processes")
+def test_a_disk_that_fills_up_under_a_search_is_named(home: Path) -> None:
+    with opening.open_store(embedded.serve(home)) as store:
+        store.bundles.put(dump(np.arange(9)))
+        large = dump(np.random.default_rng(0).random(4_000_000))
+        told = rf"mongod ended \(signal 25\), as .*\(ulimit -f\): .* MB are free in {home}"
+        with files_of_at_most(9_000_000, home), pytest.raises(StoreFull, match=told):
+            store.bundles.put(large)
+        store.bundles.put(large)  # who goes on, as workers do, starts it again
+        assert store.bundles.get(large.sha)[0] == large.kind
+
+
+def test_the_disk_is_full_while_the_server_goes_on() -> None:
+    reply = OperationFailure("28: No space left on device", 8, {"codeName": "UnknownError"})
+    full = translated(reply, "3 MB are free in /x")
+    assert isinstance(full, StoreFull)
+    assert "3 MB are free in /x" in str(full)
+
+
+def test_a_server_that_everything_of_was_killed_is_brought_back_by_who_uses_it(home: Path) -> None:
+    with opening.open_store(embedded.serve(home)) as store:
+        part = dump(np.arange(9))
+        store.bundles.put(part)
+        kill(watcher_of(home), mongod_of(home))
+        assert store.bundles.get(part.sha)[0] == part.kind
+
+
 def test_a_binary_that_cannot_be_executed(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,17 +539,38 @@ def test_what_another_user_put_there_is_refused(tmp_path: Path, home: Path) -> N
             embedded.serve(deep.parent)
     finally:
         os.unlink(link)
-    (home / "server").mkdir(parents=True)
-    os.chown(home / "server", 12345, 12345)
-    with pytest.raises(ServerFailed, match="another user"):
-        embedded.serve(home)
+    for theirs in (home / "server", home):
+        theirs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(theirs, 12345, 12345)
+        with pytest.raises(ServerFailed, match=r"another user.*OPTOMATIC_HOME"):
+            embedded.serve(home)
+        os.chown(theirs, 0, 0)
 
 
 def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path, home: Path) -> None:
     home.mkdir()
     (home / "server").symlink_to(tmp_path)
-    with pytest.raises(ServerFailed, match="is a link"):
+    with pytest.raises(ServerFailed, match=r"is a link|is no folder"):
         embedded.serve(home)
+
+
+def test_a_folder_of_the_user_with_its_name_is_refused_and_left_alone(home: Path) -> None:
+    theirs = home / "server"
+    theirs.mkdir(parents=True, mode=0o755)
+    (theirs / "watcher.log").write_text("precious")
+    with pytest.raises(ServerFailed, match=r"did not make it.*OPTOMATIC_HOME"):
+        embedded.serve(home)
+    assert [path.name for path in theirs.iterdir()] == ["watcher.log"]
+    assert (theirs / "watcher.log").read_text() == "precious"
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
+
+
+def test_a_server_of_the_time_before_there_were_markers_is_served(home: Path) -> None:
+    put(embedded.serve(home), 1)
+    kill(*of_folder(home / "server"))
+    (home / "server" / MARKER).unlink()
+    assert kept(embedded.serve(home)) == {1}
+    assert (home / "server" / MARKER).exists()
 
 
 def test_moved_home_keeps_its_data_running_or_not(home: Path, tmp_path: Path) -> None:
@@ -558,9 +626,14 @@ def test_default_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert embedded.default_home({"XDG_DATA_HOME": "/x"}) == mac
 
 
-def test_revive_leaves_other_servers_alone() -> None:
+def test_revive_leaves_other_servers_alone(tmp_path: Path) -> None:
     assert not embedded.revive("mongodb://localhost/iris")
     assert not embedded.revive("mongodb://%2Ftmp%2Fmongodb-27017.sock/iris")
+    theirs = tmp_path / "of the user"
+    theirs.mkdir()
+    (theirs / "users.lock").touch()
+    assert not embedded.revive(f"mongodb://{quote(str(theirs / 'mongod.sock'), safe='')}/iris")
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_idle_seconds_that_are_no_number(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
