@@ -163,7 +163,7 @@ def test_arguments_that_are_a_part_are_sent_again(own, calling):
     assert calling.ends() == [(1, LARGE)]
     assert calling.seen() == [1]
     wait_for(lambda: not calling.database["bundles"].count_documents({}))
-    assert not calling.database["chunks"].count_documents({})
+    wait_for(lambda: not calling.database["chunks"].count_documents({}))
 
 
 def test_what_was_returned_as_a_part_is_asked_for_again(own, calling, monkeypatch):
