@@ -157,9 +157,9 @@ class Call:
 class Returned:
     """What came of one call of joblib.
 
-    ``part`` is the pickled value or exception, ``data`` the same where it is small enough for
-    the record; only the process that made the call unpickles it.  A call that raised has one
-    failure, of stage ``call``, or ``load`` if it could not even begin.
+    ``data`` is the pickled value or exception, ``part`` the same where it is large; at most
+    one of them is there, and only the process that made the call unpickles it.  A call that
+    raised has one failure, of stage ``call``, or ``load`` if it could not even begin.
     """
 
     data: bytes | None = field(default=None, repr=False)
@@ -171,17 +171,17 @@ class Returned:
 class CallEnd:
     """The stored end of a call, as the process reads it that made it.
 
-    ``sha`` is the hash of the pickle, and names the part that holds it where ``data`` does not;
-    ``own`` is the hash of the part with its arguments, if there is one.  ``invalid`` is one that
-    could not be read.
+    ``sha`` is the hash of the part that holds the pickle, where ``data`` does not; ``own``
+    that of the part with its arguments, if there is one.  Of what cannot be read the state is
+    ``invalid``.
     """
 
     id: str
     state: State | Literal["invalid"]
-    data: bytes | None = field(repr=False)
-    sha: str | None
-    own: str | None
-    failure: Failure | None
+    data: bytes | None = field(default=None, repr=False)
+    sha: str | None = None
+    own: str | None = None
+    failure: Failure | None = None
     losses: int = 0
     lost_on: tuple[str, ...] = ()
     history: tuple[str, ...] = ()

@@ -38,13 +38,11 @@ from optomatic.errors import (
 )
 from optomatic.keys.environment import constraints
 from optomatic.plan.units.calls import renew_call
-from optomatic.planning import parts
 from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart, take_back_from_the_vanished
 from optomatic.worker.machine import timing_here
-from optomatic.worker.returns import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -403,12 +401,7 @@ class Caller:
         failure = end.failure
         if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
             raise BundleDamaged(failure.text)
-        if end.data is None and end.sha is None and end.state != "completed":
-            return None
-        if end.data is None:
-            return self.store.bundles.get(end.sha or "")[1]
-        parts.verify(end.sha or "", kind_of(end.id), end.data)
-        return end.data
+        return end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
 
     def _send_again(self, damaged: Sequence[Sent]) -> None:
         """Queue calls under other keys."""
@@ -430,9 +423,8 @@ class Caller:
 
     def _remove_read(self) -> None:
         if self._read:
-            kept = [end.sha for end in self._read if end.data is None]
-            shas = [sha for sha in [*kept, *(end.own for end in self._read)] if sha]
-            self.store.calls.remove([end.id for end in self._read], shas)
+            parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
+            self.store.calls.remove([end.id for end in self._read], parts)
             self._read = []
 
     def _deliver(self, those: Iterable[Sent]) -> None:

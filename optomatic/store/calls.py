@@ -9,7 +9,7 @@ or beat, and stops.  Beyond a unit's, its document has::
     call_of   id of the client, under which it is registered among the workers
     run       which call of Parallel it belongs to
     own       hash of the part that holds its arguments, where those are large
-    result    {data, sha}: the pickled value or exception, unless a part holds it, and its hash
+    result    {data, sha}: the pickled value or exception, or the hash of the part that holds it
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _goes_on(document: Mapping[str, Any]) -> bool:
 
 
 def _broken(name: str) -> CallEnd:
-    return CallEnd(name, "invalid", data=None, sha=None, own=None, failure=None)
+    return CallEnd(name, "invalid")
 
 
 def _end(end: CallEndForm) -> CallEnd:

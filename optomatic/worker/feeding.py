@@ -181,8 +181,6 @@ class Feeder:
 
     def _fetch(self, held: Held, here: set[str]) -> bool:
         try:
-            if held.damage is not None:
-                raise held.damage
             self._parcels.fetch(held.parts, here)
         except BundleDamaged as error:
             self._account.fail(held, _unloadable(error))

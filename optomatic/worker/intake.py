@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from optomatic.errors import BundleDamaged
 from optomatic.plan.packing import params
-from optomatic.plan.units.calls import verify_call
 from optomatic.records import Job, Lease, Timing
 from optomatic.store.jobs import Jobs
 from optomatic.worker.pace import CHUNK_SECONDS, Pace
@@ -43,7 +41,6 @@ class Held:
 
     ``at`` is when it was claimed by the worker's clock, ``work`` is equal for units that
     share a bundle and options, ``parts`` are the hashes of what is needed to score it.
-    ``damage`` is there if its record is not what was sent, so that it must not be loaded.
     """
 
     job: Job
@@ -51,7 +48,6 @@ class Held:
     at: float
     work: str
     parts: tuple[str, ...]
-    damage: BundleDamaged | None = None
 
 
 class Intake:
@@ -230,17 +226,8 @@ class Intake:
 
 
 def _held(job: Job, token: str, now: float) -> Held:
-    work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
-    try:
-        return Held(job, token, now, work, tuple(sorted(_parts_of(job))))
-    except BundleDamaged as error:
-        return Held(job, token, now, work, (), error)
-
-
-def _parts_of(job: Job) -> set[str]:
-    if job.kind == "call":
-        verify_call(job)
     parts = {sha for sha in job.spec.values() if sha is not None}
     if '"opaque"' in job.params_text:
         parts |= params.parts_of(job.params_text)
-    return parts
+    work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
+    return Held(job, token, now, work, tuple(sorted(parts)))

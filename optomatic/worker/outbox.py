@@ -111,7 +111,7 @@ class Outbox:
             token, results = next(iter(self._results.items()))
             self._heart.settle(results)
             for result in results.values():
-                if isinstance(result, Returned) and result.part and result.data is None:
+                if isinstance(result, Returned) and result.part is not None:
                     self._bundles.put(result.part)
             late = self._jobs.complete(self._worker, token, results)
             if late:

@@ -16,7 +16,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from optomatic.planning.parts import part_of
 from optomatic.records import Failure, Part, Returned
 from optomatic.worker.messages import failure_to_wire
 
@@ -56,22 +55,13 @@ def returned_from_wire(wire: dict[str, Any], call_id: str, folder: Path) -> Retu
     ValueError
         If it is not what a child says, or the file that it names is not there.
     """
-    failure, left = wire["failure"], wire["left"]
-    data = None if wire["data"] is None else base64.b64decode(wire["data"])
-    part = None if data is None else part_of(kind_of(call_id), data)
+    failure = wire["failure"]
+    data, left = wire["data"], wire["left"]
     return Returned(
-        data=data,
-        part=part if left is None else _take(folder, left, call_id),
+        data=None if data is None else base64.b64decode(data),
+        part=None if left is None else _take(folder, left, call_id),
         failures=() if failure is None else (Failure(*failure),),
     )
-
-
-def kind_of(call_id: str) -> str:
-    """Return the kind of the part that a call returns.
-
-    With the call in its kind it is nobody else's part, and may be removed with the call.
-    """
-    return "returned." + hashlib.sha256(call_id.encode()).hexdigest()[:16]
 
 
 def _take(folder: Path, name: str, call_id: str) -> Part:
@@ -90,4 +80,8 @@ def _take(folder: Path, name: str, call_id: str) -> Part:
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
-    return part_of(kind_of(call_id), memoryview(content))
+    # With the call in its kind it is nobody else's part, and may be removed with the call.
+    kind = "returned." + hashlib.sha256(call_id.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(kind.encode("ascii") + b"\0")
+    digest.update(content)
+    return Part(digest.hexdigest(), kind, len(content), (memoryview(content),))

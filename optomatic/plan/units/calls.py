@@ -4,14 +4,13 @@ A call is a batch of ``(function, args, kwargs)``, pickled by value where it com
 ``__main__``.  Large arrays in it, however deep, are parts of their own: stored once by
 content, whatever calls use them, and mapped into memory by the workers of a machine.
 
-A call is never reused: two calls with equal arguments may well be meant to give two results.
-So its text holds a random number, and its key is the hash of all that a worker is sent of it.
+A call is never reused, so its key is random: two calls with equal arguments may well be
+meant to give two results.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +19,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from optomatic.errors import BundleDamaged, NotShippable, StoreError
+from optomatic.errors import NotShippable, StoreError
 from optomatic.keys.environment import constraints
 from optomatic.plan.packing import params
 from optomatic.plan.units.work import hash_of, terms_of
 from optomatic.planning import parts
-from optomatic.records import SCHEMA, Call, Job, Part, Unit, Work
+from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
 _LARGE_PICKLE = 256_000
@@ -95,29 +94,12 @@ def renew_call(call: Call) -> Call:
 
 
 def _call(data: bytes, large: Sequence[str], work: Work, shown: Mapping[str, Any]) -> Call:
-    number = secrets.token_hex(16)
-    # With its number the pickle is nobody else's part, and may be removed with the call.
-    own = parts.dump((number, data)) if len(data) >= _LARGE_PICKLE else None
+    key = secrets.token_hex(32)
+    # With its key the pickle is nobody else's part, and may be removed with the call.
+    own = parts.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
     named = [Part(sha, "npy", 0, ()) for sha in large]
-    values = {"tasks": own or data, "large": named, "number": number}
-    text = params.encode(values, _hash_of).text
-    key = _key(text, work.spec, work.options)
+    text = params.encode({"tasks": own or data, "large": named}, _hash_of).text
     return Call(Unit(f"u{SCHEMA}:{key}:{work.terms}", key, 0, shown, text, work), own)
-
-
-def _key(text: str, spec: Mapping[str, str | None], options: Mapping[str, Any]) -> str:
-    common = json.dumps([dict(spec), dict(options)], sort_keys=True, default=repr)
-    return parts.part_of("call", text.encode(), b"\0", common.encode()).sha
-
-
-def verify_call(job: Job) -> None:
-    """Raise BundleDamaged unless `job`, a call, is what its key names."""
-    if _key(job.params_text, job.spec, job.options) != job.key:
-        raise BundleDamaged(
-            f"The record of a call of joblib ({job.key[:12]}) does not match its hash: bytes were "
-            "lost or changed on the way, or another version of optomatic has sent it. It was not "
-            "run. The process that made it sends it again."
-        )
 
 
 def _hash_of(part: Part) -> str:
@@ -125,7 +107,7 @@ def _hash_of(part: Part) -> str:
 
 
 def unpack_call(text: str, load: Callable[[str], Any]) -> list[Task]:
-    """Return the tasks that :func:`pack_call` wrote down, of a call that was verified.
+    """Return the tasks that :func:`pack_call` wrote down.
 
     Parameters
     ----------
