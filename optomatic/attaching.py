@@ -13,6 +13,7 @@ import pandas as pd
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
 from optomatic.errors import RecordsInvalid
+from optomatic.fitting.keeping import KeepsAddress
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repeats
 from optomatic.plan.packing.extras import decode_extra
@@ -57,24 +58,28 @@ def attach(name: str, *, db: str | None = None) -> AttachedSearch:
         return AttachedSearch(found[0], db)
 
 
-class AttachedSearch:
+class AttachedSearch(KeepsAddress):
     """A search in the database.  Each call reads it anew, with a connection of its own.
 
     Attributes
     ----------
     search_id : str
+
+    Notes
+    -----
+    A pickle of it has no credentials.  Where it is loaded, they come from ``$OPTOMATIC_DB``.
     """
 
     def __init__(self, search_id: str, db: str | None) -> None:
         self.search_id = search_id
-        self._db = db
+        self.db = db
 
     def record(self) -> dict[str, Any]:
         """Return what was asked, by whom, with what, and how it ended: plain values.
 
         ``state`` is ``running``, ``completed``, ``interrupted`` or ``cancelled``.
         """
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             return store.searches.record(self.search_id)
 
     def counts(self) -> dict[str, int]:
@@ -83,7 +88,7 @@ class AttachedSearch:
         ``invalid`` counts records that could not be read, those of units that were queued anew
         included; ``missing`` units of which there is none.
         """
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             return _counts(store, self.search_id)
 
     def frame(self) -> pd.DataFrame:
@@ -93,7 +98,7 @@ class AttachedSearch:
         splits that have one.  A value that is an object, such as an estimator, is shown as
         text: nothing that is stored is run to read it.
         """
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             units = _units(store, self.search_id)
         rows: dict[str, list[Described]] = {}
         for unit in units.values():
@@ -139,7 +144,7 @@ class AttachedSearch:
             As a search with ``n_jobs=0`` does, if its units are left to workers.
         """
         began = clock()
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             lookout = _lookout(store, self.search_id, clock)
             while _goes_on(store, self.search_id):
                 if timeout is not None and clock() - began >= timeout:
@@ -175,7 +180,7 @@ class AttachedSearch:
                 print(counts)
         """
         seen = None
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             lookout = _lookout(store, self.search_id, clock)
             while True:
                 over = not _goes_on(store, self.search_id)
@@ -231,14 +236,14 @@ class AttachedSearch:
         not here to be asked.
         """
         candidates = _candidates(space, n_iter, random_state)
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             plan = plan_more(_asked(store, self.search_id), candidates)
             report_doubts(plan, 0)
             return extend(store, self.search_id, plan)
 
     def cancel(self) -> None:
         """Withdraw the search: its client ends with SearchCancelled, what is scored stays."""
-        with open_store(self._db) as store:
+        with open_store(self.db) as store:
             goes_on = store.jobs.waits(added_to(self.search_id))
             store.searches.withdraw(self.search_id, goes_on=goes_on)
             for waits_as in ids_that_wait(self.search_id):

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optomatic.errors import DefinitionError, redact
+from optomatic.errors import WITHHELD, DefinitionError, guarded, masked, redact
 
 SUFFIX = ".optomatic.toml"
 SCHEMA = 1
@@ -151,7 +151,7 @@ def add(path: Path, search: str, db: str | None) -> None:
 
 def is_whole(db: str | None) -> bool:
     """Tell whether an address can be used as it stands in a file, with no credentials missing."""
-    return db is None or "***" not in db
+    return db is None or WITHHELD not in db
 
 
 def same_place(one: str | None, other: str | None) -> bool:
@@ -182,11 +182,11 @@ def _with_port(scheme: str, host: str) -> str:
 
 def _with(path: Path, search: str, db: str | None) -> Definition:
     """Return what is to stand in the file."""
-    shown = None if db is None else redact(db)
+    shown = None if db is None else masked(db)
     if not path.exists():
         return Definition(shown, (search,))
     there = read(path)
-    if not same_place(there.db, shown):
+    if not same_place(there.db, db):
         raise DefinitionError(
             f"The search definition {path} is of another database ({_named(there.db)}) than this "
             f"search ({_named(shown)}). Nothing was queued, and the file is as it was. Give the "
@@ -196,7 +196,7 @@ def _with(path: Path, search: str, db: str | None) -> Definition:
 
 
 def _named(db: str | None) -> str:
-    return "the private server of this machine" if db is None else redact(db)
+    return "the private server of this machine" if db is None else masked(db)
 
 
 def _replace(path: Path, definition: Definition) -> None:
@@ -263,7 +263,7 @@ def _checked(path: Path, content: dict[str, Any]) -> Definition:
         raise _odd(path, f"db is {db!r}, not the address of a database")
     if not isinstance(searches, list) or not all(isinstance(s, str) and s for s in searches):
         raise _odd(path, "searches is not a list of names")
-    return Definition(db, tuple(searches))
+    return Definition(guarded(db), tuple(searches))
 
 
 def _odd(path: Path, why: str) -> DefinitionError:

@@ -191,15 +191,25 @@ class RandomnessUnseeded(UserWarning):
     """The splitter has no seed: each fit draws other splits, and can reuse nothing."""
 
 
-# Up to the last @ before another address: a password may hold @, / or a blank, unescaped.
-_CREDENTIALS = re.compile(r"(?<=://)(?:(?!mongodb(?:\+srv)?://).)*@")
-_SECRET_OPTIONS = re.compile(
-    r"(?i)\b(password|tlsCertificateKeyFilePassword|authMechanismProperties)=[^&\s'\"]+"
+#: Stands for what is not shown.
+WITHHELD = "***"
+
+_HOST = r"(?:\[[\w:.%-]+\]|[\w.%~+-]+)(?::\d{1,5})?"
+_OPTION = re.compile(r"(\w+)=([^&;?@]*)")
+# Where something is not of this form, nobody knows which part of it is a password.  The login goes
+# up to the last @: a password may hold @, / or a line break, unescaped.
+_ADDRESS = re.compile(
+    rf"(mongodb(?:\+srv)?://)(.*@)?({_HOST}(?:,{_HOST})*(?:/[^/?@:\s]*)?)"
+    rf"(\?(?:{_OPTION.pattern}(?:[&;]{_OPTION.pattern})*)?)?",
+    re.DOTALL,
 )
-
-
-#: Stands where credentials stood.
-WITHHELD = "://***@"
+_SECRET = "(?i:pass|pwd|secret|token|credential|properties|proxyuser)"
+_LOGIN_IN_TEXT = re.compile(
+    r"(?<=://)(?:(?!mongodb(?:\+srv)?://).)*@|"
+    r"(?<![\w:/@])[^\s:/@'\"]{1,200}:[^\s/@'\"]{1,200}@",
+    re.DOTALL,
+)
+_SECRETS_IN_TEXT = re.compile(rf"\b(\w*{_SECRET}\w*)=[^&;\s]+")
 
 
 def redact(text: str) -> str:
@@ -207,10 +217,29 @@ def redact(text: str) -> str:
 
     The user name goes too: it tells an attacker half of what is needed.
 
-    >>> redact("mongodb://ann:secret@host/iris")
-    'mongodb://***@host/iris'
+    >>> redact("cannot reach mongodb://ann:secret@host/iris")
+    'cannot reach mongodb://***@host/iris'
     """
-    return _SECRET_OPTIONS.sub(r"\1=***", _CREDENTIALS.sub("***@", text))
+    return _SECRETS_IN_TEXT.sub(rf"\1={WITHHELD}", _LOGIN_IN_TEXT.sub(f"{WITHHELD}@", text))
+
+
+def masked(db: object) -> str:
+    """Return how an address is shown: whatever may be a password in it is not.
+
+    >>> masked("mongodb://ann:secret@host/iris?w=1&proxyPassword=secret")
+    'mongodb://***@host/iris?w=1&proxyPassword=***'
+    >>> masked("ann:secret@host"), masked([b"secret"])
+    ('***', '***')
+    """
+    found = _ADDRESS.fullmatch(db) if isinstance(db, str) else None
+    if found is None:
+        return WITHHELD
+    login = f"{WITHHELD}@" if found[2] else ""
+    return f"{found[1]}{login}{found[3]}{_OPTION.sub(_shown_option, found[4] or '')}"
+
+
+def _shown_option(option: re.Match[str]) -> str:
+    return f"{option[1]}={WITHHELD if re.search(_SECRET, option[1]) else option[2]}"
 
 
 class Address(str):
@@ -226,10 +255,37 @@ class Address(str):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return repr(redact(str(self)))
+        return repr(masked(self))
+
+
+class NoAddress:
+    """What was given in place of a URI, such as bytes or a list of hosts: kept, and not printed."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, given: object) -> None:
+        self._given = given
+
+    @property
+    def kind(self) -> str:
+        """Name of its type."""
+        return type(self._given).__name__
+
+    def __repr__(self) -> str:
+        return repr(WITHHELD)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._given == (other._given if isinstance(other, NoAddress) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
 
 
 def guarded(db: Any) -> Any:
-    """Return a URI with credentials as an :class:`Address`, and all else as it is."""
+    """Return what a user gives as a URI such that it is printed masked, whatever it is."""
     # An Address stays the object that it is: clone() looks whether it does.
-    return Address(db) if type(db) is str and redact(db) != db else db
+    if db is None or isinstance(db, Address | NoAddress):
+        return db
+    if not isinstance(db, str):
+        return NoAddress(db)
+    return db if masked(db) == db else Address(db)

@@ -31,7 +31,7 @@ from optomatic.driver.warm_start import (
     named,
 )
 from optomatic.driver.workers import workers_for
-from optomatic.errors import guarded
+from optomatic.fitting.keeping import KeepsAddress
 from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.filtering import Filter
@@ -52,7 +52,7 @@ from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
 
 
-class MongoSearch:
+class MongoSearch(KeepsAddress):
     """Search over the params of any function, every score kept in MongoDB.
 
     Each candidate is a job that any worker on any machine can claim, in the same store and by
@@ -208,8 +208,7 @@ class MongoSearch:
         self.random_state = random_state
         self.error_score = error_score
         self.verbose = verbose
-        # Credentials are not printed by whoever shows the attributes.
-        self.db = guarded(db)
+        self.db = db
         self.name = name
         self.definition = definition
         self.retry_failed = retry_failed
@@ -267,6 +266,9 @@ class MongoSearch:
         if interrupt is not None:
             raise interrupt
         return self
+
+    def _is_done(self) -> bool:
+        return hasattr(self, "search_id_")
 
     def submit(self) -> str:
         """Queue every candidate that has no score yet, for standalone workers, and return.

@@ -29,7 +29,7 @@ from joblib.parallel import (
 )
 
 from optomatic.driver.caller import Caller, Sent, caller_at
-from optomatic.errors import Address, NotShippable, OptomaticError
+from optomatic.errors import NotShippable, OptomaticError, guarded
 from optomatic.plan.units.calls import Task, call_work, pack_call
 from optomatic.planning import parts
 from optomatic.records import Call, Part
@@ -80,7 +80,7 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         inner_max_num_threads: int | None = None,
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
-        self.db = None if db is None else Address(db)
+        self.db = guarded(db)
         self._initializer = (initializer, tuple(initargs))
         #: Named as in joblib's own backends: what runs the calls, None while there are none.
         self._workers: Run | None = None
@@ -122,7 +122,7 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     ) -> int:
         """Get ready for the calls of `parallel`; return how many at the same time."""
         if db is not None:
-            self.db = Address(db)
+            self.db = guarded(db)
         if initializer is not None:
             self._initializer = (initializer, tuple(initargs))
         n_jobs = self.effective_n_jobs(n_jobs)

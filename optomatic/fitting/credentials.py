@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.errors import Address, redact
+from optomatic.errors import Address, NoAddress, masked
 
 _PLAIN = frozenset({int, float, bool, str, type(None), np.float64, np.int64, np.str_})
 
@@ -25,8 +25,8 @@ def without_credentials(value: Any) -> Any:
     """
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, Address):
-        return Address(redact(value))
+    if isinstance(value, Address | NoAddress):
+        return Address(masked(value))
     if type(value) is dict:
         return _of_a_dict(value)
     if type(value) in (list, tuple):

@@ -15,7 +15,14 @@ from pymongo import MongoClient
 from pymongo import errors as driver
 from pymongo.uri_parser import parse_uri
 
-from optomatic.errors import WITHHELD, StoreIncompatible, StoreUnavailable, redact
+from optomatic.errors import (
+    WITHHELD,
+    NoAddress,
+    StoreIncompatible,
+    StoreUnavailable,
+    masked,
+    redact,
+)
 from optomatic.own_folder import room_in
 from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
@@ -139,13 +146,13 @@ def open_store(
         workers=Workers(database, outage),
         alarms=Alarms(database["units"]),
         calls=Calls(database, bundles, prepare=prepare, outage=outage),
-        shown_uri=redact(uri),
+        shown_uri=masked(uri),
         _client=client,
         _outage=outage,
     )
 
 
-def _address(uri: str | None) -> str:
+def _address(uri: Any) -> str:
     if uri is None:
         uri = os.environ.get(DB_VARIABLE)
     if uri is None:
@@ -153,7 +160,8 @@ def _address(uri: str | None) -> str:
 
         return serve()
     if not isinstance(uri, str):
-        raise bad_uri(f"it is of type {type(uri).__name__}, not a string (db takes a URI)")
+        kind = uri.kind if isinstance(uri, NoAddress) else type(uri).__name__
+        raise bad_uri(f"it is of type {kind}, not a string (db takes a URI)")
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
     uri = _with_credentials(uri)
@@ -178,14 +186,14 @@ def _private_server(uri: str) -> dict[str, Any]:
 
 def _with_credentials(uri: str) -> str:
     """Return `uri`, or if a pickled search lost its credentials, what ``$OPTOMATIC_DB`` has."""
-    if WITHHELD not in uri:
+    if WITHHELD not in uri or masked(uri) != uri:
         return uri
     whole = os.environ.get(DB_VARIABLE, "")
-    if redact(whole) == uri and WITHHELD not in whole:
+    if masked(whole) == uri != whole:
         return whole
     raise bad_uri(
-        f"it came without its credentials ({uri}), as a fitted search is pickled without them; "
-        f"give the whole address by ${DB_VARIABLE} or set_params(db=...)"
+        f"it came without its credentials ({uri}), as a search is pickled without them; give the "
+        f"whole address by ${DB_VARIABLE} or db="
     )
 
 
@@ -219,7 +227,7 @@ def _greet(client: MongoClient[dict[str, Any]], uri: str) -> str | None:
         if isinstance(error, driver.ConfigurationError):
             raise StoreIncompatible(_too_old(redact(str(error)))) from None
         if is_transient(error) or isinstance(error, driver.ConnectionFailure):
-            raise _unavailable(f"{redact(uri)}: {told(error)}") from None
+            raise _unavailable(f"{masked(uri)}: {told(error)}") from None
         raise translated(error) from None
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE:
         raise StoreIncompatible(_too_old("its protocol is older than MongoDB 5.0's"))

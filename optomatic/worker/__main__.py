@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Generic, TypeVar
 
-from optomatic.errors import FolderRefused, OptomaticError, redact
+from optomatic.errors import FolderRefused, OptomaticError, masked
 from optomatic.keys.environment import constraints
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open_store(assignment.db, timing=timing, app="optomatic worker") as store:
             _work(store, cache, assignment, options, timing)
     except OptomaticError as error:
-        print(f"optomatic worker: {redact(str(error))}", file=sys.stderr)
+        print(f"optomatic worker: {error}", file=sys.stderr)
         return 2 if isinstance(error, FolderRefused) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -101,7 +101,7 @@ def _work(
 
 def _say_ready(record: WorkerRecord, uri: str | None) -> None:
     number = f"{record.processes} process{'es' * (record.processes != 1)}"
-    where = redact(uri) if uri else "the embedded server"
+    where = masked(uri) if uri else "the embedded server"
     print(f"optomatic worker {record.id[:4]}: {number}, {where}, ready", flush=True)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from optomatic import definition as files
 from optomatic.definition import Definition
-from optomatic.errors import DefinitionError, redact
+from optomatic.errors import DefinitionError, masked
 
 log = logging.getLogger("optomatic.worker")
 
@@ -139,15 +139,15 @@ def _address(path: Path, definition: Definition, db: str | None) -> str | None:
     if db is not None:
         if files.same_place(db, definition.db):
             return db
-        own = redact(definition.db) if definition.db else "the private server of its machine"
+        own = masked(definition.db) if definition.db else "the private server of its machine"
         raise DefinitionError(
             f"The search definition {path} is of another database ({own}) than --db or "
-            f"$OPTOMATIC_DB names ({redact(db)}). Nothing was scored. Leave one of them out."
+            f"$OPTOMATIC_DB names ({masked(db)}). Nothing was scored. Leave one of them out."
         )
     if not files.is_whole(definition.db):
         raise DefinitionError(
-            f"The address in {path} ({definition.db}) is without its credentials, as these are "
-            "never written down. Nothing was scored. Give the whole address beside it: "
+            f"The address in {path} ({masked(definition.db)}) is without its credentials, as these "
+            "are never written down. Nothing was scored. Give the whole address beside it: "
             f"OPTOMATIC_DB=WHOLE_ADDRESS python -m optomatic.worker --definition {os.fspath(path)}"
         )
     return definition.db
