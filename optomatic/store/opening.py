@@ -164,12 +164,12 @@ def _address(uri: Any) -> str:
         raise bad_uri(f"it is of type {kind}, not a string (db takes a URI)")
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
-    uri = _with_credentials(uri)
-    if "%2F" in uri:  # a unix socket: that of an embedded server, maybe, which needs us as a client
+    whole = _with_credentials(uri)
+    if "%2F" in whole:  # a unix socket: that of an embedded server, maybe, which needs a client
         from optomatic.store.embedded import revive
 
-        revive(uri)
-    return uri
+        revive(whole)
+    return whole
 
 
 def _private_server(uri: str) -> dict[str, Any]:

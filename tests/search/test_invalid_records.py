@@ -100,7 +100,8 @@ def test_a_damaged_result_is_no_row_of_a_frame_and_nothing_to_learn_from(uri, da
     )
     assert seen.counts() == {"completed": 6, "invalid": 3}
     learning = MongoSearchCV(KNeighborsClassifier(), Learner(), cv=3, warm_start=True, db=uri)
-    learning.fit(X, Y)
+    with pytest.warns(RecordsInvalid):
+        learning.fit(X, Y)
     means = dict(zip(GRID["n_neighbors"], TRUTH.cv_results_["mean_test_score"], strict=True))
     assert TOLD.pop() == {1: means[1], 25: means[25]}
     assert list(learning.cv_results_["mean_test_score"]) == [means[5]]
