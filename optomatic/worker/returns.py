@@ -2,7 +2,8 @@
 
 Small values go through the channel.  A large one is left by the child in a file, under a name
 of its own in a folder that the parent named, and becomes a part in the store.  The child runs
-user code, so the parent opens nothing but plain files in that folder.
+user code, so the parent opens nothing but plain files in that folder.  Where there is no room for
+a file, all but the largest go through the channel, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from optomatic.worker.messages import failure_to_wire
 
 #: Bytes that go through the channel, and into the record of the call, at most.
 SMALL = 256_000
+#: Bytes that go through the channel at most, where there is no room for a file.
+_LARGEST = 100_000_000
 _PREFIX = ".returned."
 
 
@@ -32,7 +35,12 @@ def returned_to_wire(data: bytes | None, failure: Failure | None, folder: Path) 
     if data is not None and len(data) <= SMALL:
         wire["data"] = base64.b64encode(data).decode("ascii")
     elif data is not None:
-        wire["left"] = _leave(data, folder)
+        try:
+            wire["left"] = _leave(data, folder)
+        except OSError:
+            if len(data) > _LARGEST:
+                raise
+            wire["data"] = base64.b64encode(data).decode("ascii")
     return wire
 
 
@@ -56,10 +64,14 @@ def returned_from_wire(wire: dict[str, Any], call_id: str, folder: Path) -> Retu
         If it is not what a child says, or the file that it names is not there.
     """
     failure = wire["failure"]
-    data, left = wire["data"], wire["left"]
+    data = None if wire["data"] is None else base64.b64decode(wire["data"])
+    part = None if wire["left"] is None else _take(folder, wire["left"], call_id)
+    if data is not None and len(data) > SMALL:
+        part = _part(data, call_id)
+        data = None
     return Returned(
-        data=None if data is None else base64.b64decode(data),
-        part=None if left is None else _take(folder, left, call_id),
+        data=data,
+        part=part,
         failures=() if failure is None else (Failure(*failure),),
     )
 
@@ -80,6 +92,10 @@ def _take(folder: Path, name: str, call_id: str) -> Part:
     finally:
         os.close(descriptor)
         path.unlink(missing_ok=True)
+    return _part(content, call_id)
+
+
+def _part(content: bytes | mmap.mmap, call_id: str) -> Part:
     # With the call in its kind it is nobody else's part, and may be removed with the call.
     kind = "returned." + hashlib.sha256(call_id.encode()).hexdigest()[:16]
     digest = hashlib.sha256(kind.encode("ascii") + b"\0")

@@ -57,19 +57,22 @@ def values(*numbers):
     return [{"value": number} for number in numbers]
 
 
-def test_a_worker_with_a_full_disk_says_so_once_and_scores(queue, start, tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return the beginning of a command that runs where the cache's disk is full."""
     small = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", SMALL, "sh"]
-    probe = subprocess.run(
-        [*small, "true"],
-        env={**os.environ, "OPTOMATIC_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    if probe.returncode:
-        pytest.skip(f"this machine does not let us mount a small disk: {probe.stderr.strip()}")
+    environ = {**os.environ, "OPTOMATIC_CACHE_DIR": str(tmp_path)}
+    try:
+        subprocess.run([*small, "true"], env=environ, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not let us mount a small disk: {error}")
+    return small
+
+
+def test_a_worker_with_a_full_disk_says_so_once_and_scores(queue, start, small_disk):
     queue.submit(Sleeper(), values(*range(10)))
     queue.submit(Sleeper(seconds=0.01), values(*range(10)))
-    process = start(*small, *WORKER, "--processes", "2", "--until-empty")
+    process = start(*small_disk, *WORKER, "--processes", "2", "--until-empty")
     _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert queue.states() == {"completed": 40}
@@ -101,6 +104,28 @@ def test_what_fits_nowhere_is_left_to_others_who_hear_of_it(queue, start):
     (said,) = [line for line in log.splitlines() if "leaves alone" in line]
     assert "MB are free in" in said
     assert "Traceback" not in log
+
+
+CALLS = """
+import joblib
+import numpy as np
+import optomatic
+def add(array, number):
+    return array + number
+array = np.arange(100_000.0)
+with joblib.parallel_config(backend="optomatic"):
+    found = joblib.Parallel(n_jobs=2)(joblib.delayed(add)(array, n) for n in range(3))
+print(all((array + n == one).all() for n, one in enumerate(found)))
+"""
+
+
+def test_calls_take_and_return_large_values_where_the_disk_is_full(start, small_disk):
+    worker = start(*small_disk, *WORKER)
+    out, log = start(sys.executable, "-c", CALLS).communicate(timeout=100)
+    assert out == "True\n", log
+    worker.terminate()
+    _, log = worker.communicate(timeout=60)
+    assert "ends: 3 units scored, 0 of them with failures, 0 crashes" in log
 
 
 LOCAL = """
