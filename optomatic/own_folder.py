@@ -7,7 +7,6 @@ removed, renamed or made private; a folder of that name that we did not make is 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -49,11 +48,12 @@ def own_folder(place: Path, name: str, *, older: Collection[str] = ()) -> Path:
     folder = place
     try:
         folder = _place(place) / name
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+        made = _made(folder)
         descriptor = os.open(folder, _FOLDER)
         try:
-            _make_sure_of(descriptor, folder, older)
+            if not made:
+                _make_sure_of(descriptor, folder, older)
+            _keep_to_ourselves(descriptor, folder)
         finally:
             os.close(descriptor)
     except (OSError, RuntimeError, ValueError) as error:  # no home directory; a NUL
@@ -91,8 +91,17 @@ def _place(place: Path) -> Path:
     return place.resolve(strict=True)
 
 
+def _made(folder: Path) -> bool:
+    """Make a folder; tell whether it was not there before."""
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
 def _make_sure_of(descriptor: int, folder: Path, older: Collection[str]) -> None:
-    """Refuse an open folder that is not ours; mark it, and keep others out of it."""
+    """Refuse an open folder that is not ours."""
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid():
         raise _refused(folder, f"it belongs to another user ({_ids(found)})")
@@ -102,10 +111,15 @@ def _make_sure_of(descriptor: int, folder: Path, older: Collection[str]) -> None
         # An empty one that nobody else can enter is one that some process of ours has just made.
         if not ours and (there or found.st_mode & 0o077):
             raise _refused(folder, "it is there already, and optomatic did not make it")
+
+
+def _keep_to_ourselves(descriptor: int, folder: Path) -> None:
+    """Mark an open folder of ours, and keep others out of it."""
+    if not _is_marked(descriptor):
         _mark(descriptor)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _refused(folder, "it cannot be written to")
-    if found.st_mode & 0o077:
+    if os.fstat(descriptor).st_mode & 0o077:
         os.fchmod(descriptor, 0o700)
 
 
@@ -135,10 +149,8 @@ def _ids(found: os.stat_result) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return "it is no folder"
-    if isinstance(error, OSError):
-        return "it is a link" if error.errno == errno.ELOOP else str(error.strerror)
-    return str(error)
+        return "there is a link or a file of that name, and no folder"
+    return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
 def _refused(folder: Path, why: str) -> FolderRefused:
