@@ -12,7 +12,7 @@ import pandas as pd
 
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
-from optomatic.errors import RecordsInvalid
+from optomatic.errors import RecordsInvalid, shown
 from optomatic.fitting.keeping import KeepsAddress
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repeats
@@ -43,17 +43,21 @@ def attach(name: str, *, db: str | None = None) -> AttachedSearch:
 
     Raises
     ------
-    ValueError
-        If there is none.
+    TypeError, ValueError
+        If it is no string, or there is none.
     StoreError
         If the database cannot be used.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"attach takes the name or id of a search, which is a string, not {shown(name)}."
+        )
     with open_store(db) as store:
         found = store.searches.ids_of(name)
         if not found:
             raise ValueError(
-                f"There is no search of the name or id {name!r} in {store.shown_uri}. Look at the "
-                "name, and at db."
+                f"There is no search of the name or id {shown(name)} in {store.shown_uri}. Look at "
+                "the name, and at db."
             )
         return AttachedSearch(found[0], db)
 

@@ -31,10 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optomatic.errors import WITHHELD, DefinitionError, guarded, masked, redact
+from optomatic.errors import WITHHELD, DefinitionError, guarded, masked, redact, shown
 
 SUFFIX = ".optomatic.toml"
 SCHEMA = 1
+#: Characters of a path, at most, wherever Linux is told one.
+_LONGEST_PATH = 4_000
 _DEFAULT_PORT, _DEFAULT_DATABASE = "27017", "optomatic"
 _HEAD = """\
 # Searches that are worked off, one after another, by: python -m optomatic.worker
@@ -65,24 +67,26 @@ def path_of(definition: str | os.PathLike[str]) -> Path:
     'runs/sweep.optomatic.toml'
     """
     text = definition.__fspath__() if isinstance(definition, os.PathLike) else definition
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
+    if not isinstance(text, str) or "\0" in text or not 0 < len(text.strip()) <= _LONGEST_PATH:
+        text = ""
+    if not text.removesuffix(SUFFIX).strip():
         raise DefinitionError(
-            f"definition is {definition!r}, which names no file. Nothing was queued. Give a name "
-            "such as 'sweep', for sweep.optomatic.toml in the current directory, or a path."
+            f"definition is {shown(definition)}, which names no file. Nothing was queued. Give a "
+            "name such as 'sweep', for sweep.optomatic.toml in the current directory, or a path."
         )
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
         raise DefinitionError(
-            f"definition is {text!r}, and that home directory is not known ({error}). Nothing was "
-            "queued. Give the whole path."
+            f"definition is {shown(text)}, and that home directory is not known ({error}). Nothing "
+            "was queued. Give the whole path."
         ) from None
     if path.name.endswith(SUFFIX):
         return path
     if text.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):
         raise DefinitionError(
-            f"definition is {text!r}, which is a directory or no regular file, and nothing was "
-            f"queued. Give the name of a file, such as {os.path.join(text, 'sweep')!r}, or with "
+            f"definition is {shown(text)}, which is a directory or no regular file, and nothing "
+            f"was queued. Give the name of a file, such as {os.path.join(text, 'sweep')!r}, or with "
             f"its whole suffix, such as '{text.rstrip(os.sep) or 'sweep'}{SUFFIX}'."
         )
     return path.with_name(path.name + SUFFIX)

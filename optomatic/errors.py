@@ -191,6 +191,24 @@ class RandomnessUnseeded(UserWarning):
     """The splitter has no seed: each fit draws other splits, and can reuse nothing."""
 
 
+#: Names of searches have at most so many characters.
+LONGEST_NAME = 1_000
+_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of what a user gave, cut short.  Never raises.
+
+    >>> shown("x" * 1_000)[-9:], shown(10**5_000)
+    ('xxxxxx...', '<int>')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # a repr of the user's; and an int may have too many digits for Python
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 #: Stands for what is not shown.
 WITHHELD = "***"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.exceptions import FitFailedWarning
 
+from optomatic import _sklearn
 from optomatic.driver.asking import Course, asking_for
 from optomatic.driver.completing import completed
 from optomatic.driver.defining import define
@@ -21,7 +23,7 @@ from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.openness import is_open, refuse_inside_worker
 from optomatic.driver.publishing import Say, say_nothing
-from optomatic.driver.recording import new_record
+from optomatic.driver.recording import check_name, new_record
 from optomatic.driver.reuse import report_moved
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.warm_start import (
@@ -31,6 +33,7 @@ from optomatic.driver.warm_start import (
     named,
 )
 from optomatic.driver.workers import workers_for
+from optomatic.errors import shown
 from optomatic.fitting.keeping import KeepsAddress
 from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
@@ -50,6 +53,29 @@ from optomatic.store.opening import open_store
 from optomatic.warning import warn
 from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
+
+
+def _is_space(value: Any) -> bool:
+    gives = isinstance(value, Iterable) or callable(value) or hasattr(value, "ask")
+    return gives and not isinstance(value, str | bytes | type)
+
+
+#: What can be an argument of MongoSearch, where it is not None, and how that is said.
+_ARGUMENTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "space": (
+        _is_space,
+        "a dict of lists, a list of such dicts, an iterable of dicts or a generator",
+    ),
+    "data": (lambda v: isinstance(v, Mapping), "a dict of arguments of the function"),
+    "n_iter": (lambda v: isinstance(v, Integral) and int(v) >= 1, "a number from 1 on"),
+    "direction": (lambda v: not isinstance(v, Mapping) or bool(v), "given for one metric at least"),
+    "metric": (lambda v: isinstance(v, str), "the name of a metric"),
+    "filters": (lambda v: isinstance(v, list | tuple), "a list of filters"),
+    "replay": (lambda v: isinstance(v, str), "the name or id of a search"),
+    "n_jobs": (lambda v: isinstance(v, Integral), "a number of processes"),
+    "verbose": (lambda v: isinstance(v, Real), "a number"),
+    "retry_failed": (lambda v: isinstance(v, bool | np.bool_), "True or False"),
+}
 
 
 class MongoSearch(KeepsAddress):
@@ -317,18 +343,25 @@ class MongoSearch(KeepsAddress):
 
     def _check(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"function is {self.function!r:.100}, which cannot be called")
+            raise TypeError(f"function is {shown(self.function)}, which cannot be called")
+        check_name(self.name)
+        for argument, (fits, what) in _ARGUMENTS.items():
+            value = getattr(self, argument)
+            if value is not None and not fits(value):
+                raise _sklearn.InvalidParameterError(
+                    f"{argument} is {shown(value)}, and has to be {what}. Nothing was queued."
+                )
         check_warm_start(self.warm_start)
         for metric, direction in self._directions().items():
-            if direction not in ("maximize", "minimize"):
+            if not isinstance(direction, str) or direction not in ("maximize", "minimize"):
                 raise ValueError(
-                    f"direction of {metric} is 'maximize' or 'minimize', not {direction!r}"
+                    f"direction of {metric} is 'maximize' or 'minimize', not {shown(direction)}"
                 )
         if self.error_score != "raise" and not isinstance(self.error_score, int | float):
-            raise ValueError(f"error_score is a number or 'raise', not {self.error_score!r}")
+            raise ValueError(f"error_score is a number or 'raise', not {shown(self.error_score)}")
         for name in self.data or ():
             if not (isinstance(name, str) and name.isidentifier()):
-                raise ValueError(f"data are arguments of the function by name, not {name!r}")
+                raise ValueError(f"data are arguments of the function by name, not {shown(name)}")
 
     def _workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is nobody."""
@@ -500,7 +533,7 @@ class MongoSearch(KeepsAddress):
         frame = frame_of(evaluations, extras=decode_extra)
         label = SCORE if metric == SCORE else f"score_{metric}"
         failed = frame["state"] == "failed"
-        if self.error_score != "raise":
+        if self.error_score != "raise" and failed.any():
             frame.loc[failed, label] = float(self.error_score)
         self.results_ = frame
         if failed.any():

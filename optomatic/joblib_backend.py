@@ -29,8 +29,9 @@ from joblib.parallel import (
 )
 
 from optomatic.driver.caller import Caller, Sent, caller_at
-from optomatic.errors import NotShippable, OptomaticError, guarded
+from optomatic.errors import NotShippable, OptomaticError, guarded, shown
 from optomatic.plan.units.calls import Task, call_work, pack_call
+from optomatic.plan.units.limits import threads_of
 from optomatic.planning import parts
 from optomatic.records import Call, Part
 from optomatic.worker.machine import inside_worker
@@ -81,7 +82,7 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self.db = guarded(db)
-        self._initializer = (initializer, tuple(initargs))
+        self._initializer = (initializer, initargs)
         #: Named as in joblib's own backends: what runs the calls, None while there are none.
         self._workers: Run | None = None
 
@@ -124,7 +125,8 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         if db is not None:
             self.db = guarded(db)
         if initializer is not None:
-            self._initializer = (initializer, tuple(initargs))
+            self._initializer = (initializer, initargs)
+        self._check()
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
@@ -136,6 +138,19 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._mmap_mode = mmap_mode if mmap_mode in ("r", None) else "c"
         self._workers = self._new_run()
         return n_jobs
+
+    def _check(self) -> None:
+        function, arguments = self._initializer
+        if function is not None and not callable(function):
+            raise TypeError(
+                f"initializer is {shown(function)}, which cannot be called. Nothing was queued."
+            )
+        if not isinstance(arguments, list | tuple):
+            raise TypeError(
+                f"initargs are arguments in a list or tuple, not {shown(arguments)}. Nothing was "
+                "queued."
+            )
+        threads_of(self.inner_max_num_threads)
 
     def _new_run(self) -> Run:
         return Run(
@@ -192,7 +207,7 @@ class Run:
         threads: int | None,
         large: int | None,
         mmap_mode: str | None,
-        initializer: tuple[Callable[..., Any] | None, tuple[Any, ...]],
+        initializer: tuple[Callable[..., Any] | None, Sequence[Any]],
     ) -> None:
         self.id = secrets.token_hex(8)
         self._caller = caller

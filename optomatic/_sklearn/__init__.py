@@ -25,7 +25,9 @@ name (versions it was checked on)              why there is no public way
 ``_propagation_depth``,                        which errors are theirs and not the estimator's
 ``CallbackContext._call_hooks`` (1.9)
 ``_param_validation.Interval``,                bounds of constructor parameters, and their text
-``_param_validation.HasMethods`` (1.6-1.9)
+``_param_validation.HasMethods``,
+``_param_validation.InvalidParameterError``
+(1.6-1.9)
 ``HalvingGridSearchCV``,                       its rungs, and which candidates go on, without
 ``HalvingRandomSearchCV``, ``_run_search``,    asking for its experimental names for everybody;
 ``_check_input_parameters`` (1.6-1.9)          calling scikit-learn's own keeps them equal to it
@@ -52,7 +54,7 @@ from sklearn.model_selection._validation import (
     _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
-from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils._param_validation import HasMethods, Interval, InvalidParameterError
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
@@ -70,6 +72,7 @@ __all__ = [
     "BaseSearchCV",
     "HalvingGridSearchCV",
     "HalvingRandomSearchCV",
+    "InvalidParameterError",
     "callback_context",
     "callbacks_inside_fits",
     "check_method_params",

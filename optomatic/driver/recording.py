@@ -6,10 +6,28 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from optomatic.errors import LONGEST_NAME, shown
 from optomatic.keys.environment import constraints
 from optomatic.plan.candidates.grids import shown_space
 from optomatic.records import SearchRecord, Subject
 from optomatic.store.workers import this_process
+
+
+def check_name(name: object) -> None:
+    """Raise if `name` cannot be the name of a search.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither None nor a string, or too long.
+    """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is a string, not {shown(name)}. Nothing was queued.")
+    if name is not None and len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"name has {len(name):,} characters ({shown(name[:40])}...), and a search's name has "
+            f"at most {LONGEST_NAME:,}. Nothing was queued. Choose a shorter one."
+        )
 
 
 def new_record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from optomatic.errors import shown
 from optomatic.plan.course.earlier import EARLIER, told_in
 from optomatic.plan.course.schedule import Event
 from optomatic.records import Evaluation
@@ -31,8 +32,9 @@ def to_repeat(
     recorded = [event for event in events if event[0] == "racing"]
     if recorded != opening:
         raise ValueError(
-            f"The search {replay!r} was made {_raced(recorded)}, and this one {_raced(opening)} "
-            "cannot repeat it. Nothing was scored. Give racing= and cv= as they were."
+            f"The search {shown(replay)} was made {_raced(recorded)}, and this one "
+            f"{_raced(opening)} cannot repeat it. Nothing was scored. Give racing= and cv= as they "
+            "were."
         )
     return [event for event in events if event[0] not in ("racing", EARLIER)], told_in(events)
 
@@ -43,8 +45,8 @@ def _events_of(store: Store, replay: str) -> list[Event]:
         if events:
             return events
     raise ValueError(
-        f"There is no search with a generator of the name or id {replay!r} on this database, so "
-        "none can be replayed. Nothing was scored. Look at the name, and at db."
+        f"There is no search with a generator of the name or id {shown(replay)} on this database, "
+        "so none can be replayed. Nothing was scored. Look at the name, and at db."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from optomatic.errors import shown
 from optomatic.plan.course.earlier import read, readings, written
 from optomatic.records import Described, EarlierSearch, Evaluation, Subject
 from optomatic.results.frames import evaluation_of
@@ -40,7 +41,7 @@ def check_warm_start(which: WarmStart) -> None:
     if not isinstance(which, list | tuple) or not all(isinstance(name, str) for name in which):
         raise TypeError(
             "warm_start is True for all searches on these data, or the name or id of one, or a "
-            f"list of them, not {which!r:.100}. Nothing was scored."
+            f"list of them, not {shown(which)}. Nothing was scored."
         )
 
 
@@ -72,7 +73,7 @@ def named(store: Store, which: WarmStart) -> list[str] | None:
     for name in names or ():
         if name not in there:
             raise ValueError(
-                f"There is no search of the name or id {name!r} on this database, so there is "
+                f"There is no search of the name or id {shown(name)} on this database, so there is "
                 "nothing to begin with. Nothing was scored. Look at warm_start, and at db."
             )
     return names
@@ -139,7 +140,7 @@ def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[E
     found = [s for s in found if s.subject.n_train >= _LEAST_PART * own.n_train]
     if names is not None and not found:
         raise ValueError(
-            f"Scores of {', '.join(map(repr, names))} cannot be compared with those of this "
+            f"Scores of {', '.join(map(shown, names))} cannot be compared with those of this "
             "search: it has other data, another scorer, another class of estimator (or function), "
             "or other versions of the libraries. Nothing was scored. Name another search in "
             "warm_start; True takes what there is."

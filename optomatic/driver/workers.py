@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from joblib import effective_n_jobs
 
+from optomatic.errors import shown
 from optomatic.worker.machine import inside_worker, tags_here
+
+#: Processes of one machine, which are each a Python with what it has imported.
+_MOST = 4096
 
 
 def workers_for(
@@ -26,5 +30,10 @@ def workers_for(
     if n_jobs == 0 or not set(requires) <= set(tags_here()):
         return 0
     k = int(effective_n_jobs(n_jobs))
+    if k > _MOST:
+        raise OverflowError(
+            f"n_jobs is {shown(n_jobs)}, and one machine runs at most {_MOST:,} workers. Nothing "
+            "was queued. n_jobs=-1 is one a core."
+        )
     # A limit is held by ending the process that scores.
     return None if k == 1 and not limited else k

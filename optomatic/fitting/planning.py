@@ -10,7 +10,7 @@ from sklearn.base import is_classifier
 from sklearn.model_selection import check_cv
 
 from optomatic import _sklearn
-from optomatic.errors import RandomnessUnseeded
+from optomatic.errors import RandomnessUnseeded, shown
 from optomatic.fitting.request import Request
 from optomatic.keys.travelling import shipping
 from optomatic.plan.candidates.grids import candidates_of
@@ -37,6 +37,14 @@ def space_of(search: Any) -> Any:
     ValueError
         If it is not one.
     """
+    for name in ("param_grid", "param_distributions"):
+        space = getattr(search, name)
+        if isinstance(space, str | bytes | type):  # iterable or callable, and no space
+            raise _sklearn.InvalidParameterError(
+                f"The {name!r} parameter of {type(search).__name__} must be an instance of 'dict', "
+                "an instance of 'list', an iterable of dicts or a generator. "
+                f"Got {shown(space)} instead."
+            )
     if (search.param_grid is None) == (search.param_distributions is None):
         raise ValueError(
             "Give exactly one of param_grid and param_distributions; "

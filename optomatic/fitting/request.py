@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils import indexable
 
 from optomatic import _sklearn
+from optomatic.driver.recording import check_name
 from optomatic.keys.digest import Digest, digest_of
 
 
@@ -46,12 +47,15 @@ class Request:
 
 def check(search: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Request:
     """Check and route everything as scikit-learn's fit does, in its order."""
+    check_name(search.name)
     scorers, refit_metric = search._get_scorers()
     X, y = indexable(X, y)
     params = _sklearn.check_method_params(X, params=params)
     routed = search._get_routed_params_for_fit(params)
     weight = params.get("sample_weight")
     metadata = None if weight is None else {"sample_weight": weight}
+    is_classifier(search.estimator)  # refuses a class, in scikit-learn's words
+    base = clone(search.estimator)
     # Before any hook runs: what a callback is like then depends on nothing but the user.
     inside = _sklearn.callbacks_inside_fits(search)
     inside_digest = digest_of(list(inside), "callbacks") if inside else None
@@ -63,7 +67,7 @@ def check(search: Any, X: Any, y: Any, params: Mapping[str, Any]) -> Request:
         scorers,
         refit_metric,
         routed,
-        clone(search.estimator),
+        base,
         callbacks,
         metadata,
         inside,

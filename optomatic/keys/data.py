@@ -83,7 +83,7 @@ def _class(walk: Stream, value: Any, path: str) -> None:
     walk.visit(kind, path)
     own = _own(value, {base.__name__ for base in kind.__mro__ if _library(base) in _LIBRARIES})
     walk.put(b"own", len(own))
-    walk.items(own.items(), path, ".{}")
+    walk.items(own.items(), path, attributes=True)
 
 
 def _own(value: Any, bases: set[str]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def combined(parts: Mapping[str, Digest]) -> Digest:
     """Return the digest of several objects by name, in order of their names."""
     text = "".join(f"{name}={parts[name].hex};" for name in sorted(parts))
     return Digest(
-        hashlib.sha256(text.encode()).hexdigest(),
+        hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         tuple(dict.fromkeys(doubt for part in parts.values() for doubt in part.doubts)),
         frozenset().union(*(part.modules for part in parts.values())),
         any(part.python for part in parts.values()),
@@ -290,7 +290,7 @@ class Walk(Stream):
             left_out = not_counted.state_of(value, self.left_out) | libraries.made_by(value)
             pairs = [(name, held) for name, held in state.items() if name not in left_out]
             self.put(b"state", len(pairs))
-            self.items(pairs, path, ".{}")
+            self.items(pairs, path, attributes=True)
         elif type(state) is tuple and len(state) == 2 and type(state[0]) in (dict, type(None)):
             self.put(b"slots")
             self._state(value, state[0], path)
@@ -324,7 +324,7 @@ class Walk(Stream):
         """Write globals or the body of a class; mark each, where somebody wants to compare."""
         for name, value in held.items():
             start, where = len(self.out), f"{owner}.{name}"
-            self.items([(name, value)], owner, ".{}")
+            self.items([(name, value)], owner, attributes=True)
             if self.marks is not None:
                 short = hashlib.sha256(b"".join(self.out[start:])).hexdigest()[:_SHORT]
                 self.marks.setdefault(where, short)

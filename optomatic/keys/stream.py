@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from optomatic.errors import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
@@ -77,10 +79,12 @@ class Stream:
         """Write an object as it would be rebuilt."""
         raise NotImplementedError
 
-    def items(self, pairs: Iterable[tuple[Any, Any]], path: str, shown: str = "[{!r:.40}]") -> None:
+    def items(
+        self, pairs: Iterable[tuple[Any, Any]], path: str, *, attributes: bool = False
+    ) -> None:
         """Write keys and values, in order."""
         for key, value in pairs:
-            where = path + shown.format(key)
+            where = f"{path}.{key}" if attributes else f"{path}[{shown(key):.40}]"
             self.visit(key, where)
             self.visit(value, where)
 

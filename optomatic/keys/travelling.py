@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 
+from optomatic.errors import shown
 from optomatic.keys.environment import goes_by_reference, is_user_code
 
 #: Modules that travel instead of all user modules; None for all.
@@ -87,9 +88,11 @@ def as_sent(compiled: Collection[str]) -> Iterator[None]:
 
 def _names(modules: Collection[str | ModuleType]) -> Iterator[str]:
     if isinstance(modules, str) or not isinstance(modules, Collection):
-        raise TypeError(f"ship_modules is a list of modules or their names, not {modules!r}")
+        raise TypeError(f"ship_modules is a list of modules or their names, not {shown(modules)}")
     for module in modules:
         if not isinstance(module, str | ModuleType):
-            raise TypeError(f"ship_modules is a list of modules or their names, not of {module!r}")
+            raise TypeError(
+                f"ship_modules is a list of modules or their names, not of {shown(module)}"
+            )
         found = importlib.import_module(module) if isinstance(module, str) else module
         yield found.__name__

@@ -79,9 +79,12 @@ def frame_of(
     rows = list(evaluations)
     names = dict.fromkeys(name for row in rows for name in row.params)
     metrics = dict.fromkeys(name for row in rows for name in row.scores) or {SCORE: None}
-    columns: dict[str, Any] = {
-        f"param_{name}": _objects([row.params.get(name, np.nan) for row in rows]) for name in names
-    }
+    index = pd.Index([row.number for row in rows], name="candidate")
+    columns: dict[str, Any] = {}
+    for name in names:
+        # As a Series, since pandas takes arrays of texts for Unicode, which they need not be.
+        values = _objects([row.params.get(name, np.nan) for row in rows])
+        columns[f"param_{name}"] = pd.Series(values, index, dtype=object)
     for metric in metrics:
         columns[label_of(metric)] = np.array(
             [row.scores.get(metric, np.nan) for row in rows], dtype=float
@@ -91,7 +94,6 @@ def frame_of(
     columns["error"] = _objects([row.error for row in rows])
     if extras is not None:
         columns["extra"] = _objects([extras(row.extra) for row in rows])
-    index = pd.Index([row.number for row in rows], name="candidate")
     return pd.DataFrame(columns, index=index)
 
 

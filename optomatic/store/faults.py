@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pymongo
+from bson.errors import BSONError
 from pymongo import errors as driver
 
 from optomatic import errors
@@ -39,6 +40,8 @@ _TRANSIENT_CODES = frozenset({91, 189, 11600, 11602, 10107, 13435})
 _REFUSED_CODES = frozenset({13, 18, 8000})
 #: OutOfDiskSpace.
 _FULL_CODES = frozenset({14031})
+#: What is raised where a value cannot be written as BSON; the last two by Python itself.
+_NOT_STORABLE = (BSONError, OverflowError, UnicodeError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -147,6 +150,8 @@ def patiently(
         try:
             seconds = first or (_SHORT_TRY if away else outage.seconds_left(sent_at))
             result = operation() if seconds is None else _bounded(operation, seconds)
+        except _NOT_STORABLE as error:
+            raise translated(error) from None
         except driver.PyMongoError as error:
             away, first = _nobody_there(error), None
             outage.since = sent_at if outage.since is None else outage.since
@@ -168,7 +173,7 @@ def _bounded(operation: Callable[[], T], seconds: float) -> T:
         return operation()
 
 
-def told(error: driver.PyMongoError) -> str:
+def told(error: Exception) -> str:
     """Return what an error of the driver's says, without its account of timeouts and topology."""
     text = str(error)
     for further in (" (configured timeouts", ", Timeout: ", ", Topology Description"):
@@ -176,7 +181,7 @@ def told(error: driver.PyMongoError) -> str:
     return text[:1000]
 
 
-def translated(error: driver.PyMongoError, room: str = "", why: str = "") -> errors.StoreError:
+def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreError:
     """Return our error for any of pymongo's: what happened, what it means, what to do.
 
     Parameters
@@ -202,7 +207,16 @@ def translated(error: driver.PyMongoError, room: str = "", why: str = "") -> err
             "missing is scored."
         )
     if isinstance(error, driver.DocumentTooLarge):
-        return errors.RecordTooLarge(f"A record is over 16 MB ({said}) and was not stored.")
+        return errors.RecordTooLarge(
+            f"A record is over 16 MB ({said}) and was not stored. What is stored is not touched. "
+            "Look for a long text or a large value among what the search was given."
+        )
+    if isinstance(error, _NOT_STORABLE):
+        return errors.StoreError(
+            f"A value cannot be written as a record of MongoDB ({said}), so nothing was stored of "
+            "it. What is stored is not touched. Look for texts that are no UTF-8 and for very "
+            "large numbers among what the search was given."
+        )
     if isinstance(error, driver.InvalidURI | driver.ConfigurationError | driver.InvalidName):
         return bad_uri(said)
     if is_transient(error) or isinstance(error, driver.ConnectionFailure):
@@ -223,5 +237,5 @@ def bad_uri(why: str) -> errors.StoreURIError:
     return errors.StoreURIError(
         f"db is not an address of a MongoDB: {why}. Nothing was stored. It looks like "
         '"mongodb://host:27017/name", with user and password percent-encoded '
-        '("mongodb://user:p%40ss@host/name").'
+        '("mongodb://USER:PASSWORD@host/name").'
     )

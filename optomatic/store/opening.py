@@ -22,6 +22,7 @@ from optomatic.errors import (
     StoreUnavailable,
     masked,
     redact,
+    shown,
 )
 from optomatic.own_folder import room_in
 from optomatic.records import Timing
@@ -152,7 +153,7 @@ def open_store(
     )
 
 
-def _address(uri: Any) -> str:
+def _address(uri: object) -> str:
     if uri is None:
         uri = os.environ.get(DB_VARIABLE)
     if uri is None:
@@ -162,14 +163,14 @@ def _address(uri: Any) -> str:
     if not isinstance(uri, str):
         kind = uri.kind if isinstance(uri, NoAddress) else type(uri).__name__
         raise bad_uri(f"it is of type {kind}, not a string (db takes a URI)")
+    uri = _with_credentials(uri)
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise bad_uri("it does not begin with mongodb:// or mongodb+srv://")
-    whole = _with_credentials(uri)
-    if "%2F" in whole:  # a unix socket: that of an embedded server, maybe, which needs a client
+    if "%2F" in uri:  # a unix socket: that of an embedded server, maybe, which needs us as a client
         from optomatic.store.embedded import revive
 
-        revive(whole)
-    return whole
+        revive(uri)
+    return uri
 
 
 def _private_server(uri: str) -> dict[str, Any]:
@@ -201,19 +202,24 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
     """Make a client, which does not connect yet; what is wrong with the address shows here."""
     try:
         parsed = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)
-        if parsed.get("collection"):
-            raise bad_uri(
-                f"a database's name has no dot in it, {parsed['collection']!r} is too much"
-            )
         named = {name.lower() for name in parsed.get("options", {})}
         free = {k: v for k, v in {**_TIMEOUTS, **_POOL}.items() if k.lower() not in named}
-        return MongoClient(uri, appname=app, **_READ, **_SAFE, **free)
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            uri, appname=app, **_READ, **_SAFE, **free
+        )
     except driver.ConfigurationError as error:
         if "DNS" in str(error) or "resolution" in str(error):
             raise _unavailable(str(error)) from None
         raise bad_uri(redact(str(error))) from None
-    except (driver.PyMongoError, ValueError, TypeError) as error:
+    except OSError as error:
+        raise bad_uri(f"an option of it names a file that cannot be used: {error}") from None
+    except Exception as error:  # options may name numbers and codes that are none
         raise bad_uri(redact(str(error))) from None
+    if parsed.get("collection"):
+        client.close()
+        name = f"{parsed['database']}.{parsed['collection']}"
+        raise bad_uri(f"the database's name, {shown(name)}, has a dot in it, which MongoDB forbids")
+    return client
 
 
 def _greet(client: MongoClient[dict[str, Any]], uri: str) -> str | None:
@@ -229,6 +235,8 @@ def _greet(client: MongoClient[dict[str, Any]], uri: str) -> str | None:
         if is_transient(error) or isinstance(error, driver.ConnectionFailure):
             raise _unavailable(f"{masked(uri)}: {told(error)}") from None
         raise translated(error) from None
+    except Exception as error:  # a host or a database whose name cannot be sent
+        raise bad_uri(redact(str(error))) from None
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE:
         raise StoreIncompatible(_too_old("its protocol is older than MongoDB 5.0's"))
     return hello.get("setName")

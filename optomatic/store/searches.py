@@ -21,6 +21,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from optomatic.errors import LONGEST_NAME
 from optomatic.records import SCHEMA, EarlierSearch, Recipe, SearchRecord, Subject
 from optomatic.store.documents import storable
 from optomatic.store.extending import (
@@ -173,7 +174,7 @@ class Searches(Extending):
         """
         query: dict[str, Any] = {"subject.digest": digest}
         if names is not None:
-            query["$or"] = [{"_id": {"$in": list(names)}}, {"name": {"$in": list(names)}}]
+            query["$or"] = [{"_id": _any_of(names)}, {"name": _any_of(names)}]
         found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
         return [EarlierSearch(s.id, s.n_units, _subject_of(s)) for s in found]
 
@@ -199,14 +200,15 @@ class Searches(Extending):
 
     def ids_of(self, name: str) -> list[str]:
         """Return the ids of the searches that have `name` as name or id, the latest first."""
-        query = {"$or": [{"_id": name}, {"name": name}]}
+        query = {"$or": [{"_id": _any_of([name])}, {"name": _any_of([name])}]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
 
     def that_are_there(self, names: Sequence[str]) -> set[str]:
         """Return those of `names` that are the name or the id of a search."""
-        wanted = {"$in": list(names)}
+        wanted = _any_of(names)
         found = self._searches.read(SearchForm, {"$or": [{"_id": wanted}, {"name": wanted}]})
-        return {text for search in found for text in (search.id, search.name)}.intersection(names)
+        there = {text for search in found for text in (search.id, search.name)}
+        return {name for name in names if storable(name) in there}
 
     def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
         """Return for each of `names` the ids under which units of its searches may wait.
@@ -214,7 +216,7 @@ class Searches(Extending):
         In their order.  Of searches that have ended there are none, so that a name may be used
         again and again.
         """
-        wanted = {"$in": list(names)}
+        wanted = _any_of(names)
         query = {
             "$and": [
                 {"$or": [{"_id": wanted}, {"name": wanted}]},
@@ -222,7 +224,15 @@ class Searches(Extending):
             ]
         }
         found = self._searches.read(SearchForm, query, sort=[("began_at", 1)])
-        return [[i for s in found if name in (s.id, s.name) for i in _ids_of(s)] for name in names]
+        return [
+            [i for s in found if storable(name) in (s.id, s.name) for i in _ids_of(s)]
+            for name in names
+        ]
+
+
+def _any_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """Match what has one of `names`, as these are stored."""
+    return {"$in": [storable(name) for name in names if len(name) <= LONGEST_NAME]}
 
 
 def _subject_of(search: SearchForm) -> Subject:

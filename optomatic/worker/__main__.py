@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Generic, TypeVar
 
-from optomatic.errors import FolderRefused, OptomaticError, masked
+from optomatic.errors import FolderRefused, OptomaticError, StoreURIError, masked
 from optomatic.keys.environment import constraints
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
@@ -28,7 +28,7 @@ from optomatic.worker.machine import (
     cores,
     timing_of,
 )
-from optomatic.worker.options import parser
+from optomatic.worker.options import one_line, parser
 from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor
 
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open_store(assignment.db, timing=timing, app="optomatic worker") as store:
             _work(store, cache, assignment, options, timing)
     except OptomaticError as error:
-        print(f"optomatic worker: {error}", file=sys.stderr)
-        return 2 if isinstance(error, FolderRefused) else 1
+        sys.stderr.write(one_line(str(error)))
+        return 2 if isinstance(error, FolderRefused | StoreURIError) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0

@@ -113,7 +113,7 @@ class Here:
         self._progress = progress
         self._place = place
         self._raises = error_score == "raise"
-        self._error_score = float("nan") if self._raises else float(error_score)
+        self._error_score = float("nan") if self._raises else error_score
         self._verbose = verbose
         self.error: BaseException | None = None
         self.scored: set[str] = set()

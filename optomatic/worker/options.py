@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from optomatic.definition import path_of
-from optomatic.errors import DefinitionError
+from optomatic.errors import LONGEST_NAME, DefinitionError, guarded, redact, shown
 from optomatic.plan.units.limits import size_of
 from optomatic.plan.units.tags import tags_of
 
@@ -43,12 +43,16 @@ signals:
 exit codes:
   0        ended as asked: by a signal, or as one of the limits above was reached
   1        the store cannot be used, or nothing can be started here
-  2        wrong usage
+  2        wrong usage, an address that cannot be one included; one line on stderr says what
   128 + n  after a second signal n
 """
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+#: More of them are a slip: processes of one machine, seconds (30 years), digits, characters.
+_MOST_PROCESSES, _MOST_SECONDS, _MOST_DIGITS, _LONGEST_PATH = 4096, 1e9, 18, 4_000
+_LONGEST_LINE = 1_000
 
 
 def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -60,7 +64,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path) and ``cache_size`` (bytes);
     what was not given and has no default is None.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m optomatic.worker",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -74,14 +78,22 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     def add(group: Any, name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
         given = environ.get(_variable(name))
         more["default"] = given if given else more.get("default")
-        group.add_argument(f"--{name}", type=kind, help=text, **more)
 
-    add(what, "db", str, "the store, such as mongodb://host/name (the embedded server)",
+        def read(text: str) -> Any:
+            try:
+                return kind(text)
+            except argparse.ArgumentTypeError as error:
+                where = f" (in ${_variable(name)})" if text is given else ""
+                raise argparse.ArgumentTypeError(f"{error}{where}") from None
+
+        group.add_argument(f"--{name}", type=read, help=text, **more)
+
+    add(what, "db", guarded, "the store, such as mongodb://host/name (the embedded server)",
         metavar="URI")  # fmt: skip
     add(what, "definition", _definition, "a search definition file: the database, and the "
         "searches to work off one after another (the one in this directory, if there is one and "
         "no database is named)", metavar="FILE")  # fmt: skip
-    add(what, "search", str, "score only for the searches of this name or id; may be repeated: "
+    add(what, "search", _name, "score only for the searches of this name or id; may be repeated: "
         "one after another (for all)", metavar="NAME", action=_InPlace)  # fmt: skip
     add(what, "tag", _tag, "score also what requires this tag; may be repeated (no tags)",
         metavar="TAG", action="append")  # fmt: skip
@@ -90,7 +102,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     until.add_argument(
         "--until-empty",
         action="store_true",
-        default=environ.get("OPTOMATIC_UNTIL_EMPTY", "") not in ("", "0"),
+        default=_is_yes(parser, environ, "OPTOMATIC_UNTIL_EMPTY"),
         help="end as soon as there is nothing to claim",
     )
     add(until, "deadline", _deadline,
@@ -102,13 +114,30 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="SECONDS", default="10")  # fmt: skip
     add(how, "lease", _lease, "after so long without a sign of life others take over (30)",
         metavar="SECONDS")  # fmt: skip
-    add(how, "cache-dir", Path, "where the folder optomatic-cache is made, in which data is kept "
-        "on this machine (~/.cache)", metavar="DIR")  # fmt: skip
+    add(how, "cache-dir", _folder, "where the folder optomatic-cache is made, in which data is "
+        "kept on this machine (~/.cache)", metavar="DIR")  # fmt: skip
     add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
         metavar="SIZE", default="10GiB")  # fmt: skip
-    searches = [environ["OPTOMATIC_SEARCH"]] if environ.get("OPTOMATIC_SEARCH") else []
-    parser.set_defaults(tag=_tags_in(parser, environ), search=searches)
+    given = environ.get("OPTOMATIC_SEARCH")
+    searches = _all_of(parser, "OPTOMATIC_SEARCH", _name, [given] if given else [])
+    words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
+    parser.set_defaults(tag=_all_of(parser, "OPTOMATIC_TAG", _tag, words), search=searches)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, which holds no password."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` to stderr, and exit with 2."""
+        self.exit(2, one_line(redact(f"{message}. Nothing was scored. usage: {self.prog} --help")))
+
+
+def one_line(text: str) -> str:
+    """Return a line for stderr, whatever stands in `text`."""
+    line = text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
+    readable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return f"optomatic worker: {readable}\n"
 
 
 class _InPlace(argparse.Action):
@@ -136,12 +165,28 @@ def _variable(name: str) -> str:
     return "OPTOMATIC_" + name.upper().replace("-", "_")
 
 
-def _tags_in(parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> list[str]:
-    words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
+def _all_of(
+    parser: argparse.ArgumentParser, variable: str, kind: Callable[[str], str], words: list[str]
+) -> list[str]:
     try:
-        return [_tag(word) for word in words]
+        return [kind(word) for word in words]
     except argparse.ArgumentTypeError as error:
-        parser.error(f"OPTOMATIC_TAG: {error}")
+        parser.error(f"{variable}: {error}")
+
+
+def _is_yes(parser: argparse.ArgumentParser, environ: Mapping[str, str], variable: str) -> bool:
+    text = environ.get(variable, "")
+    if text.lower() not in (*_YES, *_NO):
+        parser.error(f"{variable}: 1 or 0, not {shown(text)}")
+    return text.lower() in _YES
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise argparse.ArgumentTypeError(
+            f"the name or id of a search (at most {LONGEST_NAME:,} characters), not {shown(text)}"
+        )
+    return text
 
 
 def _tag(text: str) -> str:
@@ -150,6 +195,16 @@ def _tag(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return tag
+
+
+def _folder(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # nobody has that home
+        text = ""
+    if not text or "\0" in text or len(text) > _LONGEST_PATH:
+        raise argparse.ArgumentTypeError(f"a folder, not {shown(text)}")
+    return path
 
 
 def _definition(text: str) -> Path:
@@ -167,16 +222,22 @@ def _size(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"a number from 1 on, not {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) >= 1):
+        raise argparse.ArgumentTypeError(
+            f"a number from 1 on, of at most {_MOST_DIGITS} digits, not {shown(text)}"
+        )
     return int(text)
 
 
 def _number(text: str) -> int | str:
     try:
-        return text if text == "auto" else _count(text)
+        if text == "auto" or _count(text) <= _MOST_PROCESSES:
+            return text if text == "auto" else int(text)
     except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"a number of processes or 'auto', not {text!r}") from None
+        pass
+    raise argparse.ArgumentTypeError(
+        f"a number of processes from 1 to {_MOST_PROCESSES:,} or 'auto', not {shown(text)}"
+    )
 
 
 def _seconds(text: str) -> float:
@@ -184,8 +245,10 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds, not {text!r}")
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"a number of seconds from 0 to {_MOST_SECONDS:,.0f}, not {shown(text)}"
+        )
     return seconds
 
 
@@ -198,12 +261,17 @@ def _lease(text: str) -> float:
 def _deadline(text: str) -> float:
     """Return the seconds from now until `text`, a span or a moment (local time if not said)."""
     span = _SPAN.fullmatch(text)
-    if span:
-        return float(span[1]) * _SPANS[span[2]]
     try:
-        moment = datetime.fromisoformat(text).astimezone()
-    except ValueError:
+        if span:
+            seconds = float(span[1]) * _SPANS[span[2]]
+        else:
+            moment = datetime.fromisoformat(text).astimezone()
+            seconds = (moment - datetime.now().astimezone()).total_seconds()
+    except (ValueError, OverflowError):
+        seconds = float("inf")
+    if seconds > _MOST_SECONDS:
         raise argparse.ArgumentTypeError(
-            f"a span such as 90m or a time such as 2030-01-31T22:00, not {text!r}"
-        ) from None
-    return (moment - datetime.now().astimezone()).total_seconds()
+            "a span such as 90m or a time such as 2030-01-31T22:00, in the next 30 years, not "
+            f"{shown(text)}"
+        )
+    return seconds

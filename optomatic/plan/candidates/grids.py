@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
+from optomatic.errors import redact, shown
+
 #: Candidates drawn when a space has distributions and nobody says how many.
 DEFAULT_N_ITER = 10
 
@@ -68,7 +70,7 @@ def _candidate(item: Any, place: int) -> dict[str, Any]:
     if not isinstance(item, Mapping):
         raise TypeError(
             "A space that is an iterable gives dicts of parameters, one a candidate, but number "
-            f"{place} of it is {item!r:.200} ({type(item).__name__}). Nothing was scored. A grid "
+            f"{place} of it is {shown(item)} ({type(item).__name__}). Nothing was scored. A grid "
             "is a dict of lists, or a list of such dicts."
         )
     return dict(item)
@@ -90,7 +92,16 @@ def _array_of_series(values: Any) -> Any:
 
 def shown_space(space: Any) -> str:
     """Write down `space` for people: of many values the first, and no more than that."""
-    writer = reprlib.Repr()
+    writer = _Writer()
     writer.maxdict = writer.maxlist = writer.maxtuple = writer.maxset = 20
     writer.maxlevel, writer.maxstring, writer.maxother = 8, 200, 500
-    return writer.repr(space)
+    return redact(writer.repr(space))
+
+
+class _Writer(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        """Return an int in short, which may have more digits than Python writes."""
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return shown(x)

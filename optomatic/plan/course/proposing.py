@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from optomatic.errors import GeneratorFailed
+from optomatic.errors import GeneratorFailed, shown
 from optomatic.keys.digest import digest_of
 from optomatic.plan.course.schedule import NOTHING_NEW, TRIED_BEFORE
 from optomatic.records import Evaluation
@@ -205,7 +205,7 @@ def _checked(name: str, given: Any) -> list[dict[str, Any]]:
 
 def _nonsense(name: str, item: Any) -> GeneratorFailed:
     return GeneratorFailed(
-        f"The generator {name} gave {item!r:.200} ({type(item).__name__}), which is no candidate: "
+        f"The generator {name} gave {shown(item)} ({type(item).__name__}), which is no candidate: "
         "one is a dict of params by name. All finished units are stored, and what was queued is "
         "withdrawn."
     )

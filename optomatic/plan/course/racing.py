@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from optomatic.errors import shown
+
 Floats = npt.NDArray[np.float64]
 
 #: Scores that differ by less than this part of them are equal: sums in another order.
@@ -97,11 +99,13 @@ class Racing:
             If `alpha` is no probability, or there are fewer than 2 splits.
         """
         if not (_is_a(numbers.Real, self.alpha) and 0 < self.alpha < 1):
-            raise ValueError(f"alpha is a probability, above 0 and below 1, not {self.alpha!r}")
+            raise ValueError(
+                f"alpha is a probability, above 0 and below 1, not {shown(self.alpha)}"
+            )
         if not (_is_a(numbers.Integral, self.min_splits) and self.min_splits >= 2):
             raise ValueError(
-                f"min_splits is a number of splits from 2 on, not {self.min_splits!r}: one score "
-                "does not tell how much scores vary"
+                f"min_splits is a number of splits from 2 on, not {shown(self.min_splits)}: one "
+                "score does not tell how much scores vary"
             )
 
 

@@ -10,6 +10,8 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
+from optomatic.errors import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -41,14 +43,14 @@ class Budget:
         """
         if self.time_budget is not None and not _is_positive(self.time_budget):
             raise ValueError(
-                f"time_budget is a number of seconds above 0, not {self.time_budget!r}"
+                f"time_budget is a number of seconds above 0, not {shown(self.time_budget)}"
             )
         if self.n_no_improve is not None and not _is_count(self.n_no_improve):
             raise ValueError(
-                f"n_no_improve is a number of candidates from 1 on, not {self.n_no_improve!r}"
+                f"n_no_improve is a number of candidates from 1 on, not {shown(self.n_no_improve)}"
             )
         if self.target_score is not None and not _is_number(self.target_score):
-            raise ValueError(f"target_score is a number, not {self.target_score!r}")
+            raise ValueError(f"target_score is a number, not {shown(self.target_score)}")
 
     def limits_anything(self) -> bool:
         """Tell whether there is any limit at all."""
@@ -57,7 +59,10 @@ class Budget:
 
 def _is_number(value: Any) -> bool:
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_real and not math.isnan(value)
+    try:
+        return is_real and not math.isnan(value)
+    except OverflowError:  # an int beyond all floats
+        return False
 
 
 def _is_positive(value: Any) -> bool:

@@ -35,8 +35,8 @@ _LARGE_ARRAY = 4_000
 _HASH = 64
 #: Kinds of numpy dtypes whose bytes are their value.
 _PLAIN_KINDS = "biufcmM"
-#: Python refuses to write ints with more digits in decimal.
-_LONG_INT_BITS = 10_000
+#: Python may refuse to write larger ints in decimal, however its limit is set.
+_LONG_INT_BITS = 2_000
 _JSON_TYPES = (int, float, str, bool, type(None))
 
 
@@ -174,7 +174,7 @@ _WRITERS: dict[type, Callable[[Any, Callable[[object], str]], Any]] = {
     frozenset: lambda v, o: {"frozenset": _sorted_nodes(v, o)},
     bytes: lambda v, o: {"bytes": _base64(v)},
     complex: lambda v, o: {"complex": [v.real, v.imag]},
-    range: lambda v, o: {"range": [v.start, v.stop, v.step]},
+    range: lambda v, o: {"range": [_node(x, o) for x in (v.start, v.stop, v.step)]},
     slice: lambda v, o: {"slice": [_node(x, o) for x in (v.start, v.stop, v.step)]},
     datetime.date: lambda v, o: {"date": v.isoformat()},
     datetime.datetime: _write_datetime,
@@ -217,7 +217,7 @@ _READERS: dict[str, Callable[[Any, Callable[[str], object]], Any]] = {
     "frozenset": lambda c, load: frozenset(_value(item, load) for item in c),
     "bytes": lambda c, load: base64.b64decode(c),
     "complex": lambda c, load: complex(*c),
-    "range": lambda c, load: range(*c),
+    "range": lambda c, load: range(*(_value(x, load) for x in c)),
     "slice": lambda c, load: slice(*(_value(x, load) for x in c)),
     "date": lambda c, load: datetime.date.fromisoformat(c),
     "datetime": lambda c, load: datetime.datetime.fromisoformat(c),

@@ -141,6 +141,8 @@ class UnitPlanner:
 
     def _digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
         """Return the digest of the effective estimator of each candidate."""
+        if not all(isinstance(name, str) for candidate in candidates for name in candidate):
+            raise TypeError("keywords must be strings")  # as set_params(**candidate) says it
         effective = self._effective_of(frozenset(n for c in candidates for n in c))
         return [effective.of(candidate) for candidate in candidates]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from optomatic.errors import shown
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
 from optomatic.keys.environment import constraints, versions
 from optomatic.plan.units.needed import Packed, pack
@@ -121,6 +122,12 @@ class FunctionPlanner:
         """
         if not candidates:
             return Plan([], [], {}, {}, (), None)
+        for name in dict.fromkeys(name for candidate in candidates for name in candidate):
+            if not isinstance(name, str):
+                raise TypeError(
+                    f"A param is named by a string, not by {shown(name)} ({type(name).__name__}). "
+                    "Nothing was scored. Look at the keys of the space."
+                )
         if self._question is None:
             style = style_of(self._function, self._data, candidates[0])
             self._question = FunctionQuestion(self._function, self._data, style)

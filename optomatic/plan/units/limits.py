@@ -13,8 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from optomatic.errors import shown
+
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+#: Numbers beyond are slips, and no database or clock takes them.
+_LARGEST = 2**53
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", re.IGNORECASE)
 
 
@@ -32,10 +36,12 @@ def size_of(size: object) -> int:
     if _is_positive(size):
         return int(size)  # type: ignore[call-overload,no-any-return]
     found = _SIZE.fullmatch(size) if isinstance(size, str) else None
-    if found is None or float(found[1]) == 0 or (found[3] and not found[2]):
-        raise ValueError(f"a size is a number of bytes above 0, or like '500MB', not {size!r}")
-    units = _BINARY if found[3] else _UNITS
-    return int(float(found[1]) * units[found[2].lower()])
+    units = _BINARY if found and found[3] else _UNITS
+    if found and found[2].lower() in units:
+        size_in_bytes = float(found[1]) * units[found[2].lower()]
+        if _is_positive(size_in_bytes):
+            return int(size_in_bytes)
+    raise ValueError(f"a size is a number of bytes above 0, or like '500MB', not {shown(size)}")
 
 
 def limits_of(fit_timeout: float | None, memory_limit: int | str | None) -> dict[str, Any]:
@@ -59,13 +65,13 @@ def limits_of(fit_timeout: float | None, memory_limit: int | str | None) -> dict
 
 def _seconds(seconds: object) -> float:
     if not _is_positive(seconds):
-        raise ValueError(f"fit_timeout: a number of seconds above 0, not {seconds!r}")
+        raise ValueError(f"fit_timeout: a number of seconds above 0, not {shown(seconds)}")
     return float(seconds)  # type: ignore[arg-type]
 
 
 def _is_positive(value: Any) -> bool:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    return is_number and bool(0 < value < float("inf"))
+    return is_number and bool(0 < value < _LARGEST)
 
 
 def threads_of(threads: object) -> int | None:
@@ -79,7 +85,7 @@ def threads_of(threads: object) -> int | None:
     if threads is None:
         return None
     if not (isinstance(threads, numbers.Integral) and _is_positive(threads)):
-        raise ValueError(f"inner_max_num_threads: a whole number from 1 on, not {threads!r}")
+        raise ValueError(f"inner_max_num_threads: a whole number from 1 on, not {shown(threads)}")
     return int(threads)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from optomatic.errors import shown
+
 _TAG = re.compile(r"[\w.+:=/-]+")
 
 
@@ -22,8 +24,8 @@ def tags_of(tags: Collection[str] | None) -> tuple[str, ...]:
     if tags is None:
         return ()
     if isinstance(tags, str) or not isinstance(tags, Collection):
-        raise TypeError(f"requires is a set of tags such as {{'gpu'}}, not {tags!r}")
+        raise TypeError(f"requires is a set of tags such as {{'gpu'}}, not {shown(tags)}")
     for tag in tags:
         if not (isinstance(tag, str) and _TAG.fullmatch(tag)):
-            raise ValueError(f"a tag is a word without blanks and commas, not {tag!r}")
+            raise ValueError(f"a tag is a word without blanks and commas, not {shown(tag)}")
     return tuple(sorted(set(tags)))
