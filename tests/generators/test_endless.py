@@ -68,7 +68,7 @@ ENDING = {
     "BruteForceSampler": (2, lambda: OptunaGenerator(TWO, optuna.samplers.BruteForceSampler())),
     "ParameterGrid": (2, lambda: ParameterGrid(TWO)),
 }
-LIMITS = [{"n_iter": 6}, {"time_budget": 4.0}, {"target_score": 0.5}, {"n_no_improve": 3}]
+LIMITS = [{"n_iter": 6}, {"time_budget": 2.0}, {"target_score": 0.5}, {"n_no_improve": 3}]
 
 
 def of_c(C, gamma=0.0):
@@ -105,9 +105,13 @@ def test_an_endless_generator_is_refused_where_nothing_ends_the_search(uri, sear
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: next(iter(limit)))
 @pytest.mark.filterwarnings("ignore:.*nothing new:UserWarning")
 def test_each_limit_ends_an_endless_generator(uri, search, name, limit):
-    rows, _ = search(uri, ENDLESS[name](), **limit)
-    assert rows >= 1
-    assert rows == limit.get("n_iter", rows)
+    try:
+        rows, _ = search(uri, ENDLESS[name](), **limit)
+    except ValueError as error:  # a full machine may complete nothing in that time
+        assert "(time_budget of 2 s is over)" in str(error)  # noqa: PT017
+    else:
+        assert rows >= 1
+        assert rows == limit.get("n_iter", rows)
 
 
 @KINDS
