@@ -1,288 +1,171 @@
-"""Real workers on a real MongoDB while both are killed at random: what is lost, what runs twice.
+"""A soak: searches and joblib calls on real workers and real servers, while all are killed.
 
-Fits follow each other and leave all units to standalone workers.  Meanwhile, at random moments,
-a worker is killed (and another started), told to end, or stopped for longer than its lease, or
-the server is killed and started again.  Each worker writes down, outside of the database,
-which results the server has acknowledged to it.  At the end the database must have each of
-them as it was acknowledged, each unit must have been recorded once, and every fit must have
-got the right scores.
+Clients make searches (n_jobs None, 2 and 0) and calls of joblib, one after another; standalone
+workers help.  Meanwhile, at random moments, workers, the processes that they fork, the templates
+of these, clients and servers are killed (SIGKILL), and workers and servers are frozen for longer
+than a lease.  At the end
 
-Run it with ``python benchmarks/soak.py [--minutes M] [--workers N] [--seed S]``; exit code 1 if
-anything was lost or recorded twice.
+- each result that was acknowledged must be stored as it was acknowledged, by whom it was: whoever
+  scores writes it down outside of the database at that moment (:mod:`soaking.notes`), and so does
+  a client with each score that it got;
+- no score that a reader has ever seen may have changed, gone, or been recorded a second time;
+- each table must be GridSearchCV's, times apart; each call must have returned its value;
+- no client may hang, and no worker may have ended by anything else than the soak.
+
+``--control`` has the same processes write without waiting for journal and majority: then the
+soak must find losses, or it could not find any.
+
+Run it with ``python benchmarks/soak.py --minutes 10 --topology all``.  The exit code is 1 if
+anything was not as it must be (with ``--control``: if nothing was lost).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import itertools
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-import warnings
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import psutil
-from pymongo import MongoClient, monitoring
+BENCHMARKS = Path(__file__).parent
+sys.path.insert(0, str(BENCHMARKS))
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from soaking import disturbing, notes, topologies, verdict
+from soaking.actors import Actors
+from soaking.janitor import cleaned_up
+from soaking.reading import Reader
 
-import servers
-from estimators import Sleeper
-
-from optomatic import MongoSearchCV
-from optomatic.worker.__main__ import main as worker_main
-
-LEASE = 2.0
-#: What happens in each round, in random order, after a random time each.
-EVENTS = ("kill", "kill", "end", "stop", "server")
-PAUSE = (0.2, 1.2)
-CANDIDATES, SPLITS = 10, 5
-X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-
-
-# -- in a worker ---------------------------------------------------------------------------
-
-
-class Acknowledged(monitoring.CommandListener):
-    """Appends to a file which results the server has taken from this process, for good."""
-
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        self._sent: dict[int, list[str]] = {}
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Remember which results are sent, by whom."""
-        if event.command_name == "update":
-            sent = [_completion(one) for one in event.command["updates"]]
-            if all(sent):
-                self._sent[event.request_id] = [one for one in sent if one]
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Write down what was taken: all, or it is not known which."""
-        sent = self._sent.pop(event.request_id, [])
-        if event.reply.get("n") == len(sent) and "writeConcernError" not in event.reply:
-            os.write(self._file, "".join(sent).encode())
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Forget: nothing was acknowledged."""
-        self._sent.pop(event.request_id, None)
+TOPOLOGIES = ("embedded", "standalone", "set")
+#: Each of these has to be 0.
+BAD = (
+    "acknowledged and lost",
+    "acknowledged and changed",
+    "seen and lost",
+    "seen and changed",
+    "returned and lost",
+    "returned and changed",
+    "recorded twice",
+    "units without a score",
+    "tables unlike GridSearchCV's",
+    "joblib calls with a wrong value",
+    "searches and calls that raised",
+    "hangs",
+    "workers ended otherwise",
+    "clients ended otherwise",
+)
+Counts = dict[str, float]
 
 
-def _completion(update: Any) -> str | None:
-    """Return the line "unit worker" if `update` completes a unit."""
-    change = update["u"][0]["$set"] if isinstance(update["u"], list) else {}
-    if change.get("state") != "completed":
-        return None
-    return f"{update['q']['_id']} {change['completed_by']['$literal']}\n"
+def soak(name: str, asked: argparse.Namespace) -> Counts:
+    """Run it on one topology."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    with cleaned_up(folder):
+        prepare(folder, control=asked.control)
+        topology = topologies.start(name, folder / "home")
+        os.environ.update(topology.environ)
+        reader = Reader(topology.uri)
+        reader.start()
+        actors = Actors(folder, asked.seed, asked.clients, asked.workers, asked.hang)
+        disturber = disturbing.Disturber(topology, actors, random.Random(asked.seed))
+        disturber.go_on(60 * asked.minutes)
+        actors.finish()
+        units = {unit["_id"]: unit for unit in reader.finish()}
+        return counted(folder, units, reader, actors, disturber)
 
 
-# -- beside them ---------------------------------------------------------------------------
+def prepare(folder: Path, *, control: bool) -> None:
+    """Set what servers, clients and workers find in their environment."""
+    for variable in [v for v in os.environ if v.startswith("OPTOMATIC_")]:
+        if variable != "OPTOMATIC_MONGOD":
+            del os.environ[variable]
+    os.environ.update(
+        OPTOMATIC_HOME=str(folder / "home"),
+        OPTOMATIC_LEASE=str(disturbing.LEASE),
+        OPTOMATIC_GRACE="0.5",
+        OPTOMATIC_PROCESSES="2",
+        PYTHONPATH=str(BENCHMARKS),
+    )
+    os.environ.pop(notes.CONTROL, None)
+    if control:
+        os.environ[notes.CONTROL] = "1"
+    tempfile.tempdir = str(folder)  # the servers' folders lie in it
 
 
-class Workers:
-    """Real workers, and what is done to them."""
-
-    def __init__(self, uri: str, folder: Path, count: int, rng: random.Random) -> None:
-        self._uri = uri
-        self._folder = folder
-        self._rng = rng
-        self._number = itertools.count()
-        self._running: dict[subprocess.Popen[bytes], Path] = {}
-        for _ in range(count):
-            self.start()
-
-    def start(self) -> None:
-        """Start one more."""
-        notes = self._folder / f"acknowledged.{next(self._number)}"
-        process = subprocess.Popen(
-            [sys.executable, __file__, "--be-a-worker", str(notes)],
-            env={
-                **os.environ,
-                "OPTOMATIC_DB": self._uri,
-                "OPTOMATIC_LEASE": str(LEASE),
-                "OPTOMATIC_GRACE": "0.5",
-                "OPTOMATIC_HOME": str(self._folder),
-                "PYTHONPATH": os.pathsep.join(sys.path),
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=(self._folder / "log").open("ab"),
-        )
-        self._running[process] = notes
-
-    def victim(self) -> subprocess.Popen[bytes]:
-        """Return one that has handed in something; waits until there is one."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            ready = [p for p, notes in self._running.items() if _has_something(notes)]
-            if ready:
-                return self._rng.choice(ready)
-            time.sleep(0.05)
-        raise RuntimeError(f"no worker does anything: {(self._folder / 'log').read_text()[-4000:]}")
-
-    def kill(self, victim: subprocess.Popen[bytes]) -> None:
-        """End it without a chance to tidy up."""
-        self._replace(victim, signal.SIGKILL)
-
-    def end(self, victim: subprocess.Popen[bytes]) -> None:
-        """End it in good order."""
-        self._replace(victim, signal.SIGTERM)
-
-    def _replace(self, victim: subprocess.Popen[bytes], number: int) -> None:
-        del self._running[victim]
-        victim.send_signal(number)
-        self.start()
-        victim.wait()
-
-    def stop(self, victim: subprocess.Popen[bytes]) -> None:
-        """Let it stand still, with its children or alone, for longer than its lease."""
-        supervisor = psutil.Process(victim.pid)
-        children = supervisor.children(recursive=True)
-        stopped = [supervisor, *(children if self._rng.random() < 0.5 else ())]
-        for number in (signal.SIGSTOP, signal.SIGCONT):
-            for process in stopped:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(number)
-            if number == signal.SIGSTOP:
-                time.sleep(1.5 * LEASE)
-
-    def close(self) -> None:
-        """End all."""
-        for process in self._running:
-            process.terminate()
-        for process in self._running:
-            process.wait()
-
-
-def _has_something(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
-
-
-class Fits(threading.Thread):
-    """Fits one search after another until `over`; `wrong` are those with a wrong score."""
-
-    def __init__(self, uri: str) -> None:
-        super().__init__(name="fits")
-        self._uri = uri
-        self.over = threading.Event()
-        self.done = self.wrong = 0
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        """Fit, each time with values that were not there before."""
-        warnings.simplefilter("ignore")
-        try:
-            while not self.over.is_set():
-                self._fit(range(self.done * CANDIDATES, (self.done + 1) * CANDIDATES))
-                self.done += 1
-        except Exception as error:
-            self.error = error
-
-    def _fit(self, values: range) -> None:
-        fixed: dict[str, Any] = {"cv": SPLITS, "n_jobs": 0, "refit": False, "db": self._uri}
-        search = MongoSearchCV(Sleeper(seconds=0.05), {"value": list(values)}, **fixed).fit(X, Y)
-        scores = search.cv_results_["mean_test_score"]
-        self.wrong += not all(np.isnan(scores) | (scores == np.array(values)))
-
-
-def disturb(
-    workers: Workers, server: servers.Topology, seconds: float, rng: random.Random
-) -> Counter[str]:
-    """Kill this and that for so long, in whole rounds; return how often what was done."""
-    done: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    while not done or time.monotonic() < end:
-        for event in rng.sample(EVENTS, len(EVENTS)):
-            time.sleep(rng.uniform(*PAUSE))
-            if event == "server":
-                server.members[0].kill()
-                time.sleep(rng.uniform(0, 1))
-                server.members[0].start()
-            else:
-                getattr(workers, event)(workers.victim())
-            done[event] += 1
-    return done
-
-
-# -- the end -------------------------------------------------------------------------------
-
-
-def judge(uri: str, folder: Path) -> dict[str, float]:
-    """Compare what was acknowledged with what is stored."""
-    notes = [path.read_text().splitlines() for path in folder.glob("acknowledged.*")]
-    told = [line.split() for lines in notes for line in lines]
-    times = Counter(unit_id for unit_id, _ in told)
-    with MongoClient(uri) as client:
-        units = {unit["_id"]: unit for unit in client.get_default_database()["units"].find()}
-    kept = {(unit["_id"], unit["completed_by"]) for unit in units.values() if unit["result"]}
-    runs = sum(unit["runs"] for unit in units.values())
-    states = Counter(unit["state"] for unit in units.values())
+def counted(
+    folder: Path,
+    units: dict[str, dict],
+    reader: Reader,
+    actors: Actors,
+    disturber: disturbing.Disturber,
+) -> Counts:
+    """Return all counts by name, in the order in which they are shown."""
+    workers, clients = verdict.of_workers(folder, units), verdict.of_clients(folder, units)
+    runs = verdict.of_units(units)
     return {
-        "units": len(units),
-        "completed": states["completed"],
-        "given up": states["dead"],
-        "without an end": len(units) - states["completed"] - states["dead"],
-        "acknowledged": len(told),
-        "acknowledged and lost": sum(tuple(one) not in kept for one in told),
-        "recorded twice": sum(count > 1 for count in times.values()),
-        "repeated executions": runs - len(units),
+        "searches": clients["searches"],
+        "rounds of joblib calls": clients["calls"],
+        "units": runs["units"],
+        "scores acknowledged to workers": workers["acknowledged"],
+        "scores returned to clients": clients.get("scores", 0),
+        "looks of the reader": reader.looks,
+        **disturber.counts,
+        "repeated executions, %": runs["again"],
+        "repeated, and nothing was lost, %": runs["again without a loss"],
+        "acknowledged and lost": workers.get("lost", 0),
+        "acknowledged and changed": workers.get("changed", 0),
+        "seen and lost": reader.counts["lost"],
+        "seen and changed": reader.counts["changed"],
+        "returned and lost": clients.get("lost", 0),
+        "returned and changed": clients.get("changed", 0),
+        "recorded twice": workers["recorded twice"] + reader.counts["recorded twice"],
+        "units without a score": runs["without a score"],
+        "tables unlike GridSearchCV's": clients.get("wrong tables", 0),
+        "joblib calls with a wrong value": clients.get("wrong calls", 0),
+        "searches and calls that raised": clients.get("errors", 0),
+        "hangs": actors.counts["hangs"],
+        "workers ended otherwise": actors.counts["workers ended otherwise"],
+        "clients ended otherwise": actors.counts["clients ended otherwise"],
     }
 
 
-def soak(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Run it all; return the counts."""
-    rng = random.Random(asked.seed)
-    server = servers.replica_set(1)
-    uri = server.uri("soak")
-    try:
-        workers, fits = Workers(uri, folder, asked.workers, rng), Fits(uri)
-        fits.start()
-        done = disturb(workers, server, 60 * asked.minutes, rng)
-        fits.over.set()
-        fits.join()
-        workers.close()
-        counts = judge(uri, folder)
-    finally:
-        server.remove()
-    if fits.error is not None:
-        raise fits.error
-    return {
-        "workers killed": done["kill"],
-        "workers told to end": done["end"],
-        "workers stopped beyond their leases": done["stop"],
-        "servers killed": done["server"],
-        "fits": fits.done,
-        "fits with a wrong score": fits.wrong,
-        **counts,
-    }
+def show(found: dict[str, Counts]) -> None:
+    """Print a table of all counts, a column a topology."""
+    names = next(iter(found.values()))
+    print(f"\n{'':36}" + "".join(f"{topology:>12}" for topology in found))
+    for name in names:
+        values = [
+            f"{counts[name]:.2f}" if "%" in name else f"{counts[name]:,}"
+            for counts in found.values()
+        ]
+        print(f"{name:36}" + "".join(f"{value:>12}" for value in values), flush=True)
+
+
+def bad(counts: Counts, *, control: bool) -> bool:
+    """Tell whether anything is not as it must be."""
+    if control:
+        return not counts["acknowledged and lost"]
+    return any(counts[name] for name in BAD) or not counts["scores acknowledged to workers"]
 
 
 def main() -> int:
     """Soak, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=5.0, help="0: one round (default 5)")
-    parser.add_argument("--workers", type=int, default=3, help="at the same time (default 3)")
-    parser.add_argument("--seed", type=int, default=None, help="of the random moments")
-    parser.add_argument("--be-a-worker", metavar="NOTES", help=argparse.SUPPRESS)
+    parser.add_argument("--minutes", type=float, default=10.0, help="a topology (default 10)")
+    parser.add_argument("--topology", choices=[*TOPOLOGIES, "all"], default="all")
+    parser.add_argument("--seed", type=int, default=random.randrange(1000), help="of all chance")
+    parser.add_argument("--control", action="store_true", help="write unsafely: must find losses")
+    parser.add_argument("--clients", type=int, default=2, help="at the same time (default 2)")
+    parser.add_argument("--workers", type=int, default=2, help="at the same time (default 2)")
+    parser.add_argument("--hang", type=float, default=90.0, metavar="SECONDS",
+                        help="a client that ends nothing for so long hangs (default 90)")  # fmt: skip
     asked = parser.parse_args()
-    if asked.be_a_worker:
-        monitoring.register(Acknowledged(asked.be_a_worker))
-        return worker_main([])
-    os.environ["OPTOMATIC_LEASE"] = str(LEASE)
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        counts = soak(asked, Path(folder))
-    for name, count in counts.items():
-        print(f"{name}: {count:,}")
-    bad = ("fits with a wrong score", "without an end", "acknowledged and lost", "recorded twice")
-    return int(any(counts[name] for name in bad))
+    print(f"seed {asked.seed}", flush=True)
+    found: dict[str, Counts] = {}
+    for name in TOPOLOGIES if asked.topology == "all" else (asked.topology,):
+        found[name] = soak(name, asked)
+        show(found)
+    return int(any(bad(counts, control=asked.control) for counts in found.values()))
 
 
 if __name__ == "__main__":

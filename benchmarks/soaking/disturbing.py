@@ -1,0 +1,119 @@
+"""What is killed and frozen, at random moments."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+from soaking.actors import Actor, Actors
+from soaking.topologies import Topology
+
+#: Seconds without a sign of life after which others take over.
+LEASE = 2.0
+#: Seconds between two of what follows, at random.
+PAUSE = (0.2, 1.5)
+#: Seconds for which a killed server is away: more or less than an election takes.
+AWAY = (0.0, 4.0)
+#: A round, in random order.  It has one kill of the server, as the private one is started again
+#: five times a minute at most.
+ROUND = (
+    "workers killed",
+    "workers told to end",
+    "workers frozen",
+    "children killed",
+    "children killed",
+    "templates killed",
+    "clients killed",
+    "servers killed",
+    "servers frozen",
+)
+_WAIT = 20.0
+
+
+class Disturber:
+    """Kills and freezes; `counts` says what and how often."""
+
+    def __init__(self, topology: Topology, actors: Actors, rng: random.Random) -> None:
+        self._topology, self._actors, self._rng = topology, actors, rng
+        self.counts: Counter[str] = Counter(dict.fromkeys(ROUND, 0))
+        self._does: dict[str, Callable[[], Any]] = {
+            "workers killed": lambda: self._end("worker", signal.SIGKILL, -signal.SIGKILL),
+            "workers told to end": lambda: self._end("worker", signal.SIGTERM, 0),
+            "workers frozen": self._freeze_worker,
+            "children killed": lambda: self._kill_one(lambda a: a.children()),
+            "templates killed": lambda: self._kill_one(lambda a: filter(None, [a.template()])),
+            "clients killed": lambda: self._end("client", signal.SIGKILL, -signal.SIGKILL),
+            "servers killed": lambda: topology.kill(rng.uniform(*AWAY)),
+            "servers frozen": lambda: topology.freeze(1.5 * LEASE, self.wait),
+        }
+
+    def go_on(self, seconds: float) -> None:
+        """Do it for so many seconds, and at least one round."""
+        deadline = time.monotonic() + seconds
+        while not sum(self.counts.values()) or time.monotonic() < deadline:
+            for what in self._rng.sample(ROUND, len(ROUND)):
+                self.wait(self._rng.uniform(*PAUSE))
+                self._until_calm()
+                self._does[what]()
+                self.counts[what] += 1
+                self._topology.steady()
+                if time.monotonic() > deadline and all(self.counts.values()):
+                    return
+
+    def wait(self, seconds: float) -> None:
+        """Wait, with an eye on clients and workers."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._actors.look()
+            time.sleep(0.05)
+
+    def _until_calm(self) -> None:
+        """Wait while a unit would be given up if its worker were killed once more.
+
+        That is right if it happens three times by itself, and leaves NaN in a table.
+        """
+        query = {"state": {"$in": ["queued", "running"]}, "losses": {"$gte": 2}}
+        with MongoClient(self._topology.uri) as client:
+            units = client.get_default_database()["units"]
+            self._until(lambda: units.find_one(query) is None)
+
+    def _until(self, condition: Callable[[], Any]) -> Any:
+        """Return what `condition` returns once that is true."""
+        deadline = time.monotonic() + _WAIT
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                raise RuntimeError("there is nothing to kill: the workers do nothing")
+            self.wait(0.1)
+        return found
+
+    def _some(self, kind: str) -> Actor:
+        return self._rng.choice(self._until(lambda: self._actors.of(kind)))
+
+    def _end(self, kind: str, number: int, code: int) -> None:
+        self._some(kind).signal(number, code)
+
+    def _kill_one(self, of: Callable[[Actor], Any]) -> None:
+        """Kill a process of a worker, or of a client that has local workers."""
+        actors = self._actors
+        here = lambda: [p for kind in ("worker", "client") for a in actors.of(kind) for p in of(a)]  # noqa: E731
+        with suppress(psutil.NoSuchProcess):
+            self._rng.choice(self._until(here)).kill()
+
+    def _freeze_worker(self) -> None:
+        """Let a worker stand still, with its children or alone, for longer than its lease."""
+        worker = self._some("worker")
+        children = worker.children() if self._rng.random() < 0.5 else []
+        those = [psutil.Process(worker.process.pid), *children]
+        for signal_all in ("suspend", "resume"):
+            for process in those:
+                with suppress(psutil.NoSuchProcess):
+                    getattr(process, signal_all)()
+            if signal_all == "suspend":
+                self.wait(1.5 * LEASE)

@@ -1,0 +1,14 @@
+"""A standalone worker: ``python -m soaking.worker NOTES``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from soaking import notes
+
+from optomatic.worker.__main__ import main
+
+if __name__ == "__main__":
+    notes.begin(Path(sys.argv[1]))
+    sys.exit(main([]))
