@@ -12,8 +12,8 @@ than a lease.  At the end
 - each table must be GridSearchCV's, times apart; each call must have returned its value;
 - no client may hang, and no worker may have ended by anything else than the soak.
 
-``--control`` has the same processes write without waiting for journal and majority: then the
-soak must find losses, or it could not find any.
+``--control`` has the same processes write to the queue without waiting for journal and majority,
+while servers are killed: then the soak must find losses, or it could not find any.
 
 Run it with ``python benchmarks/soak.py --minutes 10 --topology all``.  The exit code is 1 if
 anything was not as it must be (with ``--control``: if nothing was lost).
@@ -22,6 +22,7 @@ anything was not as it must be (with ``--control``: if nothing was lost).
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import sys
@@ -37,6 +38,8 @@ from soaking.janitor import cleaned_up
 from soaking.reading import Reader
 
 TOPOLOGIES = ("embedded", "standalone", "set")
+#: What is done in a control: nothing else loses what was acknowledged.
+CONTROL = ("servers killed",)
 #: Each of these has to be 0.
 BAD = (
     "acknowledged and lost",
@@ -62,13 +65,13 @@ def soak(name: str, asked: argparse.Namespace) -> Counts:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     with cleaned_up(folder):
         prepare(folder, control=asked.control)
-        topology = topologies.start(name, folder / "home")
+        topology = topologies.start(name, folder / "home", lagging=asked.control)
         os.environ.update(topology.environ)
         reader = Reader(topology.uri)
         reader.start()
-        actors = Actors(folder, asked.seed, asked.clients, asked.workers, asked.hang)
+        actors = Actors(folder, asked, reader.describe)
         disturber = disturbing.Disturber(topology, actors, random.Random(asked.seed))
-        disturber.go_on(60 * asked.minutes)
+        disturber.go_on(60 * asked.minutes, CONTROL if asked.control else disturbing.ROUND)
         actors.finish()
         units = {unit["_id"]: unit for unit in reader.finish()}
         return counted(folder, units, reader, actors, disturber)
@@ -109,6 +112,7 @@ def counted(
         "scores acknowledged to workers": workers["acknowledged"],
         "scores returned to clients": clients.get("scores", 0),
         "looks of the reader": reader.looks,
+        "tries while no server answered": clients.get("tries", 0),
         **disturber.counts,
         "repeated executions, %": runs["again"],
         "repeated, and nothing was lost, %": runs["again without a loss"],
@@ -157,9 +161,11 @@ def main() -> int:
     parser.add_argument("--control", action="store_true", help="write unsafely: must find losses")
     parser.add_argument("--clients", type=int, default=2, help="at the same time (default 2)")
     parser.add_argument("--workers", type=int, default=2, help="at the same time (default 2)")
-    parser.add_argument("--hang", type=float, default=90.0, metavar="SECONDS",
-                        help="a client that ends nothing for so long hangs (default 90)")  # fmt: skip
+    parser.add_argument("--hang", type=float, default=90.0, help="seconds after which one hangs")
+    parser.add_argument("--verbose", action="store_true", help="tell what is done when")
     asked = parser.parse_args()
+    if asked.verbose:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     print(f"seed {asked.seed}", flush=True)
     found: dict[str, Counts] = {}
     for name in TOPOLOGIES if asked.topology == "all" else (asked.topology,):

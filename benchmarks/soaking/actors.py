@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
 from soaking import notes
 
 #: So many last lines are shown of a process that ended by itself.
-_LINES = 100
+_LINES = 200
 #: Seconds for which a worker may go on after SIGTERM, with those that it takes to notice.
 _FAREWELL = 30.0
 _FORKS = "optomatic.worker.template"
@@ -88,8 +89,11 @@ class Actors:
 
     Parameters
     ----------
-    hang : float
-        A client that has ended nothing for so many seconds hangs.
+    asked : Namespace
+        ``seed``, ``clients``, ``workers``; ``hang``: a client that has ended nothing for so many
+        seconds hangs.
+    describe : callable
+        Tells, where one hangs, what it waits for.
 
     Attributes
     ----------
@@ -97,12 +101,13 @@ class Actors:
         ``workers ended otherwise``, ``clients ended otherwise``, ``hangs``.
     """
 
-    def __init__(self, folder: Path, seed: int, clients: int, workers: int, hang: float) -> None:
-        self._folder, self._seed, self._clients, self._hang = folder, seed, clients, hang
+    def __init__(self, folder: Path, asked: Namespace, describe: Callable[[], str]) -> None:
+        self._folder, self._seed, self._clients = folder, asked.seed, asked.clients
+        self._hang, self._describe = asked.hang, describe
         self._numbers = itertools.count()
         self.counts: Counter[str] = Counter()
-        self.all = [self._client(slot) for slot in range(clients)]
-        self.all += [self._worker() for _ in range(workers)]
+        self.all = [self._client(slot) for slot in range(asked.clients)]
+        self.all += [self._worker() for _ in range(asked.workers)]
 
     def _client(self, slot: int) -> Actor:
         arguments = [str(self._seed), str(self._clients), str(slot), str(self._folder)]
@@ -119,6 +124,10 @@ class Actors:
         """Return those of a kind that have begun to work and were not made to end."""
         return [a for a in self.all if a.kind == kind and a.end is None and a.ready()]
 
+    def all_ready(self) -> bool:
+        """Tell whether nobody has just been started."""
+        return all(actor.ready() for actor in self.all)
+
     def look(self, *, replace: bool = True) -> None:
         """See who has ended, and who hangs; replace them."""
         for actor in list(self.all):
@@ -133,6 +142,16 @@ class Actors:
             if replace:
                 fresh = self._client(int(actor.name)) if actor.kind == "client" else self._worker()
                 self.all.append(fresh)
+
+    def until_acknowledged(self, seconds: float = 1.5) -> None:
+        """Return just after a result was acknowledged to anybody, or after `seconds`."""
+
+        def size() -> int:
+            return sum(path.stat().st_size for path in self._folder.glob("acknowledged.*"))
+
+        before, deadline = size(), time.monotonic() + seconds
+        while size() == before and time.monotonic() < deadline:
+            time.sleep(0.002)
 
     def _count(self, what: str, actor: Actor, how: str) -> None:
         self.counts[what] += 1
@@ -150,6 +169,7 @@ class Actors:
         self._count(what, actor, "does nothing any more")
         for one in those - {actor}:
             print(f"-- meanwhile {one.kind} {one.name}\n{one.printed()}", file=sys.stderr)
+        print(f"-- {self._describe()}", file=sys.stderr, flush=True)
         actor.signal(signal.SIGKILL, -signal.SIGKILL)
         actor.process.wait()
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import psutil
 from pymongo import MongoClient
+
 from soaking.actors import Actor, Actors
 from soaking.topologies import Topology
+
+log = logging.getLogger(__name__)
 
 #: Seconds without a sign of life after which others take over.
 LEASE = 2.0
@@ -34,7 +38,8 @@ ROUND = (
     "servers killed",
     "servers frozen",
 )
-_WAIT = 20.0
+#: Seconds until there is something to kill, on a machine that is full.
+_WAIT = 120.0
 
 
 class Disturber:
@@ -50,21 +55,26 @@ class Disturber:
             "children killed": lambda: self._kill_one(lambda a: a.children()),
             "templates killed": lambda: self._kill_one(lambda a: filter(None, [a.template()])),
             "clients killed": lambda: self._end("client", signal.SIGKILL, -signal.SIGKILL),
-            "servers killed": lambda: topology.kill(rng.uniform(*AWAY)),
+            "servers killed": lambda: topology.kill(rng.uniform(*AWAY), actors.until_acknowledged),
             "servers frozen": lambda: topology.freeze(1.5 * LEASE, self.wait),
         }
 
-    def go_on(self, seconds: float) -> None:
-        """Do it for so many seconds, and at least one round."""
+    def go_on(self, seconds: float, round_: Sequence[str] = ROUND) -> None:
+        """Do what stands in `round_` for so many seconds, and at least once."""
         deadline = time.monotonic() + seconds
         while not sum(self.counts.values()) or time.monotonic() < deadline:
-            for what in self._rng.sample(ROUND, len(ROUND)):
+            for what in self._rng.sample(round_, len(round_)):
                 self.wait(self._rng.uniform(*PAUSE))
+                log.info("wait for a moment for: %s", what)
                 self._until_calm()
+                if what.startswith("servers"):  # who has just begun does not wait for one
+                    self._until(self._actors.all_ready)
+                log.info("now: %s", what)
                 self._does[what]()
                 self.counts[what] += 1
+                log.info("wait until all servers answer")
                 self._topology.steady()
-                if time.monotonic() > deadline and all(self.counts.values()):
+                if time.monotonic() > deadline and all(self.counts[w] for w in round_):
                     return
 
     def wait(self, seconds: float) -> None:

@@ -18,23 +18,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from optomatic.records import Result
-from optomatic.store import opening
-from optomatic.store.finishing import Finishing
+from pymongo import WriteConcern
+from pymongo.read_concern import ReadConcern
 
-#: Where this stands in the environment, writes are acknowledged before they are safe.
+from optomatic.records import Result
+from optomatic.store.finishing import Finishing
+from optomatic.store.jobs import Jobs
+
+#: Where this stands in the environment, writes to the queue are acknowledged before they are safe.
 CONTROL = "SOAK_CONTROL"
 #: Prints the stacks of all threads to stderr.
 STACKS = signal.SIGUSR1
+_UNSAFE: dict[str, Any] = {
+    "write_concern": WriteConcern(w=1, j=False),
+    "read_concern": ReadConcern("local"),
+}
 
 
 def begin(path: Path) -> None:
     """Write acknowledged results to `path` from now on, and show stacks when asked."""
     faulthandler.register(STACKS, all_threads=True)
-    if os.environ.get(CONTROL):
-        opening._SAFE.update(w=1, journal=False)
     notes = Notes(path)
     complete = Finishing.complete
+    if os.environ.get(CONTROL):
+        write_unsafely()
 
     def noting(
         self: Finishing, worker: str, token: str, results: Mapping[str, Any], **more: Any
@@ -48,6 +55,17 @@ def begin(path: Path) -> None:
         return late
 
     Finishing.complete = noting  # type: ignore[method-assign]
+
+
+def write_unsafely() -> None:
+    """Have all writes to the queue acknowledged before they are in the journal and elsewhere."""
+    initialize = Jobs.__init__
+
+    def unsafe(self: Jobs, database: Any, *arguments: Any, **more: Any) -> None:
+        # Who waits for no majority must not read by it either: it would not see what it wrote.
+        initialize(self, database.with_options(**_UNSAFE), *arguments, **more)
+
+    Jobs.__init__ = unsafe  # type: ignore[method-assign]
 
 
 def outcome(result: Result) -> dict[str, Any]:

@@ -68,6 +68,17 @@ class Reader(threading.Thread):
         self.look()
         return list(self._units.find({"kind": "score"}, _FIELDS))
 
+    def describe(self) -> str:
+        """Tell of some units that have no end yet: what clients wait for."""
+        query = {"state": {"$in": ["queued", "running"]}}
+        fields = dict.fromkeys(("params", "params_text", "options", "spec", "history"), 0)
+        try:
+            waiting = [str(unit) for unit in self._units.find(query, fields).limit(3)]
+            number = self._units.count_documents(query)
+        except PyMongoError as error:
+            return f"the servers do not say which units wait: {error}"
+        return "\n".join([f"{number} units wait, such as", *waiting])
+
     def look(self) -> None:
         """Compare what is stored with what was."""
         found = list(self._units.find({"kind": "score", "state": "completed"}, _FIELDS))

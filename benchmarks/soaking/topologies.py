@@ -21,6 +21,8 @@ from optomatic.store import embedded
 
 #: Seconds until all servers answer again, after any kill.
 PATIENCE = 90.0
+#: Returns at the moment at which a server is to be killed.
+Moment = Callable[[], None]
 
 
 class Topology:
@@ -36,8 +38,8 @@ class Topology:
     uri: str
     environ: dict[str, str]
 
-    def kill(self, away: float) -> None:
-        """Kill the server that takes writes; it is started again `away` seconds later."""
+    def kill(self, away: float, moment: Moment) -> None:
+        """Kill the server that takes writes at `moment`; start it again `away` seconds later."""
         raise NotImplementedError
 
     def pid(self) -> int:
@@ -69,18 +71,27 @@ class Embedded(Topology):
     def pid(self) -> int:
         return int(self._lock.read_text())
 
-    def kill(self, away: float) -> None:
-        os.kill(self.pid(), signal.SIGKILL)
+    def kill(self, away: float, moment: Moment) -> None:
+        pid = self.pid()
+        moment()
+        os.kill(pid, signal.SIGKILL)
 
     def steady(self) -> None:
         _await(lambda: _is_primary(self.uri))
 
 
 class Own(Topology):
-    """mongods that the soak starts, as tests do."""
+    """mongods that the soak starts, as tests do.
 
-    def __init__(self, topology: servers.Topology) -> None:
-        self._topology = topology
+    Parameters
+    ----------
+    lagging : bool
+        Whether secondaries stand still just before the primary is killed.  Only what needs no
+        majority is acknowledged then.
+    """
+
+    def __init__(self, topology: servers.Topology, *, lagging: bool) -> None:
+        self._topology, self._lagging = topology, lagging
         self.uri = topology.uri("soak")
         self.environ = {"OPTOMATIC_DB": self.uri}
 
@@ -89,22 +100,34 @@ class Own(Topology):
         assert process is not None
         return process.pid
 
-    def kill(self, away: float) -> None:
+    def kill(self, away: float, moment: Moment) -> None:
         member = self._topology.primary()
+        others = [other for other in self._topology.members if other is not member]
+        moment()
+        if self._lagging:
+            self._signal(others, signal.SIGSTOP)
+            moment()
         member.kill()
+        if self._lagging:
+            self._signal(others, signal.SIGCONT)
         time.sleep(away)
         member.start()
+
+    def _signal(self, members: list[servers.Mongod], number: int) -> None:
+        for member in members:
+            member.signal(number)
 
     def steady(self) -> None:
         _await(lambda: all(_answers(member) for member in self._topology.members))
         self._topology.primary()
 
 
-def start(name: str, home: Path) -> Topology:
+def start(name: str, home: Path, *, lagging: bool) -> Topology:
     """Start the servers of the topology `name`."""
     if name == "embedded":
         return Embedded(home)
-    return Own(servers.standalone() if name == "standalone" else servers.replica_set(3))
+    own = servers.standalone() if name == "standalone" else servers.replica_set(3)
+    return Own(own, lagging=lagging)
 
 
 def _is_primary(uri: str) -> bool:

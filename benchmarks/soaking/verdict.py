@@ -41,6 +41,7 @@ def of_clients(folder: Path, units: dict[str, Any]) -> dict[str, int]:
             if "error" in entry:
                 counts["errors"] += 1
                 print(f"-- {path.name}, task {entry['ended']}\n{entry['error']}", file=sys.stderr)
+            counts["tries"] += entry.get("tries", 0)
             counts["wrong calls"] += not entry.get("right", True)
             if entry.get("differs"):
                 counts["wrong tables"] += 1

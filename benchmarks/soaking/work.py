@@ -75,10 +75,10 @@ def task(seed: int, clients: int, slot: int, number: int) -> Task:
     return Task(slot, number, kind, block * clients + (slot if block % 4 else 0))
 
 
-def search(task: Task, db: str | None) -> dict[str, Any]:
+def search(task: Task) -> dict[str, Any]:
     """Return the table of a search."""
     workers = {"here": None, "local": 2, "standalone": 0}[task.kind]
-    made = MongoSearchCV(Slow(seconds=SECONDS), task.grid(), n_jobs=workers, db=db, **FIXED)
+    made = MongoSearchCV(Slow(seconds=SECONDS), task.grid(), n_jobs=workers, **FIXED)
     return made.fit(X, Y).cv_results_
 
 
@@ -99,10 +99,10 @@ def scores(task: Task, table: dict[str, Any]) -> list[list[Any]]:
     ]
 
 
-def calls_are_right(task: Task, db: str | None) -> bool:
+def calls_are_right(task: Task) -> bool:
     """Make calls of joblib, every other time with a large array; tell if they returned well."""
     array = np.arange(200_000 if task.number % 2 else 10, dtype=float) + task.number
-    with parallel_config(backend="optomatic", db=db):
+    with parallel_config(backend="optomatic"):
         got = Parallel(n_jobs=4)(delayed(_call)(n, array, SECONDS) for n in range(CALLS))
     return bool(got == [_call(n, array, 0.0) for n in range(CALLS)])
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from soaking import notes
-
 from optomatic.worker.__main__ import main
+from soaking import notes
 
 if __name__ == "__main__":
     notes.begin(Path(sys.argv[1]))
