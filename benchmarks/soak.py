@@ -65,7 +65,7 @@ def soak(name: str, asked: argparse.Namespace) -> Counts:
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     with cleaned_up(folder):
         prepare(folder, control=asked.control)
-        topology = topologies.start(name, folder / "home", lagging=asked.control)
+        topology = topologies.start(name, folder / "home", unsafe=asked.control)
         os.environ.update(topology.environ)
         reader = Reader(topology.uri)
         reader.start()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from soaking import notes
+from . import notes
 
 #: So many last lines are shown of a process that ended by itself.
 _LINES = 200
@@ -143,7 +143,7 @@ class Actors:
                 fresh = self._client(int(actor.name)) if actor.kind == "client" else self._worker()
                 self.all.append(fresh)
 
-    def until_acknowledged(self, seconds: float = 1.5) -> None:
+    def until_acknowledged(self, seconds: float) -> None:
         """Return just after a result was acknowledged to anybody, or after `seconds`."""
 
         def size() -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from optomatic.errors import StoreUnavailable
-from soaking import notes, work
+
+from . import notes, work
 
 
 def main(seed: int, clients: int, slot: int, folder: Path) -> None:

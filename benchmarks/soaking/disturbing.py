@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 from pymongo import MongoClient
 
-from soaking.actors import Actor, Actors
-from soaking.topologies import Topology
+from .actors import Actor, Actors
+from .topologies import Topology
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,7 @@ LEASE = 2.0
 PAUSE = (0.2, 1.5)
 #: Seconds for which a killed server is away: more or less than an election takes.
 AWAY = (0.0, 4.0)
-#: A round, in random order.  It has one kill of the server, as the private one is started again
-#: five times a minute at most.
+#: A round, in random order.
 ROUND = (
     "workers killed",
     "workers told to end",
@@ -61,6 +60,7 @@ class Disturber:
 
     def go_on(self, seconds: float, round_: Sequence[str] = ROUND) -> None:
         """Do what stands in `round_` for so many seconds, and at least once."""
+        self._until(self._actors.all_ready)
         deadline = time.monotonic() + seconds
         while not sum(self.counts.values()) or time.monotonic() < deadline:
             for what in self._rng.sample(round_, len(round_)):

@@ -42,8 +42,8 @@ class Reader(threading.Thread):
 
     def __init__(self, uri: str) -> None:
         super().__init__(name="reader", daemon=True)
-        client: MongoClient[dict[str, Any]] = MongoClient(uri, timeoutMS=5000)
-        database = client.get_default_database("optomatic")
+        self._client: MongoClient[dict[str, Any]] = MongoClient(uri, timeoutMS=5000)
+        database = self._client.get_default_database("optomatic")
         self._units = database.get_collection("units", read_concern=ReadConcern("majority"))
         safe = WriteConcern(w="majority", j=True)
         self._marks = database.get_collection("soak", write_concern=safe)
@@ -67,6 +67,10 @@ class Reader(threading.Thread):
         self.join()
         self.look()
         return list(self._units.find({"kind": "score"}, _FIELDS))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
 
     def describe(self) -> str:
         """Tell of some units that have no end yet: what clients wait for."""

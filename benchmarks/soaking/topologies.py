@@ -21,8 +21,11 @@ from optomatic.store import embedded
 
 #: Seconds until all servers answer again, after any kill.
 PATIENCE = 90.0
-#: Returns at the moment at which a server is to be killed.
-Moment = Callable[[], None]
+#: Returns at the moment at which a server is to be killed, after so many seconds at the latest.
+Moment = Callable[[float], None]
+_LATEST = 10.0
+#: A watcher starts its server five times a minute, and then gives up.
+_REST = 13.0
 
 
 class Topology:
@@ -33,13 +36,22 @@ class Topology:
     uri : str
     environ : dict of str to str
         What tells clients and workers of it.
+    unsafe : bool
+        Whether servers are to be killed such that they lose what is not waited for.
     """
 
     uri: str
     environ: dict[str, str]
+    unsafe: bool
 
     def kill(self, away: float, moment: Moment) -> None:
         """Kill the server that takes writes at `moment`; start it again `away` seconds later."""
+        if self.unsafe:  # it writes its journal as rarely as it can
+            with MongoClient(self.uri) as client:
+                client.admin.command("setParameter", 1, journalCommitInterval=500)
+        self._kill(away, moment)
+
+    def _kill(self, away: float, moment: Moment) -> None:
         raise NotImplementedError
 
     def pid(self) -> int:
@@ -61,9 +73,11 @@ class Topology:
 
 
 class Embedded(Topology):
-    """The private server; its watcher starts it again, five times a minute at most."""
+    """The private server, which its watcher starts again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, unsafe: bool) -> None:
+        self.unsafe = unsafe
+        self._not_before = 0.0
         self._lock = home / "server" / "mongod.lock"
         self.uri = embedded.serve(home)
         self.environ = {}
@@ -71,9 +85,11 @@ class Embedded(Topology):
     def pid(self) -> int:
         return int(self._lock.read_text())
 
-    def kill(self, away: float, moment: Moment) -> None:
+    def _kill(self, away: float, moment: Moment) -> None:
+        time.sleep(max(0.0, self._not_before - time.monotonic()))
         pid = self.pid()
-        moment()
+        moment(_LATEST)
+        self._not_before = time.monotonic() + _REST
         os.kill(pid, signal.SIGKILL)
 
     def steady(self) -> None:
@@ -81,17 +97,10 @@ class Embedded(Topology):
 
 
 class Own(Topology):
-    """mongods that the soak starts, as tests do.
+    """mongods that the soak starts, as tests do."""
 
-    Parameters
-    ----------
-    lagging : bool
-        Whether secondaries stand still just before the primary is killed.  Only what needs no
-        majority is acknowledged then.
-    """
-
-    def __init__(self, topology: servers.Topology, *, lagging: bool) -> None:
-        self._topology, self._lagging = topology, lagging
+    def __init__(self, topology: servers.Topology, *, unsafe: bool) -> None:
+        self._topology, self.unsafe = topology, unsafe
         self.uri = topology.uri("soak")
         self.environ = {"OPTOMATIC_DB": self.uri}
 
@@ -100,15 +109,15 @@ class Own(Topology):
         assert process is not None
         return process.pid
 
-    def kill(self, away: float, moment: Moment) -> None:
+    def _kill(self, away: float, moment: Moment) -> None:
         member = self._topology.primary()
         others = [other for other in self._topology.members if other is not member]
-        moment()
-        if self._lagging:
+        moment(_LATEST)
+        if self.unsafe:  # secondaries lag behind
             self._signal(others, signal.SIGSTOP)
-            moment()
+            moment(1.0)
         member.kill()
-        if self._lagging:
+        if self.unsafe:
             self._signal(others, signal.SIGCONT)
         time.sleep(away)
         member.start()
@@ -122,12 +131,12 @@ class Own(Topology):
         self._topology.primary()
 
 
-def start(name: str, home: Path, *, lagging: bool) -> Topology:
+def start(name: str, home: Path, *, unsafe: bool) -> Topology:
     """Start the servers of the topology `name`."""
     if name == "embedded":
-        return Embedded(home)
+        return Embedded(home, unsafe=unsafe)
     own = servers.standalone() if name == "standalone" else servers.replica_set(3)
-    return Own(own, lagging=lagging)
+    return Own(own, unsafe=unsafe)
 
 
 def _is_primary(uri: str) -> bool:

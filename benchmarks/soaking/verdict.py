@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from soaking import notes
-from soaking.reading import result
+from . import notes
+from .reading import result
 
 
 def of_workers(folder: Path, units: dict[str, Any]) -> dict[str, int]:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from optomatic.worker.__main__ import main
-from soaking import notes
+
+from . import notes
 
 if __name__ == "__main__":
     notes.begin(Path(sys.argv[1]))
