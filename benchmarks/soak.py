@@ -62,6 +62,7 @@ Counts = dict[str, float]
 
 def soak(name: str, asked: argparse.Namespace) -> Counts:
     """Run it on one topology."""
+    tempfile.tempdir = None
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     with cleaned_up(folder):
         prepare(folder, control=asked.control)
