@@ -20,7 +20,7 @@ from . import notes
 #: So many last lines are shown of a process that ended by itself.
 _LINES = 200
 #: Seconds for which a worker may go on after SIGTERM, with those that it takes to notice.
-_FAREWELL = 30.0
+_FAREWELL = 60.0
 _FORKS = "optomatic.worker.template"
 
 
@@ -46,7 +46,6 @@ class Actor:
                 stderr=printed,
                 process_group=0,  # Ctrl-C at a terminal is for the soak alone
             )
-        self._began = time.time()
 
     def signal(self, number: int, end: int) -> None:
         """Make it end, with the exit code `end`."""
@@ -63,9 +62,11 @@ class Actor:
         return [] if template is None else list(_forks_of(template.pid))
 
     def quiet_for(self) -> float:
-        """Return for how many seconds it has written nothing down."""
-        noted = self._noted.stat().st_mtime if self._noted.exists() else 0.0
-        return time.time() - max(self._began, noted)
+        """Return for how many seconds it has written nothing down, 0 if it is not ready."""
+        if not self.ready():
+            return 0.0
+        files = [path for path in (self._noted, self._printed) if path.exists()]
+        return time.time() - max(path.stat().st_mtime for path in files)
 
     def ready(self) -> bool:
         """Tell whether it is at work, and knows its signals."""

@@ -38,7 +38,7 @@ ROUND = (
     "servers frozen",
 )
 #: Seconds until there is something to kill, on a machine that is full.
-_WAIT = 120.0
+_WAIT = 300.0
 
 
 class Disturber:
@@ -99,7 +99,9 @@ class Disturber:
         deadline = time.monotonic() + _WAIT
         while not (found := condition()):
             if time.monotonic() > deadline:
-                raise RuntimeError("there is nothing to kill: the workers do nothing")
+                raise RuntimeError(
+                    "clients and workers do not begin to work, or hold a unit that others lost"
+                )
             self.wait(0.1)
         return found
 
