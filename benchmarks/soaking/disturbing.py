@@ -39,6 +39,8 @@ ROUND = (
 )
 #: Seconds until there is something to kill, on a machine that is full.
 _WAIT = 300.0
+#: Seconds for which a unit that was lost twice is waited for.
+_CALM = 30.0
 
 
 class Disturber:
@@ -90,18 +92,18 @@ class Disturber:
         That is right if it happens three times by itself, and leaves NaN in a table.
         """
         query = {"state": {"$in": ["queued", "running"]}, "losses": {"$gte": 2}}
+        deadline = time.monotonic() + _CALM
         with MongoClient(self._topology.uri) as client:
             units = client.get_default_database()["units"]
-            self._until(lambda: units.find_one(query) is None)
+            while units.find_one(query) is not None and time.monotonic() < deadline:
+                self.wait(0.1)
 
     def _until(self, condition: Callable[[], Any]) -> Any:
         """Return what `condition` returns once that is true."""
         deadline = time.monotonic() + _WAIT
         while not (found := condition()):
             if time.monotonic() > deadline:
-                raise RuntimeError(
-                    "clients and workers do not begin to work, or hold a unit that others lost"
-                )
+                raise RuntimeError(f"clients or workers do not begin to work in {_WAIT:.0f} s")
             self.wait(0.1)
         return found
 
@@ -113,19 +115,24 @@ class Disturber:
 
     def _kill_one(self, of: Callable[[Actor], Any]) -> None:
         """Kill a process of a worker, or of a client that has local workers."""
-        actors = self._actors
-        here = lambda: [p for kind in ("worker", "client") for a in actors.of(kind) for p in of(a)]  # noqa: E731
+
+        def those() -> list[psutil.Process]:
+            actors = [*self._actors.of("worker"), *self._actors.of("client")]
+            return [process for actor in actors for process in of(actor)]
+
         with suppress(psutil.NoSuchProcess):
-            self._rng.choice(self._until(here)).kill()
+            self._rng.choice(self._until(those)).kill()
 
     def _freeze_worker(self) -> None:
         """Let a worker stand still, with its children or alone, for longer than its lease."""
         worker = self._some("worker")
         children = worker.children() if self._rng.random() < 0.5 else []
         those = [psutil.Process(worker.process.pid), *children]
-        for signal_all in ("suspend", "resume"):
-            for process in those:
-                with suppress(psutil.NoSuchProcess):
-                    getattr(process, signal_all)()
-            if signal_all == "suspend":
-                self.wait(1.5 * LEASE)
+        self._signal_all(those, signal.SIGSTOP)
+        self.wait(1.5 * LEASE)
+        self._signal_all(those, signal.SIGCONT)
+
+    def _signal_all(self, processes: list[psutil.Process], number: signal.Signals) -> None:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
