@@ -129,6 +129,7 @@ class Forked:
         self.pid = pid
         self._death: int | None = os.pidfd_open(pid)
         self._over = False
+        self._code: int | None = None
 
     def state(self) -> str:
         """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
@@ -143,8 +144,9 @@ class Forked:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
         if not self._over and self._death is not None:
             readable(self._death, None)
+            self._code = self._template.wait_for(self.pid)  # once: its number is free after that
         self._over = True
-        return self._template.wait_for(self.pid)
+        return self._code
 
     def close(self) -> None:
         """Free what was held for it."""

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from optomatic.errors import BundleDamaged, StoreIncompatible
+from optomatic.errors import StoreIncompatible
 from optomatic.records import SCHEMA
 
 #: Arrays above this many bytes are opaque.
@@ -83,8 +83,6 @@ def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
     ------
     StoreIncompatible
         If `text` was written by a version that this one does not know.
-    BundleDamaged
-        If nobody has written it.
     """
     return {name: _value(node, load) for name, node in _nodes(text)}
 
@@ -103,11 +101,6 @@ def parts_of(text: str) -> set[str]:
 
 
 def _nodes(text: str) -> list[Any]:
-    if not text.isascii():
-        raise BundleDamaged(
-            "Stored params hold characters that nobody writes: bytes changed on the way. No score "
-            "comes of them, and others are not touched."
-        )
     schema, nodes = json.loads(text)
     if schema != SCHEMA:
         raise _unknown(f"schema {schema!r}")
