@@ -86,8 +86,8 @@ def path_of(definition: str | os.PathLike[str]) -> Path:
     if text.endswith(os.sep) or (os.path.exists(path) and not os.path.isfile(path)):
         raise DefinitionError(
             f"definition is {shown(text)}, which is a directory or no regular file, and nothing "
-            f"was queued. Give the name of a file, such as {os.path.join(text, 'sweep')!r}, or with "
-            f"its whole suffix, such as '{text.rstrip(os.sep) or 'sweep'}{SUFFIX}'."
+            f"was queued. Give the name of a file, such as {os.path.join(text, 'sweep')!r}, or "
+            f"with its whole suffix, such as '{text.rstrip(os.sep) or 'sweep'}{SUFFIX}'."
         )
     return path.with_name(path.name + SUFFIX)
 
