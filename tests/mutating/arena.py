@@ -86,13 +86,6 @@ class Arena:
         finally:
             self.worker.send_signal(signal.SIGCONT)
 
-    def worker_is_well(self) -> bool:
-        """Tell whether the worker lives; start another one if not."""
-        if self.worker.poll() is None:
-            return True
-        self.start_worker()
-        return False
-
     def clean(self) -> None:
         """Leave nothing but the worker as it was."""
         close_callers()
@@ -169,7 +162,9 @@ def listening() -> Any:
     logger.addHandler(heard)
 
     def note(args: Any) -> None:
-        shown = "".join(traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback))
+        shown = "".join(
+            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        )
         heard.raw.append(f"a thread of this process: {shown}")
 
     threading.excepthook = note

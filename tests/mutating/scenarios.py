@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -323,15 +322,18 @@ _WEIGHTS = [8 if name == "units" else 1 for name in COLLECTIONS]
 def run(arena: Arena, seed: int, number: int) -> Report:
     """Run the mutation of this number; the same again for the same seed and number."""
     rng = random.Random(f"{seed}:{number}")
-    name = list(SCENARIOS)[number % len(SCENARIOS)]
-    collection = rng.choices(COLLECTIONS, _WEIGHTS)[0]
+    name = scenario_of(number)
+    report = Report(name, rng.choices(COLLECTIONS, _WEIGHTS)[0], f"seed {seed}, number {number}")
     with listening() as heard:
-        trial = Trial(arena, heard, rng, collection)
-        trial.report.name = f"seed {seed}, number {number}, {name}"
+        trial = Trial(arena, heard, rng, report)
         try:
             SCENARIOS[name](trial)
         finally:
-            report = trial.close()
-            with contextlib.suppress(Exception):
-                arena.clean()
+            trial.close()
+            arena.clean()
     return report
+
+
+def scenario_of(number: int) -> str:
+    """Return the scenario of a mutation."""
+    return list(SCENARIOS)[number % len(SCENARIOS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,15 +38,16 @@ SPLITS = 2
 class Report:
     """What one trial has shown."""
 
-    name: str
+    scenario: str
     collection: str
-    mutation: str
+    again: str
+    mutation: str = "nothing"
     outcomes: set[str] = field(default_factory=set)
     faults: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
         shown = "\n".join(f"{kind}: {text}" for kind, text in self.faults)
-        return f"{self.name}: {self.mutation}\n{shown}"
+        return f"{self.again}: {self.scenario}: {self.mutation}\n{shown}"
 
 
 #: Scores by whatever tells them apart.
@@ -55,17 +57,17 @@ Scores = Mapping[Any, float]
 class Trial:
     """What scenarios are made of."""
 
-    def __init__(self, arena: Arena, heard: Heard, rng: random.Random, collection: str) -> None:
+    def __init__(self, arena: Arena, heard: Heard, rng: random.Random, report: Report) -> None:
         self.arena = arena
         self.heard = heard
         self.rng = rng
-        self.collection = collection
+        self.report = report
+        self.collection = report.collection
         self.number = next(arena.number)
         self.gate = arena.folder / f"gate{self.number}"
         self.mutation: Mutation | None = None
-        self.report = Report("", collection, "nothing")
         self._beside: Task | None = None
-        self._tasks: list[Task] = []
+        self._beside_truth: Scores = {}
 
     # -- what is searched --------------------------------------------------------------------
 
@@ -117,9 +119,7 @@ class Trial:
 
     # -- what comes of it ----------------------------------------------------------------------
 
-    def expect(
-        self, truth: Scores, function: Callable[[], Scores], *, fewer: bool = False
-    ) -> Task:
+    def expect(self, truth: Scores, function: Callable[[], Scores], *, fewer: bool = False) -> Task:
         """Have `function` return the scores of `truth`, in time; `fewer` of them may do."""
         task = Task(function)
         self.settle(task, truth, fewer=fewer)
@@ -127,9 +127,8 @@ class Trial:
 
     def settle(self, task: Task, truth: Scores, *, fewer: bool = False) -> None:
         """Await what `task` does, and judge it."""
-        self._tasks.append(task)
         self.start_beside()
-        if not task.ends_in(LIMIT):
+        if not self._ends(task):
             self._hang(task)
         if task.is_alive():
             return
@@ -138,13 +137,37 @@ class Trial:
         elif self._judge(task.value, truth, fewer):
             self.report.outcomes.add("served")
 
+    def _ends(self, task: Task) -> bool:
+        """Wait for the end of `task`, or for a warning that it waits, or for too long."""
+        end = time.monotonic() + LIMIT
+        while not task.ends_in(0.1):
+            self._look_at_worker()
+            if time.monotonic() > end or (self._is_of_another_schema() and self._said()):
+                return task.ends_in(1.0)
+        return True
+
+    def _look_at_worker(self) -> None:
+        if self.arena.worker.poll() is None:
+            return
+        self.fault("raw", "the worker has ended")
+        if self.mutation is not None:  # else the next one would end, too
+            self.mutation.undo(self.arena.database)
+        self.arena.start_worker()
+
+    def _is_of_another_schema(self) -> bool:
+        m = self.mutation
+        return m is not None and m.collection == "units" and m.place == ("v",)
+
+    def _said(self) -> list[str]:
+        """Return what was said to whoever waits."""
+        return self.heard.texts(UserWarning)
+
     def _hang(self, task: Task) -> None:
-        schema = self.mutation is not None and self.mutation.place == ("v",)
-        said = self.heard.texts(UserWarning)
         assert self.mutation is not None
+        said = self._said()
         self.mutation.undo(self.arena.database)
         went_on = task.ends_in(AFTERWARDS)
-        if said and schema and went_on:
+        if said and went_on and self._is_of_another_schema():
             self.report.outcomes.add("warned")
             return
         why = f"it had warned: {said}" if said else "without a word"
@@ -173,7 +196,7 @@ class Trial:
     def _judge(self, got: Scores, truth: Scores, fewer: bool) -> bool:
         wrong = {k: v for k, v in got.items() if k not in truth or not _equal(v, truth[k])}
         if not fewer:
-            wrong |= {key: math.nan for key in truth.keys() - got.keys()}
+            wrong |= dict.fromkeys(truth.keys() - got.keys(), math.nan)
         else:
             wrong = {k: v for k, v in wrong.items() if not math.isnan(v)}
         if not wrong:
@@ -203,8 +226,9 @@ class Trial:
     def close(self) -> Report:
         """Look how all others are."""
         self.gate.touch()
+        self._look_at_worker()
         if self._beside is not None:
-            if not self._beside.ends_in(LIMIT):
+            if not self._ends(self._beside):
                 self.fault("beside", "the search beside it hangs")
                 if self.mutation is not None:
                     self.mutation.undo(self.arena.database)
@@ -217,8 +241,7 @@ class Trial:
                 self.fault("beside", f"wrong scores: {self._beside.value}")
         for raw in [*self.heard.raw, *raw_in(self.arena.said_by_worker())]:
             self.fault("raw", raw)
-        if not self.arena.worker_is_well():
-            self.fault("raw", "the worker has ended")
+        self._look_at_worker()
         return self.report
 
 
