@@ -88,9 +88,10 @@ class Arena:
 
     def clean(self) -> None:
         """Leave nothing but the worker as it was."""
-        close_callers()
-        for name in COLLECTIONS:
-            self.database[name].delete_many({})
+        for _ in range(2):  # what callers leave as they end comes after what could harm them
+            for name in COLLECTIONS:
+                self.database[name].delete_many({})
+            close_callers()
         self.database["workers"].insert_one(self.record)
 
     def close(self) -> None:
@@ -162,9 +163,7 @@ def listening() -> Any:
     logger.addHandler(heard)
 
     def note(args: Any) -> None:
-        shown = "".join(
-            traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
-        )
+        shown = "".join(traceback.format_exception(args.exc_value))
         heard.raw.append(f"a thread of this process: {shown}")
 
     threading.excepthook = note

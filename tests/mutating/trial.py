@@ -177,10 +177,14 @@ class Trial:
             self._end(task)
 
     def _end(self, task: Task) -> None:
-        """End what does not end."""
+        """End what does not end, but for the search beside it."""
+        database, others = self.arena.database, {"name": {"$ne": "beside"}}
         withdrawn = {"$set": {"state": "cancelled", "withdrawn": True}}
-        self.arena.database["searches"].update_many({}, withdrawn)
-        self.arena.database["units"].delete_many({})
+        database["searches"].update_many(others, withdrawn)
+        beside = [d["_id"] for d in database["searches"].find({"name": "beside"})]
+        pages = database["search_units"].find({"search": {"$in": beside}})
+        kept = [unit_id for page in pages for unit_id in page["ids"]]
+        database["units"].delete_many({"_id": {"$nin": kept}})
         if not task.ends_in(5.0):
             task.interrupt()
             task.ends_in(10.0)
