@@ -49,6 +49,8 @@ class Arena:
         self._log_read = 0
         self._environ = os.environ.get("OPTOMATIC_LEASE")
         os.environ["OPTOMATIC_LEASE"] = LEASE
+        #: Documents that trials share, so that the worker need not look for new lanes each time.
+        self._shared: dict[str, dict[Any, Any]] = {"lanes": {}, "environments": {}, "workers": {}}
         self.start_worker()
 
     def start_worker(self) -> None:
@@ -66,8 +68,14 @@ class Arena:
             )
         wait_for(lambda: "ready" in self.said_by_worker(), self.worker)
         standalone = {"kind": "standalone", "process.pid": self.worker.pid}
-        self.record = self.database["workers"].find_one(standalone)
-        assert self.record is not None
+        self._shared["workers"] = {}
+        self.share(workers=standalone)
+        assert self._shared["workers"]
+
+    def share(self, **queries: Any) -> None:
+        """Remember documents that are as they should be."""
+        for name, query in queries.items():
+            self._shared[name] |= {d["_id"]: d for d in self.database[name].find(query)}
 
     def said_by_worker(self) -> str:
         """Return what the worker has said since this was asked."""
@@ -90,9 +98,11 @@ class Arena:
         """Leave nothing but the worker as it was."""
         for _ in range(2):  # what callers leave as they end comes after what could harm them
             for name in COLLECTIONS:
-                self.database[name].delete_many({})
+                shared = self._shared.get(name, {})
+                self.database[name].delete_many({"_id": {"$nin": list(shared)}})
+                for document in shared.values():
+                    self.database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
             close_callers()
-        self.database["workers"].insert_one(self.record)
 
     def close(self) -> None:
         close_callers()

@@ -93,6 +93,7 @@ class Trial:
 
     def mutate(self, **query: Any) -> None:
         """Change a document of the collection: of the search, and as `query` says if one is."""
+        self.arena.share(lanes={}, environments={})
         collection = self.arena.database[self.collection]
         found = list(collection.find(query)) or list(collection.find())
         found.sort(key=lambda d: (d.get("params_text", ""), str(d.get("spec")), str(d["_id"])))
