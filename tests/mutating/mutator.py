@@ -296,8 +296,10 @@ def _foreign(
     for name in rng.sample(names, len(names) // 2):
         own.pop(name, None)
     told = f"a foreign document, its _id {shown}, of {sorted(map(str, own))}"
-    if collection == "units" and search is not None and rng.random() < 0.6:
-        own |= {"wanted_by": [search], "state": rng.choice(STATES)}
+    if collection == "units" and like is not None and rng.random() < 0.6:
+        waiting = {name: like[name] for name in ("kind", "call_of", "run") if name in like}
+        waits_as = like.get("wanted_by") or [search]
+        own |= {**waiting, "wanted_by": waits_as, "state": rng.choice(STATES)}
         told += f", wanted by the search, {own['state']}"
     if collection == "units" and like is not None and rng.random() < 0.3:
         own["key"] = like.get("key")

@@ -76,7 +76,7 @@ class Trial:
         return np.arange(16.0).reshape(8, 2) + self.number + offset, np.arange(8) % 2
 
     def search(self, values: list[float], *, gated: bool = False, **options: Any) -> MongoSearchCV:
-        estimator = Weigher(gate=str(self.gate) if gated else None)
+        estimator = Weigher(gate=str(self.gate) if gated else None, mark=self.number)
         options = {"cv": SPLITS, "refit": False, "db": self.arena.uri, "name": "mutated", **options}
         return MongoSearchCV(estimator, {"value": values}, **options)
 
@@ -120,13 +120,13 @@ class Trial:
 
     # -- what comes of it ----------------------------------------------------------------------
 
-    def expect(self, truth: Scores, function: Callable[[], Scores], *, fewer: bool = False) -> Task:
-        """Have `function` return the scores of `truth`, in time; `fewer` of them may do."""
+    def expect(self, truth: Scores, function: Callable[[], Scores], *, missing: int = 0) -> Task:
+        """Have `function` return the scores of `truth`, in time, but for so many."""
         task = Task(function)
-        self.settle(task, truth, fewer=fewer)
+        self.settle(task, truth, missing=missing)
         return task
 
-    def settle(self, task: Task, truth: Scores, *, fewer: bool = False) -> None:
+    def settle(self, task: Task, truth: Scores, *, missing: int = 0) -> None:
         """Await what `task` does, and judge it."""
         self.start_beside()
         if not self._ends(task):
@@ -135,7 +135,7 @@ class Trial:
             return
         if task.error is not None:
             self._judge_error(task.error)
-        elif self._judge(task.value, truth, fewer):
+        elif self._judge(task.value, truth, missing):
             self.report.outcomes.add("served")
 
     def _ends(self, task: Task) -> bool:
@@ -198,12 +198,12 @@ class Trial:
             return
         self.fault("raw", "".join(traceback.format_exception(error)[-12:]))
 
-    def _judge(self, got: Scores, truth: Scores, fewer: bool) -> bool:
+    def _judge(self, got: Scores, truth: Scores, missing: int) -> bool:
+        got = {**dict.fromkeys(truth, math.nan), **got}
         wrong = {k: v for k, v in got.items() if k not in truth or not _equal(v, truth[k])}
-        if not fewer:
-            wrong |= dict.fromkeys(truth.keys() - got.keys(), math.nan)
-        else:
-            wrong = {k: v for k, v in wrong.items() if not math.isnan(v)}
+        left_out = [key for key, value in wrong.items() if math.isnan(value)]
+        if len(left_out) <= missing:
+            wrong = {k: v for k, v in wrong.items() if k not in left_out}
         if not wrong:
             return True
         shown = ", ".join(f"{k}: {v} for {truth.get(k)}" for k, v in wrong.items())

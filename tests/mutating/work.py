@@ -7,14 +7,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class Weigher(ClassifierMixin, BaseEstimator):
-    """Scores a number of its param, its training rows and its test rows.
+    """Scores a number of its value, its training rows and its test rows.
 
-    It waits in fit for the file `gate`, if that is named, and raises where `value` is 13.
+    It waits in fit for the file `gate`, if that is named, and raises where `value` is 13.  `mark`
+    is there so that its pickle is another one.
     """
 
-    def __init__(self, value=0.0, gate=None):
+    def __init__(self, value=0.0, gate=None, mark=0):
         self.value = value
         self.gate = gate
+        self.mark = mark
 
     def fit(self, X, y):
         _pass(self.gate)
