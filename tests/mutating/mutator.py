@@ -128,6 +128,9 @@ def draw(
     raise AssertionError("nothing can be drawn")
 
 
+#: Fields that hold much, and so are drawn more often than others.
+_OFTEN = {"result": 6, "error": 3, "spec": 3, "history": 2}
+
 # -- kinds ---------------------------------------------------------------------------------
 
 Drawn = tuple[Place, str, Any, list[Document]]
@@ -145,11 +148,12 @@ def _places(value: Any, place: Place = ()) -> list[Place]:
 
 
 def _place(rng: random.Random, document: Document, *kinds: type) -> Place:
-    """Draw a place, any field of the document as likely as any other, that holds one of `kinds`."""
+    """Draw a place that holds one of `kinds`, or anything."""
     found = [p for p in _places(document) if not kinds or isinstance(_at(document, p), kinds)]
     if not found:
         raise NotApplicable
-    top = rng.choice(sorted({str(p[0]) for p in found}))
+    tops = sorted({str(p[0]) for p in found})
+    top = rng.choices(tops, [_OFTEN.get(top, 1) for top in tops])[0]
     return rng.choice([p for p in found if str(p[0]) == top])
 
 
