@@ -56,6 +56,7 @@ class Arena:
     def start_worker(self) -> None:
         path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         with self._log.open("ab") as log:
+            at = log.tell()
             self.worker = subprocess.Popen(
                 [sys.executable, "-m", "optomatic.worker", "--db", self.uri],
                 env={
@@ -66,7 +67,7 @@ class Arena:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: "ready" in self.said_by_worker(), self.worker)
+        wait_for(lambda: b"ready" in self._log.read_bytes()[at:], self.worker)
         standalone = {"kind": "standalone", "process.pid": self.worker.pid}
         self._shared["workers"] = {}
         self.share(workers=standalone)
