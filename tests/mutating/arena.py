@@ -67,7 +67,7 @@ class Arena:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: b"ready" in self._log.read_bytes()[at:], self.worker)
+        wait_for(lambda: b"ready" in self._log.read_bytes()[at:], self.worker, seconds=120)
         standalone = {"kind": "standalone", "process.pid": self.worker.pid}
         self._shared["workers"] = {}
         self.share(workers=standalone)

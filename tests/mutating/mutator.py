@@ -54,6 +54,7 @@ class Mutation:
     collection: str
     document: Any
     place: Place
+    kind: str
     text: str
     value: Any
     before: Document | None
@@ -61,11 +62,6 @@ class Mutation:
 
     def __str__(self) -> str:
         return f"{self.collection}[{self.document!r}]: {self.text}"
-
-    @property
-    def field(self) -> str:
-        """Return the place in short, without indices."""
-        return ".".join(str(step) for step in self.place if not isinstance(step, int))
 
     def apply(self, database: Database[Document]) -> None:
         """Write it; fields that stay as they are are not written, as others may change them."""
@@ -124,7 +120,7 @@ def draw(
             place, text, value, after = KINDS[kind][0](rng, copy.deepcopy(before))
         except NotApplicable:
             continue
-        return Mutation(collection, before["_id"], place, text, value, before, after)
+        return Mutation(collection, before["_id"], place, kind, text, value, before, after)
     raise AssertionError("nothing can be drawn")
 
 
@@ -308,4 +304,4 @@ def _foreign(
     if collection == "units" and like is not None and rng.random() < 0.3:
         own["key"] = like.get("key")
         told += ", with the key of a unit"
-    return Mutation(collection, None, (), told, None, None, [own])
+    return Mutation(collection, None, (), "foreign", told, None, None, [own])
