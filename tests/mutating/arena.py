@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import traceback
 import uuid
 import warnings
@@ -125,8 +124,7 @@ class Task(threading.Thread):
         self._function = function
         self.value: Any = None
         self.error: BaseException | None = None
-        self.began = time.monotonic()
-        self.seconds = 0.0
+        self.interrupted = False
         self.start()
 
     def run(self) -> None:
@@ -134,7 +132,6 @@ class Task(threading.Thread):
             self.value = self._function()
         except BaseException as error:
             self.error = error
-        self.seconds = time.monotonic() - self.began
 
     def ends_in(self, seconds: float) -> bool:
         self.join(seconds)
@@ -142,6 +139,7 @@ class Task(threading.Thread):
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in it."""
+        self.interrupted = True
         if self.ident is not None and self.is_alive():
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self.ident), ctypes.py_object(KeyboardInterrupt)

@@ -12,6 +12,7 @@ OUTCOMES = {
     "served": "served",
     "told": "an error of ours",
     "warned": "warned",
+    "set aside": "set aside",
     "scored again": "scored again",
     "other number": "other number",
 }

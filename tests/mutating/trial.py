@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mutating.arena import Arena, Heard, Task, raw_in
+from mutating.arena import COLLECTIONS, Arena, Heard, Task, raw_in
 from mutating.mutator import Mutation, draw
 from mutating.work import Weigher
 from pymongo.errors import PyMongoError
@@ -21,8 +21,8 @@ from sklearn.model_selection import GridSearchCV
 from optomatic import MongoSearchCV
 from optomatic.errors import OptomaticError
 
-#: Seconds after which what waits hangs; a warning that says why comes before.
-LIMIT = 12.0
+#: Seconds after which what waits hangs: after 10 s it says why, or mends what it can.
+LIMIT = 14.0
 #: Seconds that a search has to end once the document is put right.
 AFTERWARDS = 15.0
 #: ValueErrors that are documented.
@@ -131,7 +131,7 @@ class Trial:
         self.start_beside()
         if not self._ends(task):
             self._hang(task)
-        if task.is_alive():
+        if task.is_alive() or task.interrupted:
             return
         if task.error is not None:
             self._judge_error(task.error)
@@ -228,8 +228,9 @@ class Trial:
     def fault(self, kind: str, text: str) -> None:
         self.report.faults.append((kind, text))
 
-    def close(self) -> Report:
+    def close(self) -> None:
         """Look how all others are."""
+        database = self.arena.database
         self.gate.touch()
         self._look_at_worker()
         if self._beside is not None:
@@ -247,7 +248,8 @@ class Trial:
         for raw in [*self.heard.raw, *raw_in(self.arena.said_by_worker())]:
             self.fault("raw", raw)
         self._look_at_worker()
-        return self.report
+        if any(database[name].find_one({"state": "invalid"}) for name in COLLECTIONS):
+            self.report.outcomes.add("set aside")
 
 
 def scores_of(search: Any) -> dict[tuple[str, str], float]:

@@ -29,7 +29,11 @@ TABLE = "OPTOMATIC_EXAMPLES" in os.environ
 def arena(one_node, tmp_path_factory):
     """One database and one standalone worker that outlive all mutations."""
     arena = Arena(one_node, tmp_path_factory.mktemp("arena"))
-    yield arena
+    with pytest.MonkeyPatch.context() as patch:
+        if not TABLE:  # here what waits says why, and mends what it can, sooner than for users
+            patch.setattr("optomatic.worker.lookout.LONELY_SECONDS", 2.0)
+            patch.setattr("optomatic.driver.caller.LONELY_SECONDS", 2.0)
+        yield arena
     arena.close()
 
 
