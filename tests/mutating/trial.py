@@ -20,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 
 from optomatic import MongoSearchCV
 from optomatic.errors import OptomaticError
+from optomatic.records import SCHEMA
 
 #: Seconds after which what waits hangs: after 10 s it says why, or mends what it can.
 LIMIT = 14.0
@@ -28,7 +29,7 @@ AFTERWARDS = 15.0
 #: ValueErrors that are documented.
 _TOLD = re.compile(
     r"There is no search of the name or id|cannot be extended from here|cannot be compared with "
-    r"those of this|All the \d+ fits failed|no candidate came to a score|nothing to begin with"
+    r"those of this|is not in the database|All the \d+ fits failed|no candidate came to a score|nothing to begin with"
 )
 _SERVER = "could not do what it was asked"
 SPLITS = 2
@@ -157,7 +158,9 @@ class Trial:
 
     def _is_of_another_schema(self) -> bool:
         m = self.mutation
-        return m is not None and m.collection == "units" and m.place == ("v",)
+        if m is None or m.collection != "units":
+            return False
+        return any(type(d.get("v")) is not int or d["v"] != SCHEMA for d in m.after)
 
     def _said(self) -> list[str]:
         """Return what was said to whoever waits."""
