@@ -24,8 +24,10 @@ from optomatic.records import SCHEMA
 
 #: Seconds after which what waits hangs: after 10 s it says why, or mends what it can.
 LIMIT = 14.0
-#: Seconds that a search has to end once the document is put right: idle workers look each minute.
-AFTERWARDS = 75.0
+#: Seconds that a search has to end once the document is put right.
+AFTERWARDS = 15.0
+#: The same of what nothing rings an idle worker for: it looks once a minute.
+AFTERWARDS_OF = {"lanes": 75.0}
 #: ValueErrors that are documented.
 _TOLD = re.compile(
     r"There is no search of the name or id|cannot be extended from here|cannot be compared with "
@@ -176,7 +178,7 @@ class Trial:
         assert self.mutation is not None
         said = self._said()
         self.mutation.undo(self.arena.database)
-        went_on = task.ends_in(AFTERWARDS)
+        went_on = task.ends_in(AFTERWARDS_OF.get(self.collection, AFTERWARDS))
         if said and went_on and (self._is_of_another_schema() or self._is_left()):
             self.report.outcomes.add("warned")
             return
