@@ -165,6 +165,13 @@ class Trial:
             return False
         return any(type(d.get("v")) is not int or d["v"] != SCHEMA for d in m.after)
 
+    def _put_right(self, mutation: Mutation) -> None:
+        mutation.undo(self.arena.database)
+        units = self.arena.database["units"]
+        queued = units.find_one_and_delete({"_id": mutation.document, "state": "queued"})
+        if queued is not None:  # idle workers are rung for what is new
+            units.insert_one(queued)
+
     def _is_left(self) -> bool:
         """Tell whether there is no client that could store again what workers need."""
         needed = ("lanes", "bundles", "chunks")
@@ -177,7 +184,7 @@ class Trial:
     def _hang(self, task: Task) -> None:
         assert self.mutation is not None
         said = self._said()
-        self.mutation.undo(self.arena.database)
+        self._put_right(self.mutation)
         went_on = task.ends_in(AFTERWARDS_OF.get(self.collection, AFTERWARDS))
         if said and went_on and (self._is_of_another_schema() or self._is_left()):
             self.report.outcomes.add("warned")
