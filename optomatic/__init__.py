@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
     from optomatic.plan.course.racing import Racing as Racing
+    from optomatic.removing import remove as remove
     from optomatic.search import MongoSearchCV as MongoSearchCV
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MongoSearchCV",
     "Racing",
     "attach",
+    "remove",
 ]
 __version__ = "0.1.0"
 
@@ -30,6 +32,7 @@ _HOMES = {
     "MongoSearchCV": "optomatic.search",
     "Racing": "optomatic.plan.course.racing",
     "attach": "optomatic.attaching",
+    "remove": "optomatic.removing",
 }
 
 

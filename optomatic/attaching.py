@@ -19,7 +19,7 @@ from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repea
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.plan.packing.params import decode
 from optomatic.plan.units.more_function_units import plan_more
-from optomatic.records import Described, Outcome, Recipe
+from optomatic.records import Described, Outcome, Recipe, Removed
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
@@ -253,6 +253,31 @@ class AttachedSearch(KeepsAddress):
             for waits_as in ids_that_wait(self.search_id):
                 store.jobs.cancel(waits_as)
 
+    def remove(self, *, dry_run: bool = False) -> Removed:
+        """Remove the search, with the scores, data and estimators that only it needs.
+
+        Parameters
+        ----------
+        dry_run : bool, default=False
+            Remove nothing, and return what would be removed.
+
+        Returns
+        -------
+        Removed
+            How many ``searches``, ``units`` and ``parts``, and how many ``bytes`` they have.
+
+        Raises
+        ------
+        ValueError
+            If it is not in the database any more.
+        SearchRunning
+            If it runs: :meth:`cancel` it first.
+        StoreError
+            As of :func:`optomatic.remove`, which also tells what holds under concurrency.
+        """
+        with open_store(self.db) as store:
+            return store.removal.remove(self.search_id, dry_run=dry_run)
+
     def __repr__(self) -> str:
         return f"AttachedSearch({self.search_id!r})"
 
@@ -273,7 +298,7 @@ def _counts(store: Store, search: str) -> dict[str, int]:
 
 def _ids(store: Store, search: str) -> list[str]:
     ids = store.searches.unit_ids(search)
-    if lost := store.searches.invalid_pages(search):
+    if lost := store.searches.invalid_lists(search):
         warn(
             f"{lost} lists of units of this search could not be read, as something changed what "
             "was written: what is told of it is of the other units. No score was lost. Make the "

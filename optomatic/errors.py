@@ -19,6 +19,7 @@
     ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
     ├── OtherCode               (RuntimeError)     workers load something else than they were sent
     ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
+    ├── SearchRunning           (RuntimeError)     a search that runs cannot be removed
     ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
     ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
     ├── GeneratorFailed         (ValueError)       a generator raised, or gave no candidates
@@ -126,6 +127,10 @@ class OtherCode(OptomaticError, RuntimeError):
 
 class SearchCancelled(OptomaticError, RuntimeError):
     """The search was withdrawn while it was waiting."""
+
+
+class SearchRunning(OptomaticError, RuntimeError):
+    """A search that runs cannot be removed."""
 
 
 class FitTimeout(OptomaticError, TimeoutError):

@@ -332,11 +332,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class EarlierSearch:
-    """A search as another one sees it that may learn from it; ``n_units`` so far."""
+    """A search as another one sees it that may learn from it; ``n_units`` so far.
+
+    ``listings`` are the names of the lists of its units.
+    """
 
     id: str
     n_units: int
     subject: Subject
+    listings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +362,31 @@ class SearchRecord:
     process: Process
     subject: Subject | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was removed from the database, or would be (``dry_run``).
+
+    Attributes
+    ----------
+    searches : int
+    units : int
+        Scores, failures, and units that were withdrawn.
+    parts : int
+        Estimators, data, splits, functions, and what interrupted uploads have left of some.
+    bytes : int
+        BSON sizes of all documents, with the lists of units and the sets of versions.  MongoDB
+        compresses documents, and uses their place for the next ones.
+    dry_run : bool
+        Nothing was removed.
+    """
+
+    searches: int = 0
+    units: int = 0
+    parts: int = 0
+    bytes: int = 0
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)

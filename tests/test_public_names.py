@@ -40,6 +40,7 @@ def test_public_names():
         "MongoSearchCV",
         "Racing",
         "attach",
+        "remove",
     ]
     assert set(optomatic.__all__) <= set(dir(optomatic))
     assert optomatic.MongoSearchCV.__module__ == "optomatic.search"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optomatic.driver.publishing import publish
 from optomatic.plan.units.plan import Plan
 from optomatic.store.extending import added_to
+from optomatic.store.holding import SEARCHES
 from optomatic.store.opening import Store
 
 
@@ -19,7 +20,8 @@ def extend(store: Store, search: str, plan: Plan) -> int:
     Raises
     ------
     ValueError
-        If what workers need besides the candidates is not stored.  Nothing is queued then.
+        If what workers need besides the candidates is not stored, or the search was removed
+        meanwhile.  Nothing is queued then.
 
     Notes
     -----
@@ -28,20 +30,27 @@ def extend(store: Store, search: str, plan: Plan) -> int:
     served = store.jobs.stored(plan.units)
     missing = [unit for unit in plan.units if unit.id not in served]
     if missing:
-        _check_parts(store, plan)
-        publish(store, plan.parts.values(), missing[0].work)
+        _check_parts(store, search, plan)
+        publish(store, plan.parts.values(), missing[0].work, search)
     known = dict.fromkeys(store.searches.unit_ids(search))
     new = [unit.id for unit in plan.units if unit.id not in known]
     store.searches.add(search, new, goes_on=bool(missing))
     if missing:
         store.jobs.submit(missing, added_to(search))
+    if not store.searches.record(search):
+        store.jobs.cancel(added_to(search))
+        raise ValueError(
+            "The search was removed from the database while candidates were added to it, so "
+            "nothing is queued. Make it again, with the wider space."
+        )
     return len(missing)
 
 
-def _check_parts(store: Store, plan: Plan) -> None:
+def _check_parts(store: Store, search: str, plan: Plan) -> None:
     """Make sure that function and data are stored: they are not here to be stored now."""
     needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
-    if store.bundles.missing(needed):
+    store.searches.need(search, needed)
+    if store.bundles.missing(needed, SEARCHES):
         raise ValueError(
             "The function of this search, or its data, is not in the database, or cannot be read "
             "there: where all scores are stored when a search is made, nothing is sent. Nothing "

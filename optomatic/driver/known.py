@@ -99,15 +99,17 @@ def run(
     raised but returned, with the units that have an end.
     """
     began = clock()
-    served, missing = _open(store, plan, record, retry_failed)
+    listing, served, missing = _open(store, plan, record, retry_failed)
     others = OtherVersions()
     try:
         if told is not None:
             told(served)
         if missing:
             others.note(store, plan, missing)
-            publish(store, plan.parts.values(), missing[0].work, say)
-        scored, invalid = _score(store, plan, missing, record.id, engine, retry_failed, told, clock)
+            publish(store, plan.parts.values(), missing[0].work, listing, say)
+        scored, invalid = _score(
+            *(store, plan, missing, record.id, engine, listing), retry_failed, told, clock
+        )
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
         outcomes, seconds = {**served, **scored}, clock() - began
@@ -141,13 +143,24 @@ def _ended_before(
 
 def _open(
     store: Store, plan: Plan, record: SearchRecord, retry_failed: bool
-) -> tuple[dict[str, Outcome], list[Unit]]:
-    """Look up what is stored and open the record; return what is stored, and what is missing."""
-    served = store.jobs.stored(plan.units)
+) -> tuple[str, dict[str, Outcome], list[Unit]]:
+    """Open the record and look up what is stored.
+
+    Returns
+    -------
+    listing : str
+    served : dict of str to Outcome
+    missing : list of Unit
+    """
+    listing = store.searches.open(record, [unit.id for unit in plan.units], plan.asked)
+    try:
+        served = store.jobs.stored(plan.units)
+    except BaseException as error:
+        withdraw(store, record.id, error)
+        raise
     if retry_failed:
         served = {i: o for i, o in served.items() if o.state == "completed"}
-    store.searches.open(record, [unit.id for unit in plan.units], plan.asked)
-    return served, [unit for unit in plan.units if unit.id not in served]
+    return listing, served, [unit for unit in plan.units if unit.id not in served]
 
 
 def leave(
@@ -165,12 +178,12 @@ def leave(
     int
         How many units were queued.
     """
-    served, missing = _open(store, plan, record, retry_failed)
+    listing, served, missing = _open(store, plan, record, retry_failed)
     if not missing:
         store.searches.finish(record.id, "completed", {"line": f"{len(served)} units: all stored"})
         return 0
     try:
-        publish(store, plan.parts.values(), missing[0].work, say)
+        publish(store, plan.parts.values(), missing[0].work, listing, say)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
         store.searches.left(record.id)
     except BaseException as error:
@@ -202,6 +215,7 @@ def _score(
     missing: Sequence[Unit],
     search: str,
     engine: Engine,
+    listing: str,
     retry_failed: bool,
     told: Told | None,
     clock: Callable[[], float],
@@ -213,7 +227,7 @@ def _score(
     if not missing:
         return {}, 0
     take_back_from_the_vanished(store)
-    waiting = _Waiting(store, plan, missing, search, engine.standalone, told, clock)
+    waiting = _Waiting(store, plan, missing, search, listing, engine.standalone, told, clock)
     while waiting.open:
         waiting.submit(retry_failed=retry_failed)
         retry_failed = False
@@ -223,8 +237,9 @@ def _score(
         found = waiting.read()
         if waiting.open and store.searches.withdrawn(search):
             raise SearchCancelled(
-                f"The search was cancelled while {len(waiting.open)} of {len(missing)} units were "
-                "not scored yet. All finished scores are stored; call fit again to go on."
+                f"The search was cancelled, or removed, while {len(waiting.open)} of "
+                f"{len(missing)} units were not scored yet. All finished scores are stored, unless "
+                "they were removed; call fit again to go on."
             )
     return found, waiting.invalid
 
@@ -246,11 +261,13 @@ class _Waiting:
         plan: Plan,
         missing: Sequence[Unit],
         search: str,
+        listing: str,
         standalone: bool,
         told: Told | None,
         clock: Callable[[], float],
     ) -> None:
-        self._store, self._plan, self._missing, self._search = store, plan, missing, search
+        self._store, self._plan, self._missing = store, plan, missing
+        self._search, self._listing = search, listing
         self._told, self._clock, self._looked = told, clock, clock()
         self._lookout = Lookout(
             *(store, [search], timing_here(), clock), standalone=standalone, restore=self._restore
@@ -297,7 +314,8 @@ class _Waiting:
 
     def _restore(self) -> None:
         """Store again what workers need, and wait for nothing that was not asked for."""
-        publish(self._store, self._plan.parts.values(), self._missing[0].work)
+        parts = self._plan.parts.values()
+        publish(self._store, parts, self._missing[0].work, self._listing)
         own = {unit.id for unit in self._missing}
         strange = [i for i in self._store.jobs.waiting(self._search) if i not in own]
         if strange:

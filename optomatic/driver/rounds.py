@@ -35,7 +35,7 @@ from optomatic.plan.course.schedule import Event
 from optomatic.plan.units.plan import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.progress import FitSummary
-from optomatic.store.extending import IDS
+from optomatic.store.listings import IDS
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -310,7 +310,7 @@ class Rounds:
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
-        upload(self._store, [parts[sha] for sha in new], self._say)
+        upload(self._store, [parts[sha] for sha in new], self._record.id, self._say)
         self._known_parts.update(new)
         # In a race they may come of several asks, whose candidates are made of different things.
         for work in {unit.work.lane: unit.work for unit in missing}.values():
@@ -320,7 +320,7 @@ class Rounds:
 
     def _restore(self) -> None:
         """Store again what workers need, and wait for nothing that was not asked for."""
-        upload(self._store, self._parts.values())
+        upload(self._store, self._parts.values(), self._record.id)
         for work in self._lanes.values():
             self._store.workers.publish(work)
         waiting = self._store.jobs.waiting(self._record.id)
@@ -357,8 +357,9 @@ class Rounds:
 
     def _cancelled(self) -> SearchCancelled:
         return SearchCancelled(
-            f"The search was cancelled while {len(self._ledger.open)} units were not scored yet. "
-            "All finished scores are stored; search again to go on."
+            f"The search was cancelled, or removed, while {len(self._ledger.open)} units were not "
+            "scored yet. All finished scores are stored, unless they were removed; search again to "
+            "go on."
         )
 
     def _settle(self) -> None:

@@ -10,8 +10,7 @@ A header gets its ``v`` last, so an upload that was cut off at any byte is no pa
 anybody's next upload of the same content finishes it.  (GridFS keyed by content is bricked
 by one killed upload.)
 
-A header without ``holders`` is kept for ever.  Of a part that only calls of joblib use they
-are the callers that may need it; who they are, what ``marks`` are for, and how such a part is
+``holders`` are those that may need a part; who they are, what ``marks`` are for, and how a part is
 removed: :mod:`~optomatic.store.holding`.
 """
 
@@ -30,7 +29,7 @@ from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
 from optomatic.store.faults import Outage
 from optomatic.store.forms import HeaderForm, Misfit, checksum_of, read
-from optomatic.store.holding import array, chunks_of, holders, keep_for, let_go, still_kept_for
+from optomatic.store.holding import array, callers, chunks_of, keep_for, let_go, still_kept_for
 from optomatic.store.patient import VALID, Patient
 
 #: Bytes in a chunk: small enough that a call ends in time on a slow line.
@@ -50,7 +49,7 @@ class Bundles:
         Parameters
         ----------
         holder : str, optional
-            Who needs them; if nobody is named, they are kept for ever.
+            Who needs them; if nobody is named, they are kept until they are removed by name.
         """
         if not shas:
             return set()
@@ -77,7 +76,7 @@ class Bundles:
         told : callable
             Told after each chunk how many bytes of the part are stored.
         holder : str, optional
-            Who needs it; if nobody is named, it is kept for ever.
+            Who needs it; if nobody is named, it is kept until it is removed by name.
         """
         marks = [secrets.token_hex(8)]
         while not self._put(part, told, holder, marks, anew):
@@ -109,12 +108,12 @@ class Bundles:
         kept = {"_id": part.sha, **still_kept_for(holder, mark)}
         return bool(self._headers.update(kept, [{"$set": header}, VALID]))
 
-    def mend(self, part: Part) -> None:
-        """Store a part anew if what is stored is not what it was."""
+    def mend(self, part: Part, holder: str | None = None) -> None:
+        """Store a part anew, for `holder`, if what is stored is not what it was."""
         try:
             self.get(part.sha)
         except BundleDamaged:
-            self.put(part, anew=True)
+            self.put(part, holder=holder, anew=True)
 
     def _chunks_of(self, sha: str, mark: str) -> dict[str, int]:
         """Mark all chunks that are there, and return the bytes in each."""
@@ -169,9 +168,9 @@ class Bundles:
         chunks = [f"{h['_id']}:{n}" for h in headers for n in range(h.get("chunks", 0))]
         self._chunks.delete({"_id": {"$in": chunks}})
 
-    def holders(self) -> set[str]:
-        """Return all who hold parts."""
-        return holders(self._headers)
+    def callers(self) -> set[str]:
+        """Return all callers that hold parts."""
+        return callers(self._headers)
 
     def let_go(self, those: Collection[str]) -> None:
         """Remove the parts that these have held, and nobody else needs."""

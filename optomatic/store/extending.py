@@ -2,26 +2,22 @@
 
 It is listed with the units of the search, and waits under an id of its own: the client of the
 search, which knows nothing of it, goes on to score and to await what it has asked for itself.
-
-::
-
-    search_units  {_id: "<search>:<n>", ..., by}    n from 10**9 on: pages of the client come before
+Its pages are in the search's own list, from 10**9 on: those of the client come before.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from optomatic.records import SCHEMA, Recipe, Work
-from optomatic.store.forms import Misfit, PageForm, RecipeForm, checksum_of, read
+from optomatic.store.forms import Misfit, RecipeForm, checksum_of, read
+from optomatic.store.listings import IDS, Listings, listings_of
 from optomatic.store.patient import Patient
 from optomatic.store.submitting import slices
 
-#: Ids in one document: 100 bytes each.
-IDS = 20_000
 _FIRST_PAGE = 10**9
 
 
@@ -35,22 +31,26 @@ def ids_that_wait(search: str) -> list[str]:
     return [search, added_to(search)]
 
 
-def number_of(page: PageForm) -> int:
-    """Return the place of a page among those of its search."""
-    return int(page.id.rpartition(":")[2])
-
-
-def pages_of(search: str) -> dict[str, Any]:
-    """Return the query for the pages of `search`, which the index of ids serves."""
-    return {"_id": {"$gte": f"{search}:", "$lt": f"{search};"}}  # ";" comes right after ":"
-
-
 class Extending:
     """Calls that make a search wider.  Every call may be repeated."""
 
-    def __init__(self, searches: Patient, units: Patient) -> None:
+    def __init__(self, searches: Patient, pages: Patient) -> None:
         self._searches = searches
-        self._units = units
+        self._listings = Listings(pages)
+
+    def need(self, listing: str, shas: Collection[str]) -> None:
+        """Note that units of a list are made of these parts, before they are stored."""
+        self._listings.need(listing, shas)
+
+    def unit_ids(self, search: str) -> list[str]:
+        """Return the ids of the units that `search` asks for, in the order of its candidates."""
+        record = self._searches.find_one({"_id": search}, {"listing": 1})
+        return self._listings.ids(listings_of(record)) if record else []
+
+    def invalid_lists(self, search: str) -> int:
+        """Return how many lists of units of `search` could not be read."""
+        record = self._searches.find_one({"_id": search}, {"listing": 1})
+        return self._listings.invalid(listings_of(record)) if record else 0
 
     def note_asked(self, search: str, asked: Recipe | None) -> None:
         """Note what more units of `search` can be made of, if that can be written down."""
@@ -74,28 +74,18 @@ class Extending:
         goes_on : bool
             Some of them have no score yet: the search is running (again).
         """
-        token, number = secrets.token_hex(8), self._next_page(search)
+        token = secrets.token_hex(8)
+        number = max(_FIRST_PAGE, *(n + 1 for n in self._listings.numbers(search)), 0)
         for ids in slices(unit_ids, IDS):
-            while not self._takes(search, number, ids, token):
+            while not self._listings.take(search, number, ids, token):
                 number += 1
             number += 1
         # Counted after the writing: of several at once the one who saw the most is right.
-        pages = self._units.read(PageForm, pages_of(search))
-        n_units = len({unit_id for page in pages for unit_id in page.ids})
+        n_units = len(set(self.unit_ids(search)))
         counts = {name: {"$max": [f"${name}", n_units]} for name in ("n_units", "n_candidates")}
         self._searches.update(
             {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
         )
-
-    def _next_page(self, search: str) -> int:
-        pages = self._units.read(PageForm, pages_of(search))
-        return max(_FIRST_PAGE, *(number_of(page) + 1 for page in pages), 0)
-
-    def _takes(self, search: str, number: int, ids: Sequence[str], token: str) -> bool:
-        """Write a page, and tell whether nobody else had that number."""
-        page = f"{search}:{number}"
-        self._units.insert([{**page_document(search, number, ids), "by": token}])
-        return self._units.find_one({"_id": page, "by": token}, {"_id": 1}) is not None
 
 
 #: A search that goes on.  Nobody waits for a client that has ended.
@@ -125,12 +115,3 @@ def _asked(recipe: RecipeForm) -> Recipe:
     env, requires = dict(work["env"]), tuple(work["requires"])
     whole = Work(**{**work, "env": env, "requires": requires})
     return Recipe(recipe.key, whole, dict(recipe.environment))
-
-
-def page_document(
-    search: str, number: int, ids: Sequence[str], events: Sequence[Sequence[Any]] = ()
-) -> dict[str, Any]:
-    """Return the document of a page."""
-    name, listed, told = f"{search}:{number}", list(ids), [list(event) for event in events]
-    own = {"_id": name, "v": SCHEMA, "search": search, "ids": listed, "events": told}
-    return {**own, "checksum": checksum_of(name, search, listed, told)}

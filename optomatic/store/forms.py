@@ -13,7 +13,8 @@ left alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -160,13 +161,18 @@ class SearchForm(Form):
     state: Literal["running", "completed", "interrupted", "cancelled"]
     n_units: int
     began_at: datetime
+    seen_at: datetime | None
+    ended_at: datetime | None
     subject: dict[str, Any] | None
+    listing: str | None
     checksum: str
+    asked: dict[str, Any] | None = None
     extended: bool = False
 
     def check(self) -> None:
         """Raise Misfit if what the search is about was changed."""
-        if self.checksum != checksum_of(self.id, self.name, self.subject):
+        own = search_checksum(self.id, self.name, self.subject, self.listing)
+        if self.checksum != own:
             raise Misfit("what it is about does not match its checksum")
 
 
@@ -185,18 +191,29 @@ class RecipeForm(Form):
 
 
 class PageForm(Form):
-    """Some of the units that a search asks for, and what its generator was asked and told."""
+    """Some of the units that a search asks for, and what its generator was asked and told.
+
+    The page that names parts has no checksum, as it grows.
+    """
 
     id: str = field(name="_id")
-    search: str
     ids: list[str]
-    checksum: str
+    checksum: str = ""
     events: list[Any] = []
+    parts: list[str] = []
 
     def check(self) -> None:
         """Raise Misfit if something of it was changed."""
-        if self.checksum != checksum_of(self.id, self.search, self.ids, self.events):
+        if not PAGE.fullmatch(self.id):
+            raise Misfit("its _id is none of a page")
+        if self.id.endswith(":-1"):
+            return
+        if self.checksum != page_checksum(self.id, self.ids, self.events):
             raise Misfit("it does not match its checksum")
+
+
+#: The id of a page, and that of a chunk.
+PAGE = re.compile(r".+:-?\d{1,18}", re.DOTALL)
 
 
 class VersionsForm(Form):
@@ -274,6 +291,16 @@ def _check_unit(unit: UnitForm | DescribedForm) -> None:
     own = (unit.id, unit.key, unit.terms, unit.lane, unit.kind, unit.spec, unit.options)
     if checksum_of(*own, unit.params_text) != unit.checksum:
         raise Misfit("what says what to score does not match its checksum")
+
+
+def search_checksum(search: str, name: str, subject: Any, listing: str | None) -> str:
+    """Return the checksum of what a search is about."""
+    return checksum_of(search, name, subject, listing)
+
+
+def page_checksum(page: str, ids: Sequence[str], events: Sequence[Any]) -> str:
+    """Return the checksum of a list of units, or of a part of it."""
+    return checksum_of(page, ids, events)
 
 
 def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:

@@ -1,11 +1,13 @@
-"""Parts that only calls of joblib use: who needs them, and their removal once nobody does.
+"""Who needs a part, and its removal once nobody does.
 
-Parts are stored by content, so what one caller stores, another one or a search may come to
-need at any moment, and may be about to upload itself.  The header of such a part says who
+Parts are stored by content, so what a search or a call of joblib stores, others may come to
+need at any moment, and may be about to upload themselves.  The header of a part says who
 needs it::
 
-    holders  names of callers, "<client>/<n>"; absent: a search needs it, or did, for ever
-    marks    one of each upload for a caller that nobody has given up
+    holders  names of callers, "<client>/<n>", and SEARCHES, one name for all searches: which of
+             them do stands in their lists of units (listings); absent: kept until it is removed
+             by name, as what a call returned
+    marks    one of each upload for a holder that nobody has given up
     going    those of uploads whose chunks are being removed
 
 Whoever needs a part is among the holders before looking whether it is there, or before
@@ -20,14 +22,20 @@ is removed; whoever comes after it finds no part, and uploads with a mark that w
 that no chunk which that upload counts on is removed.  A removal that was cut off is finished by
 the next one; an upload whose holder was taken for dead meanwhile finds its mark gone, and begins
 anew.
+
+SEARCHES lets go of a part only if nobody has asked for it since the removal began to look who
+needs it (``at``): :mod:`~optomatic.store.removing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from optomatic.store.patient import Document, Filter, Patient
+
+#: The holder of what searches need.
+SEARCHES = "searches"
 
 
 def chunks_of(sha: str) -> dict[str, Any]:
@@ -63,17 +71,20 @@ def still_kept_for(holder: str | None, mark: str) -> dict[str, Any]:
     return free if holder is None else {"marks": mark, "$or": [{"holders": holder}, free]}
 
 
-def holders(headers: Patient) -> set[str]:
-    """Return all who hold parts."""
+def callers(headers: Patient) -> set[str]:
+    """Return all callers that hold parts."""
     found = headers.find({"holders": {"$gt": ""}}, {"holders": 1})
-    return {holder for header in found for holder in header["holders"] if isinstance(holder, str)}
+    held = {holder for header in found for holder in header["holders"] if isinstance(holder, str)}
+    return held - {SEARCHES}
 
 
-def let_go(headers: Patient, chunks: Patient, those: Collection[str]) -> None:
-    """Take `those` out of the holders of all parts, and remove what nobody holds."""
+def let_go(
+    headers: Patient, chunks: Patient, those: Collection[str], of: Mapping[str, Any] | None = None
+) -> None:
+    """Take `those` out of the holders of all parts, or `of` some, and remove what nobody holds."""
     if those:
         mine = {"$in": list(those)}
-        headers.update({"holders": mine}, {"$pull": {"holders": mine}})
+        headers.update({**(of or {}), "holders": mine}, {"$pull": {"holders": mine}})
     for header in headers.find({"holders": []}, {"marks": 1, "going": 1}):
         _remove(headers, chunks, header)
 

@@ -42,8 +42,13 @@ SEARCHES = [
     IndexModel([("subject.digest", _UP), ("began_at", _DOWN)], name="subject"),
 ]
 
+SEARCH_UNITS = [
+    # what was listed since a removal began
+    IndexModel([("at", _UP)], name="at"),
+]
+
 BUNDLES = [
-    # what a caller holds, and what nobody does
+    # what a caller holds, what searches do, and what nobody does
     IndexModel([("holders", _UP)], name="holders", sparse=True),
 ]
 
@@ -59,8 +64,10 @@ def create_indexes(database: Database[dict[str, Any]], replica_set: str | None =
     # Before it ends to build an index over documents a server asks the members of its set, itself
     # included: the embedded one for ever, at an address that it has left.  It alone decides.
     alone: dict[str, Any] = {"commitQuorum": 0} if replica_set == EMBEDDED_SET else {}
-    for name, indexes in (("units", UNITS), ("searches", SEARCHES), ("bundles", BUNDLES)):
-        _create(database[name], indexes, alone)
+    _create(database["units"], UNITS, alone)
+    _create(database["searches"], SEARCHES, alone)
+    _create(database["search_units"], SEARCH_UNITS, alone)
+    _create(database["bundles"], BUNDLES, alone)
 
 
 def _create(

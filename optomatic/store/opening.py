@@ -33,6 +33,7 @@ from optomatic.store.environments import Environments
 from optomatic.store.faults import Outage, bad_uri, is_transient, told, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
+from optomatic.store.removing import Removal
 from optomatic.store.searches import Searches
 from optomatic.store.workers import Workers
 
@@ -67,7 +68,7 @@ _FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Store:
-    """Searches, bundles, jobs, workers and calls of one database.
+    """Searches, bundles, jobs, workers, calls and removals of one database.
 
     Safe to share among threads, not across a fork.  A context manager that closes it.
     """
@@ -79,6 +80,7 @@ class Store:
     workers: Workers
     alarms: Alarms
     calls: Calls
+    removal: Removal
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
@@ -139,14 +141,16 @@ def open_store(
     outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
     prepare = _once(lambda: create_indexes(database, replica_set))
     bundles = Bundles(database, outage)
+    jobs = Jobs(database, timing or Timing(), prepare=prepare, outage=outage)
     return Store(
         searches=Searches(database, outage),
         environments=Environments(database, outage),
         bundles=bundles,
-        jobs=Jobs(database, timing or Timing(), prepare=prepare, outage=outage),
+        jobs=jobs,
         workers=Workers(database, outage),
         alarms=Alarms(database["units"]),
         calls=Calls(database, bundles, prepare=prepare, outage=outage),
+        removal=Removal(database, jobs, outage),
         shown_uri=masked(uri),
         _client=client,
         _outage=outage,

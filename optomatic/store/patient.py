@@ -35,6 +35,7 @@ _BATCH = 5000
 _DUPLICATE_KEY = 11000
 #: The end of an update by which a document is written anew, whatever it was.
 VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
+_SIZE = {"$bsonSize": "$$ROOT"}
 
 
 class Patient:
@@ -160,6 +161,12 @@ class Patient:
 
         if documents:
             self._try(write)
+
+    def measure(self, query: Filter) -> tuple[int, int]:
+        """Return how many documents match, and their bytes."""
+        size = {"$group": {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": _SIZE}}}
+        found = self._try(lambda: list(self.collection.aggregate([{"$match": query}, size])))
+        return (found[0]["n"], found[0]["bytes"]) if found else (0, 0)
 
     def delete(self, query: Filter) -> int:
         """Delete all that match."""

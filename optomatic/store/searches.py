@@ -4,13 +4,11 @@
 
     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
                    process, state: running | completed | interrupted | cancelled, began_at,
-                   seen_at, ended_at, summary, withdrawn, asked, extended,
+                   seen_at, ended_at, summary, withdrawn, asked, extended, listing,
                    subject: {digest, splits, n_train} or None}   absent in older records
                   seen_at is None where no client is to be waited for; withdrawn: somebody
-                  cancelled it; asked, extended: see extending
-    search_units  {_id: "<search>:<n>", v, search, ids: [...], events: [...]}
-                  so a search may have any size, and grow; events: what its generator was asked
-                  and told, in order, where it has one (plan/course/schedule.py)
+                  cancelled it; asked, extended: see extending; listing: the list of its units
+                  that equal searches share, if they were known as it began (listings)
 """
 
 from __future__ import annotations
@@ -24,49 +22,50 @@ from pymongo.database import Database
 from optomatic.errors import LONGEST_NAME
 from optomatic.records import SCHEMA, EarlierSearch, Recipe, SearchRecord, Subject
 from optomatic.store.documents import storable
-from optomatic.store.extending import (
-    IDS,
-    Extending,
-    added_to,
-    asked_document,
-    number_of,
-    page_document,
-    pages_of,
-)
+from optomatic.store.extending import Extending, added_to, asked_document
 from optomatic.store.faults import Outage
-from optomatic.store.forms import INVALID, PageForm, SearchForm, checksum_of
+from optomatic.store.forms import SearchForm, search_checksum
+from optomatic.store.listings import listing_of, listings_of
 from optomatic.store.patient import Patient
-from optomatic.store.submitting import slices
 
 
 class Searches(Extending):
     """The searches of a store.  Every call may be repeated."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        searches, units = (
-            Patient(database["searches"], outage),
-            Patient(database["search_units"], outage),
-        )
-        super().__init__(searches, units)
+        pages = Patient(database["search_units"], outage)
+        super().__init__(Patient(database["searches"], outage), pages)
 
     def open(
         self, record: SearchRecord, unit_ids: Sequence[str], asked: Recipe | None = None
-    ) -> None:
+    ) -> str:
         """Write the record of a search that begins, and which units it asks for.
 
-        The units first, so that a search that is there is there with all of them.  `asked` is
-        what more of them can be made of, where that can be written down.
+        To be called before it is looked which of them have a score: these stay from now on.
+
+        Parameters
+        ----------
+        asked : Recipe, optional
+            What more of them can be made of, where that can be written down.
+
+        Returns
+        -------
+        str
+            The name of the list of its units.
         """
-        self._units.insert(
-            [page_document(record.id, n, ids) for n, ids in enumerate(slices(unit_ids, IDS))]
-        )
+        listing = listing_of(unit_ids) if unit_ids else None
         fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
         document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
-        document["asked"] = asked_document(asked)
+        document.update(asked=asked_document(asked), listing=listing)
         subject = record.subject and asdict(record.subject)
-        document["checksum"] = checksum_of(record.id, storable(record.name), subject)
+        name = storable(record.name)
+        document["checksum"] = search_checksum(record.id, name, subject, listing)
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
+        if listing is None:
+            return record.id
+        self._listings.share(listing, unit_ids)
+        return listing
 
     def extend(
         self,
@@ -92,13 +91,13 @@ class Searches(Extending):
         bool
             Whether it goes on; False once somebody withdrew it.
         """
-        self._units.insert([page_document(search, page, unit_ids, events)])
+        self._listings.write(search, page, unit_ids, events)
         counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
         return bool(self._searches.update({"_id": search, "state": "running"}, [{"$set": counts}]))
 
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""
-        return [event for page in self._pages(search) for event in page.events]
+        return self._listings.events(search)
 
     def touch(self, search: str) -> None:
         """Note that the client of `search` is there."""
@@ -136,24 +135,16 @@ class Searches(Extending):
         )
 
     def withdrawn(self, search: str) -> bool:
-        """Tell whether somebody cancelled `search`; it may go on with what was added since."""
-        found = self._searches.find_one({"_id": search}, {"state": 1, "withdrawn": 1}) or {}
-        return found.get("state") == "cancelled" or bool(found.get("withdrawn"))
+        """Return whether somebody cancelled or removed `search`.
+
+        One that was cancelled may go on with what was added since.
+        """
+        found = self._searches.find_one({"_id": search}, {"state": 1, "withdrawn": 1})
+        return found is None or found.get("state") == "cancelled" or bool(found.get("withdrawn"))
 
     def record(self, search: str) -> dict[str, Any]:
         """Return the record of `search` as it is stored; empty if there is none."""
         return self._searches.find_one({"_id": search}) or {}
-
-    def unit_ids(self, search: str) -> list[str]:
-        """Return the ids of the units that `search` asks for, in the order of its candidates."""
-        return [unit_id for page in self._pages(search) for unit_id in page.ids]
-
-    def invalid_pages(self, search: str) -> int:
-        """Return how many lists of units of `search` could not be read."""
-        return len(self._units.find({**pages_of(search), "state": INVALID}, {"_id": 1}))
-
-    def _pages(self, search: str) -> list[PageForm]:
-        return sorted(self._units.read(PageForm, pages_of(search)), key=number_of)
 
     def about(
         self, digest: str, most: int, names: Sequence[str] | None = None
@@ -176,21 +167,17 @@ class Searches(Extending):
         if names is not None:
             query["$or"] = [{"_id": _any_of(names)}, {"name": _any_of(names)}]
         found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
-        return [EarlierSearch(s.id, s.n_units, _subject_of(s)) for s in found]
+        return [EarlierSearch(s.id, s.n_units, _subject_of(s), _listings_of(s)) for s in found]
 
     def units_of(self, searches: Sequence[EarlierSearch], most: int) -> dict[str, list[str]]:
         """Return the ids of the units of several searches in one query.
 
         Of a search that has more than `most`, those on its first page.
         """
-        if not searches:
-            return {}
-        ranges = [{"_id": f"{s.id}:0"} if s.n_units > most else pages_of(s.id) for s in searches]
-        found: dict[str, list[str]] = {search.id: [] for search in searches}
-        for page in sorted(self._units.read(PageForm, {"$or": ranges}), key=number_of):
-            if page.search in found:
-                found[page.search] += page.ids
-        return found
+        large = {search.listings[0] for search in searches if search.n_units > most}
+        small = {name for s in searches if s.n_units <= most for name in s.listings}
+        ids = self._listings.first_ids(small, large - small)
+        return {s.id: [i for name in s.listings for i in ids.get(name, ())] for s in searches}
 
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
         """Tell whether `search` has not ended, and its client was seen in the last `seconds`."""
@@ -238,6 +225,10 @@ def _any_of(names: Sequence[str]) -> dict[str, list[str]]:
 def _subject_of(search: SearchForm) -> Subject:
     subject = search.subject or {}
     return Subject(subject["digest"], tuple(subject["splits"]), subject["n_train"])
+
+
+def _listings_of(search: SearchForm) -> tuple[str, ...]:
+    return listings_of({"_id": search.id, "listing": search.listing})
 
 
 def _ids_of(search: SearchForm) -> list[str]:

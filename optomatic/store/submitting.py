@@ -118,23 +118,17 @@ class Submitting:
             self._retry(ids, search)
         else:
             self._reopen_passing_failures(ids, search)
-        self._units.update(
-            {
-                "_id": {"$in": ids},
-                "state": {"$in": _OPEN},
-                "v": SCHEMA,
-                "wanted_by": {"$type": "array"},
-            },
-            [
-                {
-                    "$set": {
-                        "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
-                        "priority": {"$max": ["$priority", priority]},
-                        "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
-                    }
-                }
-            ],
-        )
+        join = {
+            "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
+            "priority": {"$max": ["$priority", priority]},
+            "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
+        }
+        own = {"_id": {"$in": ids}, "v": SCHEMA, "wanted_by": {"$type": "array"}}
+        self._units.update({**own, "state": {"$in": _OPEN}}, [{"$set": join}])
+        if there and len(self._units.find({"_id": {"$in": ids}}, {"_id": 1})) < len(ids):
+            # A cancelled or failed one was removed before it was joined.
+            more = self._join_or_insert(documents, search, priority, retry_failed)
+            return Submitted(met.invalid + more.invalid, more.foreign)
         return met
 
     def _there(self, ids: Sequence[str]) -> tuple[set[str], Submitted]:

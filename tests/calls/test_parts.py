@@ -138,10 +138,10 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, caller, stored
     before = own.database["chunks"].find_one()["at"]
     call(caller, run)
     assert own.database["chunks"].find_one()["at"] == before
-    assert len(caller.store.bundles.holders()) == 2
+    assert len(caller.store.bundles.callers()) == 2
     wait_for(lambda: caller._thread is None)
     with open_store(own.uri) as other:  # as after a day
-        other.bundles.let_go(other.bundles.holders())
+        other.bundles.let_go(other.bundles.callers())
     assert stored() == (0, 0, 0)
     call(caller, run)
     assert stored() == (1, 1, 1)

@@ -17,10 +17,12 @@ from waiting import wait_for
 from working_off import TESTS, work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
+from optomatic.driver.recording import new_record
 from optomatic.errors import SearchCancelled
 from optomatic.plan.packing.params import parts_of
 from optomatic.plan.units.function_units import FunctionPlanner
 from optomatic.plan.units.more_function_units import plan_more
+from optomatic.store.forms import checksum_of
 from optomatic.store.opening import open_store
 
 DATA = {"X": np.arange(6.0), "y": np.arange(3)}
@@ -162,11 +164,14 @@ def test_a_search_with_a_generator_can_be_made_wider_too(uri):
 
 
 def test_several_that_add_at_the_same_time_lose_nothing(uri):
+    how = {"estimator": "", "space": "", "scoring": "", "n_candidates": 0, "n_splits": 1}
+    record = new_record("s", "test", **how)
     with open_store(uri) as store:
+        store.searches.open(record, [])
         threads = [
             threading.Thread(
                 target=store.searches.add,
-                args=("s", [f"u{n}"]),
+                args=(record.id, [f"u{n}"]),
                 kwargs={"goes_on": True},
             )
             for n in range(20)
@@ -175,7 +180,7 @@ def test_several_that_add_at_the_same_time_lose_nothing(uri):
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(store.searches.unit_ids("s")) == sorted(f"u{n}" for n in range(20))
+        assert sorted(store.searches.unit_ids(record.id)) == sorted(f"u{n}" for n in range(20))
 
 
 class Asks:
@@ -206,7 +211,9 @@ def test_what_workers_would_lack_is_said_before_anything_is_queued(uri):
     with pytest.raises(ValueError, match="is not in the database"):
         attach("weights", db=uri).extend({"weight": [2]})
     assert attach("weights", db=uri).counts() == {"completed": 1}
-    database["searches"].update_many({}, {"$set": {"asked.key": "function:0:abc"}})
+    asked = {**database["searches"].find_one()["asked"], "key": "function:0:abc"}
+    asked["checksum"] = checksum_of(asked["key"], asked["work"], asked["environment"])
+    database["searches"].update_many({}, {"$set": {"asked": asked}})
     with pytest.raises(ValueError, match="by other keys"):
         attach("weights", db=uri).extend({"weight": [2]})
 

@@ -219,7 +219,7 @@ def test_the_record_says_what_was_asked(uri):
     (record,) = database["searches"].find()
     assert (record["_id"], record["state"]) == (search.search_id_, "completed")
     assert (record["n_units"], record["n_candidates"]) == (5, 5)
-    pages = database["search_units"].find({"search": search.search_id_})
+    pages = database["search_units"].find({"_id": {"$regex": f"^{search.search_id_}:"}})
     assert {i for page in pages for i in page["ids"]} == {u["_id"] for u in units(uri).find()}
 
 

@@ -10,6 +10,7 @@ from pymongo import MongoClient
 from optomatic.errors import BundleDamaged
 from optomatic.planning.parts import dump
 from optomatic.store import bundles
+from optomatic.store.holding import SEARCHES
 from optomatic.store.opening import open_store
 
 
@@ -59,7 +60,7 @@ def is_whole(store, part):
 
 
 def need(store, part, holder):
-    """Have a part in the store, as searches (with None) and callers do."""
+    """Have a part in the store, as searches (all under one name) and callers do."""
     if store.bundles.missing([part.sha], holder):
         store.bundles.put(part, holder=holder)
 
@@ -67,7 +68,7 @@ def need(store, part, holder):
 def test_the_last_holder_takes_it_along(store, part, left):
     for holder in ("a/1", "b/1"):
         need(store, part, holder)
-    assert store.bundles.holders() == {"a/1", "b/1"}
+    assert store.bundles.callers() == {"a/1", "b/1"}
     store.bundles.let_go(["a/1"])
     assert is_whole(store, part)
     store.bundles.let_go(["b/1"])
@@ -80,7 +81,7 @@ def test_the_last_holder_takes_it_along(store, part, left):
 @pytest.mark.parametrize("first", ["caller", "search"])
 @pytest.mark.parametrize("puts", [False, True])
 def test_what_a_search_needs_as_well_stays(store, part, first, puts):
-    who = ["a/1", None] if first == "caller" else [None, "a/1"]
+    who = ["a/1", SEARCHES] if first == "caller" else [SEARCHES, "a/1"]
     for holder in who:
         if puts:
             store.bundles.put(part, holder=holder)
@@ -88,7 +89,7 @@ def test_what_a_search_needs_as_well_stays(store, part, first, puts):
             need(store, part, holder)
     store.bundles.let_go(["a/1"])
     assert is_whole(store, part)
-    assert store.bundles.holders() == set()
+    assert store.bundles.callers() == set()
 
 
 def test_what_was_stored_before_there_were_holders_stays(store, database, part):
@@ -152,7 +153,7 @@ def before(store, monkeypatch, step, act):
 def test_who_comes_during_a_removal_has_a_whole_part(
     store, uri, part, left, monkeypatch, step, who
 ):
-    holder = "b/1" if who == "caller" else None
+    holder = "b/1" if who == "caller" else SEARCHES
     need(store, part, "a/1")
     with open_store(uri) as other:
         before(store, monkeypatch, step, lambda: need(other, part, holder))
@@ -168,7 +169,7 @@ def test_an_upload_under_way_during_a_removal_comes_to_a_whole_part(
     store, uri, part, monkeypatch, step, who
 ):
     """It began beside that of a caller which has gone since, and ends after the removal."""
-    holder = "b/1" if who == "caller" else None
+    holder = "b/1" if who == "caller" else SEARCHES
     need(store, part, "a/1")
     with open_store(uri) as other:
         before(store, monkeypatch, step, lambda: half(other))
@@ -183,7 +184,7 @@ def test_an_upload_under_way_during_a_removal_comes_to_a_whole_part(
         assert is_whole(other, part)
 
 
-@pytest.mark.parametrize("holder", [None, "a/1", "b/1"])
+@pytest.mark.parametrize("holder", [None, SEARCHES, "a/1", "b/1"])
 def test_an_upload_that_lost_its_holder_is_not_mixed_up_with_the_next_one(store, uri, part, holder):
     """The next one begins anew, and is cut off: what is there now are pieces of both."""
     with open_store(uri) as other:
@@ -228,6 +229,12 @@ def test_a_sweep_takes_what_only_those_hold_that_are_gone(store, database, part,
     need(store, part, "client/3")
     store.calls.sweep()
     assert store.bundles.missing([part.sha], "other/1") == (set() if stays else {part.sha})
+
+
+def test_a_sweep_of_calls_leaves_what_searches_need(store, part):
+    need(store, part, SEARCHES)
+    store.calls.sweep()
+    assert is_whole(store, part)
 
 
 def test_many_that_come_and_go_always_have_a_whole_part(uri, store, part, left):
