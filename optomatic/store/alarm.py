@@ -36,7 +36,11 @@ _NEVER = frozenset({40573, 40324, 13})
 
 _UPDATED = "$updateDescription.updatedFields"
 _QUEUED: Mapping[str, Any] = {
-    "$or": [{"operationType": "insert"}, {"updateDescription.updatedFields.state": "queued"}]
+    "$or": [
+        {"operationType": "insert"},
+        {"updateDescription.updatedFields.state": "queued"},
+        {"updateDescription.updatedFields.rung_at": {"$exists": True}},
+    ]
 }
 #: Somebody else waits for a unit, too.  What is added to an array is told as "wanted_by.1", so that
 #: no plain query finds it; what ends a unit clears the array, and its state with it.

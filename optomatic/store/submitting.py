@@ -156,6 +156,13 @@ class Submitting:
         found = self._units.find({**waiting, "v": {"$ne": SCHEMA}}, {"_id": 1})
         return [document["_id"] for document in found]
 
+    def ring(self, searches: Sequence[str]) -> None:
+        """Wake idle workers for what `searches` have queued: it may have become possible."""
+        queued = {"wanted_by": _any_of(searches), "state": "queued", "v": SCHEMA}
+        found = self._units.find_one(queued, {"_id": 1})
+        if found is not None:
+            self._units.update({"_id": found["_id"], **queued}, [{"$set": {"rung_at": "$$NOW"}}])
+
     def pulse(self, searches: Sequence[str]) -> Any:
         """Return None while somebody works on what `searches` wait for, else what is next.
 

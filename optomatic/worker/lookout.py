@@ -33,7 +33,7 @@ class Lookout:
     silent : callable, optional
         Tells whether nothing is to be said for now.
     restore : callable, optional
-        Stores again what workers need, as something of it may have been lost.
+        Stores again, now and then, what workers need, as something of it may have been lost.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Lookout:
         self._standalone = standalone
         self._silent = silent
         self._restore = restore
-        self._since = self._ask_at = clock()
+        self._since = self._ask_at = self._restore_at = clock()
         self._look_at = self._since + _LOOK_SECONDS
         self._pulse: object = None
         self._said: set[str] = set()
@@ -79,6 +79,9 @@ class Lookout:
         if now < self._look_at:
             return
         self._look_at = now + _LOOK_SECONDS
+        if now >= self._restore_at + LONELY_SECONDS:
+            self._restore_at = now
+            self._restore()
         pulse = self._store.jobs.pulse(self._searches)
         if pulse is None or pulse != self._pulse:
             self._since = now if pulse is None or self._pulse is not None else self._since
@@ -93,7 +96,7 @@ class Lookout:
         """Find out why nobody works on what is waited for."""
         jobs = self._store.jobs
         jobs.check(self._searches)
-        self._restore()
+        jobs.ring(self._searches)
         foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
         if foreign:
             self._say_foreign(waited, len(foreign))
