@@ -66,8 +66,9 @@ def remove(
     asks for it.
 
     May be called at any time, by any number of processes, beside searches, uploads and
-    workers: they go on, and so do searches that begin meanwhile.  A search that finds a score in
-    the moment in which it is removed has that score; ``attach(...).frame()`` leaves it out then.
+    workers: they go on, and so do searches that begin meanwhile.  A search whose candidates come
+    about as it runs notes within five seconds which stored scores it has found.  One that is
+    removed before that serves it all the same, and ``attach(...).frame()`` leaves it out.
     If a search that was cancelled, or whose client was not seen for long, is removed and its
     client lives all the same, that raises SearchCancelled.
 
