@@ -357,7 +357,7 @@ class MongoSearch(KeepsAddress):
                 raise ValueError(
                     f"direction of {metric} is 'maximize' or 'minimize', not {shown(direction)}"
                 )
-        if self.error_score != "raise" and not isinstance(self.error_score, int | float):
+        if not (isinstance(self.error_score, int | float) or shown(self.error_score) == "'raise'"):
             raise ValueError(f"error_score is a number or 'raise', not {shown(self.error_score)}")
         for name in self.data or ():
             if not (isinstance(name, str) and name.isidentifier()):

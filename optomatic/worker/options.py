@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -130,7 +131,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `message` to stderr, and exit with 2."""
-        self.exit(2, one_line(redact(f"{message}. Nothing was scored. usage: {self.prog} --help")))
+        said = redact(message).rstrip(".")
+        self.exit(2, one_line(f"{said}. Nothing was scored. usage: {self.prog} --help"))
 
 
 def one_line(text: str) -> str:
@@ -198,13 +200,10 @@ def _tag(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError:  # nobody has that home
-        text = ""
-    if not text or "\0" in text or len(text) > _LONGEST_PATH:
-        raise argparse.ArgumentTypeError(f"a folder, not {shown(text)}")
-    return path
+    if text and "\0" not in text and len(text) <= _LONGEST_PATH:
+        with suppress(RuntimeError):  # nobody has that home
+            return Path(text).expanduser()
+    raise argparse.ArgumentTypeError(f"a folder, not {shown(text)}")
 
 
 def _definition(text: str) -> Path:

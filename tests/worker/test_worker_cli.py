@@ -9,7 +9,12 @@ from estimators import Sleeper
 from misbehaving import Misbehaver
 from waiting import wait_for
 
+from optomatic.errors import shown
 from optomatic.worker.__main__ import main
+from optomatic.worker.assignment import assignment_of
+from optomatic.worker.options import parser
+
+SECRET = "s3cr3t"
 
 
 def values(*numbers):
@@ -196,13 +201,110 @@ def test_a_store_that_is_not_there_is_exit_code_1_without_the_password(worker):
         ["--max-units", "0"],
         ["--cache-size", "much"],
         ["--deadline", "tomorrow"],
+        *(
+            [option, value]
+            for option in (
+                *("--processes", "--max-units", "--max-idle", "--grace", "--lease"),
+                *("--deadline", "--cache-size"),
+            )
+            for value in ("", "nan", "inf", "-1", "9" * 30, "9" * 5_000, "1e400", "a\0", "a\nb")
+        ),
+        *([option, ""] for option in ("--db", "--search", "--definition", "--cache-dir", "--tag")),
+        ["--deadline", "0001-01-01T00:00"],
+        ["--deadline", "9999-12-31"],
+        ["--search", "x" * (17 << 20)],
+        ["--definition", "x" * (17 << 20)],
+        ["--cache-dir", "x" * (17 << 20)],
+        ["--db", "x" * (17 << 20)],
+        ["--lease", "x" * (17 << 20)],
+        ["--definition", "a\0b"],
+        ["--definition", "~nobody-has-this-name/a"],
+        ["--cache-dir", "a\0b"],
+        ["--cache-dir", "~nobody-has-this-name/a"],
+        ["--tag", "a\udc80 b"],
+        ["--db"],
+        ["--db", "foo"],
+        ["--db", f"ann:{SECRET}@localhost/iris"],
+        ["--db", f"mongodb://ann:{SECRET}@:99999/iris"],
+        ["--db", "mongodb://localhost/my.iris"],
+        ["--db", "mongodb://localhost/iris?tls=true&tlsCAFile=/no/such/file"],
+        ["--d", f"mongodb://ann:{SECRET}@localhost/iris"],
+        [f"mongodb://ann:{SECRET}@localhost/iris"],
+        [f"ann:{SECRET}@localhost"],
+        ["--lease", f"mongodb://ann:{SECRET}@localhost/iris"],
+    ],
+    ids=lambda arguments: shown(" ".join(arguments))[:50],
+)
+def test_wrong_usage_is_exit_code_2_and_one_line(arguments, capsys, monkeypatch):
+    monkeypatch.delenv("OPTOMATIC_DB", raising=False)
+    assert exit_code_of(arguments) == 2
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith("optomatic worker: ")
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
+    assert len(said) < 1_200
+    assert "Nothing was" in said
+    assert SECRET not in said
+
+
+def exit_code_of(arguments):
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return ended.code
+
+
+def test_an_address_that_is_none_is_told_with_an_example(capsys):
+    assert exit_code_of(["--db", "foo"]) == 2
+    assert '"mongodb://host:27017/name"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPTOMATIC_UNTIL_EMPTY", "maybe"),
+        ("OPTOMATIC_UNTIL_EMPTY", "2"),
+        ("OPTOMATIC_PROCESSES", "9" * 30),
+        ("OPTOMATIC_MAX_UNITS", "9" * 5_000),
+        ("OPTOMATIC_MAX_IDLE", "soon"),
+        ("OPTOMATIC_DEADLINE", "soon"),
+        ("OPTOMATIC_GRACE", "-1"),
+        ("OPTOMATIC_LEASE", "0"),
+        ("OPTOMATIC_CACHE_SIZE", "1e400"),
+        ("OPTOMATIC_CACHE_DIR", "~nobody-has-this-name/a"),
+        ("OPTOMATIC_DEFINITION", "."),
+        ("OPTOMATIC_SEARCH", "x" * 2_000),
+        ("OPTOMATIC_TAG", "a;b"),
     ],
 )
-def test_wrong_usage_is_exit_code_2(arguments, capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+def test_a_variable_that_cannot_be_meant_is_named(variable, value, capsys, monkeypatch):
+    monkeypatch.setenv(variable, value)
+    assert exit_code_of([]) == 2
+    said = capsys.readouterr().err
+    assert variable in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [("1", True), ("Yes", True), ("true", True), ("0", False), ("off", False)]
+)
+def test_until_empty_is_yes_or_no(value, meant):
+    assert parser({"OPTOMATIC_UNTIL_EMPTY": value}).parse_args([]).until_empty is meant
+    assert parser({"OPTOMATIC_UNTIL_EMPTY": value}).parse_args(["--until-empty"]).until_empty
+
+
+def test_a_worker_that_is_given_nonsense_prints_one_line_and_ends(worker):
+    process = worker("--processes", "1" * 30)
+    out, log = process.communicate(timeout=60)
+    assert (process.returncode, out, log.count("\n")) == (2, "", 1)
+
+
+def test_the_address_of_a_worker_is_masked_in_what_it_was_told():
+    told = parser({"OPTOMATIC_DB": f"mongodb://ann:{SECRET}@host/iris"}).parse_args([])
+    assert SECRET not in repr(told)
+    assert SECRET not in repr(assignment_of(told.db, [], None))
+    assert assignment_of(told.db, [], None).db == f"mongodb://ann:{SECRET}@host/iris"
 
 
 def test_the_help_names_every_variable(capsys, monkeypatch):
