@@ -45,7 +45,9 @@ _SEEN = timedelta(seconds=300)
 #: What a call of joblib returned is stored before the call is: so long it may lie there.
 _RETURNED = timedelta(hours=1)
 #: States of units that go without their search having been removed by name or age.
-_ORPHANS = ("completed", "failed", "dead", "cancelled")
+_ORPHANS = TERMINAL
+#: Those of a search that is removed: what could not be read of it goes too.
+_REMOVED = (*TERMINAL, INVALID)
 #: Keys that are looked for in all lists at once, and pages that are read at once.
 _KEYS, _PAGES = 200_000, 20
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -280,9 +282,9 @@ class _OneRemoval:
         for _, some in self._on(dead):
             keys |= some
             if len(keys) >= _KEYS:
-                yield keys, TERMINAL
+                yield keys, _REMOVED
                 keys = set()
-        yield keys, TERMINAL
+        yield keys, _REMOVED
         last = ""
         while self._everything:
             query = {"key": {"$gt": last}, "kind": {"$ne": "call"}, "state": {"$in": _ORPHANS}}
@@ -323,7 +325,7 @@ class _OneRemoval:
         """Return what units there are of `keys` once this is done."""
         query: dict[str, Any] = {"key": {"$in": list(keys)}}
         if going := self._going.intersection(keys):
-            query["$nor"] = [_unneeded(going, TERMINAL)]
+            query["$nor"] = [_unneeded(going, _REMOVED)]
         return self._units.find(query, {"key": 1, "spec": 1, "params_text": 1})
 
     # -- parts -----------------------------------------------------------------------------
@@ -418,8 +420,11 @@ class _OneRemoval:
 
 def _unneeded(keys: Collection[str], states: Sequence[str]) -> dict[str, Any]:
     """Return the query for the units of `keys` that nobody waits for."""
-    state = {"state": {"$in": list(states)}, "wanted_by": [], "v": SCHEMA}
-    return {"key": {"$in": list(keys)}, **state, "kind": {"$ne": "call"}}
+    # Nobody waits for what could not be read, whatever it says.
+    invalid = [{"state": INVALID}] if INVALID in states else []
+    states = [state for state in states if state != INVALID]
+    ways = [{"state": {"$in": states}, "wanted_by": []}, *invalid]
+    return {"key": {"$in": list(keys)}, "$or": ways, "v": SCHEMA, "kind": {"$ne": "call"}}
 
 
 def _named_in(unit: Document) -> set[str]:

@@ -258,3 +258,15 @@ def test_a_unit_of_others_that_waits_for_a_search_is_not_scored_by_it(
     fit.fit(X, Y)
     joining.join()
     assert_same_table(fit, TRUTH)
+
+
+def test_what_could_not_be_read_goes_with_its_search(uri, database):
+    first = fitted(uri)
+    database["units"].update_one({}, {"$set": {"result": None}})
+    with pytest.warns(RecordsInvalid):
+        second = fitted(uri)
+    assert database["units"].count_documents({"state": "invalid"}) == 1
+    attach(first.search_id_, db=uri).remove()
+    assert database["units"].count_documents({}) == 10
+    attach(second.search_id_, db=uri).remove()
+    assert database["units"].count_documents({}) == 0
