@@ -5,7 +5,7 @@ from __future__ import annotations
 from joblib import effective_n_jobs
 
 from optomatic.errors import shown
-from optomatic.worker.machine import inside_worker, tags_here
+from optomatic.worker.machine import inside_worker, tags_here, timing_here
 
 #: Processes of one machine, which are each a Python with what it has imported.
 _MOST = 4096
@@ -27,6 +27,7 @@ def workers_for(
     """
     if inside_worker():
         return None
+    timing_here()  # raises here, before anything is queued
     if n_jobs == 0 or not set(requires) <= set(tags_here()):
         return 0
     k = int(effective_n_jobs(n_jobs))

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import joblib
 
+from optomatic.errors import shown
 from optomatic.keys.environment import constraints, matched_version
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing
+
+#: Seconds, some 30 years: more is a slip, and no clock takes much more.
+LONGEST = 1e9
 
 
 class Installed(Mapping[str, str]):
@@ -47,9 +51,12 @@ def timing_of(lease: float | str | None) -> Timing:
     """
     if lease is None or lease == "":
         return Timing()
-    seconds = float(lease)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"a lease is a number of seconds above 0, not {lease!r}")
+    try:
+        seconds = float(lease)
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"a lease is a number of seconds above 0, not {shown(lease)}")
     return Timing(lease=seconds, unstarted=min(3.0, seconds / 3))
 
 
@@ -63,7 +70,10 @@ def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
 
 def tags_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the tags that ``$OPTOMATIC_TAG`` gives to workers, separated by commas."""
-    return tags_of(environ.get("OPTOMATIC_TAG", "").replace(",", " ").split())
+    try:
+        return tags_of(environ.get("OPTOMATIC_TAG", "").replace(",", " ").split())
+    except ValueError as error:
+        raise ValueError(f"$OPTOMATIC_TAG: {error}") from None
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ from optomatic.definition import path_of
 from optomatic.errors import LONGEST_NAME, DefinitionError, guarded, redact, shown
 from optomatic.plan.units.limits import size_of
 from optomatic.plan.units.tags import tags_of
+from optomatic.worker.machine import LONGEST
 
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.
@@ -51,8 +52,8 @@ exit codes:
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
-#: More of them are a slip: processes of one machine, seconds (30 years), digits, characters.
-_MOST_PROCESSES, _MOST_SECONDS, _MOST_DIGITS, _LONGEST_PATH = 4096, 1e9, 18, 4_000
+#: More of them are a slip: processes of one machine, digits, characters.
+_MOST_PROCESSES, _MOST_DIGITS, _LONGEST_PATH = 4096, 18, 4_000
 _LONGEST_LINE = 1_000
 
 
@@ -244,9 +245,9 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= _MOST_SECONDS:
+    if not 0 <= seconds <= LONGEST:
         raise argparse.ArgumentTypeError(
-            f"a number of seconds from 0 to {_MOST_SECONDS:,.0f}, not {shown(text)}"
+            f"a number of seconds from 0 to {LONGEST:,.0f}, not {shown(text)}"
         )
     return seconds
 
@@ -268,7 +269,7 @@ def _deadline(text: str) -> float:
             seconds = (moment - datetime.now().astimezone()).total_seconds()
     except (ValueError, OverflowError):
         seconds = float("inf")
-    if seconds > _MOST_SECONDS:
+    if seconds > LONGEST:
         raise argparse.ArgumentTypeError(
             "a span such as 90m or a time such as 2030-01-31T22:00, in the next 30 years, not "
             f"{shown(text)}"

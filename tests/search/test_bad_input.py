@@ -565,3 +565,24 @@ def test_options_of_an_address_that_are_none(options, said):
 def test_a_database_whose_name_the_server_refuses(one_node, name):
     with pytest.raises(OptomaticError):
         fit(one_node.uri(name))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OPTOMATIC_LEASE", "soon"),
+        ("OPTOMATIC_LEASE", "0"),
+        ("OPTOMATIC_LEASE", "nan"),
+        ("OPTOMATIC_LEASE", "1e300"),
+        ("OPTOMATIC_LEASE", "9" * 5_000),
+        ("OPTOMATIC_TAG", "a;b"),
+    ],
+    ids=short,
+)
+def test_a_variable_that_cannot_be_meant_is_named(uri, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    options = {"requires": ["a"]} if variable == "OPTOMATIC_TAG" else {"n_jobs": 2}
+    with pytest.raises(ValueError, match=rf"\${variable}: a ") as caught:
+        fit(uri, **options)
+    assert len(str(caught.value)) < 600
+    assert nothing_is_queued(uri)
