@@ -82,7 +82,7 @@ def frame_of(
     index = pd.Index([row.number for row in rows], name="candidate")
     columns: dict[str, Any] = {}
     for name in names:
-        # As a Series: pandas may take an array of texts for UTF-8, which they need not be; nor names.
+        # As a Series: pandas may take an array of texts for UTF-8, which they need not be.
         values = _objects([row.params.get(name, np.nan) for row in rows])
         columns[f"param_{name}"] = pd.Series(values, index, dtype=object)
     for metric in metrics:
@@ -94,9 +94,7 @@ def frame_of(
     columns["error"] = _objects([row.error for row in rows])
     if extras is not None:
         columns["extra"] = _objects([extras(row.extra) for row in rows])
-    frame = pd.DataFrame(dict(enumerate(columns.values())), index=index)
-    frame.columns = pd.Index(list(columns), dtype=object)
-    return frame
+    return pd.DataFrame(columns, index=index)
 
 
 def label_of(metric: str) -> str:

@@ -123,11 +123,7 @@ class FunctionPlanner:
         if not candidates:
             return Plan([], [], {}, {}, (), None)
         for name in dict.fromkeys(name for candidate in candidates for name in candidate):
-            if not isinstance(name, str):
-                raise TypeError(
-                    f"A param is named by a string, not by {shown(name)} ({type(name).__name__}). "
-                    "Nothing was scored. Look at the keys of the space."
-                )
+            _check_name(name)
         if self._question is None:
             style = style_of(self._function, self._data, candidates[0])
             self._question = FunctionQuestion(self._function, self._data, style)
@@ -183,6 +179,15 @@ class FunctionPlanner:
             self._requires,
             self._secret if private else None,
             payload=self.sender.holds_user_code,
+        )
+
+
+def _check_name(name: Any) -> None:
+    # Its column of a DataFrame may be UTF-8.
+    if not isinstance(name, str) or name.encode("utf-8", "replace").decode() != name:
+        raise TypeError(
+            f"A param is named by a string of UTF-8, not by {shown(name)} "
+            f"({type(name).__name__}). Nothing was scored. Look at the keys of the space."
         )
 
 
