@@ -80,15 +80,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     def add(group: Any, name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
         given = environ.get(_variable(name))
         more["default"] = given if given else more.get("default")
-
-        def read(text: str) -> Any:
-            try:
-                return kind(text)
-            except argparse.ArgumentTypeError as error:
-                where = f" (in ${_variable(name)})" if text is given else ""
-                raise argparse.ArgumentTypeError(f"{error}{where}") from None
-
-        group.add_argument(f"--{name}", type=read, help=text, **more)
+        group.add_argument(f"--{name}", type=_naming(kind, given, name), help=text, **more)
 
     add(what, "db", guarded, "the store, such as mongodb://host/name (the embedded server)",
         metavar="URI")  # fmt: skip
@@ -125,6 +117,19 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
     parser.set_defaults(tag=_all_of(parser, "OPTOMATIC_TAG", _tag, words), search=searches)
     return parser
+
+
+def _naming(kind: Callable[[str], Any], given: str | None, name: str) -> Callable[[str], Any]:
+    """Return `kind`, such that an error of the text `given` names the variable that has it."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except argparse.ArgumentTypeError as error:
+            where = f" (in ${_variable(name)})" if text is given else ""
+            raise argparse.ArgumentTypeError(f"{error}{where}") from None
+
+    return read
 
 
 class _Parser(argparse.ArgumentParser):
