@@ -307,7 +307,8 @@ class NoAddress:
 def guarded(db: Any) -> Any:
     """Return what a user gives as a URI such that it is printed masked, whatever it is."""
     # An Address stays the object that it is: clone() looks whether it does.
-    if db is None or isinstance(db, Address | NoAddress):
+    # A number has no password in it, and check_estimator looks whether it stays what it is.
+    if db is None or isinstance(db, Address | NoAddress | int | float):
         return db
     if not isinstance(db, str):
         return NoAddress(db)

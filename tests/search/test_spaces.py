@@ -166,7 +166,7 @@ def test_threads_share_a_generator(uri):
     ("space", "error", "said"),
     [
         (5, ValueError, "'param_grid' parameter of MongoSearchCV"),
-        ("abc", TypeError, "is not a dict"),
+        ("abc", TypeError, "must be an instance of 'dict'"),
         ({"value": 3}, TypeError, "needs to be a list or a numpy array"),
         ({"value": "abc"}, TypeError, "needs to be a list or a numpy array"),
         ({"value": []}, ValueError, "non-empty sequence"),
