@@ -156,7 +156,8 @@ class Lookout:
         )
 
     def _say_slow(self, waited: float, alive: Sequence[WorkerRecord]) -> None:
-        who = f"{len(alive)} workers" if self._standalone else "the workers of this process"
+        count = f"{len(alive)} worker{'s' if len(alive) != 1 else ''}"
+        who = count if self._standalone else "the workers of this process"
         self._say(
             "slow",
             f"Nobody has worked on the units of this search for {waited:.0f} s. They are queued, "
