@@ -82,6 +82,7 @@ class Lookout:
         if now >= self._restore_at + LONELY_SECONDS:
             self._restore_at = now
             self._restore()
+            self._look_for_refusals()
         pulse = self._store.jobs.pulse(self._searches)
         if pulse is None or pulse != self._pulse:
             self._since = now if pulse is None or self._pulse is not None else self._since
@@ -91,6 +92,17 @@ class Lookout:
             return
         self._ask_at = now
         self._ask(now - self._since)
+
+    def _look_for_refusals(self) -> None:
+        """Say who leaves units alone that others work on."""
+        if not self._standalone or self._silent():
+            return
+        queued = [lane for one in self._searches for lane in self._store.jobs.lanes_of(one)]
+        lanes = self._store.workers.lanes(queued)
+        alive = self._store.workers.alive(self._timing.lease)
+        refusals = refusing(alive, lanes)
+        if refusals and missing_in(alive, lanes) is None:
+            self._some_refuse(refusals)
 
     def _ask(self, waited: float) -> None:
         """Find out why nobody works on what is waited for."""
