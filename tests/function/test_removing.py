@@ -286,7 +286,7 @@ def test_fits_and_removals_at_the_same_time(uri):
         for n in range(2)
     ]
     fitters = [
-        context.Process(target=fit_again_and_again, args=(uri, n, 25.0, fits)) for n in range(3)
+        context.Process(target=fit_again_and_again, args=(uri, n, 10.0, fits)) for n in range(3)
     ]
     for process in removers + fitters:
         process.start()
@@ -299,7 +299,7 @@ def test_fits_and_removals_at_the_same_time(uri):
             process.join(30)
             process.kill()
     assert [error for _, error in done + gone if error] == []
-    assert min(n for n, _ in done) >= 2, done
+    assert min(n for n, _ in done) >= 1, done
     assert min(n for n, _ in gone) >= 1, gone
     remove(older_than=0, db=uri)
     left = {n: database(uri)[n].count_documents({}) for n in ("searches", "units", "bundles")}
