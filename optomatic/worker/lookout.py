@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse
-from optomatic.records import Timing, WorkerRecord
+from optomatic.records import Lane, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.ability import missing_in, refusing
@@ -97,12 +97,21 @@ class Lookout:
         """Say who leaves units alone that others work on."""
         if not self._standalone or self._silent():
             return
-        queued = [lane for one in self._searches for lane in self._store.jobs.lanes_of(one)]
-        lanes = self._store.workers.lanes(queued)
-        alive = self._store.workers.alive(self._timing.lease)
+        lanes, alive = self._lanes_and_workers(self._queued())
         refusals = refusing(alive, lanes)
         if refusals and missing_in(alive, lanes) is None:
             self._some_refuse(refusals)
+
+    def _queued(self) -> list[str]:
+        """Return the lanes in which something is queued."""
+        lanes = (lane for one in self._searches for lane in self._store.jobs.lanes_of(one))
+        return list(dict.fromkeys(lanes))
+
+    def _lanes_and_workers(self, queued: Sequence[str]) -> tuple[list[Lane], list[WorkerRecord]]:
+        """Return what these lanes stand for, and the workers that are alive."""
+        # One that lives and has nothing to do is seen each half a lease.
+        alive = self._store.workers.alive(self._timing.lease)
+        return self._store.workers.lanes(queued), alive
 
     def _ask(self, waited: float) -> None:
         """Find out why nobody works on what is waited for."""
@@ -112,14 +121,11 @@ class Lookout:
         foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
         if foreign:
             self._say_foreign(waited, len(foreign))
-        queued = {lane: None for one in self._searches for lane in jobs.lanes_of(one)}
-        if queued:
-            self._ask_workers(waited, list(queued))
+        if queued := self._queued():
+            self._ask_workers(waited, queued)
 
     def _ask_workers(self, waited: float, queued: Sequence[str]) -> None:
-        lanes = self._store.workers.lanes(queued)
-        # One that lives and has nothing to do is seen each half a lease.
-        alive = self._store.workers.alive(self._timing.lease)
+        lanes, alive = self._lanes_and_workers(queued)
         refusals = refusing(alive, lanes)
         why = missing_in(alive, lanes) if self._standalone else None
         if why is not None:
