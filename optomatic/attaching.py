@@ -12,6 +12,7 @@ import pandas as pd
 
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
+from optomatic.driver.stored import Best, StoredTable, records_of
 from optomatic.errors import RecordsInvalid, shown
 from optomatic.fitting.keeping import KeepsAddress
 from optomatic.plan.candidates.grids import candidates_of
@@ -23,23 +24,31 @@ from optomatic.records import Described, Outcome, Recipe, Removed
 from optomatic.results.frames import evaluation_of, frame_of
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
+from optomatic.store.searches import state_of
 from optomatic.warning import warn
 from optomatic.worker.lookout import Lookout
 from optomatic.worker.machine import timing_here
 
 _ENDED = ("completed", "failed", "dead")
+#: So many other searches of one name are named.
+_NAMED = 5
 _POLL = 0.5
 
 
-def attach(name: str, *, db: str | None = None) -> AttachedSearch:
+def attach(name: str, *, db: str | None = None, load_objects: bool = False) -> AttachedSearch:
     """Return a search by its name or id, to watch, await, read, extend or withdraw it.
 
     Parameters
     ----------
     name : str
-        Of several searches of one name the one that began last.
+        Of several searches of one name the one that began last; a warning names the ids of the
+        others.
     db : str, default=None
         As in :class:`MongoSearchCV`.
+    load_objects : bool, default=False
+        Unpickle params that are objects, such as estimators and functions.  That runs code which
+        whoever can write to the database has chosen.  Without it they are shown as text, and
+        nothing that is stored is run.
 
     Raises
     ------
@@ -47,6 +56,11 @@ def attach(name: str, *, db: str | None = None) -> AttachedSearch:
         If it is no string, or there is none.
     StoreError
         If the database cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        If several searches have this name.
     """
     if not isinstance(name, str):
         raise TypeError(
@@ -59,7 +73,15 @@ def attach(name: str, *, db: str | None = None) -> AttachedSearch:
                 f"There is no search of the name or id {shown(name)} in {store.shown_uri}. Look at "
                 "the name, and at db."
             )
-        return AttachedSearch(found[0], db)
+    search, *others = found
+    if others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        warn(
+            f"{len(found)} searches are called {shown(name)}. This is the latest, {search}. Before "
+            f"it: {', '.join(others[:_NAMED])}{more}. Give an id to get another one.",
+            UserWarning,
+        )
+    return AttachedSearch(search, db, load_objects=load_objects)
 
 
 class AttachedSearch(KeepsAddress):
@@ -74,17 +96,78 @@ class AttachedSearch(KeepsAddress):
     A pickle of it has no credentials.  Where it is loaded, they come from ``$OPTOMATIC_DB``.
     """
 
-    def __init__(self, search_id: str, db: str | None) -> None:
+    def __init__(self, search_id: str, db: str | None, *, load_objects: bool = False) -> None:
         self.search_id = search_id
         self.db = db
+        self.load_objects = load_objects
 
     def record(self) -> dict[str, Any]:
         """Return what was asked, by whom, with what, and how it ended: plain values.
 
-        ``state`` is ``running``, ``completed``, ``interrupted`` or ``cancelled``.
+        Its ``state`` is as it was written down: see :attr:`state` for how the search is.
         """
         with open_store(self.db) as store:
             return store.searches.record(self.search_id)
+
+    @property
+    def state(self) -> str:
+        """How the search is.
+
+        ``running``, ``completed``, ``interrupted`` (by Ctrl-C or an error), ``cancelled``; ``left``
+        if it was left to workers on purpose, ``abandoned`` if its client vanished without a word.
+        """
+        with open_store(self.db) as store:
+            last = records_of(store, self.search_id)[-1]
+            waits = store.jobs.waits(ids_that_wait(last.id))
+            return state_of(last, store.jobs.server_time(), waits=waits)
+
+    @property
+    def n_splits_(self) -> int:
+        """Number of splits of each candidate; 1 for a function."""
+        with open_store(self.db) as store:
+            return records_of(store, self.search_id)[0].n_splits
+
+    @property
+    def cv_results_(self) -> dict[str, Any]:
+        """What ``fit`` gave, of the candidates that are complete by now.
+
+        A dict of arrays as of :class:`~sklearn.model_selection.GridSearchCV`; empty if no
+        candidate is complete.  Of a function it has one split.  Params that are objects are text,
+        unless this was attached with ``load_objects=True``.  Each access reads the store.
+        """
+        with open_store(self.db) as store:
+            return StoredTable(store, self.search_id, load_objects=self.load_objects).results
+
+    @property
+    def best_index_(self) -> int:
+        """Row of ``cv_results_`` that the search chose; that with rank 1 while it runs.
+
+        Raises AttributeError if no candidate is complete, or `refit` says nothing of it.
+        """
+        return self._best().index
+
+    @property
+    def best_params_(self) -> dict[str, Any]:
+        """Params of the candidate at ``best_index_``."""
+        return self._best().params
+
+    @property
+    def best_score_(self) -> float:
+        """Mean test score of the candidate at ``best_index_``."""
+        score = self._best().score
+        if score is None:
+            raise AttributeError("refit was a callable, so this search has no best_score_.")
+        return score
+
+    def _best(self) -> Best:
+        with open_store(self.db) as store:
+            best = StoredTable(store, self.search_id, load_objects=self.load_objects).best()
+        if best is None:
+            raise AttributeError(
+                "This search has no best candidate: none is complete yet, or it has several "
+                "metrics and refit=False, or a callable refit that has not chosen yet."
+            )
+        return best
 
     def counts(self) -> dict[str, int]:
         """Return how many units are in each state.
@@ -248,10 +331,11 @@ class AttachedSearch(KeepsAddress):
     def cancel(self) -> None:
         """Withdraw the search: its client ends with SearchCancelled, what is scored stays."""
         with open_store(self.db) as store:
-            goes_on = store.jobs.waits(added_to(self.search_id))
-            store.searches.withdraw(self.search_id, goes_on=goes_on)
-            for waits_as in ids_that_wait(self.search_id):
-                store.jobs.cancel(waits_as)
+            for part in store.searches.parts(self.search_id):
+                goes_on = store.jobs.waits(added_to(part))
+                store.searches.withdraw(part, goes_on=goes_on)
+                for waits_as in ids_that_wait(part):
+                    store.jobs.cancel(waits_as)
 
     def remove(self, *, dry_run: bool = False) -> Removed:
         """Remove the search, with the scores, data and estimators that only it needs.
@@ -297,8 +381,9 @@ def _counts(store: Store, search: str) -> dict[str, int]:
 
 
 def _ids(store: Store, search: str) -> list[str]:
-    ids = store.searches.unit_ids(search)
-    if lost := store.searches.invalid_lists(search):
+    parts = store.searches.parts(search)
+    ids = [unit_id for part in parts for unit_id in store.searches.unit_ids(part)]
+    if lost := sum(map(store.searches.invalid_lists, parts)):
         warn(
             f"{lost} lists of units of this search could not be read, as something changed what "
             "was written: what is told of it is of the other units. No score was lost. Make the "
@@ -310,7 +395,12 @@ def _ids(store: Store, search: str) -> list[str]:
 
 def _goes_on(store: Store, search: str) -> bool:
     """Tell whether units wait, or a client that was seen of late may ask for more."""
-    return store.jobs.waits(ids_that_wait(search)) or store.searches.is_running(search)
+    return store.jobs.waits(_waiting_ids(store, search)) or store.searches.is_running(search)
+
+
+def _waiting_ids(store: Store, search: str) -> list[str]:
+    """Return the ids under which units of `search` may wait."""
+    return [i for part in store.searches.parts(search) for i in ids_that_wait(part)]
 
 
 def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:

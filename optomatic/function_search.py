@@ -23,7 +23,7 @@ from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.openness import is_open, refuse_inside_worker
 from optomatic.driver.publishing import Say, say_nothing
-from optomatic.driver.recording import check_name, new_record
+from optomatic.driver.recording import check_name, new_record, record_best
 from optomatic.driver.reuse import report_moved
 from optomatic.driver.rounds import Rounds
 from optomatic.driver.warm_start import (
@@ -522,6 +522,16 @@ class MongoSearch(KeepsAddress):
             n_splits=1,
             subject=plan.subject,
             ingredients=plan.ingredients,
+            facts={
+                "kind": "function",
+                "metrics": None,
+                "error_score": _error_score(self.error_score),
+                "return_train_score": False,
+                "callable_scoring": False,
+                "racing": False,
+                "refit": self.metric,
+                "directions": [[*pair] for pair in self._directions().items()],
+            },
         )
         self.search_id_ = record.id
         return record
@@ -572,3 +582,9 @@ class MongoSearch(KeepsAddress):
         self.best_score_ = float(scores[self.best_index_])
         self.best_params_ = dict(evaluations[self.best_index_].params)
         self.best_extra_ = decode_extra(evaluations[self.best_index_].extra)
+        where = (self.db, self.search_id_, self.best_index_)
+        record_best(*where, self.best_score_, self._metric_of(evaluations))
+
+
+def _error_score(given: Any) -> float | None:
+    return None if isinstance(given, str) else float(given)

@@ -55,6 +55,8 @@ class _Halving(MongoSearchCV):
                 raise
             interrupt = error
             iterations.forget_the_unfinished()
+        finally:
+            self.__dict__.pop("_part", None)
         self.summary_ = together(iterations.summaries)
         return Table(iterations.results, iterations.rows[0]["test_scores"], interrupt)
 
@@ -67,6 +69,8 @@ class _Iterations:
         self._request = request
         self._candidates: list[dict[str, Any]] = []
         self._more: dict[str, list[Any]] = {}
+        #: The record of the first iteration, which stands for the whole.
+        self._first: str | None = None
         self.rows: list[dict[str, Any]] = []
         self.summaries: list[FitSummary] = []
         self.results: dict[str, Any] = {}
@@ -84,7 +88,9 @@ class _Iterations:
         announce(search, len(candidates), search.n_splits_)
         splits = split_by(cv, search, request)
         context = request.callbacks if callback_ctx is None else callback_ctx
+        search._part = self._first, {name: values[0] for name, values in more_results.items()}
         scored = search._score(request, candidates, splits, context)
+        self._first = search.search_id_
         self.summaries.append(search.summary_)
         if scored.interrupt is not None:  # who goes on is not known before all are scored
             raise scored.interrupt
@@ -133,7 +139,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
     summary_ : FitSummary
         Of all iterations.
     search_id_ : str
-        Id of the record of the last iteration; each has one.
+        Id of the search in the database: of the record of its first iteration.  Each has one.
     """
 
     _parameter_constraints: dict[str, Any] = {

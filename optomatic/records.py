@@ -311,6 +311,31 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A candidate as its search asked for it.
+
+    The document of a unit has the params of the search that queued it first, which may have set
+    the same values elsewhere.
+
+    Attributes
+    ----------
+    text : str or None
+        Its exact params; None if they are so long that only its units hold them.
+    units : tuple of str
+        Ids of its units, one a split.  As stored, the beginnings of their keys.
+    shown : mapping of str to str
+        Values that are objects, by the name of their param, for people.
+    reason : str or None
+        Why a filter left it out.
+    """
+
+    text: str | None
+    units: tuple[str, ...]
+    shown: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """What the scores of a search are about: whether another one can learn from them.
 
@@ -348,7 +373,9 @@ class SearchRecord:
     """One ``fit``: what was asked, by whom, with what.
 
     ``ingredients`` are short digests of all that the keys of its units are made of, by name, so
-    that one can say in which of them two searches differ.
+    that one can say in which of them two searches differ.  ``facts`` say how its table is made
+    (results/stored_table.py).  An iteration of successive halving is ``part_of`` the search of the
+    first one, and has ``more`` columns: one value for all its candidates.
     """
 
     id: str
@@ -362,6 +389,9 @@ class SearchRecord:
     process: Process
     subject: Subject | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    part_of: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +25,7 @@ from optomatic.fitting.planning import (
 )
 from optomatic.fitting.raced_table import raced_results
 from optomatic.fitting.racing_option import racing_of
-from optomatic.fitting.refitting import choose_best, end_interrupted, refit_best
+from optomatic.fitting.refitting import choose_best, end_interrupted, note_best, refit_best
 from optomatic.fitting.request import Request, check
 from optomatic.fitting.tabulating import (
     Scored,
@@ -218,6 +218,9 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
     {'C': 1}
     """
 
+    #: Of which search this is an iteration, and what columns its candidates have for that.
+    _part: tuple[str | None, Mapping[str, Any]] = (None, {})
+
     _parameter_constraints: dict[str, Any] = {
         **_sklearn.BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list, Iterable, _sklearn.ASKS, callable, None],
@@ -352,6 +355,7 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         table = self._search(request)
         with rather(table.interrupt):
             choose_best(self, request, table.results, table.scores)
+            note_best(self)
         if table.interrupt is not None:
             end_interrupted(self, request, table)
         refit_best(self, request)

@@ -91,6 +91,12 @@ def uri(one_node):
     yield from _fresh_database(one_node)
 
 
+@pytest.fixture(scope="module")
+def module_uri(one_node):
+    """The address of a database that all tests of a file share."""
+    yield from _fresh_database(one_node)
+
+
 @pytest.fixture
 def standalone_uri(standalone):
     """The address of an empty database on a standalone server, by TCP."""

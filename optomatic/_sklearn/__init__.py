@@ -40,6 +40,7 @@ from __future__ import annotations
 import copy
 import inspect
 import numbers
+from types import SimpleNamespace
 from typing import Any
 
 import sklearn
@@ -80,6 +81,7 @@ __all__ = [
     "failure_of",
     "fit_and_score",
     "fit_context",
+    "format_results",
     "has_callbacks",
     "inconsistent_splits",
     "insert_error_scores",
@@ -150,6 +152,18 @@ def own_score_of(estimator: Any, scorer: Any) -> Any:
     made = copy.copy(scorer)
     made._estimator = estimator
     return made
+
+
+def format_results(
+    candidates: Any, n_splits: int, rows: Any, *, return_train_score: bool, more_results: Any = None
+) -> dict[str, Any]:
+    """Return the ``cv_results_`` that scikit-learn's own search makes of `rows`."""
+    # The method reads nothing else of its search.
+    search = SimpleNamespace(return_train_score=return_train_score)
+    results: dict[str, Any] = BaseSearchCV._format_results(
+        search, candidates, n_splits, rows, more_results
+    )
+    return results
 
 
 def run_search(search: Any, evaluate: Any, context: Any) -> None:

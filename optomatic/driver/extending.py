@@ -33,7 +33,7 @@ def extend(store: Store, search: str, plan: Plan) -> int:
         _check_parts(store, search, plan)
         publish(store, plan.parts.values(), missing[0].work, search)
     known = dict.fromkeys(store.searches.unit_ids(search))
-    new = [unit.id for unit in plan.units if unit.id not in known]
+    new = [own for own in plan.candidates if not known.keys() >= {*own.units}]
     store.searches.add(search, new, goes_on=bool(missing))
     if missing:
         store.jobs.submit(missing, added_to(search))

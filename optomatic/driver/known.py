@@ -152,7 +152,8 @@ def _open(
     served : dict of str to Outcome
     missing : list of Unit
     """
-    listing = store.searches.open(record, [unit.id for unit in plan.units], plan.asked)
+    ids = [unit.id for unit in plan.units]
+    listing = store.searches.open(record, ids, plan.candidates, plan.asked)
     try:
         served = store.jobs.stored(plan.units)
     except BaseException as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from optomatic.errors import LONGEST_NAME, shown
+from optomatic.errors import LONGEST_NAME, StoreError, shown
 from optomatic.keys.environment import constraints
 from optomatic.plan.candidates.grids import shown_space
 from optomatic.records import SearchRecord, Subject
+from optomatic.store.opening import open_store
 from optomatic.store.workers import this_process
+from optomatic.worker.machine import inside_worker
 
 
 def check_name(name: object) -> None:
@@ -30,6 +33,22 @@ def check_name(name: object) -> None:
         )
 
 
+def record_best(db: str | None, search: str, index: int, score: float | None, metric: str) -> None:
+    """Note which candidate a search has chosen; `index` is its row in the table.
+
+    What cannot be noted is told from the table, but for the choice of a function.
+    """
+    if inside_worker():
+        return
+    best = {
+        "index": int(index),
+        "score": None if score is None else float(score),
+        "metric": metric,
+    }
+    with suppress(StoreError), open_store(db) as store:
+        store.searches.note_best(search, best)
+
+
 def new_record(
     name: str | None,
     kind: str,
@@ -41,6 +60,9 @@ def new_record(
     n_splits: int,
     subject: Subject | None = None,
     ingredients: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    part_of: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> SearchRecord:
     """Return the record of a search of this process, with a random id.
 
@@ -58,6 +80,11 @@ def new_record(
         By which later searches find what they can learn from.
     ingredients : mapping, optional
         Short digests of all that keys are made of.
+    facts : mapping, optional
+        How its table is made.
+    part_of : str, optional
+        Of an iteration of successive halving the search of the first one, with the columns that
+        it has `more`.
     """
     search = secrets.token_hex(12)
     return SearchRecord(
@@ -72,4 +99,7 @@ def new_record(
         process=this_process(),
         subject=subject,
         ingredients=ingredients or {},
+        facts=facts or {},
+        part_of=part_of,
+        more=more or {},
     )

@@ -32,10 +32,10 @@ from optomatic.plan.course.earlier import event_of
 from optomatic.plan.course.filtering import shown_left_out
 from optomatic.plan.course.proposing import warn_of_repeats
 from optomatic.plan.course.schedule import Event
-from optomatic.plan.units.plan import Plan
-from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
+from optomatic.plan.units.plan import Plan, listed
+from optomatic.records import Candidate, Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.progress import FitSummary
-from optomatic.store.listings import IDS
+from optomatic.store.listings import IDS, paged
 from optomatic.store.opening import Store
 from optomatic.warning import warn
 from optomatic.worker.heart import take_back_from_the_vanished
@@ -117,6 +117,7 @@ class Rounds:
         self._pages = 0
         self._n_units = 0
         self._new_ids: list[str] = []
+        self._new_candidates: list[Candidate] = []
         self._events: list[Event] = list(asking.race.opening)
         self._parts: dict[str, Part] = {}
         self._sizes: dict[str, int] = {}
@@ -259,6 +260,7 @@ class Rounds:
         kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
         plan = self._plan(kept)
         new = ledger.add(candidates, reasons, plan)
+        self._new_candidates += listed(candidates, reasons, plan)
         self._new_ids += [unit.id for unit in new]
         asking.schedule.given(
             len(candidates),
@@ -386,19 +388,20 @@ class Rounds:
     def _note(self) -> None:
         """Write down what was asked for and told since the last time."""
         self._noted_at = self._clock()
-        while self._events or self._new_ids:
-            ids, self._new_ids = self._new_ids[:IDS], self._new_ids[IDS:]
-            events, self._events = self._events, []
-            self._n_units += len(ids)
+        ids, self._new_ids = self._new_ids, []
+        candidates, self._new_candidates = self._new_candidates, []
+        events, self._events = self._events, []
+        for some, own in [*paged(ids, candidates)] or [((), ())] * bool(events):
+            self._n_units += len(some)
             goes_on = self._store.searches.extend(
                 self._record.id,
                 self._pages,
-                ids,
-                events,
+                *(some, own, events),
                 n_units=self._n_units,
                 n_candidates=len(self._ledger.entries),
             )
             self._pages += 1
+            events = []
             if not goes_on:
                 raise self._cancelled()
 

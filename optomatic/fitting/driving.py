@@ -96,7 +96,7 @@ def drive_known(
         *(
             search.db,
             planned.plan,
-            _record(search, len(planned.candidates), planned.plan),
+            _record(search, request, len(planned.candidates), planned.plan),
             engine,
         ),
         retry_failed=search.retry_failed,
@@ -132,7 +132,10 @@ def _engine(
     )
 
 
-def _record(search: Any, n_candidates: int, plan: Plan | UnitPlanner) -> SearchRecord:
+def _record(
+    search: Any, request: Request, n_candidates: int, plan: Plan | UnitPlanner
+) -> SearchRecord:
+    part_of, more = search._part
     record = new_record(
         search.name,
         type(search.estimator).__name__,
@@ -143,9 +146,27 @@ def _record(search: Any, n_candidates: int, plan: Plan | UnitPlanner) -> SearchR
         n_splits=search.n_splits_,
         subject=plan.subject,
         ingredients=plan.ingredients,
+        facts=_facts(search, request),
+        part_of=part_of,
+        more=more,
     )
-    search.search_id_ = record.id
+    search.search_id_ = part_of or record.id
     return record
+
+
+def _facts(search: Any, request: Request) -> dict[str, Any]:
+    """Return how the table of `search` is made (results/stored_table.py)."""
+    scorer, refit = request.scorer, request.refit_metric
+    raises = isinstance(search.error_score, str)
+    return {
+        "kind": "fit",
+        "metrics": list(scorer) if isinstance(scorer, dict) else None,
+        "error_score": None if raises else float(search.error_score),
+        "return_train_score": bool(search.return_train_score),
+        "callable_scoring": callable(search.scoring),
+        "racing": racing_of(search) is not None,
+        "refit": refit if isinstance(refit, str) and not callable(search.refit) else None,
+    }
 
 
 def _tell_nobody(_: object) -> None:
@@ -177,7 +198,7 @@ def drive_open(
             bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
         )
         rounds = Rounds(
-            *(store, _record(search, 0, planner), planner),
+            *(store, _record(search, request, 0, planner), planner),
             *(_asking(search, course, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,

@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 from sklearn.base import clone
 
+from optomatic.driver.recording import record_best
 from optomatic.fitting.raced_table import refuse_a_stopped_one
 from optomatic.fitting.request import Request
 from optomatic.fitting.tabulating import Table
+from optomatic.results.frames import SCORE
 
 
 def choose_best(search: Any, request: Request, results: dict[str, Any], scores: Any) -> None:
@@ -34,6 +36,14 @@ def choose_best(search: Any, request: Request, results: dict[str, Any], scores: 
         if not callable(search.refit):
             search.best_score_ = results[f"mean_test_{refit_metric}"][search.best_index_]
         search.best_params_ = results["params"][search.best_index_]
+
+
+def note_best(search: Any) -> None:
+    """Have the record of the search say which candidate it has chosen, if it has."""
+    if hasattr(search, "best_index_"):
+        score = getattr(search, "best_score_", None)
+        metric = search.refit if isinstance(search.refit, str) else SCORE
+        record_best(search.db, search.search_id_, search.best_index_, score, metric)
 
 
 def refit_best(search: Any, request: Request) -> None:

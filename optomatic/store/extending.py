@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from optomatic.records import SCHEMA, Recipe, Work
+from optomatic.records import SCHEMA, Candidate, Recipe, Work
 from optomatic.store.forms import Misfit, RecipeForm, checksum_of, read
-from optomatic.store.listings import IDS, Listings, listings_of
+from optomatic.store.listings import Listed, Listings, listings_of, paged
 from optomatic.store.patient import Patient
-from optomatic.store.submitting import slices
 
 _FIRST_PAGE = 10**9
 
@@ -47,6 +46,11 @@ class Extending:
         record = self._searches.find_one({"_id": search}, {"listing": 1})
         return self._listings.ids(listings_of(record)) if record else []
 
+    def listed(self, search: str) -> Listed:
+        """Return what `search` asks for: units, candidates, events."""
+        record = self._searches.find_one({"_id": search}, {"listing": 1})
+        return self._listings.listed(listings_of(record)) if record else Listed([], [], [])
+
     def invalid_lists(self, search: str) -> int:
         """Return how many lists of units of `search` could not be read."""
         record = self._searches.find_one({"_id": search}, {"listing": 1})
@@ -66,8 +70,8 @@ class Extending:
         except Misfit:
             return None
 
-    def add(self, search: str, unit_ids: Sequence[str], *, goes_on: bool) -> None:
-        """Note that `search` asks for more units, whoever else adds some at the same time.
+    def add(self, search: str, candidates: Sequence[Candidate], *, goes_on: bool) -> None:
+        """Note that `search` asks for more candidates, whoever else adds some at the same time.
 
         Parameters
         ----------
@@ -76,8 +80,9 @@ class Extending:
         """
         token = secrets.token_hex(8)
         number = max(_FIRST_PAGE, *(n + 1 for n in self._listings.numbers(search)), 0)
-        for ids in slices(unit_ids, IDS):
-            while not self._listings.take(search, number, ids, token):
+        unit_ids = list(dict.fromkeys(i for candidate in candidates for i in candidate.units))
+        for ids, some in paged(unit_ids, candidates):
+            while not self._listings.take(search, number, ids, some, token):
                 number += 1
             number += 1
         # Counted after the writing: of several at once the one who saw the most is right.

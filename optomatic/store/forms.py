@@ -166,14 +166,33 @@ class SearchForm(Form):
     subject: dict[str, Any] | None
     listing: str | None
     checksum: str
+    facts: dict[str, Any]
+    part_of: str | None
+    more: dict[str, Any]
     asked: dict[str, Any] | None = None
     extended: bool = False
 
     def check(self) -> None:
         """Raise Misfit if what the search is about was changed."""
-        own = search_checksum(self.id, self.name, self.subject, self.listing)
-        if self.checksum != own:
+        own = (self.subject, self.listing, self.facts, self.part_of, self.more)
+        if self.checksum != search_checksum(self.id, self.name, *own):
             raise Misfit("what it is about does not match its checksum")
+
+
+class RecordForm(SearchForm, kw_only=True):
+    """A search as those read it that look at it."""
+
+    estimator: str
+    space: str
+    scoring: str
+    n_candidates: int
+    n_splits: int
+    process: Process
+    env: dict[str, str]
+    ingredients: dict[str, Any]
+    summary: dict[str, Any] | None
+    best: dict[str, Any] | None
+    withdrawn: bool = False
 
 
 class RecipeForm(Form):
@@ -200,6 +219,7 @@ class PageForm(Form):
     ids: list[str]
     checksum: str = ""
     events: list[Any] = []
+    candidates: list[tuple[str | None, str, list[tuple[str, str]], str | None]] = []
     parts: list[str] = []
 
     def check(self) -> None:
@@ -208,7 +228,7 @@ class PageForm(Form):
             raise Misfit("its _id is none of a page")
         if self.id.endswith(":-1"):
             return
-        if self.checksum != page_checksum(self.id, self.ids, self.events):
+        if self.checksum != page_checksum(self.id, self.ids, self.events, self.candidates):
             raise Misfit("it does not match its checksum")
 
 
@@ -293,14 +313,16 @@ def _check_unit(unit: UnitForm | DescribedForm) -> None:
         raise Misfit("what says what to score does not match its checksum")
 
 
-def search_checksum(search: str, name: str, subject: Any, listing: str | None) -> str:
+def search_checksum(search: str, name: str, *about: Any) -> str:
     """Return the checksum of what a search is about."""
-    return checksum_of(search, name, subject, listing)
+    return checksum_of(search, name, *about)
 
 
-def page_checksum(page: str, ids: Sequence[str], events: Sequence[Any]) -> str:
+def page_checksum(
+    page: str, ids: Sequence[str], events: Sequence[Any], candidates: Sequence[Any]
+) -> str:
     """Return the checksum of a list of units, or of a part of it."""
-    return checksum_of(page, ids, events)
+    return checksum_of(page, ids, events, candidates)
 
 
 def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:

@@ -2,28 +2,33 @@
 
 ::
 
-    search_units  {_id: "<listing>:<n>", v, ids: [...], events: [...], by, parts: [...], at,
-                   checksum}
+    search_units  {_id: "<listing>:<n>", v, ids: [...], candidates: [...], events: [...], by,
+                   parts: [...], at, checksum}
                   n       from 0 on, so that a list may have any size; from 10**9 on: see extending
+                  candidates  [text, keys, shown, reason] of each (records.Candidate); of the keys
+                          of its units the first characters, blanks between; shown is in pairs.
+                          Their units may stand on other pages
                   events  what its generator was asked and told, in order, where it has one
                           (plan/course/schedule.py)
                   parts   on page -1 alone: hashes of what workers need for these units
                   at      when it was written or asked for last, by the server's clock
 
 A listing has the name of its search, or, where all units are known as the search begins, a digest
-of their ids.  Equal searches share that one, so each but the first adds its record and nothing
-else.  Whoever refers to something writes that down before looking whether it is there, in this
-order: record, pages, page -1, parts, units.  :mod:`~optomatic.store.removing` says why.
+of them and of the candidates.  Equal searches share that one, so each but the first adds its
+record and nothing else.  Whoever refers to something writes that down before looking whether it
+is there, in this order: record, pages, page -1, parts, units.  :mod:`~optomatic.store.removing`
+says why.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
-from optomatic.records import SCHEMA
-from optomatic.store.forms import INVALID, PAGE, PageForm, page_checksum
+from optomatic.records import SCHEMA, Candidate
+from optomatic.store.documents import storable
+from optomatic.store.forms import INVALID, PAGE, PageForm, checksum_of, key_of, page_checksum
 from optomatic.store.holding import array
 from optomatic.store.patient import VALID, Patient
 from optomatic.store.submitting import slices
@@ -34,9 +39,17 @@ IDS = 20_000
 _PARTS = -1
 
 
-def listing_of(unit_ids: Sequence[str]) -> str:
-    """Return the name of the list of these units, in this order."""
-    return hashlib.sha256("\n".join(unit_ids).encode()).hexdigest()[:32]
+#: Characters of a key that tell the units of one search apart.
+_SHORT = 16
+#: Longer params are those of their units only; so many characters of params are on one page.
+_LONGEST_TEXT, _TEXTS = 16_000, 4_000_000
+
+Row = tuple[str | None, str, list[tuple[str, str]], str | None]
+
+
+def listing_of(unit_ids: Sequence[str], candidates: Sequence[Candidate]) -> str:
+    """Return the name of the list of these units and candidates, in this order."""
+    return checksum_of(unit_ids, [_row(candidate) for candidate in candidates])
 
 
 def listings_of(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -61,31 +74,63 @@ def pages_of(listing: str) -> dict[str, Any]:
     return {"_id": {"$gte": f"{listing}:", "$lt": f"{listing};"}}  # ";" comes right after ":"
 
 
+class Listed(NamedTuple):
+    """What a search asks for.
+
+    Attributes
+    ----------
+    ids : list of str
+        Of its units, each once.
+    candidates : list of Candidate
+        A unit that was not asked for yet has the id "".
+    events : list
+        What its generator was asked and told, in order.
+    """
+
+    ids: list[str]
+    candidates: list[Candidate]
+    events: list[Any]
+
+
 class Listings:
     """The lists of a store.  Every call may be repeated."""
 
     def __init__(self, pages: Patient) -> None:
         self._pages = pages
 
-    def share(self, listing: str, unit_ids: Sequence[str]) -> None:
+    def share(self, listing: str, unit_ids: Sequence[str], candidates: Sequence[Candidate]) -> None:
         """Write a list that is named by its content, unless it is there."""
-        pages = {f"{listing}:{n}": ids for n, ids in enumerate(slices(unit_ids, IDS))}
+        pages = {f"{listing}:{n}": own for n, own in enumerate(paged(unit_ids, candidates))}
         # What is asked for now stays: a removal that has begun before leaves it alone.
         whole = {"_id": {"$in": list(pages)}, "state": {"$ne": INVALID}}
         there = self._pages.update(whole, [{"$set": {"at": "$$NOW"}}])
         if there < len(pages):
-            for page, ids in pages.items():
-                self._set(page, _content(page, ids))
+            for page, own in pages.items():
+                self._set(page, _content(page, *own))
 
-    def write(self, listing: str, number: int, unit_ids: Sequence[str], events: Any = ()) -> None:
+    def write(
+        self,
+        listing: str,
+        number: int,
+        unit_ids: Sequence[str],
+        candidates: Sequence[Candidate] = (),
+        events: Any = (),
+    ) -> None:
         """Write a page of the list of one search."""
         page = f"{listing}:{number}"
-        self._set(page, _content(page, unit_ids, [list(event) for event in events]))
+        self._set(page, _content(page, unit_ids, candidates, [list(event) for event in events]))
 
-    def take(self, listing: str, number: int, unit_ids: Sequence[str], token: str) -> bool:
+    def take(
+        self,
+        listing: str,
+        number: int,
+        unit_ids: Sequence[str],
+        candidates: Sequence[Candidate],
+        token: str,
+    ) -> bool:
         """Write a page, and return whether nobody else had that number."""
         page = f"{listing}:{number}"
-        first = {"by": token, **_content(page, unit_ids)}
+        first = {"by": token, **_content(page, unit_ids, candidates)}
         self._set(page, {name: {"$ifNull": [f"${name}", v]} for name, v in first.items()})
         return self._pages.find_one({"_id": page, "by": token}, {"_id": 1}) is not None
 
@@ -101,6 +146,14 @@ class Listings:
     def ids(self, listings: Sequence[str]) -> list[str]:
         """Return the ids on all pages of these lists, in order."""
         return [unit_id for page in self._read(listings) for unit_id in page.ids]
+
+    def listed(self, listings: Sequence[str]) -> Listed:
+        """Return all that stands on the pages of these lists, in order."""
+        pages = self._read(listings)
+        ids = list(dict.fromkeys(unit_id for page in pages for unit_id in page.ids))
+        known = {key_of(unit_id)[:_SHORT]: unit_id for unit_id in ids}
+        candidates = [_candidate(row, known) for page in pages for row in page.candidates]
+        return Listed(ids, candidates, [event for page in pages for event in page.events])
 
     def events(self, listing: str) -> list[list[Any]]:
         """Return what was asked and told, in order."""
@@ -130,10 +183,51 @@ class Listings:
         )
 
 
-def _content(page: str, ids: Sequence[str], events: Sequence[Any] = ()) -> dict[str, Any]:
+def paged(
+    unit_ids: Sequence[str], candidates: Sequence[Candidate]
+) -> Iterator[tuple[Sequence[str], Sequence[Candidate]]]:
+    """Cut units and candidates into what fits on pages."""
+    return zip_longest(slices(unit_ids, IDS), _runs(candidates), fillvalue=())
+
+
+def _runs(candidates: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """Cut candidates into runs of a bounded size."""
+    run: list[Candidate] = []
+    size = 0
+    for candidate in candidates:
+        own = len(candidate.text or "") + (_SHORT + 1) * len(candidate.units)
+        if run and size + own > _TEXTS:
+            yield run
+            run, size = [], 0
+        run.append(candidate)
+        size += own
+    if run:
+        yield run
+
+
+def _row(candidate: Candidate) -> Row:
+    text = candidate.text
+    keys = " ".join(key_of(unit_id)[:_SHORT] for unit_id in candidate.units)
+    shown = [(storable(name), storable(value)) for name, value in candidate.shown.items()]
+    return text if len(text or "") <= _LONGEST_TEXT else None, keys, shown, candidate.reason
+
+
+def _candidate(row: Row, known: Mapping[str, str]) -> Candidate:
+    text, keys, shown, reason = row
+    return Candidate(text, tuple(known.get(key, "") for key in keys.split()), dict(shown), reason)
+
+
+def _content(
+    page: str,
+    ids: Sequence[str],
+    candidates: Sequence[Candidate] = (),
+    events: Sequence[Any] = (),
+) -> dict[str, Any]:
     """Return what a page holds, for an update that is a pipeline."""
     listed, told = list(ids), list(events)
-    fields = {"ids": listed, "events": told, "checksum": page_checksum(page, listed, told)}
+    rows = [_row(candidate) for candidate in candidates]
+    checksum = page_checksum(page, listed, told, rows)
+    fields = {"ids": listed, "candidates": rows, "events": told, "checksum": checksum}
     return {name: {"$literal": value} for name, value in fields.items()}
 
 

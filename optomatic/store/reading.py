@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from optomatic.records import SCHEMA, Described
+from optomatic.records import SCHEMA, Described, Outcome
 from optomatic.store.documents import outcome_of
-from optomatic.store.forms import INVALID, DescribedForm, key_of
+from optomatic.store.forms import INVALID, DescribedForm, EndForm, key_of
 from optomatic.store.patient import Document, Patient
 from optomatic.store.submitting import slices
 
@@ -35,6 +35,26 @@ class Reading:
             ends = [one.outcome for one in read]
             rows = ((key_of(e.id), e.id, e.state, one) for e, one in zip(ends, read, strict=True))
             found.update(_best(some, rows))
+        return found
+
+    def ends(self, ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what came of each of `ids`, as of :meth:`described`, without what was asked."""
+        found = {}
+        for some in slices(ids):
+            query = {"key": {"$in": [key_of(unit_id) for unit_id in some]}}
+            ends = self._units.read(EndForm, query, outcome_of)
+            found.update(_best(some, ((key_of(e.id), e.id, e.state, e) for e in ends)))
+        return found
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return the exact params of each of `ids`, and the payload that has their objects."""
+        found = {}
+        fields = {"params_text": 1, "spec.payload": 1}
+        for some in slices(ids):
+            query = {"_id": {"$in": list(some)}, "v": SCHEMA, "state": {"$ne": INVALID}}
+            for document in self._units.find(query, fields):
+                own = document["params_text"], document["spec"].get("payload") or ""
+                found[document["_id"]] = own
         return found
 
     def states(self, ids: Sequence[str]) -> dict[str, str]:

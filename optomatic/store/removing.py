@@ -119,7 +119,8 @@ class Removal:
         """Return the records to remove, none of which runs."""
         if name is None and older_than is None:
             return []
-        query = {} if name is None else {"$or": [{"_id": name}, {"name": name}]}
+        named = [{"_id": name}, {"name": name}, {"part_of": name}]
+        query = {} if name is None else {"$or": named}
         fields = ("name", "state", "began_at", "seen_at", "ended_at", "listing", "asked.work.spec")
         found = self._searches.find(query, dict.fromkeys(fields, 1))
         if name is not None and not found:

@@ -5,28 +5,41 @@
     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
                    process, state: running | completed | interrupted | cancelled, began_at,
                    seen_at, ended_at, summary, withdrawn, asked, extended, listing,
-                   subject: {digest, splits, n_train} or None}   absent in older records
+                   subject: {digest, splits, n_train} or None,
+                   facts: how its table is made (results/stored_table.py), part_of, more,
+                   best: {index, score, metric} or None}
                   seen_at is None where no client is to be waited for; withdrawn: somebody
                   cancelled it; asked, extended: see extending; listing: the list of its units
-                  that equal searches share, if they were known as it began (listings)
+                  that equal searches share, if they were known as it began (listings); part_of,
+                  more: of an iteration of successive halving, the search of the first one, and
+                  columns of its table with one value each
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
 
 from optomatic.errors import LONGEST_NAME
-from optomatic.records import SCHEMA, EarlierSearch, Recipe, SearchRecord, Subject
+from optomatic.records import (
+    SCHEMA,
+    Candidate,
+    EarlierSearch,
+    Recipe,
+    SearchRecord,
+    Subject,
+)
 from optomatic.store.documents import storable
 from optomatic.store.extending import Extending, added_to, asked_document
 from optomatic.store.faults import Outage
-from optomatic.store.forms import SearchForm, search_checksum
+from optomatic.store.forms import RecordForm, SearchForm, search_checksum
 from optomatic.store.listings import listing_of, listings_of
 from optomatic.store.patient import Patient
+from optomatic.store.workers import is_gone
 
 
 class Searches(Extending):
@@ -37,7 +50,11 @@ class Searches(Extending):
         super().__init__(Patient(database["searches"], outage), pages)
 
     def open(
-        self, record: SearchRecord, unit_ids: Sequence[str], asked: Recipe | None = None
+        self,
+        record: SearchRecord,
+        unit_ids: Sequence[str],
+        candidates: Sequence[Candidate] = (),
+        asked: Recipe | None = None,
     ) -> str:
         """Write the record of a search that begins, and which units it asks for.
 
@@ -53,18 +70,21 @@ class Searches(Extending):
         str
             The name of the list of its units.
         """
-        listing = listing_of(unit_ids) if unit_ids else None
+        listing = listing_of(unit_ids, candidates) if unit_ids else None
         fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
-        document = {**fields, "v": SCHEMA, "state": "running", "n_units": len(unit_ids)}
+        document: dict[str, Any] = {**fields, "v": SCHEMA, "state": "running"}
+        document["n_units"] = len(unit_ids)
         document.update(asked=asked_document(asked), listing=listing)
         subject = record.subject and asdict(record.subject)
         name = storable(record.name)
-        document["checksum"] = search_checksum(record.id, name, subject, listing)
-        moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None, "summary": None}
+        about = (subject, listing, record.facts, record.part_of, record.more)
+        document["checksum"] = search_checksum(record.id, name, *about)
+        moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None}
+        document.update(summary=None, best=None)
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
         if listing is None:
             return record.id
-        self._listings.share(listing, unit_ids)
+        self._listings.share(listing, unit_ids, candidates)
         return listing
 
     def extend(
@@ -72,6 +92,7 @@ class Searches(Extending):
         search: str,
         page: int,
         unit_ids: Sequence[str],
+        candidates: Sequence[Candidate],
         events: Sequence[Sequence[Any]],
         *,
         n_units: int,
@@ -91,7 +112,7 @@ class Searches(Extending):
         bool
             Whether it goes on; False once somebody withdrew it.
         """
-        self._listings.write(search, page, unit_ids, events)
+        self._listings.write(search, page, unit_ids, candidates, events)
         counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
         return bool(self._searches.update({"_id": search, "state": "running"}, [{"$set": counts}]))
 
@@ -123,6 +144,10 @@ class Searches(Extending):
             ],
         )
 
+    def note_best(self, search: str, best: Mapping[str, Any]) -> None:
+        """Note which candidate a search has chosen, and by which score."""
+        self._searches.update({"_id": search}, [{"$set": {"best": {"$literal": dict(best)}}}])
+
     def withdraw(self, search: str, *, goes_on: bool = False) -> None:
         """Note that somebody cancels `search`; its client then ends with SearchCancelled.
 
@@ -145,6 +170,16 @@ class Searches(Extending):
     def record(self, search: str) -> dict[str, Any]:
         """Return the record of `search` as it is stored; empty if there is none."""
         return self._searches.find_one({"_id": search}) or {}
+
+    def records(self, search: str) -> list[RecordForm]:
+        """Return the record of `search`, and those of its later iterations if it has some."""
+        query = {"$or": [{"_id": search}, {"part_of": search}]}
+        return self._searches.read(RecordForm, query, sort=[("began_at", 1)])
+
+    def parts(self, search: str) -> list[str]:
+        """Return `search`, and the ids of its later iterations if it has some."""
+        later = self._searches.find({"part_of": search}, {"_id": 1}, sort=[("began_at", 1)])
+        return [search, *(document["_id"] for document in later)]
 
     def about(
         self, digest: str, most: int, names: Sequence[str] | None = None
@@ -182,12 +217,17 @@ class Searches(Extending):
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
         """Tell whether `search` has not ended, and its client was seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        query = {"_id": search, "state": "running", "$expr": recent}
+        own = [{"_id": search}, {"part_of": search}]
+        query = {"$or": own, "state": "running", "$expr": recent}
         return self._searches.find_one(query, {"_id": 1}) is not None
 
     def ids_of(self, name: str) -> list[str]:
-        """Return the ids of the searches that have `name` as name or id, the latest first."""
-        query = {"$or": [{"_id": _any_of([name])}, {"name": _any_of([name])}]}
+        """Return the ids of the searches that have `name` as name or id, the latest first.
+
+        Of successive halving that of the first iteration, unless a later one is named by its id.
+        """
+        whole = {"name": _any_of([name]), "part_of": None}
+        query = {"$or": [{"_id": _any_of([name])}, whole]}
         return [d["_id"] for d in self._searches.find(query, {"_id": 1}, sort=[("began_at", -1)])]
 
     def that_are_there(self, names: Sequence[str]) -> set[str]:
@@ -215,6 +255,35 @@ class Searches(Extending):
             [i for s in found if storable(name) in (s.id, s.name) for i in _ids_of(s)]
             for name in names
         ]
+
+
+#: A client that was not seen for so many seconds is gone.
+_GONE = 60.0
+
+
+def state_of(record: RecordForm, now: datetime, *, waits: bool) -> str:
+    """Return the state of a search, as people see it.
+
+    Parameters
+    ----------
+    record : RecordForm
+    now : datetime
+        The server's clock.
+    waits : bool
+        Whether units wait for it.
+
+    Returns
+    -------
+    {"running", "left", "abandoned", "completed", "interrupted", "cancelled"}
+        ``left``: on purpose, to workers.  ``abandoned``: its client vanished, which is seen at once
+        on the same machine, and a minute later elsewhere.
+    """
+    if record.state != "running":
+        return record.state
+    if record.seen_at is None:
+        return "left" if waits else "completed"
+    unseen = (now - record.seen_at).total_seconds() > _GONE
+    return "abandoned" if unseen or is_gone(record.process) else "running"
 
 
 def _any_of(names: Sequence[str]) -> dict[str, list[str]]:

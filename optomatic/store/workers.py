@@ -71,6 +71,16 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
+def is_gone(process: Process) -> bool:
+    """Return whether a process is known to be gone.
+
+    Only of this machine that can be known, by the same boot and the same namespace.
+    """
+    me = this_process()
+    here = process.boot == me.boot != "" and process.namespace == me.namespace != ""
+    return here and _started(process.pid) != process.started
+
+
 class Workers:
     """The workers of a store, and the lanes that they may serve."""
 

@@ -22,6 +22,7 @@ from optomatic.errors import SearchCancelled
 from optomatic.plan.packing.params import parts_of
 from optomatic.plan.units.function_units import FunctionPlanner
 from optomatic.plan.units.more_function_units import plan_more
+from optomatic.records import Candidate
 from optomatic.store.forms import checksum_of
 from optomatic.store.opening import open_store
 
@@ -171,7 +172,7 @@ def test_several_that_add_at_the_same_time_lose_nothing(uri):
         threads = [
             threading.Thread(
                 target=store.searches.add,
-                args=(record.id, [f"u{n}"]),
+                args=(record.id, [Candidate(None, (f"u1:{n}:t",))]),
                 kwargs={"goes_on": True},
             )
             for n in range(20)
@@ -180,7 +181,7 @@ def test_several_that_add_at_the_same_time_lose_nothing(uri):
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(store.searches.unit_ids(record.id)) == sorted(f"u{n}" for n in range(20))
+        assert sorted(store.searches.unit_ids(record.id)) == sorted(f"u1:{n}:t" for n in range(20))
 
 
 class Asks:

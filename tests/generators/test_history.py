@@ -92,7 +92,7 @@ def test_who_goes_on_is_who_the_rule_says():
 
 def test_a_long_search_writes_down_page_after_page(uri, monkeypatch):
     """Where all is stored too, though nothing is queued then."""
-    monkeypatch.setattr("optomatic.driver.rounds.IDS", 4)
+    monkeypatch.setattr("optomatic.store.listings.IDS", 4)
     space = {"x": list(range(11))}
     for _ in range(2):
         search = MongoSearch(scoring.parabola, space, db=uri, time_budget=3600.0).run()

@@ -76,7 +76,7 @@ def test_a_replay_by_name_with_other_workers_and_an_empty_store(uri, standalone_
     with open_store(uri) as source, open_store(standalone_uri) as target:
         events = source.searches.events(first.search_id_)
         record = {"n_units": 9, "n_candidates": 9}
-        target.searches.extend("another", 0, [], events, **record)
+        target.searches.extend("another", 0, [], [], events, **record)
         MongoClient(standalone_uri).get_default_database()["searches"].update_one(
             {"_id": "another"}, {"$set": {"name": "climb"}}, upsert=True
         )

@@ -21,7 +21,7 @@ import base64
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ _LARGE_ARRAY = 4_000
 _HASH = 64
 #: Kinds of numpy dtypes whose bytes are their value.
 _PLAIN_KINDS = "biufcmM"
+#: Stands in the text of what holds an object, and in no string, whose quotes are escaped.
+_OPAQUE = '"opaque"'
 #: Python may refuse to write larger ints in decimal, however its limit is set.
 _LONG_INT_BITS = 2_000
 _JSON_TYPES = (int, float, str, bool, type(None))
@@ -50,10 +52,13 @@ class Encoded:
         Exact; what :func:`decode` reads.
     readable : dict
         Best effort for people and queries; every value is one that BSON has.
+    opaque : dict of str to str
+        Of `readable`, what stands for params that hold objects.
     """
 
     text: str
     readable: dict[str, Any]
+    opaque: dict[str, str] = field(default_factory=dict)
 
 
 def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encoded:
@@ -67,7 +72,12 @@ def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encod
     """
     nodes = [[name, _node(value, name_of)] for name, value in params.items()]
     readable = {_key(name): _readable(value) for name, value in params.items()}
-    return Encoded(json.dumps([SCHEMA, nodes]), readable)
+    text = json.dumps([SCHEMA, nodes])
+    opaque = {}
+    if _OPAQUE in text:
+        held = [name for name, node in nodes if _OPAQUE in json.dumps(node)]
+        opaque = {_key(name): str(readable[_key(name)]) for name in held}
+    return Encoded(text, readable, opaque)
 
 
 def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:

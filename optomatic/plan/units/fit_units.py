@@ -105,6 +105,7 @@ class UnitPlanner:
             subject=self.subject,
             ingredients=self.ingredients,
             environments=self._environments.known,
+            encoded=packed.encoded,
         )
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

@@ -155,6 +155,7 @@ class FunctionPlanner:
             asked=None if private else Recipe(common, work, environment),
             ingredients=self.ingredients,
             environments=self._environments.known,
+            encoded=packed.encoded,
         )
 
     @cached_property

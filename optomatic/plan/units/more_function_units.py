@@ -47,7 +47,11 @@ def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     units, ids, places = units_of(keys, packed.encoded, work)
     certain = dict.fromkeys(str(doubt) for each in own for doubt in each.doubts)
     doubts = tuple(dict.fromkeys([*certain, *packed.doubts]))
-    return Plan(units, ids, places, dict(sender.parts), doubts, packed.refusal, asked=asked)
+    return Plan(
+        *(units, ids, places, dict(sender.parts), doubts, packed.refusal),
+        asked=asked,
+        encoded=packed.encoded,
+    )
 
 
 def _environment_of(asked: Recipe, own: Digest) -> str:

@@ -49,7 +49,7 @@ def pack(candidates: Sequence[Mapping[str, Any]], sender: Sender) -> Packed:
         names = [named.get(key, "candidates") for key in found]
         sent = sender.send(list(found.values()), names)
     except NotShippable as refusal:
-        return Packed([params.encode({}, number_of) for _ in candidates], (), refusal)
+        return Packed(encoded, (), refusal)
     if sent.references and sent.references[0] != "0":
         name_of = dict(zip(found, sent.references, strict=True))
         encoded = [params.encode(own, lambda v: name_of[id(v)]) for own in candidates]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from optomatic.errors import NotShippable
-from optomatic.plan.packing.params import Encoded
-from optomatic.records import SCHEMA, Part, Recipe, Subject, Unit, Work
+from optomatic.plan.packing.params import Encoded, encode
+from optomatic.records import SCHEMA, Candidate, Part, Recipe, Subject, Unit, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Plan:
         Short digests of all that keys are made of, and the versions that count.
     environments : mapping
         The versions that stand behind the ends of keys.
+    encoded : list of Encoded
+        The candidates as text.
     """
 
     units: list[Unit]
@@ -49,6 +51,38 @@ class Plan:
     asked: Recipe | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    encoded: Sequence[Encoded] = field(default=(), repr=False)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The candidates, as they are listed with the search."""
+        n_splits = len(self.ids) // len(self.encoded) if self.encoded else 0
+        return [
+            Candidate(own.text, tuple(self.ids[n * n_splits : (n + 1) * n_splits]), own.opaque)
+            for n, own in enumerate(self.encoded)
+        ]
+
+
+def listed(
+    candidates: Sequence[Mapping[str, Any]], reasons: Sequence[str | None], kept: Plan
+) -> list[Candidate]:
+    """Return candidates as they are listed with their search, those left out included.
+
+    Parameters
+    ----------
+    reasons : sequence of str or None
+        Why a candidate was left out; None for those that `kept` is of.
+    """
+    planned = iter(kept.candidates)
+    return [
+        next(planned) if reason is None else _left_out(params, reason)
+        for params, reason in zip(candidates, reasons, strict=True)
+    ]
+
+
+def _left_out(params: Mapping[str, Any], reason: str) -> Candidate:
+    encoded = encode(params, lambda _: "")
+    return Candidate(encoded.text, (), encoded.opaque, reason)
 
 
 def units_of(
