@@ -124,7 +124,7 @@ def run(
         *(outcomes, scored, seconds, engine.sizes), other_versions=said, invalid=invalid
     )
     report_invalid(invalid)
-    store.searches.finish(record.id, "completed", {"line": str(summary)})
+    store.searches.finish(record.id, "completed", summary.document())
     return Ending(outcomes, frozenset(scored), summary)
 
 
@@ -181,7 +181,7 @@ def leave(
     """
     listing, served, missing = _open(store, plan, record, retry_failed)
     if not missing:
-        store.searches.finish(record.id, "completed", {"line": f"{len(served)} units: all stored"})
+        store.searches.finish(record.id, "completed", summary_of(served, (), 0.0).document())
         return 0
     try:
         publish(store, plan.parts.values(), missing[0].work, listing, say)

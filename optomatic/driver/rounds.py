@@ -431,9 +431,8 @@ class Rounds:
             self._record.id,
             "completed",
             {
-                "line": str(summary),
-                "stopped": self._why_it_ended() or None,
-                "left_out": [list(pair) for pair in asking.filters.left_out.items()],
+                **summary.document(),
+                "reasons": [list(pair) for pair in asking.filters.left_out.items()],
             },
         )
         if asking.schedule.reason and self._ledger.outcomes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class FitSummary:
     earlier: str = ""
     other_versions: str = ""
     invalid: int = 0
+
+    def document(self) -> dict[str, Any]:
+        """Return the numbers and the line, as they are stored with the search."""
+        return {**asdict(self), "line": str(self)}
 
     def __str__(self) -> str:
         besides = f" ({self.other_versions})" if self.other_versions else ""
