@@ -432,7 +432,7 @@ class Rounds:
             "completed",
             {
                 **summary.document(),
-                "reasons": [list(pair) for pair in asking.filters.left_out.items()],
+                "left_out": [list(pair) for pair in asking.filters.left_out.items()],
             },
         )
         if asking.schedule.reason and self._ledger.outcomes:
