@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -65,4 +65,4 @@ class Jobs(Submitting, Claiming, Finishing, Recovering, Reading):
             lambda: self._database.client.admin.command("hello"), Outage(patience=5.0)
         )
         moment: datetime = hello["localTime"]
-        return moment
+        return moment.replace(tzinfo=UTC)

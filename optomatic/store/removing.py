@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo.database import Database
@@ -85,7 +85,7 @@ class Removal:
         StoreIncompatible
             If a newer version may refer to what this one does not know.
         """
-        moment = self._jobs.server_time().replace(tzinfo=UTC)
+        moment = self._jobs.server_time()
         self._refuse_other_schemas()
         chosen = self._chosen(name, older_than, moment)
         return _OneRemoval(self, chosen, moment, everything=name is None, dry_run=dry_run).run()
