@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FitSummary:
-    """What one fit took.  ``str()`` of it is the line that ``verbose`` prints.
+    """What one fit took.  It prints as the line that ``verbose`` prints.
 
     Attributes
     ----------
@@ -68,6 +68,8 @@ class FitSummary:
         line = f"{line} in {self.seconds:.1f} s"
         more = (self.earlier, self.left_out, self.raced, self.stopped)
         return "; ".join(part for part in (line, *more) if part)
+
+    __repr__ = __str__
 
 
 def opening_line(most: int | None, *, exact: bool = True, n_splits: int | None = None) -> str:

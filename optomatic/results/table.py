@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from optomatic.errors import UnitFailed, UnitsDied
+from optomatic.plain_values import plain
 from optomatic.records import Failure, Outcome, Result, Scores
 
 #: The stages after which GridSearchCV raises whatever ``error_score`` is.
@@ -213,7 +214,7 @@ def warn_of_deaths(
         Row of `outcomes` -> the candidate's params.
     """
     lines = [
-        f"  {dict(params_of(row))}: {death_of(outcome).strip()}"
+        f"  {plain(dict(params_of(row)))}: {death_of(outcome).strip()}"
         for row, outcome in enumerate(outcomes)
         if outcome.state == "dead"
     ]

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from optomatic.errors import redact, shown
+from optomatic.plain_values import plain
 
 #: Candidates drawn when a space has distributions and nobody says how many.
 DEFAULT_N_ITER = 10
@@ -99,6 +100,13 @@ def shown_space(space: Any) -> str:
 
 
 class _Writer(reprlib.Repr):
+    def repr1(self, x: Any, level: int) -> str:
+        """Return numbers of numpy as Python's own, and distributions by name and arguments."""
+        if type(x).__module__.startswith("scipy.stats.") and hasattr(x, "dist"):
+            given = [*map(str, plain(x.args)), *(f"{k}={v}" for k, v in plain(x.kwds).items())]
+            return f"{x.dist.name}({', '.join(given)})"
+        return super().repr1(plain(x) if isinstance(x, np.generic) else x, level)
+
     def repr_int(self, x: int, level: int) -> str:
         """Return an int in short, which may have more digits than Python writes."""
         try:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from optomatic.errors import StoreIncompatible
+from optomatic.plain_values import plain
 from optomatic.records import SCHEMA
 
 #: Arrays above this many bytes are opaque.
@@ -252,7 +253,7 @@ def _readable(value: object) -> Any:
 
 def _shown(value: object) -> str:
     try:
-        return _clean(repr(value))
+        return _clean(repr(plain(value)))
     except Exception as error:  # a repr of the user's
         return f"<{type(value).__name__}: {type(error).__name__} in its repr>"
 
