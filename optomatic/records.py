@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 #: Number of the stored formats (unit documents, search records, bundle headers,
@@ -214,6 +215,65 @@ class Described:
     params_text: str
     split: int
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt at a unit that came to nothing, as its worker ended or was not heard of.
+
+    ``began`` is None if the unit had not been started.
+    """
+
+    number: int | None
+    worker: str | None
+    host: str | None
+    began: datetime | None
+    at: datetime | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected(Described):
+    """A unit with all that is known of who scored it, and when.
+
+    Attributes
+    ----------
+    kind : str
+        As of :class:`Work`.
+    attempt : int
+        Number of the last attempt; 0 if there was none.
+    worker, host : str or None
+        Who has it now, or has scored it.
+    began, ended : datetime or None
+        Of the last attempt, by the server's clock.
+    lost : tuple of LostAttempt
+        The last five of them at most.
+    """
+
+    kind: str
+    attempt: int
+    worker: str | None
+    host: str | None
+    began: datetime | None
+    ended: datetime | None
+    lost: tuple[LostAttempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """How far a unit is: its state, and when it came to its end."""
+
+    state: str
+    ended: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record of a unit that could not be read, and why."""
+
+    id: str
+    why: str
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

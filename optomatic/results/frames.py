@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from optomatic.records import Evaluation, Outcome, Result
+from optomatic.plain_values import plain
+from optomatic.records import Evaluation, Inspected, Outcome, Result
 
 #: Name of the only metric, where it has none of its own.
 SCORE = "score"
@@ -108,3 +111,268 @@ def _objects(values: Sequence[Any]) -> Any:
     for n, value in enumerate(values):
         array[n] = value
     return array
+
+
+# What is stored of a search, at three levels
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A candidate of a search, with what there is of its units.
+
+    Attributes
+    ----------
+    number : int
+    params : mapping of str to object
+    reason : str or None
+        Why a filter left it out.
+    units : sequence of Inspected or None
+        One a split; None where there is none, as it was not asked for or was removed.
+    asked : int
+        So many of the splits were asked for: a race may ask for the first ones only.
+    more : mapping of str to object
+        Columns that stand before all others.
+    """
+
+    number: int
+    params: Mapping[str, Any]
+    reason: str | None
+    units: Sequence[Inspected | None]
+    asked: int
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def candidate_table(
+    rows: Sequence[Row],
+    *,
+    goes_on: bool = False,
+    extras: Callable[[str | None], Any] | None = None,
+) -> pd.DataFrame:
+    """Return one row a candidate, with means and deviations over its splits.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    goes_on : bool
+        Splits that were not asked for may still be.
+    extras : callable, optional
+        Text of an extra -> its value; without it there is no column for them.
+    """
+    n_splits = max((len(row.units) for row in rows), default=0)
+    tables = _scores_by_label([row.units for row in rows], n_splits)
+    columns = _leading(rows)
+    for label, scores in tables.items():
+        columns[label] = _over_splits(*scores, np.average)
+        if n_splits > 1 and not label.startswith("train_"):
+            columns[_std_of(label)] = _over_splits(*scores, _deviation)
+    ends = [[_result(unit) for unit in row.units] for row in rows]
+    fit = np.array([sum(e.fit_time for e in own if e) for own in ends], dtype=float)
+    score = np.array([sum(e.score_time for e in own if e) for own in ends], dtype=float)
+    columns["state"] = _objects([_state_of(row, goes_on) for row in rows])
+    columns["seconds"], columns["fit_time"], columns["score_time"] = fit + score, fit, score
+    columns["error"] = _objects([row.reason or _first_error(row) for row in rows])
+    if extras is not None:
+        texts = [next((e.extra for e in own if e and e.extra), None) for own in ends]
+        columns["extra"] = _objects([extras(text) for text in texts])
+    index = pd.Index(np.array([row.number for row in rows], dtype=np.int64), name="candidate")
+    return _framed(columns, index)
+
+
+def split_table(rows: Sequence[Row], *, goes_on: bool = False) -> pd.DataFrame:
+    """Return one row a (candidate, split), as :func:`candidate_table`."""
+    places = [(row, split) for row in rows for split in range(len(row.units))]
+    units = [row.units[split] for row, split in places]
+    of_candidate = np.repeat(np.arange(len(rows)), [len(row.units) for row in rows])
+    columns = {name: values[of_candidate] for name, values in _leading(rows).items()}
+    for label, (scores, _) in _scores_by_label([[unit] for unit in units], 1).items():
+        columns[label] = scores[:, 0]
+    results = [_result(unit) for unit in units]
+    columns["fit_time"] = np.array([r.fit_time if r else np.nan for r in results], dtype=float)
+    columns["score_time"] = np.array([r.score_time if r else np.nan for r in results], dtype=float)
+    columns["state"] = _objects([_state_at(*place, goes_on) for place in places])
+    columns["worker"] = _objects([unit and unit.worker for unit in units])
+    columns["host"] = _objects([unit and unit.host for unit in units])
+    columns["began"] = _moments([unit.began if unit else None for unit in units])
+    columns["ended"] = _moments([unit.ended if unit else None for unit in units])
+    columns["attempts"] = np.array([u.outcome.runs if u else 0 for u in units], dtype=np.int64)
+    columns["losses"] = np.array([u.outcome.losses if u else 0 for u in units], dtype=np.int64)
+    columns["error"] = _objects([_error(unit.outcome) if unit else None for unit in units])
+    return _framed(columns, _by_split([(row.number, split) for row, split in places]))
+
+
+def attempt_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one row an attempt that is known: the lost ones, and the last one of each unit."""
+    found = [
+        (row.number, split, *attempt)
+        for row in rows
+        for split, unit in enumerate(row.units)
+        if unit is not None
+        for attempt in _attempts(unit)
+    ]
+    names = ("attempt", "state", "worker", "host", "began", "ended", "why")
+    _, _, numbers, states, workers, hosts, began, ended, why = (
+        zip(*found, strict=True) if found else [()] * 9
+    )
+    values = (
+        np.array([number or 0 for number in numbers], dtype=np.int64),
+        *(_objects(own) for own in (states, workers, hosts)),
+        *(_moments(own) for own in (began, ended)),
+        _objects(why),
+    )
+    index = _by_split([one[:2] for one in found])
+    return _framed(dict(zip(names, values, strict=True)), index)
+
+
+def _attempts(unit: Inspected) -> Iterator[tuple[Any, ...]]:
+    """Yield number, state, worker, host, began, ended and why of each attempt, in order."""
+    for lost in unit.lost:
+        yield lost.number, "lost", lost.worker, lost.host, lost.began, lost.at, lost.why
+    state = unit.outcome.state
+    if state in ("completed", "failed", "running"):
+        where = unit.worker, unit.host, unit.began, unit.ended
+        yield unit.attempt, state, *where, _error(unit.outcome)
+
+
+def _leading(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the columns that come first, those of params last."""
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(name for row in rows for name in row.more):
+        columns[name] = natural([row.more.get(name, np.nan) for row in rows])
+    for name in dict.fromkeys(name for row in rows for name in row.params):
+        columns[f"param_{name}"] = natural([row.params.get(name, np.nan) for row in rows])
+    return columns
+
+
+def natural(values: Sequence[Any]) -> Any:
+    """Return an array of the dtype that all `values` have: bool, int64, float64, else object.
+
+    Numbers of numpy count as Python's own.  A missing one is NaN, and makes ints floats.
+
+    Examples
+    --------
+    >>> natural([1, np.int64(2)]).dtype, natural([1, 2.5]).dtype, natural([1, None]).dtype
+    (dtype('int64'), dtype('float64'), dtype('O'))
+    """
+    own = [plain(value) for value in values]
+    kinds = {type(value) for value in own}
+    if kinds == {bool}:
+        return np.array(own, dtype=bool)
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in own):
+        return np.array(own, dtype=np.int64)
+    if kinds and kinds <= {int, float} and not any(_is_long(value) for value in own):
+        return np.array(own, dtype=float)
+    return _objects(own)
+
+
+def _is_long(value: Any) -> bool:
+    """Return whether a number is an int that no float holds exactly."""
+    return type(value) is int and abs(value) > 2**53
+
+
+def _scores_by_label(units: Sequence[Sequence[Inspected | None]], n_splits: int) -> dict[str, Any]:
+    """Return by column the scores, NaN where there is none, and where there is one.
+
+    Both are arrays of shape (n_candidates, n_splits).
+    """
+    shape = len(units), n_splits
+    tables: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    for n, own in enumerate(units):
+        for split, unit in enumerate(own):
+            result = _result(unit)
+            if result is None:
+                continue
+            for found, scores in ((tables, result.test), (train, result.train)):
+                for metric, score in _by_metric(scores):
+                    if metric not in found:
+                        found[metric] = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+                    values, there = found[metric]
+                    values[n, split], there[n, split] = score, True
+    test = tables or {SCORE: (np.full(shape, np.nan), np.zeros(shape, dtype=bool))}
+    return {
+        **{label_of(metric): scores for metric, scores in test.items()},
+        **{f"train_{label_of(metric)}": scores for metric, scores in train.items()},
+    }
+
+
+def _by_metric(scores: Any) -> Iterable[tuple[str, float]]:
+    if isinstance(scores, Mapping):
+        return scores.items()
+    return () if scores is None else ((SCORE, scores),)
+
+
+def _over_splits(scores: Any, there: Any, of: Callable[..., Any]) -> Any:
+    """Apply `of` to the scores of each candidate that are there: as scikit-learn, to the bit."""
+    found = np.full(len(scores), np.nan)
+    counts = there.sum(axis=1)
+    for count in np.unique(counts[counts > 0]):
+        rows = counts == count
+        found[rows] = of(scores[rows][there[rows]].reshape(-1, count), axis=1)
+    return found
+
+
+def _deviation(scores: Any, axis: int) -> Any:
+    means = np.average(scores, axis=axis)
+    return np.sqrt(np.average((scores - means[:, np.newaxis]) ** 2, axis=axis))
+
+
+def _std_of(label: str) -> str:
+    return f"std{label.removeprefix(SCORE)}"
+
+
+def _result(unit: Inspected | None) -> Result | None:
+    return None if unit is None else unit.outcome.result
+
+
+def _first_error(row: Row) -> str | None:
+    return next((error for unit in row.units if unit and (error := _error(unit.outcome))), None)
+
+
+def _state_of(row: Row, goes_on: bool) -> str:
+    """Return the state of a candidate."""
+    if row.reason is not None:
+        return "left out"
+    states = {_state_at(row, split, goes_on) for split in range(len(row.units))}
+    for state, those in _STATES.items():
+        if states & those:
+            return state
+    return "completed" if states else "missing"
+
+
+#: States of candidates, and of units of which one is enough for that; the first counts.
+_STATES = {
+    "failed": {"failed", "dead"},
+    "pending": {"queued", "running", "pending"},
+    "cancelled": {"cancelled"},
+    "missing": {"missing"},
+    "stopped": {"stopped"},
+}
+
+
+def _state_at(row: Row, split: int, goes_on: bool) -> str:
+    unit = row.units[split]
+    if unit is not None:
+        return unit.outcome.state
+    if split < row.asked:
+        return "missing"
+    return "pending" if goes_on else "stopped"
+
+
+def _framed(columns: Mapping[str, Any], index: pd.Index) -> pd.DataFrame:
+    """Return a frame.  Texts stay objects: they need not be UTF-8, which pandas may take them for."""
+    kept = {
+        name: pd.Series(values, index, dtype=object) if values.dtype == object else values
+        for name, values in columns.items()
+    }
+    return pd.DataFrame(kept, index=index)
+
+
+def _by_split(places: Sequence[tuple[int, int]]) -> pd.MultiIndex:
+    at = np.array(places, dtype=np.int64).reshape(-1, 2)
+    return pd.MultiIndex.from_arrays([at[:, 0], at[:, 1]], names=["candidate", "split"])
+
+
+def _moments(values: Sequence[datetime | None]) -> Any:
+    """Return a column of times in UTC."""
+    naive = [None if v is None else v.replace(tzinfo=None) for v in values]
+    return pd.DatetimeIndex(np.array(naive, dtype="datetime64[ms]")).tz_localize("UTC")

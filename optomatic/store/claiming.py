@@ -178,6 +178,7 @@ class Claiming:
                 {
                     "$set": {
                         "started": True,
+                        "started_at": "$$NOW",
                         "runs": {"$add": ["$runs", 1]},
                         "lease_until": after(lease),
                     }

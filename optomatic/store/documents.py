@@ -15,8 +15,10 @@ The document of a unit (collection ``units``), schema 1::
     state       queued | running | completed | failed | dead | cancelled
     attempt     claims so far      runs      starts so far      losses  leases lost after start
     lost_on     hosts of losses    machine_failures  times it failed for want of memory and such
-    worker, host, claim, started, lease_until, claimed_at    who has it now (server's clock)
-    result, completed_by, completed_at       history  the last 5 of {attempt, worker, at, why}
+    worker, host, claim, started, lease_until    who has it now (server's clock)
+    claimed_at, started_at      of the last attempt
+    result, completed_by, completed_on (its host), completed_at
+    history     the last 5 of {attempt, worker, host, began, at, why}: attempts that were lost
                 result.extra: what a function returned beside its score, as text;
                 result.checksum: of result and error
     error       {type, text, traceback, stage, metric, failures: [all of them]}
@@ -107,9 +109,11 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         "machine_failures": 0,
         **NOBODY,
         "claimed_at": None,
+        "started_at": None,
         "result": None,
         "result_sig": None,
         "completed_by": None,
+        "completed_on": None,
         "completed_at": None,
         "error": None,
         "history": [],

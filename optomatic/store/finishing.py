@@ -15,6 +15,7 @@ from typing import Any
 from optomatic.records import Failure, Result, Returned
 from optomatic.store.documents import NOBODY, error_document, result_document
 from optomatic.store.patient import Patient
+from optomatic.store.workers import this_process
 
 #: Runs of a unit that fails for want of memory and such, on whatever workers.
 MACHINE_TRIES = 3
@@ -71,6 +72,7 @@ def _ended(
         "result": {"$literal": result_document(unit_id, result, error)},
         "error": {"$literal": error},
         "completed_by": {"$literal": worker},
+        "completed_on": {"$literal": this_process().host},
         "completed_at": "$$NOW",
     }
 

@@ -127,6 +127,29 @@ class DescribedForm(EndForm):
         _check_unit(self)
 
 
+class Loss(Why):
+    """An entry of a unit's history, for people: what is odd in it does no harm."""
+
+    attempt: Any = None
+    worker: Any = None
+    host: Any = None
+    began: Any = None
+    at: Any = None
+
+
+class InspectedForm(DescribedForm):
+    """A unit as those read it that ask who scored it, and when."""
+
+    attempt: Count
+    history: list[Loss]  # type: ignore[assignment]  # msgspec reads them in this form
+    worker: Any = None
+    host: Any = None
+    started: Any = None
+    claimed_at: Any = None
+    started_at: Any = None
+    completed_on: Any = None
+
+
 class CallEndForm(EndForm):
     """A call of joblib as its client reads what came of it."""
 

@@ -72,6 +72,8 @@ class Recovering:
         entry = {
             "attempt": "$attempt",
             "worker": "$worker",
+            "host": where,
+            "began": {"$cond": ["$started", {"$ifNull": ["$started_at", None]}, None]},
             "at": "$$NOW",
             "why": {"$literal": storable(why)},
         }
@@ -144,6 +146,7 @@ class Recovering:
                     "wanted_by": [search],
                     "result": None,
                     "completed_by": None,
+                    "completed_on": None,
                     "completed_at": None,
                     "error": None,
                 }
