@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
-
-import pandas as pd
 
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.extending import extend
 from optomatic.driver.stored import Best, StoredTable, records_of
-from optomatic.errors import RecordsInvalid, shown
+from optomatic.errors import shown
 from optomatic.fitting.keeping import KeepsAddress
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repeats
-from optomatic.plan.packing.extras import decode_extra
-from optomatic.plan.packing.params import decode
 from optomatic.plan.units.more_function_units import plan_more
-from optomatic.records import Described, Outcome, Recipe, Removed
-from optomatic.results.frames import evaluation_of, frame_of
+from optomatic.records import Recipe
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
 from optomatic.store.searches import state_of
+from optomatic.stored_search import StoredSearch, listed_ids
 from optomatic.warning import warn
 from optomatic.worker.lookout import Lookout
 from optomatic.worker.machine import timing_here
 
-_ENDED = ("completed", "failed", "dead")
 #: So many other searches of one name are named.
 _NAMED = 5
 _POLL = 0.5
@@ -84,7 +79,7 @@ def attach(name: str, *, db: str | None = None, load_objects: bool = False) -> A
     return AttachedSearch(search, db, load_objects=load_objects)
 
 
-class AttachedSearch(KeepsAddress):
+class AttachedSearch(StoredSearch, KeepsAddress):
     """A search in the database.  Each call reads it anew, with a connection of its own.
 
     Attributes
@@ -177,27 +172,6 @@ class AttachedSearch(KeepsAddress):
         """
         with open_store(self.db) as store:
             return _counts(store, self.search_id)
-
-    def frame(self) -> pd.DataFrame:
-        """Return one row a candidate, in the order in which they were asked for.
-
-        Columns as those of ``results_`` of :class:`MongoSearch`; scores are means over the
-        splits that have one.  A value that is an object, such as an estimator, is shown as
-        text: nothing that is stored is run to read it.
-        """
-        with open_store(self.db) as store:
-            units = _units(store, self.search_id)
-        rows: dict[str, list[Described]] = {}
-        for unit in units.values():
-            if unit is not None:
-                rows.setdefault(unit.params_text, []).append(unit)
-        return frame_of(
-            (
-                evaluation_of(n, _params(row[0]), [_end(unit) for unit in row])
-                for n, row in enumerate(rows.values())
-            ),
-            extras=decode_extra,
-        )
 
     def wait(
         self,
@@ -315,7 +289,7 @@ class AttachedSearch(KeepsAddress):
 
         Notes
         -----
-        A search that has ended goes on with that; :meth:`wait`, :meth:`watch`, :meth:`frame`
+        A search that has ended goes on with that; :meth:`wait`, :meth:`watch`, :meth:`to_frame`
         and :meth:`cancel` are of all of it.  Where it was cancelled, what `space` does not
         name stays so.  A client that still waits for its own candidates is not held up.
 
@@ -337,60 +311,22 @@ class AttachedSearch(KeepsAddress):
                 for waits_as in ids_that_wait(part):
                     store.jobs.cancel(waits_as)
 
-    def remove(self, *, dry_run: bool = False) -> Removed:
-        """Remove the search, with the scores, data and estimators that only it needs.
+    def _search_id(self) -> str:
+        return self.search_id
 
-        Parameters
-        ----------
-        dry_run : bool, default=False
-            Remove nothing, and return what would be removed.
-
-        Returns
-        -------
-        Removed
-            How many ``searches``, ``units`` and ``parts``, and how many ``bytes`` they have.
-
-        Raises
-        ------
-        ValueError
-            If it is not in the database any more.
-        SearchRunning
-            If it runs: :meth:`cancel` it first.
-        StoreError
-            As of :func:`optomatic.remove`, which also tells what holds under concurrency.
-        """
-        with open_store(self.db) as store:
-            return store.removal.remove(self.search_id, dry_run=dry_run)
+    def _repr_html_(self) -> str:
+        return self._stored_html()
 
     def __repr__(self) -> str:
         return f"AttachedSearch({self.search_id!r})"
 
 
-def _units(store: Store, search: str) -> Mapping[str, Described | None]:
-    ids = _ids(store, search)
-    found = store.jobs.described(ids)
-    return {unit_id: found.get(unit_id) for unit_id in ids}
-
-
 def _counts(store: Store, search: str) -> dict[str, int]:
-    ids = dict.fromkeys(_ids(store, search))  # its client may ask for what was added
+    ids = dict.fromkeys(listed_ids(store, search))  # its client may ask for what was added
     states = store.jobs.states(list(ids))
     counts = Counter(states.get(unit_id, "missing") for unit_id in ids)
     counts["invalid"] += store.jobs.invalid(list(ids))
     return dict(+counts)
-
-
-def _ids(store: Store, search: str) -> list[str]:
-    parts = store.searches.parts(search)
-    ids = [unit_id for part in parts for unit_id in store.searches.unit_ids(part)]
-    if lost := sum(map(store.searches.invalid_lists, parts)):
-        warn(
-            f"{lost} lists of units of this search could not be read, as something changed what "
-            "was written: what is told of it is of the other units. No score was lost. Make the "
-            "search again to have all of it: what is stored is not scored again.",
-            RecordsInvalid,
-        )
-    return ids
 
 
 def _goes_on(store: Store, search: str) -> bool:
@@ -448,22 +384,3 @@ def _asked(store: Store, search: str) -> Recipe:
             "is, with the wider space: it scores only what is new."
         )
     return asked
-
-
-def _end(unit: Described) -> Outcome | None:
-    return unit.outcome if unit.outcome.state in _ENDED else None
-
-
-def _params(unit: Described) -> Mapping[str, Any]:
-    try:
-        return decode(unit.params_text, _refuse)
-    except _Opaque:
-        return unit.params
-
-
-class _Opaque(Exception):
-    """A value is an object, and would have to be unpickled."""
-
-
-def _refuse(sha: str) -> object:
-    raise _Opaque(sha)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import FitFailedWarning, NotFittedError
 
 from optomatic import _sklearn
 from optomatic.driver.asking import Course, asking_for
@@ -50,6 +50,7 @@ from optomatic.results import table
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary, opening_line
 from optomatic.store.opening import open_store
+from optomatic.stored_search import StoredSearch
 from optomatic.warning import warn
 from optomatic.worker.engines import Elsewhere, FunctionHere, Local, Place
 from optomatic.worker.functions import FunctionBundle
@@ -78,7 +79,7 @@ _ARGUMENTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-class MongoSearch(KeepsAddress):
+class MongoSearch(StoredSearch, KeepsAddress):
     """Search over the params of any function, every score kept in MongoDB.
 
     Each candidate is a job that any worker on any machine can claim, in the same store and by
@@ -295,6 +296,17 @@ class MongoSearch(KeepsAddress):
 
     def _is_done(self) -> bool:
         return hasattr(self, "search_id_")
+
+    def _search_ids(self) -> list[str]:
+        if not self._is_done():
+            raise NotFittedError(
+                "This MongoSearch was not run yet, so there is nothing of it in the database. "
+                "Call run() or submit() first."
+            )
+        return [self.search_id_]
+
+    def _repr_html_(self) -> str | None:
+        return self._stored_html() if self._is_done() else None
 
     def submit(self) -> str:
         """Queue every candidate that has no score yet, for standalone workers, and return.

@@ -68,7 +68,7 @@ def remove(
     May be called at any time, by any number of processes, beside searches, uploads and
     workers: they go on, and so do searches that begin meanwhile.  A search whose candidates come
     about as it runs notes within five seconds which stored scores it has found.  One that is
-    removed before that serves it all the same, and ``attach(...).frame()`` leaves it out.
+    removed before that serves it all the same, and ``attach(...).to_frame()`` leaves it out.
     If a search that was cancelled, or whose client was not seen for long, is removed and its
     client lives all the same, that raises SearchCancelled.
 

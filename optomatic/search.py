@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from optomatic import _sklearn
 from optomatic.driver.completing import completed
@@ -39,9 +40,10 @@ from optomatic.plan.candidates.replayed import Replayed as Replayed  # pickles f
 from optomatic.plan.course.filtering import Filter
 from optomatic.plan.course.proposing import is_adaptive, refuse_endless
 from optomatic.plan.course.racing import Racing
+from optomatic.stored_search import StoredSearch
 
 
-class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
+class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
     """Search over parameters with cross-validation, every score kept in MongoDB.
 
     Each (candidate, split) is a job that any worker on any machine can claim.  A stored
@@ -309,6 +311,13 @@ class MongoSearchCV(Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it ha
         self.requires = requires
         self.inner_max_num_threads = inner_max_num_threads
         self.ship_modules = ship_modules
+
+    def _search_ids(self) -> list[str]:
+        check_is_fitted(self, "search_id_")
+        return [self.search_id_]
+
+    def _html_below(self) -> str:
+        return self._stored_html() if hasattr(self, "search_id_") else ""
 
     @_sklearn.fit_context  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> MongoSearchCV:

@@ -31,6 +31,8 @@ name (versions it was checked on)              why there is no public way
 ``HalvingGridSearchCV``,                       its rungs, and which candidates go on, without
 ``HalvingRandomSearchCV``, ``_run_search``,    asking for its experimental names for everybody;
 ``_check_input_parameters`` (1.6-1.9)          calling scikit-learn's own keeps them equal to it
+``_repr_html_inner``,                          what stands below the diagram of a search
+``_repr_mimebundle_`` (1.6-1.9)                (diagrams.py)
 ``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
 =============================================  ==========================================
 """
@@ -65,6 +67,7 @@ from optomatic._sklearn.callbacks import (
     has_callbacks,
     raised_by_callback,
 )
+from optomatic._sklearn.diagrams import WithMoreHTML
 from optomatic._sklearn.scoring import failure_of, fit_and_score
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "HalvingGridSearchCV",
     "HalvingRandomSearchCV",
     "InvalidParameterError",
+    "WithMoreHTML",
     "callback_context",
     "callbacks_inside_fits",
     "check_method_params",

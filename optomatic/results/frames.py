@@ -161,10 +161,10 @@ def candidate_table(
     n_splits = max((len(row.units) for row in rows), default=0)
     tables = _scores_by_label([row.units for row in rows], n_splits)
     columns = _leading(rows)
-    for label, scores in tables.items():
-        columns[label] = _over_splits(*scores, np.average)
+    for label, (scores, there) in tables.items():
+        columns[label] = _over_splits(scores, there, np.average)
         if n_splits > 1 and not label.startswith("train_"):
-            columns[_std_of(label)] = _over_splits(*scores, _deviation)
+            columns[_std_of(label)] = _over_splits(scores, there, _deviation)
     ends = [[_result(unit) for unit in row.units] for row in rows]
     fit = np.array([sum(e.fit_time for e in own if e) for own in ends], dtype=float)
     score = np.array([sum(e.score_time for e in own if e) for own in ends], dtype=float)
@@ -359,7 +359,7 @@ def _state_at(row: Row, split: int, goes_on: bool) -> str:
 
 
 def _framed(columns: Mapping[str, Any], index: pd.Index) -> pd.DataFrame:
-    """Return a frame.  Texts stay objects: they need not be UTF-8, which pandas may take them for."""
+    """Return a frame.  Texts stay objects: pandas may take them for UTF-8, which is not certain."""
     kept = {
         name: pd.Series(values, index, dtype=object) if values.dtype == object else values
         for name, values in columns.items()

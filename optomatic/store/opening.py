@@ -108,7 +108,11 @@ class Store:
 
 
 def open_store(
-    uri: str | None = None, *, timing: Timing | None = None, app: str = "optomatic"
+    uri: str | None = None,
+    *,
+    timing: Timing | None = None,
+    app: str = "optomatic",
+    patience: float = _PATIENCE,
 ) -> Store:
     """Open the store at `uri`.
 
@@ -122,6 +126,8 @@ def open_store(
         Durations of leases.
     app : str
         The name under which the server lists the connections.
+    patience : float
+        Seconds to wait for a server that has not answered yet.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def open_store(
     uri = _address(uri)
     client = _connect(uri, app)
     try:
-        replica_set = _greet(client, uri)
+        replica_set = _greet(client, uri, patience)
         database = client.get_default_database(_DATABASE)
     except BaseException:
         client.close()
@@ -226,11 +232,11 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
     return client
 
 
-def _greet(client: MongoClient[dict[str, Any]], uri: str) -> str | None:
+def _greet(client: MongoClient[dict[str, Any]], uri: str, patience: float) -> str | None:
     """Make sure that a MongoDB which we can use answers, and lets us in; name its replica set."""
     try:
         # The time of a whole operation counts before that of finding a server.
-        with pymongo.timeout(_PATIENCE):
+        with pymongo.timeout(patience):
             hello = client.admin.command("hello")
             client.get_default_database(_DATABASE)["units"].find_one({}, {"_id": 1})
     except driver.PyMongoError as error:

@@ -28,7 +28,7 @@ def test_the_frame_is_that_of_the_search(uri):
     with pytest.warns(match="1 of 3 candidates failed"):
         search = MongoSearch(scoring.parabola, space, db=uri, name="sweep").run()
     seen = attach("sweep", db=uri)
-    pd.testing.assert_frame_equal(seen.frame(), search.results_)
+    pd.testing.assert_frame_equal(seen.to_frame(), search.results_)
     assert seen.search_id == search.search_id_
     assert seen.counts() == {"completed": 2, "failed": 1}
     assert seen.record()["state"] == "completed"
@@ -40,7 +40,7 @@ def test_stored_scores_and_means_over_splits(uri):
     grid = {"value": [3, 1]}
     MongoSearchCV(Sleeper(), grid, cv=2, db=uri, name="first", return_train_score=True).fit(X, y)
     MongoSearchCV(Sleeper(), grid, cv=2, db=uri, name="second").fit(X, y)
-    frame = attach("second", db=uri).frame()
+    frame = attach("second", db=uri).to_frame()
     assert frame["param_value"].tolist() == [3, 1]
     assert frame["score"].tolist() == [3.0, 1.0]
 
@@ -51,7 +51,7 @@ def test_objects_are_shown_and_not_loaded(uri):
 
     model = Pipeline([("model", SVC())])
     MongoSearchCV(model, {"model": [SVC(C=3)]}, cv=2, db=uri, name="objects").fit(X, y)
-    assert attach("objects", db=uri).frame()["param_model"].tolist() == ["SVC(C=3)"]
+    assert attach("objects", db=uri).to_frame()["param_model"].tolist() == ["SVC(C=3)"]
 
 
 def test_watching_and_withdrawing_a_search_that_runs(uri):
@@ -68,7 +68,7 @@ def test_watching_and_withdrawing_a_search_that_runs(uri):
     wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
     seen = attach("long", db=uri)
     assert not seen.wait(timeout=0)
-    states = set(seen.frame()["state"])
+    states = set(seen.to_frame()["state"])
     assert {"pending", "completed"} <= states
     seen.cancel()
     client.join()
@@ -91,7 +91,7 @@ def test_a_search_that_is_left_to_workers(uri):
     work_off(uri)
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
-    assert seen.frame()["score"].tolist() == [scoring.parabola(x) for x in range(6)]
+    assert seen.to_frame()["score"].tolist() == [scoring.parabola(x) for x in range(6)]
     search = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri)
     assert search.run().summary_.stored == 6
     again = attach(search.submit(), db=uri)

@@ -63,8 +63,8 @@ def test_what_is_added_elsewhere_is_that_of_the_wider_search(uri, tmp_path):
     work_off(uri)
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
-    assert seen.frame()["param_weight"].tolist() == [1, 2, 3.5, 4]
-    assert seen.frame()["score"].tolist() == [18.0, 33.0, 55.5, 63.0]
+    assert seen.to_frame()["param_weight"].tolist() == [1, 2, 3.5, 4]
+    assert seen.to_frame()["score"].tolist() == [18.0, 33.0, 55.5, 63.0]
     assert search_of(uri, [1, 2, 3.5, 4]).run().summary_.stored == 4
 
 

@@ -63,8 +63,8 @@ def test_attach_removes_one_of_several(uri):
     assert (done.searches, done.units) == (1, 1)
     with pytest.raises(ValueError, match="nothing was removed"):
         latest.remove()
-    assert (latest.counts(), len(latest.frame()), latest.wait(timeout=0)) == ({}, 0, True)
-    assert attach("a", db=uri).frame()["score"].tolist() == [18.0, 33.0]
+    assert (latest.counts(), len(latest.to_frame()), latest.wait(timeout=0)) == ({}, 0, True)
+    assert attach("a", db=uri).to_frame()["score"].tolist() == [18.0, 33.0]
 
 
 def test_sets_of_versions_go_with_their_last_score(uri):
@@ -108,7 +108,7 @@ def test_what_is_added_to_one_of_two_equal_searches_is_not_added_to_the_other(ur
     assert attach("a", db=uri).counts() == {"completed": 3}
     assert attach("b", db=uri).counts() == {"completed": 2}
     assert attach("a", db=uri).remove().units == 1
-    assert attach("b", db=uri).frame()["score"].tolist() == [18.0, 33.0]
+    assert attach("b", db=uri).to_frame()["score"].tolist() == [18.0, 33.0]
     assert attach("b", db=uri).extend({"weight": [3]}) == 1  # all that it takes is there still
     work_off(uri)
     assert attach("b", db=uri).counts() == {"completed": 3}
@@ -185,7 +185,7 @@ def test_units_that_vanish_from_under_a_search_are_scored_again_or_served(uri, h
     def take_away():
         while not over.is_set():
             units(uri).delete_many({"state": "completed"})
-            frames.append(len(attach("robbed", db=uri).frame()) if frames else 0)
+            frames.append(len(attach("robbed", db=uri).to_frame()) if frames else 0)
             time.sleep(0.3)
 
     robber = threading.Timer(0.3, take_away)
@@ -258,7 +258,7 @@ def fit_again_and_again(uri, number, seconds, told):
                 seen = attach(ours.search_id_, db=uri)
             except ValueError:
                 continue  # it is removed already
-            assert len(seen.frame()) <= len(grid["max_depth"])
+            assert len(seen.to_frame()) <= len(grid["max_depth"])
         told.put((n - number, None))
     except BaseException as error:
         told.put((0, f"{type(error).__name__}: {error}"))

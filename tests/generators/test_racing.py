@@ -226,7 +226,7 @@ def test_it_is_kept_as_ever(uri):
     assert_equal_tables(copy.cv_results_, ours.cv_results_, times=True)
     assert clone(ours).racing == ours.get_params()["racing"] == Racing(min_splits=4)
     seen = attach("raced", db=uri)
-    np.testing.assert_array_equal(seen.frame()["score"], frame["mean_test_score"])
+    np.testing.assert_array_equal(seen.to_frame()["score"], frame["mean_test_score"])
     assert seen.counts() == {"completed": scored(ours.cv_results_).sum()}
 
 

@@ -131,7 +131,7 @@ def attach_reads(trial: Trial) -> None:
         seen.record()
         seen.counts()
         repr(seen)
-        return _values_of(seen.frame())
+        return _values_of(seen.to_frame())
 
     trial.expect(truth, read, missing=_may_miss(trial))
 
@@ -150,7 +150,7 @@ def attach_waits(trial: Trial) -> None:
             assert seen.wait()
         else:
             assert list(seen.watch())
-        return _values_of(seen.frame())
+        return _values_of(seen.to_frame())
 
     trial.expect(truth, wait, missing=_may_miss(trial))
 
@@ -166,7 +166,7 @@ def attach_times_out(trial: Trial) -> None:
         seen = attach(name, db=trial.arena.uri)
         seen.wait(timeout=0.5)
         seen.counts()
-        return _values_of(seen.frame())
+        return _values_of(seen.to_frame())
 
     trial.gate.touch()
     trial.expect(truth, wait, missing=len(truth))
@@ -184,7 +184,7 @@ def attach_extends(trial: Trial) -> None:
         space = {"value": [4.0, 5.0], "base": [float(trial.number)], "gate": [str(trial.gate)]}
         seen.extend({"value": space["value"]})
         assert seen.wait(timeout=60)
-        return _values_of(seen.frame())
+        return _values_of(seen.to_frame())
 
     trial.expect({**truth, **more}, extend, missing=_may_miss(trial))
 

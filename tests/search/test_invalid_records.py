@@ -96,7 +96,7 @@ def test_a_damaged_result_is_no_row_of_a_frame_and_nothing_to_learn_from(uri, da
     database["units"].update_many({"params.n_neighbors": 5}, damage)
     seen = attach(first.search_id_, db=uri)
     np.testing.assert_array_equal(
-        seen.frame()["score"].dropna(), TRUTH.cv_results_["mean_test_score"][[0, 2]]
+        seen.to_frame()["score"].dropna(), TRUTH.cv_results_["mean_test_score"][[0, 2]]
     )
     assert seen.counts() == {"completed": 6, "invalid": 3}
     learning = MongoSearchCV(KNeighborsClassifier(), Learner(), cv=3, warm_start=True, db=uri)

@@ -22,7 +22,7 @@ from optomatic.keys.environment import constraints, versions
 from optomatic.keys.estimators import Effective
 from optomatic.plan.packing.bundle import Bundle
 from optomatic.plan.units.needed import pack
-from optomatic.plan.units.plan import Plan, units_of
+from optomatic.plan.units.plan import Plan, uncertain, units_of
 from optomatic.plan.units.splits import pack_splits
 from optomatic.plan.units.work import work_of
 from optomatic.planning.keys import SCORING, Environments, key_of
@@ -103,7 +103,7 @@ class UnitPlanner:
             doubts=doubts,
             refusal=packed.refusal,
             subject=self.subject,
-            ingredients=self.ingredients,
+            ingredients={**self.ingredients, **uncertain(doubts)},
             environments=self._environments.known,
             encoded=packed.encoded,
         )
@@ -132,10 +132,15 @@ class UnitPlanner:
     def ingredients(self) -> dict[str, Any]:
         """Return short digests of all that keys are made of, and the versions that count."""
         base = self._effective_of(frozenset())
+        kind = type(self._shared.estimator)
         return {
             "key_version": KEY_VERSION,
+            "class": f"{kind.__module__}.{kind.__qualname__}",
             **{role: own.hex[:_SHORT] for role, own in self.sender.digests.items()},
             "config": digest_of(dict(self._shared.options.get("config", {}))).hex[:_SHORT],
+            **({} if self._callbacks is None else {"callbacks": self._callbacks.hex[:_SHORT]}),
+            "splits": hashlib.sha256(b"".join(self._splits)).hexdigest()[:_SHORT],
+            "train_scores": bool(self._shared.options["return_train_score"]),
             "params": {name: digest[:_SHORT] for name, digest in base.params().items()},
             "environment": self._environments.of(base.of({})),
         }

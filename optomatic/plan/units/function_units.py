@@ -18,7 +18,7 @@ from optomatic.errors import shown
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
 from optomatic.keys.environment import constraints, versions
 from optomatic.plan.units.needed import Packed, pack
-from optomatic.plan.units.plan import Plan, units_of
+from optomatic.plan.units.plan import Plan, uncertain, units_of
 from optomatic.plan.units.work import work_of
 from optomatic.planning.keys import Environments, key_of
 from optomatic.planning.payload import Sender
@@ -153,7 +153,7 @@ class FunctionPlanner:
             refusal=packed.refusal,
             subject=self.subject,
             asked=None if private else Recipe(common, work, environment),
-            ingredients=self.ingredients,
+            ingredients={**self.ingredients, **uncertain(doubts)},
             environments=self._environments.known,
             encoded=packed.encoded,
         )

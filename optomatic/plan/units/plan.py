@@ -85,6 +85,11 @@ def _left_out(params: Mapping[str, Any], reason: str) -> Candidate:
     return Candidate(encoded.text, (), encoded.opaque, reason)
 
 
+def uncertain(doubts: Sequence[str]) -> dict[str, str]:
+    """Return the ingredient that says why no other search shares keys, if that is so."""
+    return {"uncertain": doubts[0][:500]} if doubts else {}
+
+
 def units_of(
     keys: Iterable[Sequence[str]], encoded: Sequence[Encoded], work: Work
 ) -> tuple[list[Unit], list[str], dict[str, tuple[int, int]]]:
