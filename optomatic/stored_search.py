@@ -186,8 +186,9 @@ class StoredSearch:
         StoreError
             As of :func:`optomatic.remove`, which also tells what holds under concurrency.
         """
+        searches = self._search_ids()
         with open_store(self.db) as store:
-            done = [store.removal.remove(s, dry_run=dry_run) for s in self._search_ids()]
+            done = [store.removal.remove(search, dry_run=dry_run) for search in searches]
         return Removed(
             sum(one.searches for one in done),
             sum(one.units for one in done),
