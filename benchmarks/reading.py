@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV, attach, stored_search
+from optomatic.looking.rows import read_parts, rows_of
 from optomatic.store.forms import InspectedForm, fields_of
 from optomatic.store.opening import open_store
 
@@ -63,7 +64,7 @@ def query_all(search_id: str) -> int:
 def table_seconds(search_id: str, level: str, rounds: int) -> float:
     """Return the median seconds of making the table of what was read."""
     with open_store(None) as store:
-        read = stored_search._read(store, search_id)
+        read = rows_of(store, read_parts(store, search_id))
     return seconds_of(lambda: stored_search._LEVELS[level](read), rounds)
 
 

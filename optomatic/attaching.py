@@ -13,6 +13,7 @@ from optomatic.driver.extending import extend
 from optomatic.driver.stored import Best, StoredTable, records_of
 from optomatic.errors import shown
 from optomatic.fitting.keeping import KeepsAddress
+from optomatic.looking.rows import listed_ids
 from optomatic.plan.candidates.grids import candidates_of
 from optomatic.plan.course.proposing import is_adaptive, is_endless, up_to_repeats
 from optomatic.plan.units.more_function_units import plan_more
@@ -20,7 +21,7 @@ from optomatic.records import Recipe
 from optomatic.store.extending import added_to, ids_that_wait
 from optomatic.store.opening import Store, open_store
 from optomatic.store.searches import state_of
-from optomatic.stored_search import StoredSearch, listed_ids
+from optomatic.stored_search import StoredSearch
 from optomatic.warning import warn
 from optomatic.worker.lookout import Lookout
 from optomatic.worker.machine import timing_here

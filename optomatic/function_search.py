@@ -297,13 +297,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
     def _is_done(self) -> bool:
         return hasattr(self, "search_id_")
 
-    def _search_ids(self) -> list[str]:
+    def _search_id(self) -> str:
         if not self._is_done():
             raise NotFittedError(
                 "This MongoSearch was not run yet, so there is nothing of it in the database. "
                 "Call run() or submit() first."
             )
-        return [self.search_id_]
+        return self.search_id_
 
     def _repr_html_(self) -> str | None:
         return self._stored_html() if self._is_done() else None

@@ -312,9 +312,9 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         self.inner_max_num_threads = inner_max_num_threads
         self.ship_modules = ship_modules
 
-    def _search_ids(self) -> list[str]:
+    def _search_id(self) -> str:
         check_is_fitted(self, "search_id_")
-        return [self.search_id_]
+        return str(self.search_id_)
 
     def _html_below(self) -> str:
         return self._stored_html() if hasattr(self, "search_id_") else ""

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
-from optomatic.display.grid import MOST_ROWS, Cell
 from optomatic.display.search_html import search_html
-from optomatic.errors import RecordsInvalid, redact
-from optomatic.explaining import candidates_of, explain
-from optomatic.plain_values import shown_params
+from optomatic.errors import redact
+from optomatic.looking.as_html import stored_html
+from optomatic.looking.explaining import explain
+from optomatic.looking.rows import read_parts, rows_of
 from optomatic.plan.packing.extras import decode_extra
-from optomatic.plan.packing.params import decode_shown
-from optomatic.records import Glance, Inspected, Removed
-from optomatic.results.explanation import Explanation, Finding
+from optomatic.records import Removed
+from optomatic.results.explanation import Explanation
 from optomatic.results.failures import errors_table
-from optomatic.results.frames import Row, attempt_table, candidate_table, split_table
-from optomatic.store.opening import Store, open_store
-from optomatic.warning import warn
+from optomatic.results.frames import CandidateRow, attempt_table, candidate_table, split_table
+from optomatic.store.opening import open_store
 
 Level = Literal["candidate", "split", "attempt"]
 #: Seconds for which a notebook waits for a server that is away.
@@ -34,8 +30,8 @@ class StoredSearch:
 
     db: Any
 
-    def _search_ids(self) -> list[str]:
-        """Return the ids of its records; raise if it has none yet."""
+    def _search_id(self) -> str:
+        """Return the id of its record; raise if it has none yet."""
         raise NotImplementedError
 
     def to_frame(self, level: Level = "candidate") -> pd.DataFrame:
@@ -87,10 +83,10 @@ class StoredSearch:
         make = _LEVELS.get(level) if isinstance(level, str) else None
         if make is None:
             raise ValueError(f"level is one of {', '.join(map(repr, _LEVELS))}, not {level!r}.")
-        searches = self._search_ids()
+        search = self._search_id()
         with open_store(self.db) as store:
-            read = [_read(store, search) for search in searches]
-        return make(_Read.together(read))
+            rows = rows_of(store, read_parts(store, search))
+        return make(rows)
 
     def errors(self) -> pd.DataFrame:
         """Return what went wrong, with failures of one kind in one row, the most frequent first.
@@ -118,16 +114,16 @@ class StoredSearch:
         -----
         While the search runs these are the failures so far.
         """
-        searches = self._search_ids()
+        search = self._search_id()
         with open_store(self.db) as store:
-            read = [_read(store, search, only=_without_score) for search in searches]
-            rows = _Read.together(read).rows
-            ids = {unit_id for one in read for own in one.ids for unit_id in own if unit_id}
-            odd = store.jobs.set_aside(list(ids))
-        places: dict[str, list[tuple[Row, int]]] = {record.id: [] for record in odd}
-        asked = [own for one in read for own in one.ids]
-        for row, own in zip(rows, asked, strict=True):
-            for split, unit_id in enumerate(own):
+            parts = read_parts(store, search)
+            asked = [unit_id for part in parts for unit_id in part.listed.ids]
+            rows = rows_of(store, parts, store.jobs.without_score(asked))
+            odd = store.jobs.set_aside(asked)
+        places: dict[str, list[tuple[CandidateRow, int]]] = {record.id: [] for record in odd}
+        candidates = (candidate for part in parts for candidate in part.listed.candidates)
+        for row, candidate in zip(rows, candidates, strict=True):
+            for split, unit_id in enumerate(candidate.units):
                 if unit_id in places:
                     places[unit_id].append((row, split))
         return errors_table(rows, [(record, places[record.id]) for record in odd])
@@ -155,14 +151,9 @@ class StoredSearch:
         -----
         It tells of this moment: a worker that begins later is not in it.
         """
-        searches = self._search_ids()
-        findings: list[Finding] = []
+        search = self._search_id()
         with open_store(self.db) as store:
-            for search in searches:
-                texts = [candidate.params_text for candidate in candidates_of(store, search)]
-                ids = list(dict.fromkeys(listed_ids(store, search)))
-                findings += explain(store, search, ids, texts).findings
-        return Explanation(tuple(findings))
+            return explain(store, search)
 
     def remove(self, *, dry_run: bool = False) -> Removed:
         """Remove the search, with the scores, data and estimators that only it needs.
@@ -186,16 +177,9 @@ class StoredSearch:
         StoreError
             As of :func:`optomatic.remove`, which also tells what holds under concurrency.
         """
-        searches = self._search_ids()
+        search = self._search_id()
         with open_store(self.db) as store:
-            done = [store.removal.remove(search, dry_run=dry_run) for search in searches]
-        return Removed(
-            sum(one.searches for one in done),
-            sum(one.units for one in done),
-            sum(one.parts for one in done),
-            sum(one.bytes for one in done),
-            dry_run,
-        )
+            return store.removal.remove(search, dry_run=dry_run)
 
     def _stored_html(self) -> str:
         """Return the search as HTML.  Never raises: what cannot be read is said instead."""
@@ -204,165 +188,19 @@ class StoredSearch:
                 warnings.simplefilter("ignore")
                 with open_store(self.db, patience=_PATIENCE) as store:
                     store.hurry(_PATIENCE)
-                    return "".join(self._html_of(store, search) for search in self._search_ids())
+                    return stored_html(store, self._search_id())
         except Exception as error:  # a notebook shows what there is, whatever is wrong
             said = f"{type(error).__name__}: {redact(str(error))}"
             return search_html("Search", [f"The database cannot be read now ({said[:300]})"])
 
-    def _html_of(self, store: Store, search: str) -> str:
-        record = store.searches.record(search)
-        if not record:
-            return search_html(f"Search {search}", ["It is not in the database (any more)."])
-        candidates = candidates_of(store, search)
-        ids = [unit_id for candidate in candidates for unit_id in candidate.units if unit_id]
-        glances = store.jobs.glances(list(dict.fromkeys(ids)))
-        cells = [_cells(candidate, glances, record.get("began_at")) for candidate in candidates]
-        labels = _labels(store, candidates[:MOST_ROWS])
-        best = self._best_shown(record, labels)
-        lines = [_state_line(record, ids, glances), *([best] if best else [])]
-        named = best.partition(" with ")[2]
-        number = labels.index(named) if named in labels else None
-        return search_html(str(record.get("name")), lines, cells, labels, best=number)
 
-    def _best_shown(self, record: Mapping[str, Any], labels: Sequence[str]) -> str:
-        """Return which candidate is the best, empty if that is not known."""
-        params, score = getattr(self, "best_params_", None), getattr(self, "best_score_", None)
-        if params is None or score is None:
-            return ""
-        return f"best: {score:.6g} with {shown_params(params)}"
+def _candidate_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
+    functions = any(unit.kind == "function" for row in rows for unit in row.units if unit)
+    return candidate_table(rows, extras=decode_extra if functions else None)
 
 
-def listed_ids(store: Store, search: str) -> list[str]:
-    """Return the ids of the units of `search`; warn if some of them are not known."""
-    ids = store.searches.unit_ids(search)
-    if lost := store.searches.invalid_lists(search):
-        warn(
-            f"{lost} lists of units of this search could not be read, as something changed what "
-            "was written: what is told of it is of the other units. No score was lost. Make the "
-            "search again to have all of it: what is stored is not scored again.",
-            RecordsInvalid,
-        )
-    return ids
-
-
-# Reading
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What there is of a search.
-
-    Attributes
-    ----------
-    rows : list of Row
-    ids : list of sequence of str or None
-        Of the units of each row, one a split.
-    goes_on : bool
-    is_function : bool
-    """
-
-    rows: list[Row]
-    ids: list[Sequence[str | None]]
-    goes_on: bool
-    is_function: bool
-
-    @classmethod
-    def together(cls, parts: Sequence[_Read]) -> _Read:
-        rows = [row for part in parts for row in part.rows]
-        return cls(
-            rows,
-            [own for part in parts for own in part.ids],
-            any(part.goes_on for part in parts),
-            any(part.is_function for part in parts),
-        )
-
-
-def _without_score(store: Store, ids: list[str]) -> list[str]:
-    return store.jobs.without_score(ids)
-
-
-def _read(
-    store: Store, search: str, *, only: Callable[[Store, list[str]], list[str]] | None = None
-) -> _Read:
-    """Return what there is of a search; of its units `only` those, if given."""
-    listed_ids(store, search)
-    candidates = candidates_of(store, search)
-    ids = list(dict.fromkeys(i for candidate in candidates for i in candidate.units if i))
-    units: dict[str, Inspected] = store.jobs.inspected(ids if only is None else only(store, ids))
-    record = store.searches.record(search)
-    rows = [_row(n, candidate, units) for n, candidate in enumerate(candidates)]
-    kinds = {unit.kind for unit in units.values()}
-    goes_on = record.get("state") == "running"
-    return _Read(rows, [c.units for c in candidates], goes_on, "function" in kinds)
-
-
-def _row(number: int, candidate: Any, units: Mapping[str, Inspected]) -> Row:
-    own = [units.get(unit_id) if unit_id else None for unit_id in candidate.units]
-    texts: Iterator[Inspected] = (unit for unit in own if unit is not None)
-    readable = next((u.params for u in texts if u.params_text == candidate.params_text), None)
-    if readable is None:  # units that another search has queued, in its own words
-        readable = next((unit.params for unit in own if unit is not None), {})
-    asked = sum(unit_id is not None for unit_id in candidate.units)
-    params = decode_shown(candidate.params_text, readable)
-    return Row(number, params, candidate.reason, own, asked)
-
-
-def _candidates_frame(read: _Read) -> pd.DataFrame:
-    extras = decode_extra if read.is_function else None
-    return candidate_table(read.rows, goes_on=read.goes_on, extras=extras)
-
-
-_LEVELS: Mapping[str, Callable[[_Read], pd.DataFrame]] = {
-    "candidate": _candidates_frame,
-    "split": lambda read: split_table(read.rows, goes_on=read.goes_on),
-    "attempt": lambda read: attempt_table(read.rows),
+_LEVELS: Mapping[str, Callable[[Sequence[CandidateRow]], pd.DataFrame]] = {
+    "candidate": _candidate_table,
+    "split": split_table,
+    "attempt": attempt_table,
 }
-
-# Showing
-
-_CELLS = {
-    "queued": Cell.QUEUED,
-    "running": Cell.RUNNING,
-    "failed": Cell.FAILED,
-    "dead": Cell.FAILED,
-    "cancelled": Cell.LEFT_OUT,
-}
-
-
-def _labels(store: Store, candidates: Sequence[Any]) -> list[str]:
-    """Return the params of candidates as text, or why one was left out."""
-    ids = [next((i for i in candidate.units if i), None) for candidate in candidates]
-    units = store.jobs.described([unit_id for unit_id in ids if unit_id])
-    found = []
-    for candidate, unit_id in zip(candidates, ids, strict=True):
-        readable = units[unit_id].params if unit_id in units else {}
-        text = shown_params(decode_shown(candidate.params_text, readable))
-        found.append(text if candidate.reason is None else f"{text} ({candidate.reason})")
-    return found
-
-
-def _cells(candidate: Any, glances: Mapping[str, Glance], began: Any) -> list[Cell]:
-    return [_cell(unit_id, glances, began) for unit_id in candidate.units]
-
-
-def _cell(unit_id: str | None, glances: Mapping[str, Glance], began: Any) -> Cell:
-    if unit_id is None:
-        return Cell.LEFT_OUT
-    glance = glances.get(unit_id)
-    if glance is None:
-        return Cell.NOTHING
-    if glance.state != "completed":
-        return _CELLS.get(glance.state, Cell.NOTHING)
-    stored = glance.ended is not None and began is not None and glance.ended < began
-    return Cell.STORED if stored else Cell.SCORED
-
-
-def _state_line(
-    record: Mapping[str, Any], ids: Sequence[str], glances: Mapping[str, Glance]
-) -> str:
-    counts = Counter(glance.state for glance in glances.values())
-    total = len(set(ids))
-    done = sum(counts[state] for state in ("completed", "failed", "dead"))
-    failed = counts["failed"] + counts["dead"]
-    line = f"{record.get('state')}: {done:,} of {total:,} units"
-    return f"{line}, {failed:,} without a score (errors() says why)" if failed else line

@@ -11,7 +11,7 @@ import pandas as pd
 
 from optomatic.plain_values import plain
 from optomatic.records import Inspected, SetAside
-from optomatic.results.frames import Row
+from optomatic.results.frames import CandidateRow
 from optomatic.results.table import death_of
 
 #: Stages of what is no exception: the unit was given up, or its record cannot be read.
@@ -39,7 +39,7 @@ class _Group:
     hosts: set[str] = field(default_factory=set)
     workers: set[str] = field(default_factory=set)
 
-    def add(self, row: Row, split: int, unit: Inspected | None) -> None:
+    def add(self, row: CandidateRow, split: int, unit: Inspected | None) -> None:
         self.units.add((row.number, split))
         if len(self.params) < _SHOWN:
             self.params[row.number] = plain(dict(row.params))
@@ -57,13 +57,14 @@ class _Group:
 
 
 def errors_table(
-    rows: Sequence[Row], set_aside: Sequence[tuple[SetAside, Sequence[tuple[Row, int]]]] = ()
+    rows: Sequence[CandidateRow],
+    set_aside: Sequence[tuple[SetAside, Sequence[tuple[CandidateRow, int]]]] = (),
 ) -> pd.DataFrame:
     """Return one row a kind of failure, the most frequent first.
 
     Parameters
     ----------
-    rows : sequence of Row
+    rows : sequence of CandidateRow
     set_aside : sequence of (SetAside, places)
         Records that could not be read, each with the candidates and splits that it is of.
     """

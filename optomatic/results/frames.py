@@ -117,7 +117,7 @@ def _objects(values: Sequence[Any]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CandidateRow:
     """A candidate of a search, with what there is of its units.
 
     Attributes
@@ -130,6 +130,8 @@ class Row:
         One a split; None where there is none, as it was not asked for or was removed.
     asked : int
         So many of the splits were asked for: a race may ask for the first ones only.
+    rest : str
+        The state of the splits that were not.
     more : mapping of str to object
         Columns that stand before all others.
     """
@@ -139,22 +141,20 @@ class Row:
     reason: str | None
     units: Sequence[Inspected | None]
     asked: int
+    rest: str = "stopped"
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def candidate_table(
-    rows: Sequence[Row],
+    rows: Sequence[CandidateRow],
     *,
-    goes_on: bool = False,
     extras: Callable[[str | None], Any] | None = None,
 ) -> pd.DataFrame:
     """Return one row a candidate, with means and deviations over its splits.
 
     Parameters
     ----------
-    rows : sequence of Row
-    goes_on : bool
-        Splits that were not asked for may still be.
+    rows : sequence of CandidateRow
     extras : callable, optional
         Text of an extra -> its value; without it there is no column for them.
     """
@@ -168,7 +168,7 @@ def candidate_table(
     ends = [[_result(unit) for unit in row.units] for row in rows]
     fit = np.array([sum(e.fit_time for e in own if e) for own in ends], dtype=float)
     score = np.array([sum(e.score_time for e in own if e) for own in ends], dtype=float)
-    columns["state"] = _objects([_state_of(row, goes_on) for row in rows])
+    columns["state"] = _objects([_state_of(row) for row in rows])
     columns["seconds"], columns["fit_time"], columns["score_time"] = fit + score, fit, score
     columns["error"] = _objects([row.reason or _first_error(row) for row in rows])
     if extras is not None:
@@ -178,7 +178,7 @@ def candidate_table(
     return _framed(columns, index)
 
 
-def split_table(rows: Sequence[Row], *, goes_on: bool = False) -> pd.DataFrame:
+def split_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
     """Return one row a (candidate, split), as :func:`candidate_table`."""
     places = [(row, split) for row in rows for split in range(len(row.units))]
     units = [row.units[split] for row, split in places]
@@ -189,7 +189,7 @@ def split_table(rows: Sequence[Row], *, goes_on: bool = False) -> pd.DataFrame:
     results = [_result(unit) for unit in units]
     columns["fit_time"] = np.array([r.fit_time if r else np.nan for r in results], dtype=float)
     columns["score_time"] = np.array([r.score_time if r else np.nan for r in results], dtype=float)
-    columns["state"] = _objects([_state_at(*place, goes_on) for place in places])
+    columns["state"] = _objects([_state_at(*place) for place in places])
     columns["worker"] = _objects([unit and unit.worker for unit in units])
     columns["host"] = _objects([unit and unit.host for unit in units])
     columns["began"] = _moments([unit.began if unit else None for unit in units])
@@ -200,7 +200,7 @@ def split_table(rows: Sequence[Row], *, goes_on: bool = False) -> pd.DataFrame:
     return _framed(columns, _by_split([(row.number, split) for row, split in places]))
 
 
-def attempt_table(rows: Sequence[Row]) -> pd.DataFrame:
+def attempt_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
     """Return one row an attempt that is known: the lost ones, and the last one of each unit."""
     found = [
         (row.number, split, *attempt)
@@ -233,7 +233,7 @@ def _attempts(unit: Inspected) -> Iterator[tuple[Any, ...]]:
         yield unit.attempt, state, *where, _error(unit.outcome)
 
 
-def _leading(rows: Sequence[Row]) -> dict[str, Any]:
+def _leading(rows: Sequence[CandidateRow]) -> dict[str, Any]:
     """Return the columns that come first, those of params last."""
     columns: dict[str, Any] = {}
     for name in dict.fromkeys(name for row in rows for name in row.more):
@@ -324,15 +324,15 @@ def _result(unit: Inspected | None) -> Result | None:
     return None if unit is None else unit.outcome.result
 
 
-def _first_error(row: Row) -> str | None:
+def _first_error(row: CandidateRow) -> str | None:
     return next((error for unit in row.units if unit and (error := _error(unit.outcome))), None)
 
 
-def _state_of(row: Row, goes_on: bool) -> str:
+def _state_of(row: CandidateRow) -> str:
     """Return the state of a candidate."""
     if row.reason is not None:
         return "left out"
-    states = {_state_at(row, split, goes_on) for split in range(len(row.units))}
+    states = {_state_at(row, split) for split in range(len(row.units))}
     for state, those in _STATES.items():
         if states & those:
             return state
@@ -349,13 +349,11 @@ _STATES = {
 }
 
 
-def _state_at(row: Row, split: int, goes_on: bool) -> str:
+def _state_at(row: CandidateRow, split: int) -> str:
     unit = row.units[split]
     if unit is not None:
         return unit.outcome.state
-    if split < row.asked:
-        return "missing"
-    return "pending" if goes_on else "stopped"
+    return "missing" if split < row.asked else row.rest
 
 
 def _framed(columns: Mapping[str, Any], index: pd.Index) -> pd.DataFrame:

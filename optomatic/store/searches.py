@@ -36,7 +36,7 @@ from optomatic.records import (
 from optomatic.store.documents import storable
 from optomatic.store.extending import Extending, added_to, asked_document
 from optomatic.store.faults import Outage
-from optomatic.store.forms import INVALID, RecordForm, SearchForm, search_checksum
+from optomatic.store.forms import RecordForm, SearchForm, search_checksum
 from optomatic.store.listings import listing_of, listings_of
 from optomatic.store.patient import Patient
 from optomatic.store.workers import is_gone
@@ -204,12 +204,10 @@ class Searches(Extending):
         found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
         return [EarlierSearch(s.id, s.n_units, _subject_of(s), _listings_of(s)) for s in found]
 
-    def earlier(self, search: str, most: int) -> list[dict[str, Any]]:
-        """Return the records of searches that began before `search`, the latest first."""
-        own = self._searches.find_one({"_id": search}, {"began_at": 1}) or {}
-        query = {"began_at": {"$lt": own.get("began_at")}, "v": SCHEMA, "state": {"$ne": INVALID}}
-        fields = dict.fromkeys(_COMPARED, 1)
-        return self._searches.find(query, fields, sort=[("began_at", -1)], limit=most)
+    def earlier(self, moment: datetime, most: int) -> list[RecordForm]:
+        """Return the searches that began before `moment`, the latest first, at most so many."""
+        query = {"began_at": {"$lt": moment}}
+        return self._searches.read(RecordForm, query, sort=[("began_at", -1)], limit=most)
 
     def units_of(self, searches: Sequence[EarlierSearch], most: int) -> dict[str, list[str]]:
         """Return the ids of the units of several searches in one query.
@@ -262,10 +260,6 @@ class Searches(Extending):
             [i for s in found if storable(name) in (s.id, s.name) for i in _ids_of(s)]
             for name in names
         ]
-
-
-#: What tells how alike two searches are.
-_COMPARED = ("name", "estimator", "began_at", "ingredients", "n_splits", "subject", "part_of")
 
 
 #: A client that was not seen for so many seconds is gone.

@@ -103,32 +103,6 @@ def names_of(text: str) -> list[str]:
     return [name for name, _ in _nodes(text)]
 
 
-def decode_shown(text: str, readable: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the params that :func:`encode` wrote, for people: nothing is loaded.
-
-    Parameters
-    ----------
-    text : str
-    readable : mapping of str to object
-        What :func:`encode` gave beside it: stands for values that hold objects.
-    """
-    found = {}
-    for name, node in _nodes(text):
-        try:
-            found[name] = plain(_value(node, _refuse))
-        except _Opaque:
-            found[name] = readable.get(_key(name), "(an object)")
-    return found
-
-
-class _Opaque(Exception):
-    """A value is an object, and would have to be unpickled."""
-
-
-def _refuse(name: str) -> object:
-    raise _Opaque(name)
-
-
 def parts_of(text: str) -> set[str]:
     """Return the hashes of the parts that `text` names."""
     found: set[str] = set()
