@@ -26,6 +26,10 @@ _COLUMNS = (
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
+#: A candidate, and one of its splits.
+Place = tuple[CandidateRow, int]
+
+
 @dataclass(slots=True)
 class _Group:
     """Failures of one kind; the first of them stands for all."""
@@ -58,7 +62,7 @@ class _Group:
 
 def errors_table(
     rows: Sequence[CandidateRow],
-    set_aside: Sequence[tuple[SetAside, Sequence[tuple[CandidateRow, int]]]] = (),
+    set_aside: Sequence[tuple[SetAside, Sequence[Place]]] = (),
 ) -> pd.DataFrame:
     """Return one row a kind of failure, the most frequent first.
 
