@@ -452,6 +452,7 @@ class SearchRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
     part_of: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +478,45 @@ class Removed:
     parts: int = 0
     bytes: int = 0
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCheck:
+    """What :func:`optomatic.check_database` has found.  ``str()`` of it is a line for each field.
+
+    Attributes
+    ----------
+    address : str
+        Without credentials.
+    server : str
+        Whether it is a single server, a replica set or the private one, and on which hosts.
+    version : str
+        Of MongoDB.
+    rights : str
+        As whom the server knows us, and what that user may not do.
+    write_concern : str
+        What is asked of the server before a write counts as done.
+    indexes : str
+        Which are there, and which are missing.
+    size : str
+        Documents, bytes, and the free space of the disk where the server tells it.
+    problems : tuple of str
+        What to mend; empty if all is well.
+    """
+
+    address: str
+    server: str
+    version: str
+    rights: str
+    write_concern: str
+    indexes: str
+    size: str
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        named = [(name.replace("_", " "), getattr(self, name)) for name in self.__slots__[:-1]]
+        lines = [f"{name:<14} {text}" for name, text in named]
+        return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -102,4 +103,13 @@ def new_record(
         facts=facts or {},
         part_of=part_of,
         more=more or {},
+        user=_user(),
     )
+
+
+def _user() -> str:
+    """Return the name of the user, empty where nobody has given one to this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
