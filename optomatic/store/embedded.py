@@ -124,6 +124,15 @@ def serve(
     return f"{_SCHEME}{quote(address, safe='')}/optomatic?directConnection=true"
 
 
+def runs() -> bool:
+    """Return whether the private server of this user runs; start nothing, and make no folder."""
+    try:
+        folder = default_home() / FOLDER
+    except ServerFailed:
+        return False
+    return (folder / WATCHER).exists() and _watched(folder)
+
+
 def revive(uri: str) -> bool:
     """See to it that the embedded server at `uri` runs; False if `uri` is not of one.
 

@@ -92,6 +92,10 @@ class Extending:
             {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
         )
 
+    def go_on(self, search: str) -> None:
+        """Note that units of `search` wait again, which nobody awaits."""
+        self._searches.update({"_id": search}, [{"$set": _AGAIN}])
+
 
 #: A search that goes on.  Nobody waits for a client that has ended.
 _AGAIN: dict[str, Any] = {

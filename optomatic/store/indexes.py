@@ -52,6 +52,14 @@ BUNDLES = [
     IndexModel([("holders", _UP)], name="holders", sparse=True),
 ]
 
+#: By collection.
+INDEXES = {
+    "units": UNITS,
+    "searches": SEARCHES,
+    "search_units": SEARCH_UNITS,
+    "bundles": BUNDLES,
+}
+
 
 def create_indexes(database: Database[dict[str, Any]], replica_set: str | None = None) -> None:
     """Create what is missing.  Any number of processes may do it at the same time.
@@ -64,10 +72,8 @@ def create_indexes(database: Database[dict[str, Any]], replica_set: str | None =
     # Before it ends to build an index over documents a server asks the members of its set, itself
     # included: the embedded one for ever, at an address that it has left.  It alone decides.
     alone: dict[str, Any] = {"commitQuorum": 0} if replica_set == EMBEDDED_SET else {}
-    _create(database["units"], UNITS, alone)
-    _create(database["searches"], SEARCHES, alone)
-    _create(database["search_units"], SEARCH_UNITS, alone)
-    _create(database["bundles"], BUNDLES, alone)
+    for name, indexes in INDEXES.items():
+        _create(database[name], indexes, alone)
 
 
 def _create(

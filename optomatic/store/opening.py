@@ -29,10 +29,12 @@ from optomatic.records import Timing
 from optomatic.store.alarm import Alarms
 from optomatic.store.bundles import Bundles
 from optomatic.store.calls import Calls
+from optomatic.store.checking import Checking
 from optomatic.store.environments import Environments
 from optomatic.store.faults import Outage, bad_uri, is_transient, told, translated
 from optomatic.store.indexes import create_indexes
 from optomatic.store.jobs import Jobs
+from optomatic.store.overview import Overview
 from optomatic.store.removing import Removal
 from optomatic.store.searches import Searches
 from optomatic.store.workers import Workers
@@ -68,7 +70,7 @@ _FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Store:
-    """Searches, bundles, jobs, workers, calls and removals of one database.
+    """Searches, bundles, jobs, workers, calls, removals and views of one database.
 
     Safe to share among threads, not across a fork.  A context manager that closes it.
     """
@@ -81,6 +83,8 @@ class Store:
     alarms: Alarms
     calls: Calls
     removal: Removal
+    overview: Overview
+    checking: Checking
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
@@ -157,6 +161,8 @@ def open_store(
         alarms=Alarms(database["units"]),
         calls=Calls(database, bundles, prepare=prepare, outage=outage),
         removal=Removal(database, jobs, outage),
+        overview=Overview(database, outage),
+        checking=Checking(database, outage),
         shown_uri=masked(uri),
         _client=client,
         _outage=outage,

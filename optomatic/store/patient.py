@@ -168,6 +168,10 @@ class Patient:
         found = self._try(lambda: list(self.collection.aggregate([{"$match": query}, size])))
         return (found[0]["n"], found[0]["bytes"]) if found else (0, 0)
 
+    def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+        """Return what comes out of a pipeline that only reads."""
+        return self._try(lambda: list(self.collection.aggregate(pipeline)))  # type: ignore[no-any-return]
+
     def delete(self, query: Filter) -> int:
         """Delete all that match."""
         return self._try(lambda: self.collection.delete_many(query).deleted_count)  # type: ignore[no-any-return]
