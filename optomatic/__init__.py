@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from optomatic.function_search import MongoSearch as MongoSearch
     from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
+    from optomatic.overview import check_database as check_database
+    from optomatic.overview import running as running
+    from optomatic.overview import searches as searches
+    from optomatic.overview import workers as workers
     from optomatic.plan.course.racing import Racing as Racing
     from optomatic.removing import remove as remove
     from optomatic.search import MongoSearchCV as MongoSearchCV
@@ -21,7 +25,11 @@ __all__ = [
     "MongoSearchCV",
     "Racing",
     "attach",
+    "check_database",
     "remove",
+    "running",
+    "searches",
+    "workers",
 ]
 __version__ = "0.1.0"
 
@@ -32,7 +40,11 @@ _HOMES = {
     "MongoSearchCV": "optomatic.search",
     "Racing": "optomatic.plan.course.racing",
     "attach": "optomatic.attaching",
+    "check_database": "optomatic.overview",
     "remove": "optomatic.removing",
+    "running": "optomatic.overview",
+    "searches": "optomatic.overview",
+    "workers": "optomatic.overview",
 }
 
 

@@ -40,7 +40,11 @@ def test_public_names():
         "MongoSearchCV",
         "Racing",
         "attach",
+        "check_database",
         "remove",
+        "running",
+        "searches",
+        "workers",
     ]
     assert set(optomatic.__all__) <= set(dir(optomatic))
     assert optomatic.MongoSearchCV.__module__ == "optomatic.search"
