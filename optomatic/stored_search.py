@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from optomatic.display.search_html import search_html
+from optomatic.driver.retrying import retry
 from optomatic.errors import redact
 from optomatic.looking.as_html import stored_html
 from optomatic.looking.explaining import explain
@@ -16,6 +18,7 @@ from optomatic.looking.rows import read_parts, rows_of
 from optomatic.plan.packing.extras import decode_extra
 from optomatic.records import Removed
 from optomatic.results.explanation import Explanation
+from optomatic.results.exporting import export
 from optomatic.results.failures import errors_table
 from optomatic.results.frames import CandidateRow, attempt_table, candidate_table, split_table
 from optomatic.store.opening import open_store
@@ -180,6 +183,62 @@ class StoredSearch:
         search = self._search_id()
         with open_store(self.db) as store:
             return store.removal.remove(search, dry_run=dry_run)
+
+    def retry(self) -> int:
+        """Queue the failed and given-up units of the search again, for standalone workers.
+
+        Returns
+        -------
+        int
+            How many.  A worker has to score them: nobody waits for them here.
+
+        Raises
+        ------
+        ValueError
+            If no worker could score them, as what they are made of is not in the database, or the
+            search was removed meanwhile.  Nothing is queued then.
+        StoreError
+            If the database cannot be reached for a minute.
+
+        Notes
+        -----
+        A search that has ended goes on with that, as one that is extended.  What failed is
+        forgotten as soon as it is queued.  May be called by many at the same time.
+        """
+        search = self._search_id()
+        with open_store(self.db) as store:
+            return sum(retry(store, part) for part in store.searches.parts(search))
+
+    def export(self, path: str | os.PathLike[str], *, level: Level = "candidate") -> int:
+        """Write :meth:`to_frame` to a file, whose ending says of which kind.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.csv``, ``.json``, ``.parquet`` or ``.xlsx``; the last two need
+            ``pip install "optomatic[export]"``.  A file that is there is replaced once the
+            new one is whole.
+        level : {"candidate", "split", "attempt"}, default="candidate"
+
+        Returns
+        -------
+        int
+            How many rows.
+
+        Raises
+        ------
+        ValueError
+            If the ending is another one, or `path` is something else than a file.
+        ImportError
+            If a library is missing that writes this kind.
+        OSError
+            If the file cannot be written.
+        StoreError
+            If the database cannot be used.
+        """
+        frame = self.to_frame(level=level)
+        export(frame, path)
+        return len(frame)
 
     def _stored_html(self) -> str:
         """Return the search as HTML.  Never raises: what cannot be read is said instead."""
