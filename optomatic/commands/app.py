@@ -1,0 +1,120 @@
+"""The verbs together, and how a command ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+import optomatic
+from optomatic.commands import change, database, look, outcome, top
+from optomatic.commands.ending import (
+    EXIT_CODES,
+    FINE,
+    INTERRUPTED,
+    code_of,
+    plain_warnings,
+    say,
+    text_of,
+)
+
+_PROGRAM = "optomatic"
+_EPILOG = f"""\
+The store is --db, or else $OPTOMATIC_DB, or else the private server of this user. An address
+with a password is better kept in $OPTOMATIC_DB, as others can see command lines.
+
+{EXIT_CODES}
+
+Names complete after: optomatic --install-completion
+"""
+
+app = typer.Typer(
+    help="Look at hyper-parameter searches, at who scores for them, and at what came of them.",
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+_database = typer.Typer(help="Look at the database itself.", rich_markup_mode=None)
+_ALL_PASSED_ON = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"optomatic {optomatic.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version, and end"
+        ),
+    ] = False,
+) -> None:
+    """Look at hyper-parameter searches, at who scores for them, and at what came of them."""
+
+
+def _work(ctx: typer.Context) -> None:
+    """Score what searches wait for: python -m optomatic.worker, with all its options."""
+    from optomatic.worker.__main__ import main as work
+
+    raise typer.Exit(work(ctx.args))
+
+
+app.command("list")(look.list_searches)
+app.command("show")(look.show)
+app.command("top")(top.top)
+app.command("workers")(look.list_workers)
+app.command("best")(outcome.best)
+app.command("results")(outcome.results)
+app.command("errors")(outcome.errors)
+app.command("explain")(outcome.explain)
+app.command("export")(change.export)
+app.command("cancel")(change.cancel)
+app.command("retry")(change.retry)
+app.command("rm")(change.remove)
+_database.command("check")(database.check)
+app.add_typer(_database, name="db")
+app.command("worker", context_settings=_ALL_PASSED_ON, add_help_option=False)(_work)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    plain_warnings()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(given or ["--help"])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough
+        _close_output()
+        return FINE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        say(text_of(error) or f"unexpected {type(error).__name__}: {error}. This is a defect.")
+        return code_of(error)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    command: Any = get_command(app)
+    ended = command.main(arguments, prog_name=_PROGRAM, standalone_mode=False)
+    return ended if isinstance(ended, int) else FINE
+
+
+def _close_output() -> None:
+    """Have nothing more written: what is left in the buffer would raise again at the end."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

@@ -1,0 +1,83 @@
+"""How a command ends: exit codes, and errors as a line on stderr."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any, NoReturn, TextIO
+
+from optomatic.commands.values import one_line
+from optomatic.errors import OptomaticError, SearchRunning, StoreURIError, redact
+
+FINE, FAILED, USAGE, NO_SEARCH, RUNS = range(5)
+#: Of the shell: ended by Ctrl-C.
+INTERRUPTED = 130
+
+EXIT_CODES = """\
+Exit codes: 0 fine; 1 the store cannot be used, or something failed; 2 wrong usage; 3 no such
+search; 4 refused, as the search runs.
+"""
+
+
+class Refused(Exception):
+    """A command cannot do what it was asked; its text is for stderr."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def code_of(error: Exception) -> int:
+    """Return the exit code for an error."""
+    if isinstance(error, Refused):
+        return error.code
+    if isinstance(error, SearchRunning):
+        return RUNS
+    if isinstance(error, StoreURIError):
+        return USAGE
+    # What the parser of the command line raises has its own.
+    return int(getattr(error, "exit_code", FAILED))
+
+
+def text_of(error: Exception) -> str | None:
+    """Return what to say of an error in a line, None if it is a defect of this program."""
+    if hasattr(error, "format_message"):
+        message = str(error.format_message()).rstrip(".")
+        return f"{message}{'' if message.endswith('?') else '.'} See optomatic --help."
+    if isinstance(error, OptomaticError | Refused | ValueError | OSError | ImportError):
+        return str(error)
+    return None
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, whatever stands in `text`."""
+    sys.stderr.write(f"optomatic: {one_line(redact(text))}\n")
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning of the library as a line, without the code that it comes from."""
+    say(f"note: {message}")
+
+
+def plain_warnings() -> None:
+    """Have warnings written as lines."""
+    warnings.showwarning = show_warning
+
+
+def refuse(text: str, code: int = USAGE) -> NoReturn:
+    """End the command."""
+    raise Refused(text, code)
+
+
+def exits(code: int) -> Any:
+    """Return the exception that ends a command with `code`."""
+    import typer
+
+    return typer.Exit(code)

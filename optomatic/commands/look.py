@@ -1,0 +1,153 @@
+"""Verbs that look: list, show, workers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from optomatic.commands.names import find
+from optomatic.commands.options import Db, Json, Search
+from optomatic.commands.tables import Column, on_terminal, show_table
+from optomatic.commands.values import full, one_line, short, span
+from optomatic.results.as_json import is_missing, json_of, moment, records
+
+
+def cell(value: Any) -> str:
+    """Return a value for a table: short on a terminal, whole elsewhere."""
+    return short(value) if on_terminal() else full(value)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json_of(value) + "\n")
+
+
+def list_searches(db: Db = None, json: Json = False) -> None:
+    """Print all searches, the latest first.
+
+    A search is running, left (to workers), abandoned (its client is gone), completed,
+    interrupted or cancelled. DONE counts its units: candidates times splits.
+    """
+    from optomatic.overview import searches
+
+    found = searches(db)
+    if json:
+        return say_json(found)
+    if found.empty:
+        sys.stderr.write("There are no searches in this database.\n")
+        return None
+    return show_table(SEARCHES, [search_row(row) for row in records(found)])
+
+
+SEARCHES = (
+    Column("NAME", folds=12),
+    Column("ID"),
+    Column("STATE"),
+    Column("DONE", right=True),
+    Column("FAILED", right=True, spare=3),
+    Column("BEST", right=True),
+    Column("AGE", right=True),
+    Column("WHO", spare=2),
+    Column("WHAT", spare=1),
+)
+
+
+def search_row(row: Mapping[str, Any]) -> list[str]:
+    """Return the row of a search in a table."""
+    done = "?" if is_missing(row["done"]) else row["done"]
+    failed = "" if row["failed"] == 0 else cell(row["failed"])
+    return [
+        one_line(row["name"]),
+        one_line(row["id"]),
+        row["state"],
+        f"{done}/{row['total']}",
+        "?" if is_missing(row["failed"]) else failed,
+        cell(row["best"]),
+        span(row["age"]),
+        one_line(row["who"]),
+        one_line(row["kind"]),
+    ]
+
+
+def list_workers(db: Db = None, json: Json = False) -> None:
+    """Print who is there to score: standalone workers, and those of searches that run."""
+    from optomatic.overview import workers
+
+    found = workers(db)
+    if json:
+        return say_json(found)
+    if found.empty:
+        sys.stderr.write("No worker is there. Start one on any machine: optomatic worker\n")
+        return None
+    return show_table(WORKERS, [worker_row(row) for row in records(found)])
+
+
+WORKERS = (
+    Column("ID"),
+    Column("KIND"),
+    Column("HOST"),
+    Column("PID", right=True, spare=3),
+    Column("PROCESSES", right=True, spare=1),
+    Column("UNITS", right=True),
+    Column("SINCE", right=True),
+    Column("SEEN", right=True, spare=4),
+    Column("TAGS", spare=2),
+    Column("REFUSES", folds=20),
+)
+
+
+def worker_row(row: Mapping[str, Any]) -> list[str]:
+    """Return the row of a worker in a table."""
+    return [
+        *(one_line(str(row[name])) for name in ("id", "kind", "host", "pid", "processes", "units")),
+        span(row["since"]),
+        span(row["seen"]),
+        one_line(row["tags"]),
+        one_line(row["refuses"]),
+    ]
+
+
+def show(search: Search, db: Db = None, json: Json = False) -> None:
+    """Print what a search is, how far it is, and what came of it."""
+    seen = find(search, db)
+    record, counts, state = seen.record(), seen.counts(), seen.state
+    if json:
+        hidden = ("_id", "v", "checksum", "asked")
+        kept = {name: value for name, value in record.items() if name not in hidden}
+        return say_json({"id": seen.search_id, **kept, "state": state, "counts": counts})
+    process = record.get("process") or {}
+    summary = record.get("summary") or {}
+    fields = {
+        "name": record.get("name"),
+        "id": seen.search_id,
+        "state": state,
+        "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
+        "what": record.get("estimator"),
+        "space": record.get("space"),
+        "scoring": record.get("scoring"),
+        "candidates": record.get("n_candidates"),
+        "splits": record.get("n_splits"),
+        "best": _best_line(record.get("best") or {}),
+        "summary": summary.get("line"),
+        "began": _time(record.get("began_at")),
+        "ended": _time(record.get("ended_at")),
+        "client": f"{record.get('user', '')}@{process.get('host')}, process {process.get('pid')}",
+    }
+    return say_fields(fields)
+
+
+def _time(value: Any) -> str:
+    return "" if value is None else moment(value)
+
+
+def _best_line(best: Mapping[str, Any]) -> str:
+    if not best:
+        return ""
+    return f"{cell(best.get('score'))} (candidate {best.get('index')}; see optomatic best)"
+
+
+def say_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values, those that are not empty."""
+    known = [(name, full(value)) for name, value in fields.items() if not is_missing(value)]
+    show_table((Column(""), Column("", folds=20)), [[name, text] for name, text in known if text])

@@ -1,0 +1,92 @@
+"""Names of searches on the command line: completed, and suggested where they are misspelt."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from optomatic.commands.ending import NO_SEARCH, refuse
+from optomatic.errors import shown
+
+if TYPE_CHECKING:
+    from optomatic.attaching import AttachedSearch
+
+#: Who presses the tab key is not kept waiting for longer, in seconds.
+_PATIENCE = 2.0
+_MOST_OFFERED = 1_000
+#: What a shell takes as it is.  Of other names the id is offered.
+_PLAIN = re.compile(r"[\w.@%+=,/-]+")
+
+
+def find(name: str, db: str | None) -> AttachedSearch:
+    """Return a search by its name or id.
+
+    Raises
+    ------
+    Refused
+        If there is none, with the names that are like it.
+    """
+    from optomatic.attaching import attach
+
+    try:
+        return attach(name, db=db)
+    except ValueError as error:
+        if not str(error).startswith("There is no search"):
+            raise
+    return refuse(_no_search(name, _names(db)), NO_SEARCH)
+
+
+def _no_search(name: str, names: Sequence[str]) -> str:
+    like = difflib.get_close_matches(name, names, n=3)
+    if like:
+        return f"no search {shown(name)}; did you mean {' or '.join(map(repr, like))}?"
+    if not names:
+        return f"no search {shown(name)}: there is none in this database. Look at --db."
+    return f"no search {shown(name)}. See: optomatic list"
+
+
+def _names(db: str | None) -> list[str]:
+    """Return the names of searches, each once, the latest first, and then their ids."""
+    from optomatic.store.opening import open_store
+
+    with open_store(db) as store:
+        found = store.overview.names()
+    return list(dict.fromkeys([*(name for _, name in found), *(own for own, _ in found)]))
+
+
+def complete(ctx: Any, incomplete: str) -> list[str]:
+    """Return what may be meant by the beginning of a name; nothing if the store is away."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            found.extend(_offered(ctx.params.get("db"), incomplete))
+        except Exception:  # a shell that completes a word has no use for a reason
+            return
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(_PATIENCE)
+    return found
+
+
+def _offered(db: str | None, incomplete: str) -> list[str]:
+    from optomatic.store.opening import DB_VARIABLE, open_store
+
+    if db is None and DB_VARIABLE not in os.environ and not _private_server_runs():
+        return []
+    with open_store(db) as store:
+        searches = store.overview.names(_MOST_OFFERED)
+    names = dict.fromkeys(name if _PLAIN.fullmatch(name) else own for own, name in searches)
+    starting = [name for name in names if name.startswith(incomplete)]
+    return starting or [own for own, _ in searches if incomplete and own.startswith(incomplete)]
+
+
+def _private_server_runs() -> bool:
+    from optomatic.store.embedded import runs
+
+    return runs()

@@ -1,0 +1,184 @@
+"""optomatic top: what goes on, live."""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from optomatic.commands.look import (
+    SEARCHES,
+    WORKERS,
+    cell,
+    say_json,
+    search_row,
+    worker_row,
+)
+from optomatic.commands.options import Db, Json
+from optomatic.commands.tables import Column, fitted, on_terminal, terminal_width, whole
+from optomatic.commands.values import one_line, span
+from optomatic.results.as_json import records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Seconds between two looks.
+_PAUSE = 2.0
+#: Looking at a large database is to cost its server little.
+_SHARE = 4
+_ACTIVE = ("running", "left", "abandoned")
+_MOST_RUNNING = 15
+
+Once = Annotated[bool, typer.Option("--once", help="print once, and end")]
+
+
+@dataclass
+class _Look:
+    """What was found at one moment; ``done`` counts the ended units of all searches."""
+
+    searches: pd.DataFrame
+    workers: pd.DataFrame
+    running: pd.DataFrame
+    done: pd.Series
+    at: float = field(default_factory=time.monotonic)
+
+
+def top(db: Db = None, once: Once = False, json: Json = False) -> None:
+    """Show live which searches go on, who works, and what runs where since when.
+
+    Ctrl-C or q ends it. Where there is no terminal it prints once.
+    """
+    if json:
+        look = _look(db)
+        return say_json({name: records(getattr(look, name)) for name in _PARTS})
+    if once or not on_terminal():
+        sys.stdout.write(_text(_look(db), None))
+        return None
+    return _live(db)
+
+
+_PARTS = ("searches", "workers", "running")
+
+
+def _look(db: str | None) -> _Look:
+    from optomatic.overview import running, searches, workers
+
+    found = searches(db)
+    active = found[found["state"].isin(_ACTIVE)]
+    return _Look(active, workers(db), running(db), found["done"])
+
+
+def _live(db: str | None) -> None:
+    console = Console()
+    before = None
+    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            began = time.monotonic()
+            look = _look(db)
+            live.update(Text.from_ansi(_screen(look, before)), refresh=True)
+            before = look
+            if pressed(max(_PAUSE, _SHARE * (time.monotonic() - began))):
+                return
+
+
+def _screen(look: _Look, before: _Look | None) -> str:
+    """Return what fits on the terminal."""
+    rows = Console().size.height
+    lines = _text(look, before).split("\n")
+    hint = "q: end"
+    return "\n".join([*lines[: rows - 2], hint])
+
+
+def _text(look: _Look, before: _Look | None) -> str:
+    parts = [_heading(look, before)]
+    if len(look.searches):
+        parts.append(_table(SEARCHES, [search_row(row) for row in records(look.searches)]))
+    if len(look.workers):
+        parts.append(_table(WORKERS, [worker_row(row) for row in records(look.workers)]))
+    if len(look.running):
+        shown = look.running.head(_MOST_RUNNING)
+        parts.append(_table(_UNITS, [_unit_row(row) for row in records(shown)]))
+        if more := len(look.running) - len(shown):
+            parts.append(f"and {more} more\n")
+    return "\n".join(parts)
+
+
+def _heading(look: _Look, before: _Look | None) -> str:
+    processes = int(look.workers["processes"].sum())
+    counts = (
+        f"{len(look.searches)} searches",
+        f"{len(look.workers)} workers, {processes} processes",
+        f"{len(look.running)} units at work",
+        _rate(look, before),
+    )
+    return " | ".join(part for part in counts if part) + "\n"
+
+
+def _rate(look: _Look, before: _Look | None) -> str:
+    if before is None:
+        return ""
+    ended = (look.done - before.done).dropna().clip(lower=0).sum()  # of searches in both
+    return f"{ended / max(look.at - before.at, 0.001):.1f} units/s"
+
+
+_UNITS = (
+    Column("SEARCH", folds=12),
+    Column("PARAMS", folds=20),
+    Column("SPLIT", right=True),
+    Column("SINCE", right=True),
+    Column("HOST", spare=1),
+    Column("WORKER", spare=2),
+    Column("ATTEMPT", right=True, spare=3),
+)
+
+
+def _unit_row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        one_line(row["search"]),
+        one_line(row["params"]),
+        cell(row["split"]),
+        span(row["since"]),
+        one_line(row["host"]),
+        one_line(str(row["worker"])),
+        str(row["attempt"]),
+    ]
+
+
+def _table(columns: tuple[Column, ...], rows: list[list[str]]) -> str:
+    if on_terminal():
+        return fitted(columns, rows, terminal_width(), colour=True)
+    return whole(columns, rows)
+
+
+@contextmanager
+def _keys() -> Iterator[Any]:
+    """Yield what waits so many seconds, or until q is pressed, and tells whether it was."""
+    import termios
+    import tty
+
+    if not sys.stdin.isatty():
+        yield lambda seconds: time.sleep(seconds)
+        return
+    before = termios.tcgetattr(sys.stdin)
+
+    def pressed(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if select.select([sys.stdin], [], [], left)[0] and sys.stdin.read(1) in ("q", "Q"):
+                return True
+        return False
+
+    try:
+        tty.setcbreak(sys.stdin)
+        yield pressed
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
