@@ -45,11 +45,11 @@ SEARCHES = (
     Column("ID"),
     Column("STATE"),
     Column("DONE", right=True),
-    Column("FAILED", right=True, spare=3),
+    Column("FAILED", right=True, spare=1),
     Column("BEST", right=True),
     Column("AGE", right=True),
     Column("WHO", spare=2),
-    Column("WHAT", spare=1),
+    Column("WHAT", spare=3),
 )
 
 
@@ -125,7 +125,7 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
         "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
         "what": record.get("estimator"),
         "space": record.get("space"),
-        "scoring": record.get("scoring"),
+        "scoring": _given(record.get("scoring")),
         "candidates": record.get("n_candidates"),
         "splits": record.get("n_splits"),
         "best": _best_line(record.get("best") or {}),
@@ -135,6 +135,10 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
         "client": f"{record.get('user', '')}@{process.get('host')}, process {process.get('pid')}",
     }
     return say_fields(fields)
+
+
+def _given(text: Any) -> Any:
+    return None if text == "None" else text
 
 
 def _time(value: Any) -> str:

@@ -84,21 +84,23 @@ def show_frame(frame: pd.DataFrame) -> None:
     rows = records(frame)
     names = list(rows[0]) if rows else [str(name) for name in frame.columns]
     own = [name for name in names if name.startswith(_PARAM)]
-    other = [name for name in names if not name.startswith(_PARAM) and name != "params"]
-    columns = [
-        Column(name.upper(), right=_is_number(frame, name), spare=_spare(name, n))
-        for n, name in enumerate(other)
-    ]
+    other = [name for name in names if not name.startswith(_PARAM)]
+    if on_terminal():
+        other = [name for name in other if not all(is_missing(row[name]) for row in rows)]
+    columns = [_column(name, n, right=_is_number(frame, name)) for n, name in enumerate(other)]
     columns.append(Column("PARAMS", folds=24))
     show_table(columns, [[*(cell(row[n]) for n in other), _params(row, own)] for row in rows])
 
 
-#: Columns that are shown also where there is little room.
-_NEEDED = ("candidate", "split", "score", "state", "rank", "rank_test_score", "mean_test_score")
+#: Columns that are shown also where there is little room, and those that go last.
+_NEEDED = ("candidate", "split", "score", "state", "error", "std")
+_LONGEST_ERROR = 20
 
 
-def _spare(name: str, place: int) -> int:
-    return 0 if name in _NEEDED else place + 1
+def _column(name: str, place: int, *, right: bool) -> Column:
+    needed = name in _NEEDED or name.startswith("score_")
+    folds = _LONGEST_ERROR if name == "error" else 0
+    return Column(name.upper(), right=right, spare=0 if needed else place + 1, folds=folds)
 
 
 def _is_number(frame: pd.DataFrame, name: str) -> bool:

@@ -73,7 +73,8 @@ def _colour() -> bool:
 
 def whole(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in which nothing is left out or cut, a line a row."""
-    table = [[column.title for column in columns], *rows]
+    titles = [column.title for column in columns]
+    table = [titles, *rows] if any(titles) else list(rows)
     widths = [max(cell_len(row[n]) for row in table) for n in range(len(columns))]
     text = ""
     for row in table:
@@ -92,7 +93,10 @@ def fitted(
 ) -> str:
     """Return a table of at most `width` characters a line; say which columns it lacks."""
     shown, widths = _fit(columns, rows, width)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    titled = any(column.title for column in columns)
+    table = Table(
+        box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=titled
+    )
     for n in shown:
         column = columns[n]
         table.add_column(

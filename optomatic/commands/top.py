@@ -6,7 +6,7 @@ import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +63,9 @@ def top(db: Db = None, once: Once = False, json: Json = False) -> None:
     if once or not on_terminal():
         sys.stdout.write(_text(_look(db), None))
         return None
-    return _live(db)
+    with suppress(KeyboardInterrupt):  # as good an end as any
+        _live(db)
+    return None
 
 
 _PARTS = ("searches", "workers", "running")
@@ -115,12 +117,16 @@ def _text(look: _Look, before: _Look | None) -> str:
 def _heading(look: _Look, before: _Look | None) -> str:
     processes = int(look.workers["processes"].sum())
     counts = (
-        f"{len(look.searches)} searches",
-        f"{len(look.workers)} workers, {processes} processes",
-        f"{len(look.running)} units at work",
+        _counted(len(look.searches), "search", "es"),
+        f"{_counted(len(look.workers), 'worker', 's')}, {_counted(processes, 'process', 'es')}",
+        f"{_counted(len(look.running), 'unit', 's')} at work",
         _rate(look, before),
     )
     return " | ".join(part for part in counts if part) + "\n"
+
+
+def _counted(count: int, what: str, more: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else more}"
 
 
 def _rate(look: _Look, before: _Look | None) -> str:
@@ -132,7 +138,7 @@ def _rate(look: _Look, before: _Look | None) -> str:
 
 _UNITS = (
     Column("SEARCH", folds=12),
-    Column("PARAMS", folds=20),
+    Column("PARAMS", folds=28),
     Column("SPLIT", right=True),
     Column("SINCE", right=True),
     Column("HOST", spare=1),

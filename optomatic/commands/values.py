@@ -33,6 +33,8 @@ def short(value: Any) -> str:
     """
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
+    if isinstance(value, datetime) and not is_missing(value):
+        return moment(value.replace(microsecond=0))
     return full(value)
 
 

@@ -70,7 +70,7 @@ def _to_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _to_json(frame: pd.DataFrame, path: Path) -> None:
-    path.writeutf8(json_of(frame) + "\n", encoding="utf-8")
+    path.write_text(json_of(frame) + "\n", encoding="utf-8")
 
 
 def _to_parquet(frame: pd.DataFrame, path: Path) -> None:

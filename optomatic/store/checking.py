@@ -32,7 +32,7 @@ class Checking:
         version = str(self._command("buildInfo")["version"])
         server, few = _server(hello)
         rights, refused = _rights(
-            self._command("connectionStatus", showPrivileges=True), self._name
+            self._command("connectionStatus", showPrivileges=True), self._database.name
         )
         indexes, missing = self._indexes()
         size, full = self._size()

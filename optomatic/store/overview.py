@@ -154,8 +154,9 @@ class Overview:
     def held(self) -> Counter[str]:
         """Return how many units each worker is at."""
         query = {"state": "running", "started": True, "lease_until": {"$type": "date"}}
-        pipeline: list[dict[str, Any]] = [{"$match": query}, {"$group": {"_id": "$worker", "n": {"$sum": 1}}}]
-        return Counter({str(found["_id"]): found["n"] for found in self._units.aggregate(pipeline)})
+        by_worker = {"$group": {"_id": "$worker", "n": {"$sum": 1}}}
+        found = self._units.aggregate([{"$match": query}, by_worker])
+        return Counter({str(one["_id"]): one["n"] for one in found})
 
     def workers(self, seconds: float) -> list[PresentForm]:
         """Return who was seen in the last `seconds`, by the server's clock."""

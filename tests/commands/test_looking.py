@@ -1,0 +1,264 @@
+"""Verbs that look, each on a search of each kind."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import many_searches
+import numpy as np
+import pandas as pd
+import pexpect
+import pytest
+from pymongo import MongoClient
+
+import optomatic
+from optomatic import attach
+from optomatic.store.patient import Patient
+
+TESTS = Path(__file__).parents[1]
+#: Verbs that print what they find of one search.
+VERBS = (
+    ["show"],
+    ["best"],
+    ["results"],
+    ["results", "--splits"],
+    ["errors"],
+    ["explain"],
+)
+ALL = (["list"], ["workers"], ["top"], ["db", "check"])
+ENDED = ("done", "raced", "halved", "function")
+
+
+def ids(arguments):
+    return " ".join(arguments)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=ids)
+@pytest.mark.parametrize("name", many_searches.NAMES)
+def test_each_verb_on_each_kind_of_search(filled, run, verb, name):
+    code, out, err = run(*verb, name, db=filled)
+    as_json = run(*verb, name, "--json", db=filled)
+    if verb == ["best"] and name not in (*ENDED, "ill"):
+        assert code == as_json[0] == 1
+        assert "no best" in err
+        return
+    assert code == as_json[0] == 0, err + as_json[2]
+    assert isinstance(json.loads(as_json[1]), list if verb[0] not in ("show", "best") else dict)
+    assert "Traceback" not in err
+    assert "\x1b" not in out
+    assert out or verb == ["errors"]
+
+
+@pytest.mark.parametrize("verb", ALL, ids=ids)
+def test_each_verb_on_the_whole_store(filled, run, verb):
+    code, out, err = run(*verb, db=filled)
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    code, out, err = run(*verb, "--json", db=filled)
+    assert (code, err) == (0, "")
+    json.loads(out)
+
+
+@pytest.mark.parametrize("verb", ALL, ids=ids)
+def test_each_verb_on_an_empty_store(uri, run, verb):
+    code, _, err = run(*verb, db=uri)
+    assert code == 0, err
+    code, out, err = run(*verb, "--json", db=uri)
+    assert (code, err) == (0, "")
+    assert json.loads(out) is not None
+
+
+@pytest.mark.parametrize("verb", [*VERBS, ["cancel"], ["retry"], ["rm", "--yes"]], ids=ids)
+def test_there_is_no_such_search_in_an_empty_store(uri, run, verb):
+    code, out, err = run(*verb, "churn", db=uri)
+    assert (code, out) == (3, "")
+    assert err == (
+        "optomatic: no search 'churn': there is none in this database. Look at --db.\n"
+    )
+
+
+def test_the_list_says_how_each_search_is(filled):
+    frame = optomatic.searches(filled)
+    assert frame.index.name == "id"
+    assert frame["began_at"].is_monotonic_decreasing
+    by_name = frame.set_index("name")
+    assert by_name["state"].to_dict() == {
+        "running": "running",
+        "abandoned": "abandoned",
+        "left": "left",
+        **dict.fromkeys((*ENDED, "ill"), "completed"),
+    }
+    assert by_name.loc["ill", ["done", "total", "failed"]].tolist() == [6, 6, 4]
+    assert by_name.loc["left", ["done", "total", "failed"]].tolist() == [0, 2, 0]
+    assert by_name.loc["done", ["done", "total", "failed"]].tolist() == [9, 9, 0]
+    assert by_name["total"]["halved"] == 12
+    assert by_name["done"]["running"] >= 8
+    assert by_name["kind"]["function"] == "parabola"
+    assert by_name["kind"]["done"] == "SVC"
+    assert all("@" in who for who in frame["who"])
+    assert by_name["best"]["function"] == 0.0
+    assert np.isnan(by_name["best"]["running"])
+    assert (frame["age"] > pd.Timedelta(0)).all()
+
+
+def test_the_list_takes_as_many_queries_for_many_searches(filled, uri, monkeypatch):
+    counts = []
+    plain = Patient._try
+    monkeypatch.setattr(Patient, "_try", lambda *a: counts.append(1) or plain(*a))
+    optomatic.searches(uri)
+    few = len(counts)
+    counts.clear()
+    assert len(optomatic.searches(filled)) == len(many_searches.NAMES)
+    assert len(counts) <= few + 2
+
+
+def test_a_record_of_another_form_does_not_stop_the_list(uri, run):
+    searches = MongoClient(uri).get_default_database()["searches"]
+    searches.insert_many([{"_id": "a", "v": 1, "name": 3}, {"_id": "b", "v": 99}])
+    assert run("list", db=uri)[0] == 0
+    assert optomatic.searches(uri).empty
+    assert searches.count_documents({"state": "invalid"}) == 0  # who looks changes nothing
+
+
+def test_who_works_and_on_what(filled):
+    workers, running = optomatic.workers(filled), optomatic.running(filled)
+    assert workers["kind"].tolist() == ["local"]
+    assert workers["processes"].tolist() == [2]
+    assert set(running["search"]) == {"running"}
+    assert set(running["worker"]) == set(workers.index)
+    assert workers["units"].sum() == len(running) >= 2
+    assert running["params"].str.fullmatch(r"seconds=600\.0, value=\d").all()
+    assert (running["since"] >= 0).all()
+    assert (running["attempt"] == 1).all()
+
+
+def test_errors_come_in_groups_with_their_params(filled, run):
+    _, out, _ = run("errors", "ill", db=filled)
+    assert "2 x fit: builtins.ValueError: no fit with 5: [bold]half[/] of the rows" in out
+    assert "2 x given up: killed the process" in out
+    assert "  params: value=5\n  splits: 0, 1\n" in out
+    assert 'raise ValueError' in out or "ValueError: no fit" in out
+    code, out, err = run("errors", "done", db=filled)
+    assert (code, out) == (0, "")
+    assert err == "Nothing went wrong in done.\n"
+
+
+def test_records_that_were_set_aside_are_among_the_errors(uri, run):
+    optomatic.MongoSearch(len, {"x": [1]}, db=uri, name="changed").submit()
+    units = MongoClient(uri).get_default_database()["units"]
+    units.update_one({}, {"$set": {"params_text": "changed"}})
+    attach("changed", db=uri).to_frame()
+    _, out, _ = run("errors", "changed", db=uri)
+    assert "1 x set aside: " in out
+    assert "does not match its checksum" in out
+
+
+def test_results_come_the_best_first(filled, run):
+    for name in ("done", "function", "raced"):
+        rows = json.loads(run("results", name, "--json", db=filled)[1])
+        scores = [row["score"] for row in rows]
+        assert scores == sorted(scores, reverse=True)
+        assert len(json.loads(run("results", name, "--json", "--limit", "2", db=filled)[1])) == 2
+    rows = json.loads(run("results", "ill", "--json", db=filled)[1])
+    assert [row["score"] for row in rows] == [1.0, None, None]
+    assert [row["param_value"] for row in rows] == [1, 5, 13]
+
+
+def test_the_best_is_that_of_the_search(filled, run):
+    found = json.loads(run("best", "function", "--json", db=filled)[1])
+    assert found == {"index": 3, "score": 0.0, "params": {"x": 3}}
+
+
+def test_a_pipe_gets_whole_values(filled, run):
+    _, out, _ = run("results", "done", db=filled)
+    frame = attach("done", db=filled).to_frame()
+    assert all(repr(float(score)) in out for score in frame["score"])
+    head, *rows = run("list", db=filled)[1].splitlines()
+    assert head.split() == "NAME ID STATE DONE FAILED BEST AGE WHO WHAT".split()
+    assert len(rows) == len(many_searches.NAMES)
+
+
+def test_json_has_times_in_utc_and_null_for_what_is_missing(filled, run):
+    rows = {row["name"]: row for row in json.loads(run("list", "--json", db=filled)[1])}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", rows["done"]["began_at"])
+    assert rows["running"]["ended_at"] is None
+    assert rows["running"]["best"] is None
+    assert isinstance(rows["running"]["age"], float)
+
+
+SHOW_ALL = """
+import sys
+from optomatic.commands.app import main
+for arguments in {commands!r}:
+    print("$", *arguments)
+    assert main([*arguments, "--db", {uri!r}]) in (0, 1)
+print("the end")
+"""
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_line_is_wider_than_the_terminal(filled, width):
+    some = [[*verb, name] for verb in VERBS for name in ("ill", "halved", "running")]
+    commands = [*ALL[:2], ["top", "--once"], ALL[3], *some]
+    script = SHOW_ALL.format(commands=commands, uri=filled)
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", script],
+        dimensions=(500, width),
+        env={**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": ""},
+        encoding="utf-8",
+        timeout=120,
+    )
+    child.expect("the end")
+    lines = child.before.replace("\r", "").split("\n")
+    texts = [re.sub(r"\x1b\[[0-9;?]*[a-z]", "", line) for line in lines]
+    assert len(texts) > 100
+    # A traceback is shown as it is.
+    assert [line for line in texts if len(line) > width and not line.startswith("    ")] == []
+    for search in optomatic.searches(filled).index:  # no id is wrapped or cut
+        assert sum(search in line for line in texts) >= 1
+
+
+def test_top_is_live_until_q_is_pressed(filled):
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "optomatic", "top", "--db", filled],
+        dimensions=(30, 100),
+        env={**os.environ, "TERM": "xterm"},
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect("3 searches")
+    child.expect("units/s")  # it looked again
+    child.send("q")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_the_database_is_checked(filled, run):
+    code, out, _ = run("db", "check", db=filled)
+    assert code == 0
+    assert re.search(r"^server +replica set \w+ of 1: 127\.0\.0\.1:\d+$", out, re.MULTILINE)
+    assert re.search(r"^version +\d+\.\d+\.\d+$", out, re.MULTILINE)
+    assert re.search(r"^write concern +majority, journaled$", out, re.MULTILINE)
+    assert re.search(r"^indexes +all 11 are there$", out, re.MULTILINE)
+    MongoClient(filled).get_default_database()["units"].drop_index("invalid")
+    code, out, _ = run("db", "check", db=filled)
+    assert code == 1
+    assert "missing (units.invalid)" in out
+
+
+def test_the_check_says_which_rights_are_missing(auth_server, run):
+    uri = auth_server.uri("readable", "ann", "the%20right%20one")
+    with MongoClient(uri) as client:
+        roles = [{"role": "read", "db": "readable"}]
+        client.admin.command("createUser", "bob", pwd="s3cr3t", roles=roles)
+    code, out, err = run("db", "check", db=auth_server.uri("readable", "bob", "s3cr3t"))
+    assert code == 1
+    assert "the user may not: insert, update, remove, createIndex." in out
+    assert "s3cr3t" not in out + err
+    assert run("list", db=auth_server.uri("readable", "bob", "s3cr3t"))[0] == 0

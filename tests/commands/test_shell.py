@@ -1,0 +1,182 @@
+"""The command as the shell sees it: completion, pipes, exit codes, help."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+import scoring
+
+from optomatic import MongoSearch
+from optomatic.commands.ending import EXIT_CODES
+from optomatic.worker.options import parser
+
+BIN = Path(sys.executable).parent
+SECRET = "s3cr3t"
+
+
+@pytest.fixture
+def named(uri):
+    """Return the address of a store with searches of some names."""
+    for name in ("churn", "churn-2", "two words", "revenue"):
+        MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name=name).submit()
+    return uri
+
+
+def ran(command, **environ):
+    """Run a command in bash."""
+    own = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **environ}
+    return subprocess.run(
+        ["bash", "-c", command], env=own, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_importing_the_package_brings_no_command_line():
+    script = "import sys, optomatic, optomatic.search; print({'typer', 'rich'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout == "set()\n"
+
+
+def test_help_and_completion_need_neither_numpy_nor_pandas():
+    script = "import sys, optomatic.commands.app; print({'numpy', 'pandas'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout == "set()\n"
+
+
+def test_help_tells_of_exit_codes_and_where_it_looks(run):
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    assert " ".join(EXIT_CODES.split()) in " ".join(out.split())
+    assert "$OPTOMATIC_DB" in out
+    assert run() == (code, out, err)
+    for verb in ("list", "show", "top", "workers", "errors", "best", "results", "explain",
+                 "export", "cancel", "retry", "rm", "db", "worker"):  # fmt: skip
+        assert f"\n  {verb} " in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_its_version(run):
+    code, out, _ = run("--version")
+    assert (code, out.split()[0]) == (0, "optomatic")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["lst"], 2, "Did you mean 'list'?"),
+        (["list", "--jsn"], 2, "--json"),
+        (["show"], 2, "SEARCH"),
+        (["db"], 2, "command"),
+        (["results", "x", "--limit", "-1"], 2, "--limit"),
+        (["list", "--db", f"ann:{SECRET}@host"], 2, "not an address"),
+        (["list", "--db", f"mongodb://ann:{SECRET}@127.0.0.1:1/x?timeoutMS=300"], 1, "No MongoDB"),
+        (["export", "churn"], 2, "--output"),
+        (["worker", "--nonsense"], 2, "--nonsense"),
+    ],
+    ids=lambda value: " ".join(value)[:25] if isinstance(value, list) else None,
+)
+def test_errors_are_a_line_and_an_exit_code(arguments, code, said):
+    found = subprocess.run(
+        [sys.executable, "-m", "optomatic", *arguments], capture_output=True, text=True
+    )
+    assert found.returncode == code, found.stderr
+    assert found.stdout == ""
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+    assert SECRET not in found.stderr
+
+
+def test_misspelt_names_are_suggested(named, run):
+    code, out, err = run("show", "chrun", db=named)
+    assert (code, out) == (3, "")
+    assert err == "optomatic: no search 'chrun'; did you mean 'churn' or 'churn-2'?\n"
+
+
+def test_who_reads_only_the_beginning_sees_no_error(named):
+    found = ran("optomatic list | head -n 1; echo ${PIPESTATUS[0]}", OPTOMATIC_DB=named)
+    assert found.stdout.split("\n")[0].startswith("NAME")
+    assert found.stdout.endswith("\n0\n")
+    assert found.stderr == ""
+    closed = ran("optomatic list --json | exec cat <&- ; true", OPTOMATIC_DB=named)
+    assert "Traceback" not in closed.stderr
+    assert "BrokenPipe" not in closed.stderr
+
+
+def test_the_worker_takes_all_of_its_arguments(named, run):
+    found = ran("optomatic worker --help", OPTOMATIC_DB=named)
+    assert found.returncode == 0
+    assert found.stdout == parser({}).format_help()
+    found = ran("optomatic worker --until-empty --search churn", OPTOMATIC_DB=named)
+    assert found.returncode == 0
+    assert " 1 units scored" in found.stderr or "1 unit scored" in found.stderr
+
+
+def in_shell(command, uri, ready):
+    """Return a shell that people type into."""
+    child = pexpect.spawn(
+        command[0],
+        command[1:],
+        env={
+            **os.environ,
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "OPTOMATIC_DB": uri,
+            "TERM": "dumb",
+            "INPUTRC": "/dev/null",
+        },
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.sendline(f"{ready}; echo rea''dy")
+    child.expect("\nready")
+    return child
+
+
+BASH = 'eval "$(_OPTOMATIC_COMPLETE=source_bash optomatic)"'
+ZSH = 'autoload -Uz compinit; compinit -u -D; eval "$(_OPTOMATIC_COMPLETE=source_zsh optomatic)"'
+
+
+@pytest.mark.parametrize(
+    ("command", "ready"),
+    [
+        (["bash", "--norc", "--noprofile", "-i"], BASH),
+        pytest.param(
+            ["zsh", "-f", "-i"],
+            ZSH,
+            marks=pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh here"),
+        ),
+    ],
+    ids=["bash", "zsh"],
+)
+def test_names_and_verbs_complete(named, command, ready):
+    shell = in_shell(command, named, ready)
+    shell.send("optomatic show rev\t")
+    shell.expect("show revenue")
+    shell.send("\x15optomatic resu\t")
+    shell.expect("optomatic results")
+    shell.close(force=True)
+
+
+def completed(words, **environ):
+    number = str(len(words.split(" ")) - 1)
+    asked = {"COMP_WORDS": words, "COMP_CWORD": number, "_OPTOMATIC_COMPLETE": "complete_bash"}
+    found = ran("optomatic", **asked, **environ)
+    assert found.stderr == ""
+    return found.stdout.split("\n")[:-1]
+
+
+def test_a_name_that_a_shell_would_take_apart_is_offered_by_its_id(named):
+    offered = completed("optomatic show ", OPTOMATIC_DB=named)
+    assert {"churn", "churn-2", "revenue"} < set(offered)
+    assert len(offered) == 4
+    assert not any(" " in name for name in offered)
+    assert completed(f"optomatic show --db {named} churn-") == ["churn-2"]
+
+
+def test_completion_is_silent_where_the_store_is_away(tmp_path):
+    assert not any(completed("optomatic show x", OPTOMATIC_DB="mongodb://127.0.0.1:1/x"))
+    assert not any(completed("optomatic show x", OPTOMATIC_DB="nonsense"))
+    assert not any(completed("optomatic show x", OPTOMATIC_HOME=str(tmp_path)))
+    assert os.listdir(tmp_path) == []  # no private server is started for that
