@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
 
-from optomatic.records import DatabaseCheck
-from optomatic.store.opening import open_store
+from optomatic.driver.stored import StoredTable
+from optomatic.records import DatabaseCheck, Process
+from optomatic.store.opening import Store, open_store
 from optomatic.store.overview import ListedForm, PresentForm, RunningForm
+from optomatic.store.searches import state_of
 from optomatic.worker.machine import timing_here
 
-#: The client of a search that runs shows itself each ten seconds.
-_VANISHED = timedelta(seconds=60)
+#: The best so far is read of so many searches that run, with so many units in all.
+_MOST_RUNNING, _MOST_READ = 10, 10_000
 
 
 def searches(db: str | None = None) -> pd.DataFrame:
@@ -33,7 +36,7 @@ def searches(db: str | None = None) -> pd.DataFrame:
 
         ``name`` : str
         ``state`` : str
-            ``running``; ``abandoned``: its client was not seen for a minute and has not ended it;
+            ``running``; ``abandoned``: its client vanished, and nobody has ended it;
             ``left``: left to standalone workers, and not done; ``completed``, ``interrupted``,
             ``cancelled``; ``invalid``: something changed its record.
         ``done``, ``total`` : int
@@ -41,7 +44,8 @@ def searches(db: str | None = None) -> pd.DataFrame:
         ``failed`` : int
             Those of ``done`` that have no score, NA where that takes too long to count.
         ``best`` : float
-            The best score, NaN before the end.
+            The best score; of a search that runs the best so far, if it is among the latest ten
+            of these, with 10,000 units in all.  NaN otherwise.
         ``began_at``, ``ended_at`` : datetime in UTC
         ``age`` : timedelta
             Since it began, by the clock of the database server.
@@ -64,14 +68,29 @@ def searches(db: str | None = None) -> pd.DataFrame:
     """
     with open_store(db) as store:
         listed = store.overview.searches()
-        now = store.jobs.server_time().replace(tzinfo=UTC)
+        now = store.jobs.server_time()
         waiting = store.overview.waiting([s.id for s in listed if s.state == "running"])
         open_ones = [search for search in listed if _numbers(search) is None]
         lacking = store.overview.without_score(open_ones)
-    rows = {s.id: _search_row(s, now, waiting[s.id], lacking.get(s.id)) for s in listed}
+        rows = {s.id: _search_row(s, now, waiting[s.id], lacking.get(s.id)) for s in listed}
+        going = [s for s in listed if rows[s.id]["state"] == "running"]
+        for search, score in _best_so_far(store, going[:_MOST_RUNNING]):
+            rows[search]["best"] = score
     _put_together(rows, {s.id: s.part_of for s in listed if s.part_of})
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SEARCHES))
     return frame.rename_axis("id").astype(_SEARCHES)
+
+
+def _best_so_far(store: Store, searches: Iterable[ListedForm]) -> Iterator[tuple[str, float]]:
+    """Yield the best scores so far of searches that run, of the first 10,000 units."""
+    left = _MOST_READ
+    for search in searches:
+        left -= search.n_units
+        if left >= 0:
+            with suppress(ValueError):  # it was removed meanwhile
+                found = StoredTable(store, search.id).best()
+                if found is not None and found.score is not None:
+                    yield search.id, found.score
 
 
 _TIME = "datetime64[us, UTC]"
@@ -97,7 +116,7 @@ def _search_row(
     best = (search.best or {}).get("score")
     return {
         "name": search.name,
-        "state": _state(search, now, waits),
+        "state": state_of(search, now, waits=waits > 0),
         "done": _done(search, waits, lacking),
         "total": search.n_units,
         "failed": numbers["failed"] if numbers else _failed(lacking),
@@ -117,14 +136,6 @@ def _numbers(search: ListedForm) -> dict[str, Any] | None:
     return summary if known else None
 
 
-def _state(search: ListedForm, now: datetime, waits: int) -> str:
-    if search.state != "running":
-        return search.state
-    if search.seen_at is None:
-        return "left" if waits else "completed"
-    return "abandoned" if now - search.seen_at > _VANISHED else "running"
-
-
 def _done(search: ListedForm, waits: int, lacking: Counter[str] | None) -> int | None:
     if search.state == "completed":
         return search.n_units
@@ -137,9 +148,8 @@ def _failed(lacking: Counter[str] | None) -> int | None:
     return None if lacking is None else lacking["failed"] + lacking["dead"]
 
 
-def _who(user: str, process: dict[str, Any]) -> str:
-    host = str(process.get("host", ""))
-    return f"{user}@{host}" if user else host
+def _who(user: str, process: Process) -> str:
+    return f"{user}@{process.host}" if user else process.host
 
 
 def _kind(estimator: str) -> str:
@@ -163,7 +173,7 @@ def _put_together(rows: dict[str, dict[str, Any]], part_of: dict[str, str]) -> N
             known = None not in (whole[name], part[name])
             whole[name] = whole[name] + part[name] if known else None
         if not whole.get("latest"):
-            whole.update(latest=True, **{n: part[n] for n in ("state", "best", "ended_at")})
+            whole.update(latest=True, state=part["state"], ended_at=part["ended_at"])
 
 
 def workers(db: str | None = None) -> pd.DataFrame:
@@ -207,7 +217,7 @@ def workers(db: str | None = None) -> pd.DataFrame:
         gone = set(store.workers.vanished())
         present = [w for w in store.overview.workers(timing_here().lease) if w.id not in gone]
         held = store.overview.held()
-        now = store.jobs.server_time().replace(tzinfo=UTC)
+        now = store.jobs.server_time()
     # A client of workers shows itself as they do, and has no processes that score.
     rows = {w.id: _worker_row(w, now, held[w.id]) for w in present if w.processes > 0}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(_WORKERS))
@@ -279,7 +289,7 @@ def running(db: str | None = None) -> pd.DataFrame:
         units = store.overview.running()
         wanted = {_search_of(w) for unit in units for w in unit.wanted_by}
         names = store.overview.names_of(wanted)
-        now = store.jobs.server_time().replace(tzinfo=UTC)
+        now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
     return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)
 

@@ -1,4 +1,4 @@
-"""The units of a search as a grid of candidates x splits, in HTML: one SVG, no style sheet, no script.
+"""The units of a search as a grid of candidates x splits: one SVG, no style sheet, no script.
 
 The colours stand out from light and from dark pages (3:1 or more), so no theme has to be known,
 and all else has the colour of the text.  States differ in form too, for who sees no colours.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from msgspec import field
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA
+from optomatic.records import SCHEMA, Process
 from optomatic.store.extending import added_to
 from optomatic.store.faults import Outage
 from optomatic.store.forms import INVALID, Form, Misfit, WorkerForm, fields_of, read
@@ -38,10 +38,10 @@ class ListedForm(Form):
     began_at: datetime
     seen_at: datetime | None
     ended_at: datetime | None
+    process: Process
     estimator: str = ""
     summary: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
-    process: dict[str, Any] = {}
     user: str = ""
     listing: str | None = None
     part_of: str | None = None

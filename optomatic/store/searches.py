@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pymongo.database import Database
 
@@ -29,6 +29,7 @@ from optomatic.records import (
     SCHEMA,
     Candidate,
     EarlierSearch,
+    Process,
     Recipe,
     SearchRecord,
     Subject,
@@ -266,12 +267,28 @@ class Searches(Extending):
 _GONE = 60.0
 
 
-def state_of(record: RecordForm, now: datetime, *, waits: bool) -> str:
+class Seen(Protocol):
+    """What the state of a search is told from."""
+
+    @property
+    def state(self) -> str:
+        """As it is stored."""
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """When its client was seen last."""
+
+    @property
+    def process(self) -> Process:
+        """That of its client."""
+
+
+def state_of(record: Seen, now: datetime, *, waits: bool) -> str:
     """Return the state of a search, as people see it.
 
     Parameters
     ----------
-    record : RecordForm
+    record : RecordForm or the like
     now : datetime
         The server's clock.
     waits : bool

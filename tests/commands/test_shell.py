@@ -35,7 +35,7 @@ def ran(command, **environ):
 
 
 def test_importing_the_package_brings_no_command_line():
-    script = "import sys, optomatic, optomatic.search; print({'typer', 'rich'} & {*sys.modules})"
+    script = "import sys, optomatic, optomatic.search; print({'typer', 'click'} & {*sys.modules})"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.stdout == "set()\n"
 
