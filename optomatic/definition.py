@@ -169,11 +169,20 @@ def same_place(one: str | None, other: str | None) -> bool:
     return _place(one) == _place(other)
 
 
-def _place(uri: str) -> tuple[str, frozenset[str], str]:
+def hosts_and_database(uri: str) -> tuple[list[str], str]:
+    """Return the hosts of an address, with their ports, and its database; no credentials.
+
+    >>> hosts_and_database("mongodb://ann:secret@b,a:27018/iris?w=1")
+    (['b:27017', 'a:27018'], 'iris')
+    """
     scheme, _, rest = redact(uri).partition("://")
     hosts, _, path = rest.partition("?")[0].rpartition("@")[2].partition("/")
-    named = {_with_port(scheme, host) for host in hosts.split(",")}
-    return scheme, frozenset(named), path or _DEFAULT_DATABASE
+    return [_with_port(scheme, host) for host in hosts.split(",")], path or _DEFAULT_DATABASE
+
+
+def _place(uri: str) -> tuple[str, frozenset[str], str]:
+    hosts, database = hosts_and_database(uri)
+    return uri.partition("://")[0], frozenset(hosts), database
 
 
 def _with_port(scheme: str, host: str) -> str:

@@ -312,7 +312,10 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A unit in the hands of a worker.  Fields as in the stored document."""
+    """A unit in the hands of a worker.  Fields as in the stored document.
+
+    ``searches`` are the ids of the searches that waited for it when it was claimed.
+    """
 
     id: str
     key: str
@@ -324,6 +327,7 @@ class Job:
     params_text: str
     attempt: int
     losses: int
+    searches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from optomatic.store.opening import Store, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.heart import Heart, take_back_from_the_vanished
 from optomatic.worker.machine import timing_here
+from optomatic.worker.start_command import start_advice
 
 log = logging.getLogger(__name__)
 
@@ -204,8 +205,8 @@ class Caller:
     def _say_lonely(self) -> None:
         warnings.warn(
             f"The calls of joblib wait for standalone workers, and none has been seen for "
-            f"{LONELY_SECONDS:.0f} s. They stay queued. Start one on any machine with: "
-            f"python -m optomatic.worker --db {self.store.shown_uri}",
+            f"{LONELY_SECONDS:.0f} s. They stay queued. Start one "
+            f"{start_advice(self.store.shown_uri).rstrip()}",
             NoWorkers,
             stacklevel=4,
         )

@@ -119,6 +119,19 @@ def matched_version(distribution: str) -> str:
     return "" if found is None else found.version
 
 
+def requirement(distribution: str, version: str) -> str:
+    """Return what pip installs to have `version`, as :func:`versions` gives it.
+
+    Empty where no index has it: it was installed from a folder or a repository.
+
+    >>> requirement("numpy", "2.3"), requirement("scikit-learn", "1.9.1")
+    ('numpy==2.3.*', 'scikit-learn==1.9.1')
+    """
+    if distribution == "python" or not re.fullmatch(r"[A-Za-z0-9.!]+", version):
+        return ""
+    return f"{distribution}=={version}{'.*' * (distribution in _PRECISION)}"
+
+
 def python_minor() -> str:
     """Return the version of Python as far as it tells, such as ``"3.11"``."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"

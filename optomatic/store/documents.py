@@ -149,6 +149,7 @@ def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:
         params_text=unit.params_text,
         attempt=attempt,
         losses=losses,
+        searches=tuple(unit.wanted_by),
     )
 
 

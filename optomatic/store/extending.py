@@ -25,6 +25,11 @@ def added_to(search: str) -> str:
     return f"{search}+"
 
 
+def search_of(waiting: str) -> str:
+    """Return the search whose units wait under an id."""
+    return waiting.removesuffix(added_to(""))
+
+
 def ids_that_wait(search: str) -> list[str]:
     """Return the ids under which units of `search` may wait."""
     return [search, added_to(search)]

@@ -243,6 +243,16 @@ class Searches(Extending):
         there = {text for search in found for text in (search.id, search.name)}
         return {name for name in names if storable(name) in there}
 
+    def sizes_of(self, ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Return name and number of units of searches, by id, of those that are there."""
+        found = self._searches.read(SearchForm, {"_id": {"$in": list(ids)}})
+        return {search.id: (search.name, search.n_units) for search in found}
+
+    def latest_names(self, most: int) -> list[str]:
+        """Return the names of searches, the latest first, at most so many."""
+        found = self._searches.read(SearchForm, {}, sort=[("began_at", -1)], limit=10 * most)
+        return list(dict.fromkeys(search.name for search in found))[:most]
+
     def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
         """Return for each of `names` the ids under which units of its searches may wait.
 

@@ -205,6 +205,24 @@ class Submitting:
             lanes.append(found["lane"])
         return lanes
 
+    def queued_lanes(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
+        """Return lanes in which something is queued, at most so many, and who waits for it.
+
+        Parameters
+        ----------
+        searches : sequence of str, optional
+            Only what one of these waits for.
+        """
+        wanted = {} if searches is None else {"wanted_by": _any_of(searches)}
+        lanes: dict[str, str] = {}
+        while len(lanes) < most:
+            query = {**wanted, "state": "queued", "lane": {"$gte": "", "$nin": [*lanes]}}
+            found = self._units.find_one({**query, "v": SCHEMA}, {"lane": 1, "wanted_by": 1})
+            if found is None:
+                break
+            lanes[found["lane"]] = next(iter(_texts(found.get("wanted_by"))), "")
+        return lanes
+
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
         return {
@@ -216,6 +234,11 @@ class Submitting:
 
 def _is_ours(number: Any) -> bool:
     return number == SCHEMA and number is not True
+
+
+def _texts(found: Any) -> list[str]:
+    """Return the texts in a field that may hold anything."""
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
 def _any_of(search: str | Sequence[str]) -> Any:

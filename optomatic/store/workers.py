@@ -108,6 +108,10 @@ class Workers:
         """Note that a worker has what a lane needs that it has left alone before."""
         self._workers.update({"_id": worker}, [{"$unset": f"refused.{lane}"}])
 
+    def has(self, worker: str, env: Mapping[str, str]) -> None:
+        """Note the versions that a worker has of what was asked of it, empty for none."""
+        self._workers.update({"_id": worker}, [{"$set": {"env": {"$literal": dict(env)}}}])
+
     def leave(self, worker: str) -> None:
         """Forget a worker that ends by itself and holds nothing."""
         self._workers.delete({"_id": worker})

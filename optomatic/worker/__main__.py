@@ -13,22 +13,25 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Generic, TypeVar
 
-from optomatic.errors import FolderRefused, OptomaticError, StoreURIError, masked
+from optomatic.errors import FolderRefused, OptomaticError, StoreURIError
 from optomatic.keys.environment import constraints
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.opening import Store, open_store
+from optomatic.store.place import place_of
 from optomatic.store.workers import this_process
 from optomatic.worker.assignment import Assignment, Names, assignment_of
 from optomatic.worker.cache import Cache
 from optomatic.worker.children import Crew, current_path, threads_each
+from optomatic.worker.idle_reasons import IdleReasons
+from optomatic.worker.logs import JsonLines, fields, set_up
 from optomatic.worker.machine import (
     Installed,
     cache_home,
     cores,
     timing_of,
 )
-from optomatic.worker.options import one_line, parser
+from optomatic.worker.options import PROGRAM, one_line, parser
 from optomatic.worker.processes import Setup
 from optomatic.worker.supervisor import Supervisor
 
@@ -37,22 +40,27 @@ log = logging.getLogger("optomatic.worker")
 T = TypeVar("T")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a worker; return its exit code."""
-    options = parser(os.environ).parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run a worker; return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Of the command line, which is read if they are not given.
+    program : str
+        How the worker was called, for the help.
+    """
+    options = parser(os.environ, program).parse_args(arguments)
+    lines = set_up(options.log_format)
     try:
         timing = timing_of(options.lease)
         place = options.cache_dir or cache_home()
         cache = Cache(place, largest=options.cache_size, in_memory=True)
         assignment = assignment_of(options.db, options.search, options.definition)
         with open_store(assignment.db, timing=timing, app="optomatic worker") as store:
-            _work(store, cache, assignment, options, timing)
+            _work(store, cache, assignment, options, timing, lines)
     except OptomaticError as error:
-        sys.stderr.write(one_line(str(error)))
+        _say_failed(str(error), lines)
         return 2 if isinstance(error, FolderRefused | StoreURIError) else 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -65,6 +73,7 @@ def _work(
     assignment: Assignment,
     options: argparse.Namespace,
     timing: Timing,
+    lines: JsonLines | None,
 ) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
@@ -73,6 +82,9 @@ def _work(
     record = WorkerRecord(
         secrets.token_hex(8), "standalone", this_process(), number, constraints({}), tags
     )
+    if lines is not None:
+        lines.worker = record.id
+    installed = Installed()
     supervisor = Supervisor(
         store,
         crew,
@@ -80,13 +92,14 @@ def _work(
         record,
         timing,
         search=_searches(store, assignment.names),
-        lanes=_lanes(store, tags),
+        lanes=_Fresh(lambda: store.workers.lanes_for(installed, tags)),
         most=options.max_units,
         max_idle=options.max_idle,
         lasting=True,
-        on_ready=lambda: _say_ready(record, assignment.db),
+        why_idle=IdleReasons(store, record, installed, assignment.names),
+        on_ready=lambda: _say_ready(record, place_of(store.shown_uri), lines),
     )
-    _obey_signals(supervisor, crew, options.grace)
+    _obey_signals(supervisor, crew, options.grace, lines)
     if options.deadline is not None:
         supervisor.end_in(options.deadline, options.grace)
     try:
@@ -96,13 +109,20 @@ def _work(
     log.info(
         "worker %s ends: %d units scored, %d of them with failures, %d crashes",
         *(record.id[:4], summary.scored, summary.failed, summary.crashed),
+        extra=fields(scored=summary.scored, failed=summary.failed, crashes=summary.crashed),
     )
 
 
-def _say_ready(record: WorkerRecord, uri: str | None) -> None:
+def _say_ready(record: WorkerRecord, place: str, lines: JsonLines | None) -> None:
     number = f"{record.processes} process{'es' * (record.processes != 1)}"
-    where = masked(uri) if uri else "the embedded server"
-    print(f"optomatic worker {record.id[:4]}: {number}, {where}, ready", flush=True)
+    said = f"optomatic worker {record.id[:4]}: {number}, ready, {place}"
+    if lines is not None:
+        said = lines.line("INFO", said, processes=record.processes, tags=record.tags, store=place)
+    print(said, flush=True)
+
+
+def _say_failed(why: str, lines: JsonLines | None) -> None:
+    sys.stderr.write(one_line(why) if lines is None else f"{lines.line('ERROR', why)}\n")
 
 
 class _Fresh(Generic[T]):
@@ -123,12 +143,6 @@ class _Fresh(Generic[T]):
         return self._found
 
 
-def _lanes(store: Store, tags: Sequence[str]) -> _Fresh[str]:
-    """Return the lanes that this machine can serve."""
-    installed = Installed()
-    return _Fresh(lambda: store.workers.lanes_for(installed, tags))
-
-
 def _searches(store: Store, names: Names | None) -> _Fresh[Sequence[str]] | None:
     """Return the ids under which units of each name may wait, also of searches that begin later.
 
@@ -145,7 +159,9 @@ def _searches(store: Store, names: Names | None) -> _Fresh[Sequence[str]] | None
     return _Fresh(groups)
 
 
-def _obey_signals(supervisor: Supervisor, crew: Crew, grace: float) -> None:
+def _obey_signals(
+    supervisor: Supervisor, crew: Crew, grace: float, lines: JsonLines | None
+) -> None:
     """End well at the first SIGTERM or SIGINT, and at once at the second."""
     seen: list[int] = []
 
@@ -156,7 +172,9 @@ def _obey_signals(supervisor: Supervisor, crew: Crew, grace: float) -> None:
             os._exit(128 + number)
         seen.append(number)
         supervisor.stop(grace)
-        os.write(2, f"optomatic worker: {signal.Signals(number).name}, ending\n".encode())
+        said = f"optomatic worker: {signal.Signals(number).name}, ending"
+        said = said if lines is None else lines.line("INFO", said)
+        os.write(2, f"{said}\n".encode())  # a logger might be at work below this
 
     signal.signal(signal.SIGTERM, obey)
     signal.signal(signal.SIGINT, obey)

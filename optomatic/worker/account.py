@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from optomatic.records import Failure, Result, Returned
+from optomatic.store.extending import search_of
 from optomatic.worker.intake import Held, Intake
 from optomatic.worker.outbox import Outbox
 from optomatic.worker.taken_away import TakenAway
+
+#: Stands for calls of joblib where searches are counted: these have no search.
+CALLS = "calls of joblib"
 
 
 class Account:
@@ -27,6 +32,9 @@ class Account:
     ----------
     scored, failed, crashed : int
         Units that came to a result, those of them with failures, and children that a unit ended.
+        What a child refuses, and then ends, is none of these.
+    by_search : Counter of str
+        Units that came to a result, by the id of the search that waited for them, or `CALLS`.
     may_be_over : bool
         Whether all work may be over, though it was not when that was asked last: something
         was claimed or worked off since.
@@ -41,6 +49,7 @@ class Account:
         self._most = most
         self._arrived: list[str] = []
         self.scored = self.failed = self.crashed = 0
+        self.by_search: Counter[str] = Counter()
         self.may_be_over = False
 
     def left(self) -> int | None:
@@ -61,6 +70,7 @@ class Account:
         self._intake.worked()
         self.scored += 1
         self.failed += bool(result.failures)
+        self.by_search.update(_searches_of(held))
         self._settle(held)
 
     def fail(self, held: Held, failure: Failure) -> None:
@@ -91,3 +101,7 @@ class Account:
         self._intake.settle(held)
         self._taken.forget(held.job.id)
         self.may_be_over = not self._intake.mine
+
+
+def _searches_of(held: Held) -> set[str]:
+    return {CALLS} if held.job.kind == "call" else set(map(search_of, held.job.searches))

@@ -65,7 +65,9 @@ class Child:
     running : Held or None
         The first of `queue`, once the child has said that it begins.
     stopped : str or None
-        Why the parent killed it, if it did.
+        Why the parent killed it, if it did, or why it refused a unit and ended.
+    refused : bool
+        It ended as it refused a unit.
     death : int or None
         A descriptor that becomes readable when the child ends, where there is such a thing.
     expected : bool
@@ -84,6 +86,7 @@ class Child:
         self.queue: deque[Held] = deque()
         self.running: Held | None = None
         self.stopped: str | None = None
+        self.refused = False
         self.expected = False
         self.last: Held | None = None
         self.passed: tuple[str, Failure] | None = None

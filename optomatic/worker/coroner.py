@@ -41,7 +41,8 @@ class Coroner:
             child.running = None
         elif child.stopped is not None:
             level = logging.DEBUG if child.expected else logging.INFO
-            log.log(level, "child %d was killed: %s", child.pid, child.stopped)
+            how = "is replaced, as it refused a unit" if child.refused else "was killed"
+            log.log(level, "child %d %s: %s", child.pid, how, child.stopped)
         elif child.running is not None:
             unit = rest.pop(0)
             log.warning("child %d ended by %s while it ran unit %s", child.pid, how, unit.job.id)

@@ -63,6 +63,8 @@ class Intake:
         Since when, by the worker's clock, there was nothing to claim while nothing ran.
     longest : float
         Seconds between looks at a queue in which there is nothing, in the end.
+    others_wait : bool
+        At the last look something was queued, and this worker could claim none of it.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Intake:
         self.idle_since: float | None = None
         self._idle_before: float | None = None
         self.longest = POLL_LONG
+        self.others_wait = False
 
     def claim(self, children: int, hungry: int, *, busy: bool, most: int | None = None) -> bool:
         """Claim a batch, unless the last look at an empty queue was a moment ago.
@@ -116,6 +119,7 @@ class Intake:
             return False
         looks = self.idle_since is not None and not self._rung
         self._rung = False
+        self.others_wait = False
         if looks and not self._jobs.anything_queued():
             self._wait_longer(busy)
             return True
@@ -128,6 +132,7 @@ class Intake:
             self._idle_before = self.idle_since or self._idle_before
             self._pause, self.idle_since = POLL_SHORT, None
         else:
+            self.others_wait = looks
             self._wait_longer(busy)
         return True
 

@@ -115,7 +115,7 @@ class Listener:
 
     def _refuse(self, child: Child, held: Held, refusal: Refusal) -> None:
         """Take note that `child` refuses what it has, and ends: nobody is charged for it."""
-        child.stopped, child.running = refusal.why, None
+        child.stopped, child.refused, child.running = refusal.why, True, None
         self._warden.forget(child)
         self._refusals.refuse(child, held, refusal, self._crew.children)
 

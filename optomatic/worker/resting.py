@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from optomatic.store.alarm import Alarms
 from optomatic.worker.account import Account
@@ -15,6 +17,15 @@ log = logging.getLogger(__name__)
 
 #: Seconds without work after which a worker says that it is idle.
 _IDLE = 1.0
+#: Seconds between two looks why nothing of what is queued can be claimed.
+EXPLAIN_SECONDS = 10.0
+
+
+class Reason(NamedTuple):
+    """Why a worker cannot take what is queued; ``more`` may change without being news."""
+
+    what: str
+    more: str = ""
 
 
 class Rest:
@@ -35,6 +46,10 @@ class Rest:
         Has the loop look around, and call :meth:`look`.
     joined : bool
         Whether it matters that a search joins units that are queued already.
+    why : callable
+        Returns why the worker is idle while something is queued.  It may ask the store.
+    clock : callable
+        The worker's clock.
     """
 
     def __init__(
@@ -48,6 +63,8 @@ class Rest:
         wake: Callable[[], None],
         *,
         joined: bool = False,
+        why: Callable[[], Sequence[Reason]] = lambda: (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._alarm = None if alarms is None else alarms.queued(self._ring, joined=joined)
@@ -58,6 +75,10 @@ class Rest:
         self._wake = wake
         self._rung = False
         self._mood = ""
+        self._why = why
+        self._clock = clock
+        self._explain_at = clock()
+        self._explained: set[str] = set()
 
     def look(self) -> None:
         """While nothing is to be done cost nothing, and have an alarm tell of what comes."""
@@ -83,6 +104,23 @@ class Rest:
             self._is("at work")
         elif self._idle():
             self._is("idle")
+
+    def explain(self) -> None:
+        """Log why nothing of what is queued can be claimed here, if that is new.
+
+        Raises
+        ------
+        StoreError
+        """
+        if not (self._intake.others_wait and self._idle()) or self._clock() < self._explain_at:
+            return
+        self._explain_at = self._clock() + EXPLAIN_SECONDS
+        reasons = self._why()
+        whats = {reason.what for reason in reasons}
+        if whats and whats != self._explained:
+            self._explained = whats
+            text = "; ".join(reason.what + reason.more for reason in reasons)
+            log.warning("worker %s cannot take what is queued: %s", self._name, text)
 
     def stop(self) -> None:
         """Have no alarm ring any more."""

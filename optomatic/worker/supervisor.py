@@ -13,6 +13,7 @@ The loop is here.  What it does at each turn has a room of its own:
 
 ===============================  ==================================================
 :mod:`~.resting`                 idle or at work, and what wakes an idle worker
+:mod:`~.report`                  what was done, once a minute
 :mod:`~.feeding`                 store -> children
 :mod:`~.listening`               children -> account
 :mod:`~.coroner`                 whose fault the end of a child was
@@ -47,7 +48,8 @@ from optomatic.worker.pace import Pace
 from optomatic.worker.parcels import Parcels
 from optomatic.worker.patience import Patience
 from optomatic.worker.refusal import Choice, Refusals
-from optomatic.worker.resting import Rest
+from optomatic.worker.report import Report
+from optomatic.worker.resting import Reason, Rest
 from optomatic.worker.taken_away import TakenAway
 from optomatic.worker.turns import NO_TURNS, Turns
 from optomatic.worker.wakeup import Wakeup
@@ -97,6 +99,8 @@ class Supervisor:
         Returns the lanes that may be claimed, asked before each claim; all if not given.
     lasting : bool
         Wait for a store that does not answer, for ever, instead of raising StoreError.
+    why_idle : callable
+        Returns why nothing of what is queued can be claimed; a lasting one asks it now and then.
     on_ready : callable
         Called once, when the first child can score.
     on_done : callable
@@ -122,6 +126,7 @@ class Supervisor:
         max_idle: float | None = None,
         lanes: Lanes = any_lane,
         lasting: bool = False,
+        why_idle: Callable[[], Sequence[Reason]] = lambda: (),
         on_ready: Callable[[], None] = lambda: None,
         on_done: Callable[[Collection[str]], None] = lambda _: None,
         turns: Turns = NO_TURNS,
@@ -162,7 +167,10 @@ class Supervisor:
             *(name, store.alarms if lasting else None, self._heart, intake, account, choice),
             self._wakeup.wake,
             joined=search is not None,
+            why=why_idle,
+            clock=clock,
         )
+        self._report = Report(name, account, store.searches.sizes_of, clock) if lasting else None
         refusals = Refusals(name, choice, intake, account, outbox)
         self._feeder = Feeder(
             *(
@@ -250,6 +258,7 @@ class Supervisor:
         self._heart.check()
         self._deadline.look()
         self._rest.look()
+        self._tell_people()
         if self._deadline.at is None:
             self._crew.fill()
             self._feeder.feed()
@@ -284,6 +293,16 @@ class Supervisor:
                 self._intake.hurry()
             self._account.may_be_over = not self._intake.mine
 
+    def _tell_people(self) -> None:
+        """Log what was done, and why nothing is; not while the store is away, which is asked."""
+        if self._report is None or not self._patience.well:
+            return
+        try:
+            self._report.look(busy=bool(self._intake.mine))
+            self._rest.explain()
+        except StoreError as error:
+            self._patience.failed(error)
+
     def _tell(self) -> None:
         """Tell of the results that arrived: not where they are read, as this may raise anything."""
         arrived = self._account.arrived()
@@ -300,6 +319,7 @@ class Supervisor:
             self._idle_left(),
             self._deadline.time_left(),
             self._taken.time_left(),
+            self._report_left(),
         ]
         if (flush := self._outbox.due_in()) is not None:
             due.append(max(flush, patience))
@@ -310,6 +330,10 @@ class Supervisor:
             if self._turns is not NO_TURNS and self._outbox.empty():
                 due.append(self._turn_at - self._clock())
         return max(0.0, min(seconds for seconds in due if seconds is not None))
+
+    def _report_left(self) -> float | None:
+        """Return the seconds until a report is due, None if there is nothing to report now."""
+        return self._report.time_left() if self._report and self._patience.well else None
 
     def _idle_left(self) -> float | None:
         """Return the seconds for which it may still be idle, None if there is no limit."""
