@@ -52,6 +52,9 @@ class Misbehaver(Sleeper):
         Path(self.note).write_text(str(other.pid))
         time.sleep(1000)
 
+    def _speak(self):
+        print("printed by a unit", flush=True)
+
     def _print(self):
         print("x" * 100_000)
         os.write(1, b"{}\n" * 1000)

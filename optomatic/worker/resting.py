@@ -119,6 +119,7 @@ class Rest:
         whats = {reason.what for reason in reasons}
         if whats and whats != self._explained:
             self._explained = whats
+            self._is("idle")
             text = "; ".join(reason.what + reason.more for reason in reasons)
             log.warning("worker %s cannot take what is queued: %s", self._name, text)
 

@@ -1,7 +1,10 @@
 """``python -m optomatic.worker``: real processes, real signals."""
 
+import json
 import re
 import signal
+from datetime import datetime
+from pathlib import Path
 
 import psutil
 import pytest
@@ -9,6 +12,8 @@ from estimators import Sleeper
 from misbehaving import Misbehaver
 from waiting import wait_for
 
+import optomatic
+from optomatic.definition import hosts_and_database
 from optomatic.errors import shown
 from optomatic.worker.__main__ import main
 from optomatic.worker.assignment import assignment_of
@@ -32,7 +37,9 @@ def test_it_says_that_it_is_ready_and_ends_when_all_is_done(queue, worker):
     out, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     first = out.splitlines()[0]
-    assert re.fullmatch(r"optomatic worker \w{4}: 2 processes, mongodb://\S+, ready", first)
+    hosts, database = hosts_and_database(queue.uri)
+    place = f"database {database} at {hosts[0]}"
+    assert re.fullmatch(rf"optomatic worker \w{{4}}: 2 processes, ready, {place}", first)
     assert "20 units scored" in log
     assert queue.states() == {"completed": 20}
 
@@ -307,13 +314,65 @@ def test_the_address_of_a_worker_is_masked_in_what_it_was_told():
     assert assignment_of(told.db, [], None).db == f"mongodb://ann:{SECRET}@host/iris"
 
 
-def test_the_help_names_every_variable(capsys, monkeypatch):
-    monkeypatch.setenv("OPTOMATIC_DB", "mongodb://ann:secret@host/db")
-    with pytest.raises(SystemExit) as ended:
-        main(["--help"])
-    assert ended.value.code == 0
+@pytest.mark.parametrize("columns", [80, 160])
+def test_the_help_names_every_variable_and_fits_the_terminal(columns, capsys, monkeypatch):
+    monkeypatch.setenv("OPTOMATIC_DB", f"mongodb://ann:{SECRET}@host/db")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert exit_code_of(["--help"]) == 0
     said = capsys.readouterr().out
-    for name in re.findall(r"--([a-z-]+)[ \n]", said):
-        variable = "OPTOMATIC_" + name.upper().replace("-", "_")
-        assert variable in said or name in ("help",)
-    assert "secret" not in said
+    sources = Path(optomatic.__file__).parent.rglob("*.py")
+    named = {n for path in sources for n in re.findall(r"\bOPTOMATIC_[A-Z_]+", path.read_text())}
+    options = set(re.findall(r"--([a-z-]+)[ \n]", said)) - {"help", "version"}
+    named |= {"OPTOMATIC_" + name.upper().replace("-", "_") for name in options}
+    assert {"OPTOMATIC_HOME", "OPTOMATIC_MONGOD", "OPTOMATIC_LOG_FORMAT"} <= named
+    assert [name for name in sorted(named) if name not in said] == []
+    assert max(map(len, said.splitlines())) <= columns
+    assert SECRET not in said
+
+
+def test_it_says_which_version_it_is(capsys):
+    assert exit_code_of(["--version"]) == 0
+    assert capsys.readouterr().out == f"optomatic {optomatic.__version__}\n"
+
+
+def test_the_help_says_how_it_was_called(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"], "optomatic worker")
+    assert capsys.readouterr().out.startswith("usage: optomatic worker ")
+
+
+@pytest.mark.parametrize(("given", "variable"), [(["--log-format", "json"], ""), ([], "json")])
+def test_as_json_each_line_is_an_object(given, variable, queue, worker):
+    search = queue.submit(Sleeper(), [*values(1, 2), {"value": "no number"}], name="churn")
+    queue.submit(Misbehaver(how="speak"), values(13), name="prints")
+    process = worker(*given, "--until-empty", OPTOMATIC_LOG_FORMAT=variable)
+    out, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    start = json.loads(out)
+    assert start["message"].startswith("optomatic worker ")
+    assert (start["processes"], start["tags"]) == (1, [])
+    assert start["store"].startswith("database ")
+    printed = [line for line in log.splitlines() if line == "printed by a unit"]
+    assert len(printed) == 2
+    lines = [json.loads(line) for line in log.splitlines() if line != "printed by a unit"]
+    assert {line["worker"] for line in [start, *lines]} == {start["worker"]}
+    assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
+    end = lines[-1]
+    assert (end["level"], end["scored"], end["failed"], end["crashes"]) == ("INFO", 8, 2, 0)
+    assert queue.over(search)()
+
+
+def test_as_json_a_signal_and_what_ends_it_are_objects_too(queue, worker):
+    process = worker("--log-format", "json")
+    assert json.loads(process.stdout.readline())["level"] == "INFO"
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    messages = [json.loads(line)["message"] for line in log.splitlines()]
+    assert "optomatic worker: SIGTERM, ending" in messages
+    assert "ends: 0 units scored" in messages[-1]
+    gone = "mongodb://ann:secret@127.0.0.1:9/db?serverSelectionTimeoutMS=300"
+    process = worker("--log-format", "json", db=gone)
+    _, log = process.communicate(timeout=60)
+    (line,) = map(json.loads, log.splitlines())
+    assert (process.returncode, line["level"]) == (1, "ERROR")
+    assert "secret" not in log
