@@ -114,7 +114,7 @@ class Report:
                 self._at = self._since = now
         elif now >= self._at + REPORT_SECONDS:
             self._report()
-            self._at, self._since = now, self._last
+            self._at, self._since = now, self._last if busy else now
 
     def _report(self) -> None:
         account = self._account

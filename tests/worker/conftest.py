@@ -118,11 +118,12 @@ def worker(queue, tmp_path):
     """Start standalone workers; what is still running at the end is killed."""
     started = []
 
-    def start(*arguments, db=None, **environ):
+    def start(*arguments, db=None, script=None, **environ):
+        main = ["-m", "optomatic.worker"] if script is None else ["-c", script]
         paths = {"PYTHONPATH": os.pathsep.join(current_path())}
         settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker", *arguments],
+            [sys.executable, *main, *arguments],
             env={**os.environ, **paths, **settings, "OPTOMATIC_DB": db or queue.uri, **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
