@@ -22,6 +22,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -269,7 +270,7 @@ def _wait_for_lock(descriptor: int, how: int, path: Path, deadline: float) -> No
             raise ServerFailed(
                 f"Another process holds {path} for longer than it should, so the embedded server "
                 f"was not reached; what is stored is untouched. Look for a stopped or hanging "
-                f"process that uses it (fuser {path}), end it, and try again."
+                f"process that uses it (fuser {shlex.quote(str(path))}), end it, and try again."
             )
         time.sleep(0.005)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,15 +123,16 @@ def _found_in(folder: Path, db: str | None) -> Path | None:
         for path in found:
             log.info(
                 "search definition %s is not used, as a database is named; --definition %s uses it",
-                *(path, path),
+                *(path, _quoted(path)),
             )
         return None
     if len(found) > 1:
         names = _listed_names([path.name for path in found])
+        first = _quoted(Path(found[0].name))
         raise DefinitionError(
             f"There are several search definitions here ({names}), and nothing says "
-            "which one is meant. Nothing was scored. Say it by "
-            f"--definition {found[0].name}, or name a database by --db for all of its searches."
+            f"which one is meant. Nothing was scored. Say it by --definition {first}, or name a "
+            "database by --db for all of its searches."
         )
     return found[0] if found else None
 
@@ -147,10 +149,16 @@ def _address(path: Path, definition: Definition, db: str | None) -> str | None:
     if not files.is_whole(definition.db):
         raise DefinitionError(
             f"The address in {path} ({masked(definition.db)}) is without its credentials, as these "
-            "are never written down. Nothing was scored. Give the whole address beside it: "
-            f"OPTOMATIC_DB=WHOLE_ADDRESS python -m optomatic.worker --definition {os.fspath(path)}"
+            "are never written down. Nothing was scored. Give the whole address in OPTOMATIC_DB: "
+            f'python -m optomatic.worker --db "$OPTOMATIC_DB" --definition {_quoted(path)}'
         )
     return definition.db
+
+
+def _quoted(path: Path) -> str:
+    text = os.fspath(path)
+    # A word that begins with a hyphen is taken for an option.
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _listed(definition: Definition) -> str:

@@ -16,7 +16,10 @@ LONELY_SECONDS = 10.0
 #: Seconds between two looks whether anybody does.
 _LOOK_SECONDS = 1.0
 
-_UPDATE = "Update the code there, or free its disk: the worker looks again every minute."
+_UPDATE = (
+    "Update the code there, install what cannot be imported, or free its disk: the worker looks "
+    "again every minute."
+)
 
 
 class Lookout:

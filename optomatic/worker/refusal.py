@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 AGAIN = 60.0
 _OTHER_CODE = "asks for other code than it has"
 _UPDATE = "Update the code on this machine to that of the process that calls fit"
+_INSTALL = "Install it in the environment of this worker, or put its folder on PYTHONPATH"
 _FREE = "Free some space there, or name another folder with --cache-dir"
 
 
@@ -164,7 +165,8 @@ class Refusals:
             return
         if self._choice.free:
             self._intake.refused(lane)
-            if self._choice.leave_alone(lane, self._name, refusal.why):
+            advice = _UPDATE if refusal.failure is None else _INSTALL
+            if self._choice.leave_alone(lane, self._name, refusal.why, advice=advice):
                 self._outbox.refusal(lane, refusal.why)
         elif refusal.failure is None:
             raise _other_code(refusal)

@@ -57,7 +57,7 @@ def test_what_finds_no_room_on_the_worker_is_returned_all_the_same(calling, tmp_
 
 def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
     monkeypatch.setattr("optomatic.driver.caller.LONELY_SECONDS", 0.5)
-    with pytest.warns(NoWorkers, match=r"python -m optomatic\.worker --db mongodb://127"):
+    with pytest.warns(NoWorkers, match=r"python -m optomatic\.worker --db 'mongodb://127"):
         assert joblib.effective_n_jobs(-1) == 2
     values = Parallel(n_jobs=2, return_as="generator")(delayed(square)(i) for i in range(4))
     with pytest.warns(NoWorkers, match="none has been seen") as caught:

@@ -285,7 +285,9 @@ def test_a_worker_that_only_refuses_is_idle(uri, module, start_worker):
     mine, _ = module("mymodel", MODEL.format(base=100))
     MongoSearch(mine.score, {"value": [1, 2]}, db=uri, n_jobs=0, ship_modules=[]).submit()
     log = start_worker(uri, "old", "--max-idle", "3", again=0.5, mymodel=MODEL.format(base=999))
-    wait_for(lambda: "ends: 0 units scored" in log.read_text())
+    wait_for(lambda: "ends: 0 units scored, 0 of them with failures, 0 crashes" in log.read_text())
+    assert "is replaced, as it refused a unit: " in log.read_text()
+    assert "killed" not in log.read_text()
     assert states(uri) == {("queued", 0, 0, 0)}
 
 
