@@ -11,6 +11,7 @@ from optomatic.store.alarm import Alarms
 from optomatic.worker.account import Account
 from optomatic.worker.heart import Heart
 from optomatic.worker.intake import POLL_ALARMED, POLL_LONG, Intake
+from optomatic.worker.logs import fields
 from optomatic.worker.refusal import Choice
 
 log = logging.getLogger(__name__)
@@ -120,8 +121,12 @@ class Rest:
         if whats and whats != self._explained:
             self._explained = whats
             self._is("idle")
-            text = "; ".join(reason.what + reason.more for reason in reasons)
-            log.warning("worker %s cannot take what is queued: %s", self._name, text)
+            texts = [reason.what + reason.more for reason in reasons]
+            log.warning(
+                "worker %s cannot take what is queued: %s",
+                *(self._name, "; ".join(texts)),
+                extra=fields(reasons=texts),
+            )
 
     def stop(self) -> None:
         """Have no alarm ring any more."""
@@ -139,5 +144,9 @@ class Rest:
     def _is(self, mood: str) -> None:
         if mood != self._mood:
             scored = self._account.scored
-            log.info("worker %s is %s, %d units scored so far", self._name, mood, scored)
+            log.info(
+                "worker %s is %s, %d units scored so far",
+                *(self._name, mood, scored),
+                extra=fields(scored=scored, failed=self._account.failed),
+            )
             self._mood = mood
