@@ -19,10 +19,10 @@ from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import rather
 from optomatic.driver.engine import Engine
+from optomatic.driver.following import Unfollowed, following, say_of_uploads
 from optomatic.driver.known import leave, run_at
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.openness import is_open, refuse_inside_worker
-from optomatic.driver.publishing import Say, say_nothing
 from optomatic.driver.recording import check_name, new_record, record_best
 from optomatic.driver.reuse import report_moved
 from optomatic.driver.rounds import Rounds
@@ -47,8 +47,10 @@ from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
+from optomatic.results.cv_lines import Lines, function_line
 from optomatic.results.frames import SCORE, evaluation_of, frame_of
 from optomatic.results.progress import FitSummary, opening_line
+from optomatic.results.tally import Tally
 from optomatic.store.opening import open_store
 from optomatic.stored_search import StoredSearch
 from optomatic.warning import warn
@@ -141,7 +143,10 @@ class MongoSearch(StoredSearch, KeepsAddress):
     error_score : "raise" or float, default=nan
         Score of a candidate whose call raised; "raise" raises what it raised.
     verbose : int, default=0
-        Above 0 how many candidates there are is printed, and the summary.
+        From 1 on how many candidates there are is printed, and the summary; and a live line (in a
+        notebook a bar and a grid) shows how far the search is, as of :class:`MongoSearchCV`.  From
+        2 on each candidate has a line as it finishes, whoever scores it, and at the end those that
+        were stored: ``[3/24] END lr=0.1; score=0.932 total time=   1.2s``.
     db : str, default=None
         MongoDB URI.  None reads ``$OPTOMATIC_DB``; without that, a private embedded server is
         used.
@@ -347,7 +352,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
             leave(
                 *(store, plan, record),
                 retry_failed=self.retry_failed,
-                say=self._say(),
+                say=say_of_uploads(self.verbose),
             )
         return self.search_id_
 
@@ -395,6 +400,9 @@ class MongoSearch(StoredSearch, KeepsAddress):
             return dict(self.direction)
         return {self.metric or SCORE: self.direction}
 
+    def _named_directions(self) -> Mapping[str, str]:
+        return self.direction if isinstance(self.direction, Mapping) else {}
+
     def _direction(self) -> str:
         """Return the direction of the metric that decides."""
         directions = self._directions()
@@ -413,13 +421,16 @@ class MongoSearch(StoredSearch, KeepsAddress):
             planner = self._planner()
             plan = planner.plan(candidates)
         check_named_at(self.db, self.warm_start)
-        self._say()(opening_line(len(candidates)))
+        self._announce(opening_line(len(candidates)))
         report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
             return candidates[plan.places[unit_id][0]], 0
 
         define(self.definition, self.name, self.db)
+        followed = self._following(len(candidates))
+        for params, unit_id in zip(candidates, plan.ids, strict=True):
+            followed.planned(params, [unit_id])
         ending = run_at(
             *(
                 self.db,
@@ -428,8 +439,9 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 self._engine(planner.question, place),
             ),
             retry_failed=self.retry_failed,
-            say=self._say(),
+            following=followed,
         )
+        followed.print_rest()
         if self._workers() is None and ending.fresh:
             report_moved(planner.sender.moved())
         self._sum_up(ending.summary)
@@ -467,7 +479,9 @@ class MongoSearch(StoredSearch, KeepsAddress):
         refuse_inside_worker()
         ledger = Ledger()
         course = self._course()
-        self._say()(course.opening_line())
+        self._announce(course.opening_line())
+        most, exact = course.most()
+        followed = self._following(most, exact=exact, grows=True)
         with shipping(self.ship_modules), open_store(self.db) as store:
             planner = self._planner()
             names = named(store, self.warm_start)
@@ -481,10 +495,11 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 *(store, self._record(0, planner), planner, asking, ledger),
                 workers=self._workers(),
                 retry_failed=self.retry_failed,
-                say=self._say(),
+                following=followed,
             )
             define(self.definition, self.name, self.db)
             summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
+        followed.print_rest()
         if self._workers() is None and summary.scored:
             report_moved(planner.sender.moved())
         self._sum_up(summary)
@@ -506,8 +521,24 @@ class MongoSearch(StoredSearch, KeepsAddress):
             replay=self.replay,
         )
 
-    def _say(self) -> Say:
-        return print if self.verbose > 0 else say_nothing
+    def _announce(self, line: str) -> None:
+        if self.verbose > 0:
+            print(line)
+
+    def _following(
+        self, most: int | None, *, exact: bool = True, grows: bool = False
+    ) -> Unfollowed:
+        return following(
+            self.verbose,
+            lambda: Tally(
+                metric=self.metric or next(iter(self._named_directions()), None),
+                direction=self._direction(),
+                most=most,
+                exact=exact,
+                grows=grows,
+            ),
+            lambda: Lines(function_line(verbose=self.verbose, n_candidates=most)),
+        )
 
     def _sum_up(self, summary: FitSummary) -> None:
         self.summary_ = summary

@@ -33,7 +33,7 @@ from optomatic.fitting.tabulating import (
     Table,
     announce,
     complete_places,
-    print_lines,
+    print_rest,
     rows_of,
 )
 from optomatic.plan.candidates.replayed import Replayed as Replayed  # pickles find it here
@@ -71,9 +71,13 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
     scoring, refit, cv, error_score, return_train_score
         As in :class:`~sklearn.model_selection.GridSearchCV`.
     verbose : int, default=0
-        As in :class:`~sklearn.model_selection.GridSearchCV`, and a line that sums up.  Lines
-        of units that were stored, or scored by other processes, follow at the end.  The first
-        line says ``up to`` where filters, racing, a budget or a generator may leave some out.
+        As in :class:`~sklearn.model_selection.GridSearchCV`, and a line that sums up.  From 2 on
+        ``[CV]`` lines are printed as units finish, whoever scores them, and at the end those of
+        units that were stored.  The first line says ``up to`` where filters, racing, a budget or a
+        generator may leave some out.  From 1 on one live line on the standard error stream shows
+        how far the search is: what is done, stored and failed, workers, rate, time left, the best
+        so far.  Where that is no terminal it is a plain line every 30 s; in a notebook a bar, and
+        the grid of candidates x splits.
     n_jobs : int, default=None
         None or 1 scores in this process; k in k local worker processes that stay warm
         between fits; -1 in one a core; 0 leaves all to standalone workers
@@ -195,14 +199,12 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
     splits are scored, against the best of that moment, and `replay` repeats what came of it.
     Of several metrics the one that `refit` names decides.
 
-    With an adaptive generator, `filters`, a budget, `racing` or `replay` the number of units is
-    not known beforehand, so scikit-learn's callbacks then hear of the search and the refit only.
-
     Inside of a worker (as the estimator of another search, say) a search scores all of its
     units there, one after the other and without a store: the address of the database does not
     travel to workers, and what is stored is what comes of the whole.
 
-    Callbacks are told of each unit once, in the thread that calls ``fit``: see
+    scikit-learn's callbacks are told of each unit once, in the thread that calls ``fit``; with an
+    adaptive generator, `filters`, a budget, `racing` or `replay` as candidates come about.  See
     :mod:`optomatic.fitting.unit_callbacks`.
 
     Several fits may run at the same time, in any number of processes, on one database: a
@@ -408,22 +410,21 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
     ) -> Scored:
         """Have all units scored; return what scikit-learn tabulates, of each."""
         planned = plan_known(self, request, candidates, splits)
-        ending, engine = drive_known(self, request, planned, context)
+        ending, followed = drive_known(self, request, planned, context)
         self.summary_ = ending.summary
         places = complete_places(planned, ending)
         outcomes = [ending.outcomes[planned.plan.ids[place]] for place in places]
         complete = [candidates[place // len(splits)] for place in places[:: len(splits)]]
         with rather(ending.interrupt):
             rows = rows_of(self, request, outcomes, complete)
-        print_lines(self, rows, planned, places, engine.scored)
+        print_rest(self, followed)
         return Scored(complete, rows, ending.interrupt)
 
     def _search_open(self, request: Request) -> Table:
         """As :meth:`_search`, of candidates that come about while others are scored."""
         splits = splits_of(self, request)
-        ledger, self.summary_, interrupt = drive_open(self, request, splits)
-        if self.verbose > 0:
-            print(self.summary_)
+        ledger, self.summary_, interrupt, followed = drive_open(self, request, splits)
+        print_rest(self, followed)
         complete = completed(ledger, self.summary_, interrupt)
         # One a unit: with racing, candidates do not all have the same number of them.
         candidates = [entry.params for entry in complete for _ in entry.ids]

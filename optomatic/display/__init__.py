@@ -1,1 +1,1 @@
-"""What a search looks like: the line on a terminal, the bar and the grid of a notebook."""
+"""What a search looks like while it runs, on a terminal and in a notebook."""

@@ -1,4 +1,4 @@
-"""The units of a search as a grid of candidates x splits: one SVG, no style sheet, no script.
+"""The units of a search as a grid of candidates x splits: an SVG in HTML, without any script.
 
 The colours stand out from light and from dark pages (3:1 or more), so no theme has to be known,
 and all else has the colour of the text.  States differ in form too, for who sees no colours.
@@ -8,24 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from enum import IntEnum
 from html import escape
 from itertools import groupby
 
+from optomatic.results.tally import Cell as Cell
+
 #: Rows that are shown at most.
 MOST_ROWS = 200
-
-
-class Cell(IntEnum):
-    """The state of one unit in a grid."""
-
-    NOTHING = 0
-    QUEUED = 1
-    RUNNING = 2
-    STORED = 3
-    SCORED = 4
-    FAILED = 5
-    LEFT_OUT = 6
 
 
 #: For each state: colour, height of its cell, and the pieces that the cell is cut into.
@@ -108,12 +97,14 @@ def _path(cell: Cell, rows: Sequence[Sequence[Cell]], width: int) -> str:
     if not runs:
         return ""
     colour, height, pieces = _FORMS[cell]
+    faint = "" if colour.startswith("#") else ' stroke-opacity=".6"'
     # A cell is its pieces and the gaps after them; together exactly one width.
     gap = 1 if width > _NARROWEST else 0.5
     piece = (width - gap * pieces) / pieces
     return (
         f'<path d="{"".join(runs)}" fill="none" stroke="{colour}" '
-        f'stroke-width="{_HEIGHT * height:g}" stroke-dasharray="{piece:.4g} {gap:g}">'
+        f'stroke-width="{_HEIGHT * height:g}" stroke-dasharray="{piece:.4g} {gap:g}"'
+        f"{faint}>"
         f"<title>{_name(cell)}</title></path>"
     )
 

@@ -55,15 +55,20 @@ class Course:
         """Return whether the candidates are a list or the like."""
         return hasattr(self.space, "__len__") and not is_adaptive(self.space)
 
-    def opening_line(self, n_splits: int | None = None, *, raced: bool = False) -> str:
-        """Return the line that ``verbose`` prints before all others."""
+    def most(self, *, raced: bool = False) -> tuple[int | None, bool]:
+        """Return how many candidates there may be, if known, and whether all of them get scores."""
         counts = [] if self.n_iter is None or self.replay is not None else [self.n_iter]
         if self.sized():
             counts.append(len(self.space))
         shortened = raced or bool(self.filters) or self.budget.limits_anything()
         goes_on = self.sized() or is_endless(self.space)
         exact = goes_on and not shortened and self.replay is None
-        return opening_line(min(counts, default=None), exact=exact, n_splits=n_splits)
+        return min(counts, default=None), exact
+
+    def opening_line(self, n_splits: int | None = None, *, raced: bool = False) -> str:
+        """Return the line that ``verbose`` prints before all others."""
+        most, exact = self.most(raced=raced)
+        return opening_line(most, exact=exact, n_splits=n_splits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from optomatic.driver.ending import (
     withdraw,
 )
 from optomatic.driver.engine import Alone, Engine, Told
+from optomatic.driver.following import Unfollowed
 from optomatic.driver.publishing import Say, mend, publish, say_nothing
 from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import SearchCancelled, StoreError
@@ -45,7 +46,7 @@ def run_at(
     *,
     retry_failed: bool = False,
     told: Told | None = None,
-    say: Say = say_nothing,
+    following: Unfollowed | None = None,
 ) -> Ending:
     """Have every unit of `plan` scored, by way of the store at `db`: as :func:`run`.
 
@@ -58,7 +59,7 @@ def run_at(
             *(store, plan, record, engine),
             retry_failed=retry_failed,
             told=told,
-            say=say,
+            following=following,
         )
 
 
@@ -70,7 +71,7 @@ def run(
     *,
     retry_failed: bool = False,
     told: Told | None = None,
-    say: Say = say_nothing,
+    following: Unfollowed | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Ending:
     """Have every unit of `plan` scored and return all outcomes.
@@ -82,8 +83,8 @@ def run(
     told : callable, optional
         Is told the ids of units that have an end, in this thread: of stored ones at once, of
         others about each second and at the end, of each at least once.
-    say : callable, optional
-        Is told in a line now and then how far the upload of large data has come.
+    following : Unfollowed, optional
+        Follows the search, for those who look at it meanwhile.
 
     Raises
     ------
@@ -98,17 +99,34 @@ def run(
     what was scored stays, and the next equal search goes on from there.  A Ctrl-C is not
     raised but returned, with the units that have an end.
     """
+    following = following or Unfollowed()
+    with following.follow(store, record):
+        return _run(store, plan, record, engine, following, retry_failed, told, clock)
+
+
+def _run(
+    store: Store,
+    plan: Plan,
+    record: SearchRecord,
+    engine: Engine,
+    following: Unfollowed,
+    retry_failed: bool,
+    told: Told | None,
+    clock: Callable[[], float],
+) -> Ending:
     began = clock()
     listing, served, missing = _open(store, plan, record, retry_failed)
+    following.ended(served, stored=True)
     others = OtherVersions()
     try:
         if told is not None:
             told(served)
         if missing:
             others.note(store, plan, missing)
-            publish(store, plan.parts.values(), missing[0].work, listing, say)
+            publish(store, plan.parts.values(), missing[0].work, listing, following.say)
         scored, invalid = _score(
-            *(store, plan, missing, record.id, engine, listing), retry_failed, told, clock
+            *(store, plan, missing, record.id, engine, listing),
+            *(following, retry_failed, told, clock),
         )
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
@@ -217,6 +235,7 @@ def _score(
     search: str,
     engine: Engine,
     listing: str,
+    following: Unfollowed,
     retry_failed: bool,
     told: Told | None,
     clock: Callable[[], float],
@@ -232,10 +251,12 @@ def _score(
     while waiting.open:
         waiting.submit(retry_failed=retry_failed)
         retry_failed = False
+        following.queued([unit.id for unit in waiting.open])
         engine.work(store, search, waiting.over)
         if engine.error is not None:
             raise engine.error
         found = waiting.read()
+        following.ended({i: outcome for i, outcome in found.items() if has_ended(outcome)})
         if waiting.open and store.searches.withdrawn(search):
             raise SearchCancelled(
                 f"The search was cancelled, or removed, while {len(waiting.open)} of "

@@ -8,7 +8,7 @@ candidates are proposed while others are in flight, and known to be.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from optomatic.driver.asking import Asking
@@ -23,8 +23,9 @@ from optomatic.driver.ending import (
     withdraw,
 )
 from optomatic.driver.engine import Engine
+from optomatic.driver.following import Unfollowed
 from optomatic.driver.ledger import Ledger
-from optomatic.driver.publishing import Say, mend, say_nothing, upload
+from optomatic.driver.publishing import mend, upload
 from optomatic.driver.race import Race
 from optomatic.driver.reuse import OtherVersions
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError
@@ -58,6 +59,16 @@ class Planner(Protocol):
         """Return the units of `candidates`."""
 
 
+class Audience(Protocol):
+    """Who hears of candidates and units as they come about, in the thread of the search."""
+
+    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
+        """Take a candidate, with the ids of its units; none if it was left out."""
+
+    def done(self, unit_ids: Collection[str]) -> None:
+        """Take units that have an end."""
+
+
 class Rounds:
     """One open search.
 
@@ -72,8 +83,10 @@ class Rounds:
     workers : int or None
         As for :func:`~optomatic.driver.doubts.report_doubts`.
     retry_failed : bool
-    say : callable
-        As for :func:`~optomatic.driver.publishing.publish`.
+    following : Unfollowed, optional
+        Follows the search, for those who look at it meanwhile.
+    audience : Audience, optional
+        Is told of candidates and of ends of units, in the calling thread.
     clock : callable
 
     Attributes
@@ -92,7 +105,8 @@ class Rounds:
         *,
         workers: int | None = None,
         retry_failed: bool = False,
-        say: Say = say_nothing,
+        following: Unfollowed | None = None,
+        audience: Audience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -102,7 +116,8 @@ class Rounds:
         self._ledger = ledger
         self._workers = workers
         self._retry_failed = retry_failed
-        self._say = say
+        self._following = following or Unfollowed()
+        self._audience = audience
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()
@@ -146,6 +161,10 @@ class Rounds:
         what was scored stays stored, and the next equal search goes on from there.  A Ctrl-C
         is not raised: it is in ``interrupt`` then, and the ledger has what ended before.
         """
+        with self._following.follow(self._store, self._record):
+            return self._run(start)
+
+    def _run(self, start: Callable[[], Engine]) -> FitSummary:
         search = self._record.id
         self._store.searches.open(self._record, [])
         try:
@@ -248,6 +267,7 @@ class Rounds:
     def _let_on(self, go_on: Sequence[int], out: Sequence[int]) -> bool:
         assert isinstance(self._asking.race, Race)
         new = self._asking.race.carry_out(go_on, out)
+        self._following.stopped(out)
         self._new_ids += [unit.id for unit in new]
         return self._submit(self._parts, new)
 
@@ -261,6 +281,10 @@ class Rounds:
         plan = self._plan(kept)
         new = ledger.add(candidates, reasons, plan)
         self._new_candidates += listed(candidates, reasons, plan)
+        for entry in ledger.entries[len(ledger.entries) - len(candidates) :]:
+            self._following.planned(entry.params, entry.ids, left_out=entry.reason is not None)
+            if self._audience is not None:
+                self._audience.planned(entry.params, entry.ids)
         self._new_ids += [unit.id for unit in new]
         asking.schedule.given(
             len(candidates),
@@ -295,7 +319,7 @@ class Rounds:
         served = self._store.jobs.stored(new)
         if self._retry_failed:
             served = {i: o for i, o in served.items() if o.state == "completed"}
-        self._ledger.end(served, fresh=False)
+        self._end(served, fresh=False)
         missing = [unit for unit in new if unit.id not in served]
         if missing:
             self._note()  # a search that is there is there with all that it asked for
@@ -308,11 +332,12 @@ class Rounds:
     def _queue(self, units: Sequence[Unit], *, retry_failed: bool = False) -> None:
         met = self._store.jobs.submit(units, self._record.id, retry_failed=retry_failed)
         self._invalid += met.invalid
+        self._following.queued([unit.id for unit in units])
 
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
-        upload(self._store, [parts[sha] for sha in new], self._record.id, self._say)
+        upload(self._store, [parts[sha] for sha in new], self._record.id, self._following.say)
         self._known_parts.update(new)
         # In a race they may come of several asks, whose candidates are made of different things.
         for work in {unit.work.lane: unit.work for unit in missing}.values():
@@ -341,12 +366,18 @@ class Rounds:
         if not gone:
             return
         found = self._mended(self._store.jobs.outcomes(sorted(gone)))
-        self._ledger.end({i: o for i, o in found.items() if has_ended(o)}, fresh=True)
+        self._end({i: o for i, o in found.items() if has_ended(o)}, fresh=True)
         again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
         if again and not self._cut_off:
             if self._store.searches.withdrawn(self._record.id):
                 raise self._cancelled()
             self._queue(again)
+
+    def _end(self, outcomes: dict[str, Outcome], *, fresh: bool) -> None:
+        self._ledger.end(outcomes, fresh=fresh)
+        self._following.ended(outcomes, stored=not fresh)
+        if self._audience is not None:
+            self._audience.done(outcomes)
 
     def _mended(self, found: dict[str, Outcome]) -> dict[str, Outcome]:
         """Return `found` without what has to be scored again, as its parts were damaged."""

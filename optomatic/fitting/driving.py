@@ -11,10 +11,10 @@ from optomatic.driver.defining import define
 from optomatic.driver.doubts import report_doubts
 from optomatic.driver.ending import Ending
 from optomatic.driver.engine import Engine
+from optomatic.driver.following import Unfollowed, following
 from optomatic.driver.known import run_at
 from optomatic.driver.ledger import Ledger
 from optomatic.driver.openness import refuse_inside_worker
-from optomatic.driver.publishing import say_nothing
 from optomatic.driver.race import Race
 from optomatic.driver.recording import new_record
 from optomatic.driver.reuse import report_moved
@@ -32,8 +32,10 @@ from optomatic.plan.units.fit_units import UnitPlanner
 from optomatic.plan.units.plan import Plan
 from optomatic.plan.units.tags import tags_of
 from optomatic.records import SearchRecord
+from optomatic.results.cv_lines import Lines, cv_line
 from optomatic.results.frames import SCORE
 from optomatic.results.progress import FitSummary
+from optomatic.results.tally import Tally
 from optomatic.store.opening import Store, open_store
 from optomatic.warning import warn
 from optomatic.worker.engines import engine_for
@@ -77,8 +79,8 @@ def _workers_beside(search: Any, inside: Sequence[Any]) -> int | None:
 
 def drive_known(
     search: Any, request: Request, planned: Planned, context: Any
-) -> tuple[Ending, Engine]:
-    """Have all units scored; return what came of them, and what scored.
+) -> tuple[Ending, Unfollowed]:
+    """Have all units scored; return what came of them, and what followed it.
 
     Parameters
     ----------
@@ -88,9 +90,16 @@ def drive_known(
     report_doubts(planned.plan, workers_of(search))
     callbacks = None
     if _sklearn.has_callbacks(search):
-        callbacks = UnitCallbacks(search, context, planned.plan, planned.bundle, planned.candidates)
+        callbacks = UnitCallbacks(search, context, planned.bundle)
+    followed = _following(search, request, len(planned.candidates))
+    for number, params in enumerate(planned.candidates):
+        ids = planned.plan.ids[number * search.n_splits_ : (number + 1) * search.n_splits_]
+        followed.planned(params, ids)
+        if callbacks is not None:
+            callbacks.planned(params, ids)
     workers = _workers_beside(search, request.inside)
     engine = _engine(search, planned, workers, callbacks)
+    followed.printed(engine.scored)
     define(search.definition, search.name, search.db)
     ending = run_at(
         *(
@@ -101,11 +110,40 @@ def drive_known(
         ),
         retry_failed=search.retry_failed,
         told=None if callbacks is None else callbacks.done,
-        say=print if search.verbose > 0 else say_nothing,
+        following=followed,
     )
     if workers is None and ending.fresh:
         report_moved(planned.sender.moved())
-    return ending, engine
+    return ending, followed
+
+
+def _following(
+    search: Any,
+    request: Request,
+    n_candidates: int | None,
+    *,
+    exact: bool = True,
+    grows: bool = False,
+) -> Unfollowed:
+    """Return what follows the search, and prints its lines."""
+    named = _sklearn.scorers_by_name(request.scorers)
+    metrics = None if named is None else list(named)
+    # Of several metrics the one that refit names decides, and without one none does.
+    metric = search.refit if isinstance(search.refit, str) else "" if metrics else None
+    most = None if n_candidates is None else n_candidates * search.n_splits_
+    return following(
+        search.verbose,
+        lambda: Tally(metric=metric, most=most, exact=exact, grows=grows),
+        lambda: Lines(
+            cv_line(
+                verbose=search.verbose,
+                error_score=search.error_score,
+                metrics=metrics,
+                return_train_score=bool(search.return_train_score),
+                n_candidates=n_candidates,
+            )
+        ),
+    )
 
 
 def _engine(
@@ -178,10 +216,10 @@ def _tell_nobody(_: object) -> None:
 
 def drive_open(
     search: Any, request: Request, splits: Sequence[Any]
-) -> tuple[Ledger, FitSummary, KeyboardInterrupt | None]:
+) -> tuple[Ledger, FitSummary, KeyboardInterrupt | None, Unfollowed]:
     """Have candidates scored as they come about.
 
-    Return what was asked and came of it, and the Ctrl-C that ended it, if one did.
+    Return what was asked and came of it, the Ctrl-C that ended it, if one did, and what followed.
     """
     refuse_inside_worker()
     check_racing(search, request)
@@ -191,8 +229,39 @@ def drive_open(
     course = _course(search)
     if search.verbose > 0:
         print(course.opening_line(search.n_splits_, raced=racing is not None))
+    most, exact = course.most(raced=racing is not None)
+    followed = _following(search, request, most, exact=exact, grows=True)
+    context = request.callbacks.subcontext(
+        task_name="search",
+        max_subtasks=None if most is None else most * search.n_splits_,
+        sequential_subtasks=False,
+    )
+    context.call_on_fit_task_begin(estimator=search)
     bundle = bundle_of(search, request, splits)
+    callbacks = None
+    if _sklearn.has_callbacks(search):
+        callbacks = UnitCallbacks(search, context, bundle)
     workers = _workers_beside(search, request.inside)
+
+    def progress(unit_id: str) -> dict[str, Any]:
+        _, split = ledger.place(unit_id)
+        told = {} if callbacks is None else callbacks.of(unit_id)
+        return {"split_progress": (split, search.n_splits_), **told}
+
+    def start() -> Engine:
+        engine = engine_for(
+            workers,
+            bundle=bundle,
+            place=ledger.place,
+            error_score=search.error_score,
+            verbose=search.verbose,
+            progress=progress,
+            db=search.db,
+            sender=planner.sender,
+        )
+        followed.printed(engine.scored)
+        return engine
+
     with shipping(search.ship_modules), open_store(search.db) as store:
         planner = UnitPlanner(
             bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
@@ -202,23 +271,16 @@ def drive_open(
             *(_asking(search, course, store, planner, workers, race), ledger),
             workers=workers,
             retry_failed=search.retry_failed,
-            say=print if search.verbose > 0 else say_nothing,
+            following=followed,
+            audience=callbacks,
         )
         define(search.definition, search.name, search.db)
-        summary = rounds.run(
-            lambda: engine_for(
-                workers,
-                bundle=bundle,
-                place=ledger.place,
-                error_score=search.error_score,
-                verbose=search.verbose,
-                db=search.db,
-                sender=planner.sender,
-            )
-        )
+        summary = rounds.run(start)
     if workers is None and summary.scored:
         report_moved(planner.sender.moved())
-    return ledger, summary, rounds.interrupt
+    if rounds.interrupt is None:
+        context.call_on_fit_task_end(estimator=search)
+    return ledger, summary, rounds.interrupt, followed
 
 
 def _asking(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optomatic import _sklearn
 from optomatic.driver.ending import Ending
+from optomatic.driver.following import Unfollowed
 from optomatic.fitting.planning import Planned
 from optomatic.fitting.request import Request
 from optomatic.records import Outcome
 from optomatic.results import table
-from optomatic.results.cv_lines import cv_lines
 from optomatic.results.progress import opening_line
 
 
@@ -118,31 +117,8 @@ def _warn_of_failures(
     table.warn_of_deaths(outcomes, lambda row: candidates[row // n_splits], search.error_score)
 
 
-def print_lines(
-    search: Any,
-    rows: list[dict[str, Any]],
-    planned: Planned,
-    places: Sequence[int],
-    printed: Collection[str],
-) -> None:
-    """Print what `verbose` asks for of units that this process did not score itself.
-
-    Parameters
-    ----------
-    places : sequence of int
-        Where in ``plan.ids`` the units of `rows` stand.
-    printed : collection of str
-        Units whose lines were printed when they were scored.
-    """
-    if search.verbose < 1:
-        return
-    plan = planned.plan
-    n_splits = len(plan.ids) // len(planned.candidates)
-    candidates = [planned.candidates[place // n_splits] for place in places[::n_splits]]
-    leave_out = [
-        plan.ids[place] in printed and plan.places[plan.ids[place]] == divmod(place, n_splits)
-        for place in places
-    ]
-    for line in cv_lines(rows, candidates, leave_out=leave_out, verbose=search.verbose):
-        print(line)
-    print(search.summary_)
+def print_rest(search: Any, followed: Unfollowed) -> None:
+    """Print what `verbose` asks for at the end: the lines of stored units, and the summary."""
+    followed.print_rest()
+    if search.verbose > 0:
+        print(search.summary_)

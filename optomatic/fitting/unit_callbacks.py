@@ -8,7 +8,8 @@
     stored                     begin and end together, before anything is scored
 
 Each (candidate, split) is told of once, with the task id that it has in GridSearchCV, so that
-a progress bar ends at 100 % whoever does the work.  Everything is told in the thread that
+a progress bar ends at 100 % whoever does the work.  Where candidates come about meanwhile, their
+tasks come about with them.  Everything is told in the thread that
 called ``fit``, and what a callback raises ends the search; what was scored stays stored.
 
 A callback that is called *inside* of the fits (one that scikit-learn hands down to the
@@ -27,7 +28,6 @@ from sklearn.base import clone
 
 from optomatic import _sklearn
 from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.plan import Plan
 
 
 class UnitCallbacks:
@@ -39,31 +39,36 @@ class UnitCallbacks:
         What hooks get as their ``estimator``.
     context : callback context
         Of the task ``search``, whose subtasks the units are.
-    plan : Plan
     bundle : Bundle
-    candidates : sequence of mapping
     """
 
-    def __init__(
-        self,
-        search: Any,
-        context: Any,
-        plan: Plan,
-        bundle: Bundle,
-        candidates: Sequence[Mapping[str, Any]],
-    ) -> None:
+    def __init__(self, search: Any, context: Any, bundle: Bundle) -> None:
         self._search = search
+        self._context = context
         self._bundle = bundle
-        self._candidates = candidates
-        # All before the first hook: the tree is whole when a callback looks at it.
-        self._contexts = [
-            context.subcontext(task_name="candidate-split-evaluation", task_id=task)
-            for task in range(len(plan.ids))
-        ]
+        self._candidates: list[Mapping[str, Any]] = []
+        self._contexts: dict[int, Any] = {}
         self._tasks: dict[str, list[int]] = {}
-        for task, unit_id in enumerate(plan.ids):
-            self._tasks.setdefault(unit_id, []).append(task)
         self._told: set[int] = set()
+        self._ended: set[str] = set()
+
+    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
+        """Make the tasks of a candidate, one for each of its units; none if it was left out.
+
+        Where all candidates are known all are planned before the first hook runs: the tree is
+        whole when a callback looks at it.
+        """
+        first = len(self._candidates) * len(self._bundle.splits)
+        self._candidates.append(params)
+        most = self._context.max_subtasks
+        if most is not None and len(self._contexts) + len(ids) > most:
+            self._context.max_subtasks = len(self._contexts) + len(ids)
+        for task, unit_id in enumerate(ids, first):
+            self._contexts[task] = self._context.subcontext(
+                task_name="candidate-split-evaluation", task_id=task
+            )
+            self._tasks.setdefault(unit_id, []).append(task)
+        self.done([unit_id for unit_id in ids if unit_id in self._ended])
 
     def of(self, unit_id: str) -> dict[str, Any]:
         """Return what scikit-learn needs to tell of a unit that it scores now."""
@@ -75,6 +80,7 @@ class UnitCallbacks:
 
     def done(self, unit_ids: Collection[str]) -> None:
         """Tell of units that were not scored by scikit-learn in this process."""
+        self._ended.update(unit_ids)
         tasks = (task for unit_id in unit_ids for task in self._tasks[unit_id])
         for task in sorted(task for task in tasks if task not in self._told):
             self._told.add(task)

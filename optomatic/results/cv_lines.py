@@ -1,48 +1,127 @@
-"""The lines that ``verbose`` prints of units which were not scored in this process.
+"""The lines that ``verbose`` prints of units.
 
-scikit-learn prints a line for each unit where it is scored.  Of units that were stored
-already, or scored by workers, the client prints the same when it has them.
+scikit-learn prints a line for each unit where it is scored.  Of units that were scored by workers
+the client prints the same as they finish, and of those that were stored at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from joblib.logger import short_format_time
+
+from optomatic.errors import shown
+from optomatic.records import Outcome
+from optomatic.results.table import fit_and_score_rows
 
 _WIDTH = 80
 
 
-def cv_lines(
-    rows: Sequence[Mapping[str, Any]],
-    candidates: Sequence[Mapping[str, Any]],
-    *,
-    leave_out: Sequence[bool],
-    verbose: int,
-) -> Iterator[str]:
-    """Yield a line for each row, as scikit-learn prints it when a unit is scored.
+class Place(NamedTuple):
+    """Where a unit stands in the table of its search."""
+
+    candidate: int
+    split: int
+    n_splits: int
+    params: Mapping[str, Any]
+
+
+class Lines:
+    """Prints the lines of a search's units, of each place in its table once.
 
     Parameters
     ----------
-    rows : sequence of mapping
-        What ``_fit_and_score`` returns, candidate-major.
-    candidates : sequence of mapping
-    leave_out : sequence of bool
-        For each row, whether its line has been printed.
+    line : callable or None
+        Place and Outcome -> text.  None prints nothing.
+
+    Attributes
+    ----------
+    printed : list of collection of str
+        Units whose lines scikit-learn has printed, as this process has scored them.
+    """
+
+    def __init__(self, line: Callable[[Place, Outcome], str] | None) -> None:
+        self._line = line
+        self._n = 0
+        self._places: dict[str, list[Place]] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._done: set[tuple[int, int]] = set()
+        self.printed: list[Collection[str]] = []
+
+    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
+        """Add a candidate, with the ids of its units, one a split."""
+        for split, unit_id in enumerate(ids):
+            place = Place(self._n, split, len(ids), params)
+            self._places.setdefault(unit_id, []).append(place)
+        self._n += 1
+
+    def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool) -> None:
+        """Print the lines of units that have an end, unless it was stored."""
+        if self._line is None:
+            return
+        self._outcomes.update(outcomes)
+        if not stored:
+            for unit_id in sorted(outcomes, key=self._first_place):
+                self._print(unit_id)
+
+    def rest(self) -> None:
+        """Print the lines that were not printed before."""
+        for unit_id in self._places:
+            if unit_id in self._outcomes:
+                self._print(unit_id)
+
+    def _first_place(self, unit_id: str) -> tuple[int, int]:
+        return self._places[unit_id][0][:2] if unit_id in self._places else (-1, -1)
+
+    def _print(self, unit_id: str) -> None:
+        assert self._line is not None
+        places = self._places.get(unit_id, [])
+        by_sklearn = any(unit_id in printed for printed in self.printed)
+        for n, place in enumerate(places):
+            where = (place.candidate, place.split)
+            if where not in self._done and not (by_sklearn and n == 0):
+                # In one piece: another thread may print at the same time.
+                print(self._line(place, self._outcomes[unit_id]) + "\n", end="", flush=True)
+            self._done.add(where)
+
+
+def cv_line(
+    *,
+    verbose: int,
+    error_score: Any,
+    metrics: Sequence[str] | None,
+    return_train_score: bool,
+    n_candidates: int | None,
+) -> Callable[[Place, Outcome], str] | None:
+    """Return what makes the line of a unit, as scikit-learn prints it; None if it prints none.
+
+    Parameters
+    ----------
     verbose : int
         From 2 on there are lines, from 3 on with scores and the number of the split, from
-        10 on with the number of the candidate.
+        10 on with the number of the candidate and a line of the start.
+    error_score, metrics, return_train_score
+        As of :func:`~optomatic.results.table.fit_and_score_rows`.
+    n_candidates : int or None
+        None if it is not known; then the candidate's number stands alone.
     """
-    n_splits = len(rows) // len(candidates)
-    for n, row in enumerate(rows):
-        if verbose < 2 or leave_out[n]:
-            continue
-        candidate, split = divmod(n, n_splits)
-        progress = f" {split + 1}/{n_splits}" if verbose > 2 else ""
+    if verbose < 2:
+        return None
+    score = math.nan if isinstance(error_score, str) else error_score
+
+    def line(place: Place, outcome: Outcome) -> str:
+        (row,) = fit_and_score_rows(
+            [outcome], error_score=score, metrics=metrics, return_train_score=return_train_score
+        )
+        progress = f" {place.split + 1}/{place.n_splits}" if verbose > 2 else ""
         if verbose > 9:
-            progress += f"; {candidate + 1}/{len(candidates)}"
-        yield _line(row, candidates[candidate], progress, verbose)
+            of = "" if n_candidates is None else f"/{n_candidates}"
+            progress += f"; {place.candidate + 1}{of}"
+        return _line(row, place.params, progress, verbose)
+
+    return line
 
 
 def _line(row: Mapping[str, Any], candidate: Mapping[str, Any], progress: str, verbose: int) -> str:
@@ -52,7 +131,11 @@ def _line(row: Mapping[str, Any], candidate: Mapping[str, Any], progress: str, v
     if verbose > 2:
         text += _scores(row["test_scores"], row.get("train_scores"))
     text += f" total time={short_format_time(row['fit_time'] + row['score_time'])}"
-    return head + text.rjust(_WIDTH - len(head), ".")
+    line = head + text.rjust(_WIDTH - len(head), ".")
+    if verbose > 9:
+        start = f"[CV{progress}] START {params}"
+        line = f"{start}{'.' * (_WIDTH - len(start))}\n{line}"
+    return line
 
 
 def _scores(test: Any, train: Any) -> str:
@@ -64,3 +147,31 @@ def _scores(test: Any, train: Any) -> str:
 
 def _pair(test: float, train: float | None) -> str:
     return f"(test={test:.3f})" if train is None else f"(train={train:.3f}, test={test:.3f})"
+
+
+def function_line(
+    *, verbose: int, n_candidates: int | None
+) -> Callable[[Place, Outcome], str] | None:
+    """Return what makes the line of a candidate of a function; None if there is none.
+
+    >>> from optomatic.records import Result
+    >>> line = function_line(verbose=2, n_candidates=24)
+    >>> line(Place(2, 0, 1, {"lr": 0.1}), Outcome("u", "completed", Result(0.9, None, 61, 0, 0)))
+    '[3/24] END lr=0.1; score=0.900 total time= 1.0min'
+    """
+    if verbose < 2:
+        return None
+    of = "" if n_candidates is None else f"/{n_candidates}"
+
+    def line(place: Place, outcome: Outcome) -> str:
+        result = outcome.result
+        test = None if result is None else result.test
+        scores = test if isinstance(test, Mapping) else {} if test is None else {"score": test}
+        failed = outcome.state != "completed"
+        came = ["failed"] if failed else [f"{name}={score:.3f}" for name, score in scores.items()]
+        seconds = result.fit_time + result.score_time if result else 0.0
+        params = ", ".join(f"{name}={shown(value)}" for name, value in place.params.items())
+        head = f"[{place.candidate + 1}{of}] END {params}; {', '.join(came)}"
+        return f"{head} total time={short_format_time(seconds)}"
+
+    return line

@@ -120,6 +120,12 @@ class Reading:
             found.update(_best(some, ((*row, str(row[2])) for row in rows if row[0])))
         return found
 
+    def at_work(self, search: str) -> list[tuple[str, str, bool]]:
+        """Return what workers hold of what `search` wants: unit, worker, whether it is started."""
+        query = {"wanted_by": search, "state": "running", "v": SCHEMA}
+        found = self._units.find(query, {"worker": 1, "started": 1})
+        return [(d["_id"], str(d.get("worker")), d.get("started") is True) for d in found]
+
     def invalid(self, ids: Sequence[str]) -> int:
         """Return how many records of `ids` could not be read, and stand beside them now."""
         queries = ({"invalid.of": {"$in": list(some)}} for some in slices(ids))

@@ -125,6 +125,11 @@ class Workers:
         """Return how many processes the standalone workers have that were seen in `seconds`."""
         return sum(worker.processes for worker in self.alive(seconds))
 
+    def sizes(self, workers: Sequence[str]) -> dict[str, int]:
+        """Return how many processes each of `workers` has; those that are gone are missing."""
+        found = self._workers.read(WorkerForm, {"_id": {"$in": list(workers)}})
+        return {worker.id: worker.processes for worker in found}
+
     def vanished(self) -> list[str]:
         """Return the workers of this machine whose processes are gone.
 

@@ -1,0 +1,285 @@
+"""How far a search is, on one line: a live one on a terminal, elsewhere one now and then.
+
+All of it goes to the standard error stream, so that what a program prints stays what it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from threading import RLock
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from optomatic.errors import shown
+from optomatic.results.tally import Standing, Tally
+
+#: Seconds between two lines where there is no terminal; there is none before.
+PLAIN_SECONDS = 30.0
+_PARAMS = 100
+#: A live line from the richest form to the shortest: width of the bar, whether scored units are
+#: named, characters of the search's name, and what follows the time that is left.
+_FORMS = (
+    (24, True, 40, " left"),
+    (10, True, 30, " left"),
+    (0, True, 30, " left"),
+    (0, True, 16, " left"),
+    (0, False, 16, " left"),
+    (0, False, 10, ""),
+)
+_ERASE = "\r\x1b[2K"
+
+
+class Display(Protocol):
+    """Where the standing of a search is shown.  Called by one thread at a time."""
+
+    def begin(self, tally: Tally) -> None:
+        """Begin, in the thread that runs the search."""
+
+    def show(self, tally: Tally) -> None:
+        """Show how far it is; called about twice a second."""
+
+    def upload(self, tally: Tally) -> None:
+        """Show how far an upload is."""
+
+    def end(self, tally: Tally) -> None:
+        """Leave everything as it is to stay."""
+
+
+def display_here() -> Display:
+    """Return what shows a search in this process: a notebook, a terminal, or anything else."""
+    if in_notebook():
+        from optomatic.display.notebook import NotebookDisplay
+
+        return NotebookDisplay()
+    stream = sys.stderr
+    # Where sys.stderr is None (pythonw, daemons), print() writes nothing, and needs no console.
+    if stream is not None and stream.isatty() and Console(file=stream).is_interactive:
+        return LiveLine(stream)
+    return PlainLines()
+
+
+def in_notebook() -> bool:
+    """Tell whether this runs in the kernel of a notebook."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return getattr(get_ipython() if get_ipython else None, "kernel", None) is not None
+
+
+# The text
+
+
+def line_of(standing: Standing, width: int) -> Text:
+    """Return how far a search is in at most `width` columns.
+
+    >>> line_of(Standing("churn", 216, True, 12, 51, 1, 2, 3.1, (0.95312, {"C": 1}), ""), 80).plain
+    'churn 63/216 (12 stored, 51 scored, 1 failed), 2 workers, 3.1/s, 49 s left'
+    """
+    if standing.upload:
+        text = Text(f"{_cut(standing.name, 30)}: {standing.upload}")
+    else:
+        for form in _FORMS:
+            text = _composed(standing, *form)
+            if text.cell_len <= width:
+                break
+        _add_params(text, standing, width)
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _composed(standing: Standing, bar: int, scored: bool, name: int, left: str) -> Text:
+    text = Text(_cut(standing.name, name), style="bold")
+    text.append(" ", style="not bold")
+    if bar and standing.total:
+        full = round(bar * min(1, standing.done / standing.total))
+        text.append("━" * full, "not bold green").append("━" * (bar - full), "not bold dim")
+        text.append(" ")
+    text.append(_done(standing), "not bold")
+    text.append(_came_of(standing, scored=scored), "not bold")
+    for part in _pace(standing, left):
+        text.append(f", {part}", "not bold")
+    return text
+
+
+def _done(standing: Standing) -> str:
+    if standing.total is None:
+        return f"{standing.done} units"
+    return f"{standing.done}/{'' if standing.exact else 'up to '}{standing.total}"
+
+
+def _came_of(standing: Standing, *, scored: bool) -> str:
+    counts = {
+        "stored": standing.stored,
+        "scored": standing.scored if scored and standing.scored != standing.done else 0,
+        "failed": standing.failed,
+    }
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _pace(standing: Standing, left: str) -> Iterator[str]:
+    yield f"{standing.workers} worker{'' if standing.workers == 1 else 's'}"
+    if standing.rate is not None:
+        yield rate_text(standing.rate)
+    if standing.seconds_left is not None:
+        yield f"{seconds_text(standing.seconds_left)}{left}"
+    if standing.best is not None:
+        yield f"best {standing.best[0]:.4g}"
+
+
+def _add_params(text: Text, standing: Standing, width: int) -> None:
+    room = width - text.cell_len - 3
+    if standing.best is not None and room >= 12:
+        text.append(f" ({_cut(params_text(standing.best[1]), room)})", "not bold dim")
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Return params in one line, for people."""
+    return ", ".join(f"{name}={' '.join(shown(value).split())}" for name, value in params.items())
+
+
+def rate_text(rate: float) -> str:
+    """Return a rate in units a second, a minute or an hour, whichever reads best.
+
+    >>> rate_text(31.2), rate_text(3.14), rate_text(0.2), rate_text(0.004)
+    ('31/s', '3.1/s', '12/min', '14/h')
+    """
+    per, seconds = ("s", 1) if rate >= 1 else ("min", 60) if rate >= 1 / 60 else ("h", 3600)
+    return f"{rate * seconds:.{0 if rate * seconds >= 10 else 1}f}/{per}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a time that is left.
+
+    >>> seconds_text(49.2), seconds_text(125), seconds_text(7300), seconds_text(200_000)
+    ('49 s', '2:05', '2 h 1 min', '2 d 7 h')
+    """
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def _cut(text: str, most: int) -> str:
+    cut = Text(text)
+    cut.truncate(most, overflow="ellipsis")
+    return cut.plain
+
+
+def plain_line(standing: Standing) -> str:
+    """Return how far a search is, on a line of its own."""
+    text = _composed(standing, 0, True, 60, " left")
+    _add_params(text, standing, text.cell_len + _PARAMS)
+    return text.plain
+
+
+# Where it is shown
+
+
+class PlainLines:
+    """Prints a line now and then."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._printed_at = clock()
+
+    def begin(self, tally: Tally) -> None:
+        """Begin to count the seconds before the first line."""
+        self._printed_at = self._clock()
+
+    def show(self, tally: Tally) -> None:
+        """Print a line if the last one is long ago."""
+        if self._clock() - self._printed_at >= PLAIN_SECONDS:
+            self._printed_at = self._clock()
+            print(plain_line(tally.standing()) + "\n", end="", file=sys.stderr, flush=True)
+
+    def upload(self, tally: Tally) -> None:
+        """Print a line: uploads are large, and told of each tenth."""
+        print(f"{tally.name}: {tally.upload}\n", end="", file=sys.stderr, flush=True)
+
+    def end(self, tally: Tally) -> None:
+        """Print nothing: what came of the search is told by its summary."""
+
+
+class LiveLine:
+    """Draws one line on the terminal, over and over; it is gone at the end.
+
+    Whatever this process prints meanwhile stands above it, unchanged: the line is taken away
+    before and drawn again after.  The cursor stands at the line's beginning, so that what other
+    processes write goes over it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._stream = stream
+        self._lock = RLock()
+        self._pid = os.getpid()
+        self._drawn = self._unfinished = False
+        self._text: Text | None = None
+        self._write: Callable[[str], Any] = stream.write
+        self._hooked: list[TextIO] = []
+
+    def begin(self, tally: Tally) -> None:
+        """See to it that what is printed finds an empty line."""
+        streams = {id(stream): stream for stream in (self._stream, sys.stdout)}
+        for stream in streams.values():
+            # Python prints, warns and logs by these two objects, whoever holds them; others in
+            # their place would be seen by user code, and so by keys.
+            if stream is not None and stream.isatty() and "write" not in vars(stream):
+                with suppress(AttributeError, TypeError):
+                    stream.write = self._before(stream.write)  # type: ignore[method-assign]
+                    self._hooked.append(stream)
+
+    def _before(self, write: Callable[[str], Any]) -> Callable[[str], Any]:
+        def written(text: str) -> Any:
+            if os.getpid() != self._pid:  # forked, maybe while another thread held the lock
+                return write(text)
+            with self._lock:
+                self._erase()
+                answer = write(text)
+                if text:
+                    self._unfinished = not text.endswith("\n")
+                self._draw()
+                return answer
+
+        return written
+
+    def show(self, tally: Tally) -> None:
+        """Draw the line anew."""
+        with self._lock:
+            self._text = line_of(tally.standing(), self._console.width - 1)
+            self._draw()
+
+    upload = show
+
+    def end(self, tally: Tally) -> None:
+        """Take the line away."""
+        with self._lock:
+            self._text = None
+            for stream in self._hooked:
+                del stream.write
+            self._hooked.clear()
+            self._erase()
+
+    def _draw(self) -> None:
+        if self._text is None or self._unfinished:
+            return
+        with self._console.capture() as capture:
+            self._console.print(self._text, end="", no_wrap=True, overflow="crop")
+        self._write(f"{_ERASE}{capture.get()}\r")
+        self._stream.flush()
+        self._drawn = True
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._write(_ERASE)
+            self._stream.flush()
+            self._drawn = False

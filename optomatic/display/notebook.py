@@ -1,0 +1,89 @@
+"""How far a search is, in a notebook: a bar, and below it the grid of candidates x splits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from optomatic.display.grid import COLOURS, MOST_ROWS, grid_html
+from optomatic.display.live import params_text, plain_line
+from optomatic.results.tally import Cell, Standing, Tally
+
+#: A notebook gets so many characters of HTML a second at most.
+_PACE = 20_000
+
+
+class NotebookDisplay:
+    """Updates one output of the cell that runs the search."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_at = 0.0
+        self._handle: Any = None
+
+    def begin(self, tally: Tally) -> None:
+        """Make the output, in the thread that runs the cell."""
+        from IPython.display import display
+
+        show: Any = display  # it has no types
+        self._handle = show(_bundle(tally), raw=True, display_id=True)
+
+    def show(self, tally: Tally) -> None:
+        """Fill it, and no more often than a browser likes."""
+        if self._clock() >= self._next_at:
+            self._update(tally)
+
+    def upload(self, tally: Tally) -> None:
+        """Show how far the upload is."""
+        self._update(tally)
+
+    def end(self, tally: Tally) -> None:
+        """Leave all of it as it stands."""
+        self._update(tally)
+
+    def _update(self, tally: Tally) -> None:
+        bundle = _bundle(tally)
+        self._next_at = self._clock() + max(1.0, len(bundle["text/html"]) / _PACE)
+        self._handle.update(bundle, raw=True)
+
+
+def _bundle(tally: Tally) -> dict[str, str]:
+    standing = tally.standing()
+    return {"text/plain": plain_line(standing), "text/html": html_of(tally, standing)}
+
+
+def html_of(tally: Tally, standing: Standing) -> str:
+    """Return bar and grid."""
+    text = plain_line(standing) if not standing.upload else f"{standing.name}: {standing.upload}"
+    labels = [
+        ("" if math.isnan(mean) else f"{mean:.4g}  ") + params_text(params)
+        for params, mean in tally.candidates(MOST_ROWS)
+    ]
+    return (
+        f'<div style="margin:2px 0">{escape(text)}</div>{_bar(standing)}'
+        f"{grid_html(tally.cells(), labels, best=tally.best)}"
+    )
+
+
+def _bar(standing: Standing) -> str:
+    """Draw what is stored, scored and failed as shares of the total."""
+    if not standing.total:
+        return ""
+    failed = min(standing.failed, standing.scored)
+    counts = {
+        Cell.STORED: standing.stored,
+        Cell.SCORED: standing.scored - failed,
+        Cell.FAILED: failed,
+    }
+    parts = "".join(
+        f'<div style="width:{100 * count / standing.total:.2f}%;background:{COLOURS[cell]}"></div>'
+        for cell, count in counts.items()
+        if count
+    )
+    return (
+        '<div style="display:flex;height:8px;max-width:640px;margin:4px 0;'
+        f'box-shadow:inset 0 0 0 1px currentColor">{parts}</div>'
+    )

@@ -1,0 +1,196 @@
+"""Looking at a search while it runs, beside those who score: what ``verbose`` shows meanwhile.
+
+A thread asks the store about once a second what has ended, whoever has scored it, and shows it.  It
+never ends the search, nor does it change how the search ends: of an outage the search tells itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from threading import Event, RLock, Thread
+from typing import Any
+
+from optomatic.display.live import Display, display_here
+from optomatic.driver.ending import has_ended, lacks_parts
+from optomatic.driver.publishing import Say, say_nothing
+from optomatic.records import Outcome, SearchRecord
+from optomatic.results.cv_lines import Lines
+from optomatic.results.tally import Tally
+from optomatic.store.opening import Store
+
+#: Seconds between two looks, and between two drawings; a look also waits 20 times what one costs.
+LOOK_SECONDS, DRAW_SECONDS = 1.0, 0.5
+_COST = 20
+#: Seconds for which the end of a search waits for a look that is under way.
+_LAST_LOOK = 1.0
+
+
+class Unfollowed:
+    """Nobody looks: ``verbose=0``."""
+
+    say: Say = staticmethod(say_nothing)
+
+    @contextmanager
+    def follow(self, store: Store, record: SearchRecord) -> Iterator[None]:
+        """Do nothing."""
+        yield
+
+    def planned(
+        self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
+    ) -> None:
+        """Do nothing."""
+
+    def queued(self, ids: Collection[str]) -> None:
+        """Do nothing."""
+
+    def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool = False) -> None:
+        """Do nothing."""
+
+    def stopped(self, numbers: Collection[int]) -> None:
+        """Do nothing."""
+
+    def printed(self, units: Collection[str]) -> None:
+        """Do nothing."""
+
+    def print_rest(self) -> None:
+        """Do nothing."""
+
+
+class Following(Unfollowed):
+    """Follows one search.  Safe to share among threads.
+
+    Parameters
+    ----------
+    tally : Tally
+    lines : Lines
+    display : Display
+    """
+
+    def __init__(self, tally: Tally, lines: Lines, display: Display) -> None:
+        self._tally, self._lines, self._display = tally, lines, display
+        self._lock = RLock()
+        self._open: set[str] = set()
+        self._ended: set[str] = set()
+        self._over = Event()
+        self._sizes: dict[str, int] = {}
+
+    # -- what the driver tells --------------------------------------------------------------
+
+    @contextmanager
+    def follow(self, store: Store, record: SearchRecord) -> Iterator[None]:
+        """Look and show as long as the context lasts."""
+        self._tally.name = record.name
+        thread = Thread(
+            # What is shown in a notebook goes to the cell in whose context it is shown.
+            target=copy_context().run,
+            args=(self._run, store, record.id),
+            name=f"follows {record.name}",
+            daemon=True,
+        )
+        try:
+            with suppress(Exception):
+                self._display.begin(self._tally)
+            thread.start()
+            yield
+        finally:
+            self._over.set()
+            try:
+                thread.join(_LAST_LOOK)  # one that an outage holds up shows nothing any more
+            finally:
+                with self._lock, suppress(Exception):
+                    self._display.end(self._tally)
+
+    def say(self, text: str) -> None:
+        """Show how far the upload of large data is."""
+        self._tally.upload = text
+        with self._lock, suppress(Exception):
+            self._display.upload(self._tally)
+
+    def planned(
+        self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
+    ) -> None:
+        """Add a candidate, with the ids of its units, one a split."""
+        with self._lock:
+            self._tally.planned(params, ids, left_out=left_out)
+            self._lines.planned(params, ids)
+
+    def queued(self, ids: Collection[str]) -> None:
+        """Look from now on what comes of units that are queued."""
+        with self._lock:
+            self._open.update(unit_id for unit_id in ids if unit_id not in self._ended)
+            self._tally.queued(ids)
+            self._tally.upload = ""
+
+    def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool = False) -> None:
+        """Count units that have an end, and print their lines, of each once."""
+        with self._lock:
+            new = {i: o for i, o in outcomes.items() if i not in self._ended}
+            self._ended.update(new)
+            self._open.difference_update(new)
+            self._tally.ended(new, stored=stored)
+            self._lines.ended(new, stored=stored)
+
+    def stopped(self, numbers: Collection[int]) -> None:
+        """Note that candidates get no further splits."""
+        self._tally.stopped(numbers)
+
+    def printed(self, units: Collection[str]) -> None:
+        """Note a collection that will hold the units whose lines scikit-learn has printed."""
+        self._lines.printed.append(units)
+
+    def print_rest(self) -> None:
+        """Print the lines that were not printed yet: those of stored units."""
+        with self._lock:
+            self._lines.rest()
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def _run(self, store: Store, search: str) -> None:
+        looked_at, cost = time.monotonic(), 0.0
+        while not self._over.wait(DRAW_SECONDS):
+            began = time.monotonic()
+            if began - looked_at >= max(LOOK_SECONDS, _COST * cost):
+                # An outage, say: of that the search itself tells, and this goes on after it.
+                with suppress(Exception):
+                    self._look(store, search)
+                looked_at = time.monotonic()
+                cost = looked_at - began
+            with self._lock:
+                if not self._over.is_set():
+                    with suppress(Exception):
+                        self._display.show(self._tally)
+
+    def _look(self, store: Store, search: str) -> None:
+        with self._lock:
+            waited_for = set(self._open)
+        if not waited_for:
+            return
+        gone = waited_for.difference(store.jobs.waiting(search))
+        found = store.jobs.outcomes(sorted(gone))
+        held = store.jobs.at_work(search)
+        workers = {worker for _, worker, _ in held}
+        workers.update(o.worker for o in found.values() if o.worker)
+        if new := workers.difference(self._sizes):
+            self._sizes.update(dict.fromkeys(new, 1) | store.workers.sizes(sorted(new)))
+        with self._lock:
+            if self._over.is_set():
+                return
+            self._tally.running(
+                {unit_id for unit_id, _, started in held if started},
+                {worker: self._sizes[worker] for worker in workers},
+            )
+            self.ended({i: o for i, o in found.items() if has_ended(o) and not lacks_parts(o)})
+
+
+def following(verbose: float, tally: Callable[[], Tally], lines: Callable[[], Lines]) -> Unfollowed:
+    """Return what follows a search and shows it as `verbose` says, here: see `display_here`."""
+    return Following(tally(), lines(), display_here()) if verbose > 0 else Unfollowed()
+
+
+def say_of_uploads(verbose: float) -> Say:
+    """Return what says how far an upload is where nobody waits for the search."""
+    return (lambda text: print(text, file=sys.stderr)) if verbose > 0 else say_nothing
