@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from io import StringIO
+from math import ceil
 from threading import RLock
 from typing import Any, Protocol, TextIO
 
@@ -77,7 +79,7 @@ def line_of(standing: Standing, width: int) -> Text:
     """Return how far a search is in at most `width` columns.
 
     >>> line_of(Standing("churn", 216, True, 12, 51, 1, 2, 3.1, (0.95312, {"C": 1}), ""), 80).plain
-    'churn 63/216 (12 stored, 51 scored, 1 failed), 2 workers, 3.1/s, 49 s left'
+    'churn 63/216 (12 stored, 51 scored, 1 failed), 2 workers, 3.1/s, 50 s left'
     """
     if standing.upload:
         text = Text(f"{_cut(standing.name, 30)}: {standing.upload}")
@@ -96,7 +98,7 @@ def _composed(standing: Standing, bar: int, scored: bool, name: int, left: str) 
     text.append(" ", style="not bold")
     if bar and standing.total:
         full = round(bar * min(1, standing.done / standing.total))
-        text.append("━" * full, "not bold green").append("━" * (bar - full), "not bold dim")
+        text.append("━" * full, "not bold green").append("─" * (bar - full), "not bold dim")
         text.append(" ")
     text.append(_done(standing), "not bold")
     text.append(_came_of(standing, scored=scored), "not bold")
@@ -108,7 +110,7 @@ def _composed(standing: Standing, bar: int, scored: bool, name: int, left: str) 
 def _done(standing: Standing) -> str:
     if standing.total is None:
         return f"{standing.done} units"
-    return f"{standing.done}/{'' if standing.exact else 'up to '}{standing.total}"
+    return f"{standing.done}{'/' if standing.exact else ' of up to '}{standing.total}"
 
 
 def _came_of(standing: Standing, *, scored: bool) -> str:
@@ -122,7 +124,7 @@ def _came_of(standing: Standing, *, scored: bool) -> str:
 
 
 def _pace(standing: Standing, left: str) -> Iterator[str]:
-    yield f"{standing.workers} worker{'' if standing.workers == 1 else 's'}"
+    yield f"{standing.workers or 'no'} worker{'' if standing.workers == 1 else 's'}"
     if standing.rate is not None:
         yield rate_text(standing.rate)
     if standing.seconds_left is not None:
@@ -156,9 +158,9 @@ def seconds_text(seconds: float) -> str:
     """Return a time that is left.
 
     >>> seconds_text(49.2), seconds_text(125), seconds_text(7300), seconds_text(200_000)
-    ('49 s', '2:05', '2 h 1 min', '2 d 7 h')
+    ('50 s', '2:05', '2 h 1 min', '2 d 7 h')
     """
-    whole = int(seconds)
+    whole = ceil(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -218,7 +220,8 @@ class LiveLine:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False)
+        # It renders only: what it wrote by itself would be taken for a program's output.
+        self._console = Console(file=StringIO(), force_terminal=True, highlight=False)
         self._stream = stream
         self._lock = RLock()
         self._pid = os.getpid()
@@ -240,13 +243,13 @@ class LiveLine:
 
     def _before(self, write: Callable[[str], Any]) -> Callable[[str], Any]:
         def written(text: str) -> Any:
-            if os.getpid() != self._pid:  # forked, maybe while another thread held the lock
+            # A forked process has the lock as it was then: another thread may have held it.
+            if not text or os.getpid() != self._pid:
                 return write(text)
             with self._lock:
                 self._erase()
                 answer = write(text)
-                if text:
-                    self._unfinished = not text.endswith("\n")
+                self._unfinished = not text.endswith("\n")
                 self._draw()
                 return answer
 

@@ -65,6 +65,7 @@ class Lines:
         if not stored:
             for unit_id in sorted(outcomes, key=self._first_place):
                 self._print(unit_id)
+            print(end="", flush=True)
 
     def rest(self) -> None:
         """Print the lines that were not printed before."""
@@ -83,7 +84,7 @@ class Lines:
             where = (place.candidate, place.split)
             if where not in self._done and not (by_sklearn and n == 0):
                 # In one piece: another thread may print at the same time.
-                print(self._line(place, self._outcomes[unit_id]) + "\n", end="", flush=True)
+                print(self._line(place, self._outcomes[unit_id]) + "\n", end="")
             self._done.add(where)
 
 
