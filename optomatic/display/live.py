@@ -79,7 +79,7 @@ def line_of(standing: Standing, width: int) -> Text:
     """Return how far a search is in at most `width` columns.
 
     >>> line_of(Standing("churn", 216, True, 12, 51, 1, 2, 3.1, (0.95312, {"C": 1}), ""), 80).plain
-    'churn 63/216 (12 stored, 51 scored, 1 failed), 2 workers, 3.1/s, 50 s left'
+    'churn 63/216 (12 stored, 1 failed), 2 workers, 3.1/s, 50 s left, best 0.9531'
     """
     if standing.upload:
         text = Text(f"{_cut(standing.name, 30)}: {standing.upload}")

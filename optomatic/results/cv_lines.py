@@ -28,13 +28,16 @@ class Place(NamedTuple):
     params: Mapping[str, Any]
 
 
+Line = Callable[[Place, Outcome, bool], str]
+
+
 class Lines:
     """Prints the lines of a search's units, of each place in its table once.
 
     Parameters
     ----------
     line : callable or None
-        Place and Outcome -> text.  None prints nothing.
+        Place, Outcome, whether it was stored -> text.  None prints nothing.
 
     Attributes
     ----------
@@ -42,11 +45,12 @@ class Lines:
         Units whose lines scikit-learn has printed, as this process has scored them.
     """
 
-    def __init__(self, line: Callable[[Place, Outcome], str] | None) -> None:
+    def __init__(self, line: Line | None) -> None:
         self._line = line
         self._n = 0
         self._places: dict[str, list[Place]] = {}
         self._outcomes: dict[str, Outcome] = {}
+        self._stored: set[str] = set()
         self._done: set[tuple[int, int]] = set()
         self.printed: list[Collection[str]] = []
 
@@ -62,7 +66,9 @@ class Lines:
         if self._line is None:
             return
         self._outcomes.update(outcomes)
-        if not stored:
+        if stored:
+            self._stored.update(outcomes)
+        else:
             for unit_id in sorted(outcomes, key=self._first_place):
                 self._print(unit_id)
             print(end="", flush=True)
@@ -84,7 +90,8 @@ class Lines:
             where = (place.candidate, place.split)
             if where not in self._done and not (by_sklearn and n == 0):
                 # In one piece: another thread may print at the same time.
-                print(self._line(place, self._outcomes[unit_id]) + "\n", end="")
+                stored = unit_id in self._stored
+                print(self._line(place, self._outcomes[unit_id], stored) + "\n", end="")
             self._done.add(where)
 
 
@@ -95,14 +102,14 @@ def cv_line(
     metrics: Sequence[str] | None,
     return_train_score: bool,
     n_candidates: int | None,
-) -> Callable[[Place, Outcome], str] | None:
+) -> Line | None:
     """Return what makes the line of a unit, as scikit-learn prints it; None if it prints none.
 
     Parameters
     ----------
     verbose : int
         From 2 on there are lines, from 3 on with scores and the number of the split, from
-        10 on with the number of the candidate and a line of the start.
+        10 on with the number of the candidate, and a line of the start if it is not stored.
     error_score, metrics, return_train_score
         As of :func:`~optomatic.results.table.fit_and_score_rows`.
     n_candidates : int or None
@@ -112,7 +119,7 @@ def cv_line(
         return None
     score = math.nan if isinstance(error_score, str) else error_score
 
-    def line(place: Place, outcome: Outcome) -> str:
+    def line(place: Place, outcome: Outcome, stored: bool) -> str:
         (row,) = fit_and_score_rows(
             [outcome], error_score=score, metrics=metrics, return_train_score=return_train_score
         )
@@ -120,12 +127,19 @@ def cv_line(
         if verbose > 9:
             of = "" if n_candidates is None else f"/{n_candidates}"
             progress += f"; {place.candidate + 1}{of}"
-        return _line(row, place.params, progress, verbose)
+        return _line(row, place.params, progress, verbose, started=verbose > 9 and not stored)
 
     return line
 
 
-def _line(row: Mapping[str, Any], candidate: Mapping[str, Any], progress: str, verbose: int) -> str:
+def _line(
+    row: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    progress: str,
+    verbose: int,
+    *,
+    started: bool,
+) -> str:
     head = f"[CV{progress}] END "
     params = ", ".join(f"{name}={candidate[name]}" for name in sorted(candidate))
     text = params + (";" if params else "")
@@ -133,7 +147,7 @@ def _line(row: Mapping[str, Any], candidate: Mapping[str, Any], progress: str, v
         text += _scores(row["test_scores"], row.get("train_scores"))
     text += f" total time={short_format_time(row['fit_time'] + row['score_time'])}"
     line = head + text.rjust(_WIDTH - len(head), ".")
-    if verbose > 9:
+    if started:
         start = f"[CV{progress}] START {params}"
         line = f"{start}{'.' * (_WIDTH - len(start))}\n{line}"
     return line
@@ -150,21 +164,20 @@ def _pair(test: float, train: float | None) -> str:
     return f"(test={test:.3f})" if train is None else f"(train={train:.3f}, test={test:.3f})"
 
 
-def function_line(
-    *, verbose: int, n_candidates: int | None
-) -> Callable[[Place, Outcome], str] | None:
+def function_line(*, verbose: int, n_candidates: int | None) -> Line | None:
     """Return what makes the line of a candidate of a function; None if there is none.
 
     >>> from optomatic.records import Result
     >>> line = function_line(verbose=2, n_candidates=24)
-    >>> line(Place(2, 0, 1, {"lr": 0.1}), Outcome("u", "completed", Result(0.9, None, 61, 0, 0)))
+    >>> outcome = Outcome("u", "completed", Result(0.9, None, 61, 0, 0))
+    >>> line(Place(2, 0, 1, {"lr": 0.1}), outcome, False)
     '[3/24] END lr=0.1; score=0.900 total time= 1.0min'
     """
     if verbose < 2:
         return None
     of = "" if n_candidates is None else f"/{n_candidates}"
 
-    def line(place: Place, outcome: Outcome) -> str:
+    def line(place: Place, outcome: Outcome, _: bool) -> str:
         result = outcome.result
         test = None if result is None else result.test
         scores = test if isinstance(test, Mapping) else {} if test is None else {"score": test}
