@@ -3,6 +3,9 @@
 import ctypes
 import os
 import time
+from pathlib import Path
+
+from waiting import wait_for
 
 
 def parabola(x, y=0):
@@ -61,3 +64,10 @@ def of_a_search_inside(top, uri, **options):
 def noisy_parabola(x, r):
     """More resources, less of an error."""
     return parabola(x) + (x % 2) * 0.5 / r
+
+
+def gated(x, gate):
+    """Wait, where `x` is 4 or more, for a file to appear."""
+    if x >= 4:
+        wait_for(lambda: Path(gate).exists(), seconds=60)
+    return x
