@@ -150,7 +150,7 @@ class Following(Unfollowed):
     # -- the thread -------------------------------------------------------------------------
 
     def _run(self, store: Store, search: str) -> None:
-        looked_at, cost = time.monotonic(), 0.0
+        looked_at, cost, last = time.monotonic(), 0.0, 0.0
         while not self._over.wait(DRAW_SECONDS):
             began = time.monotonic()
             if began - looked_at >= max(LOOK_SECONDS, _COST * cost):
@@ -158,7 +158,8 @@ class Following(Unfollowed):
                 with suppress(Exception):
                     self._look(store, search)
                 looked_at = time.monotonic()
-                cost = looked_at - began
+                # One look may take long for other reasons, such as indexes that are being built.
+                cost, last = min(last, looked_at - began), looked_at - began
             with self._lock:
                 if not self._over.is_set():
                     with suppress(Exception):

@@ -128,6 +128,7 @@ def test_lines_come_while_other_units_are_being_scored(uri, shown, capsys, tmp_p
         # An engine of joblib hands in by the batch.
         early = {"function": 4, "filters": 6, "joblib": 2}.get(kind, 8)
         wait_for(lambda: len(lines()) >= early, seconds=120)
+        wait_for(lambda: shown[0].standings[-1].workers >= 1)
         during = shown[0].standings[-1]
         (tmp_path / "gate").touch()
         thread.join(120)
@@ -137,7 +138,6 @@ def test_lines_come_while_other_units_are_being_scored(uri, shown, capsys, tmp_p
             worker.terminate()
             worker.wait(60)
     assert during.done <= 12 - 2 or kind == "racing"
-    assert during.workers >= 1
     units = fit.units or fit.search.summary_.units
     printed = without_times(lines())
     assert len(printed) == units
@@ -236,7 +236,7 @@ def on_a_terminal(uri, *, ctrl_c=False, n_values=6, **env):
         except OSError:  # nobody has the other end any more
             break
         came += more
-        if ctrl_c and re.search(rb"\W3/120", came):
+        if ctrl_c and re.search(rb"(?<!\d)([3-9]|\d\d)/120", came):
             process.send_signal(signal.SIGINT)
             ctrl_c = False
     os.close(ours)
@@ -276,7 +276,7 @@ def test_a_live_line_on_a_terminal_leaves_only_what_is_printed(uri):
     seen = [re.match(r"churn [━─]+ (\d+)/12.*, 1 worker, [\d.]+/s, \d+ s left", x) for x in live]
     counts = [int(match[1]) for match in seen if match]
     assert len(set(counts)) >= 3, live
-    assert any("best 2" in line for line in live), live
+    assert any(re.search("best [0-5]", line) for line in live), live
     assert max(map(len, live)) < 80
     assert "\x1b[?25l" not in came  # the cursor stays, so that nothing has to bring it back
     assert "\x1b[1m" in came
@@ -287,7 +287,7 @@ def test_ctrl_c_leaves_the_terminal_whole(uri):
     lines, live = screen_of(on_a_terminal(uri, ctrl_c=True, n_values=60))
     assert live
     assert not [line for line in lines if line.startswith("churn")], lines
-    assert "KeyboardInterrupt" in lines[-3] + lines[-2], lines
+    assert "KeyboardInterrupt" in lines, lines
     assert any("; interrupted" in line for line in lines)
 
 
