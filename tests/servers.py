@@ -64,6 +64,8 @@ class Mongod:
             f"--port={self.port}",
             "--nounixsocket",
             "--wiredTigerCacheSizeGB=0.25",
+            # To create an index or drop a database it waits for this, 100 ms if nothing is said.
+            "--journalCommitInterval=10",
             "--setParameter=enableTestCommands=1",
             "--setParameter=diagnosticDataCollectionEnabled=false",
             *self.options,
