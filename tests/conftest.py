@@ -13,6 +13,28 @@ from optomatic.store.mongod import find_mongod
 
 #: Folders whose tests share what is theirs: a database, workers.
 TOGETHER = ("sklearn_own", "joblib_own")
+#: What takes longest is begun first, or one process works at the end while the others idle.
+LONGEST = (
+    "sklearn_own",
+    "joblib_own",
+    "search/test_mutations.py",
+    "search/test_data_kinds.py",
+    "search/test_user_code.py",
+    "search/test_other_code.py",
+    "search/test_joblib_engines.py",
+    "search/test_invalid_records.py",
+    "search/test_interrupts.py",
+    "search/test_ctrl_c.py",
+    "search/test_main.py",
+    "worker/test_faults.py",
+    "worker/test_limits.py",
+    "worker/test_child.py",
+    "worker/test_outage.py",
+    "worker/test_local.py",
+    "function/test_examples.py",
+    "hosts/test_soak.py",
+    "store/test_embedded.py",
+)
 
 
 class FilesTogether(LoadScopeScheduling):
@@ -27,7 +49,18 @@ class FilesTogether(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Spread tests over processes (pytest -n) so that they find what they share."""
+    config.option.loadscopereorder = False  # else what has most tests begins
     return FilesTogether(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Put what takes longest first, and leave all else in its order."""
+    items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+
+
+def _turn(path):
+    return next((n for n, name in enumerate(LONGEST) if f"/{name}" in path), len(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
