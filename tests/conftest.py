@@ -1,7 +1,10 @@
 """Servers and databases for all tests."""
 
 import os
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 import servers
@@ -11,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 from optomatic.errors import ServerMissing
 from optomatic.store.mongod import find_mongod
 
+TESTS = Path(__file__).parent
 #: Folders whose tests share what is theirs: a database, workers.
 TOGETHER = ("sklearn_own", "joblib_own")
 #: What takes longest is begun first, or one process works at the end while the others idle.
@@ -109,6 +113,32 @@ def three_nodes(mongod):
 @pytest.fixture(scope="session")
 def auth_server(mongod):
     yield from _serve(lambda: servers.with_passwords("ann", "the right one"))
+
+
+@pytest.fixture
+def start_worker():
+    """Start standalone workers, which can import the modules of tests; kill them at the end."""
+    started = []
+
+    def start(uri, *arguments, command=("-m", "optomatic.worker"), python=None, **options):
+        """Start one; `options` are variables of its environment, in capitals, and Popen's."""
+        environ = {name: options.pop(name) for name in list(options) if name.isupper()}
+        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        db = () if uri is None else ("--db", uri)
+        process = subprocess.Popen(
+            [str(python or sys.executable), *command, *db, *arguments],
+            env={**os.environ, "PYTHONPATH": path, **environ},
+            stdout=subprocess.PIPE,
+            text=True,
+            **{"stderr": subprocess.PIPE, **options},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def _fresh_database(server):

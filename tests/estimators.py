@@ -33,6 +33,20 @@ class Sleeper(ClassifierMixin, BaseEstimator):
         return float(self.value)
 
 
+class Hurried(Sleeper):
+    """Waits `seconds` in fit until there is a file, and from then on not at all."""
+
+    def __init__(self, value=0, seconds=0.0, hurry=""):
+        super().__init__(value, seconds)
+        self.hurry = hurry
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        if not Path(self.hurry).exists():
+            time.sleep(self.seconds)
+        return self
+
+
 class Crasher(Sleeper):
     """Ends its process by a segmentation fault where `value` is 13."""
 

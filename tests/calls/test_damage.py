@@ -145,15 +145,14 @@ def say(capsys, what, calling):
         print(f"\n{what}: {sum(calling.seen())} of {len(calling.sent)} flipped bits seen", end=" ")
 
 
-@pytest.mark.parametrize(
-    "change", [{"options.level": 3}, {"options.mmap_mode": "c"}, {"spec.initializer": "0" * 64}]
-)
-def test_what_is_stored_beside_the_arguments_is_verified_too(own, calling, change):
-    call_id = calling.send(echo, 1, 2)
-    calling.database["units"].update_one({"_id": call_id}, {"$set": change})
+def test_what_is_stored_beside_the_arguments_is_verified_too(own, calling):
+    changes = ({"options.level": 3}, {"options.mmap_mode": "c"}, {"spec.initializer": "0" * 64})
+    for n, change in enumerate(changes):
+        call_id = calling.send(echo, n, 2)
+        calling.database["units"].update_one({"_id": call_id}, {"$set": change})
     own.start()
-    assert calling.ends() == [(1, 2)]
-    assert calling.seen() == [1]
+    assert calling.ends() == [(n, 2) for n in range(3)]
+    assert calling.seen() == [1, 1, 1]
 
 
 def test_arguments_that_are_a_part_are_sent_again(own, calling):

@@ -72,19 +72,25 @@ def test_db_is_a_string(db):
         fit(db)
 
 
-def test_nobody_answers():
+@pytest.fixture
+def impatient(monkeypatch):
+    """Give a server two seconds to answer, not eight."""
+    monkeypatch.setattr("optomatic.store.opening._PATIENCE", 2.0)
+
+
+def test_nobody_answers(impatient):
     with pytest.raises(StoreUnavailable) as caught:
         fit(f"mongodb://ann:{SECRET}@127.0.0.1:{free_port()}/iris")
     assert SECRET not in chain_of(caught.value)
 
 
-def test_a_host_that_does_not_exist():
+def test_a_host_that_does_not_exist(impatient):
     with pytest.raises(StoreUnavailable) as caught:
         fit(f"mongodb://ann:{SECRET}@no-such-host.invalid/iris")
     assert SECRET not in chain_of(caught.value)
 
 
-def test_a_server_that_is_no_mongodb():
+def test_a_server_that_is_no_mongodb(impatient):
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(0.2)
     ended = threading.Event()

@@ -105,6 +105,7 @@ def test_limits_and_a_definition_file_are_those_of_mongosearchcv(uri, tmp_path):
         name="halves",
         definition=tmp_path / "sweep",
         fit_timeout=2.0,
+        n_jobs=2,
     )
     search = clone(search)
     with pytest.warns(FitFailedWarning, match="not done after 2 s, the fit_timeout"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from estimators import Hurried
 from pymongo import MongoClient
 from waiting import wait_for
 
@@ -18,14 +19,15 @@ SCRIPT = """
 import signal
 import sys
 import numpy as np
-from estimators import Sleeper
+from estimators import Hurried
 from optomatic import MongoSearchCV
 
 # Started from a shell's background it would ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-uri, n_jobs, values = sys.argv[1], eval(sys.argv[2]), eval(sys.argv[3])
+uri, n_jobs, values, hurry = sys.argv[1], eval(sys.argv[2]), eval(sys.argv[3]), sys.argv[4]
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-search = MongoSearchCV(Sleeper(seconds=0.15), {"value": values}, cv=2, n_jobs=n_jobs, db=uri)
+slow = Hurried(seconds=0.15, hurry=hurry)
+search = MongoSearchCV(slow, {"value": values}, cv=2, n_jobs=n_jobs, db=uri)
 print(search.fit(X, y).summary_)
 """
 N_UNITS = 40
@@ -35,10 +37,10 @@ def units(uri):
     return MongoClient(uri).get_default_database()["units"]
 
 
-def start_fit(uri, n_jobs, values=tuple(range(20))):
+def start_fit(uri, n_jobs, hurry, values=tuple(range(20))):
     path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, uri, repr(n_jobs), repr(list(values))],
+        [sys.executable, "-c", SCRIPT, uri, repr(n_jobs), repr(list(values)), str(hurry)],
         env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -46,21 +48,33 @@ def start_fit(uri, n_jobs, values=tuple(range(20))):
     )
 
 
-def fit_again(uri, n_jobs):
-    from estimators import Sleeper
-
+def fit_again(uri, n_jobs, hurry):
+    """Fit the same, with no wait but in what was begun before."""
+    hurry.touch()
     X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-    search = MongoSearchCV(
-        Sleeper(seconds=0.15), {"value": list(range(20))}, cv=2, n_jobs=n_jobs, db=uri
-    )
+    slow = Hurried(seconds=0.15, hurry=str(hurry))
+    search = MongoSearchCV(slow, {"value": list(range(20))}, cv=2, n_jobs=n_jobs, db=uri)
     return search.fit(X, y)
+
+
+def frozen_at_work(client, uri):
+    """Freeze a client if it has begun a unit, and tell whether it is so."""
+    client.send_signal(signal.SIGSTOP)
+    if units(uri).count_documents({"state": "running", "started": True}):
+        return True
+    client.send_signal(signal.SIGCONT)
+    return False
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_the_next_fit_does_only_the_rest(uri, how, n_jobs):
-    client = start_fit(uri, n_jobs)
+def test_the_next_fit_does_only_the_rest_and_at_once(uri, how, n_jobs, tmp_path):
+    """The lease of a fit is minutes; that its process has vanished is noticed at once."""
+    hurry = tmp_path / "hurry"
+    client = start_fit(uri, n_jobs, hurry)
     wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 5, client)
+    if how == signal.SIGKILL:
+        wait_for(lambda: frozen_at_work(client, uri), client)
     client.send_signal(how)
     _, errors = client.communicate(timeout=30)
     assert client.returncode != 0, errors
@@ -69,7 +83,10 @@ def test_the_next_fit_does_only_the_rest(uri, how, n_jobs):
     if how == signal.SIGINT:
         assert "KeyboardInterrupt" in errors
         assert not units(uri).count_documents({"state": {"$in": ["queued", "running"]}})
-    again = fit_again(uri, n_jobs)
+    held = [u["_id"] for u in units(uri).find({"state": "running", "started": True})]
+    assert bool(held) == (how == signal.SIGKILL)
+    again = fit_again(uri, n_jobs, hurry)  # would time out if it waited for the lease of 300 s
+    assert {u["state"] for u in units(uri).find({"_id": {"$in": held}})} <= {"completed"}
     assert again.summary_.stored >= finished
     assert again.summary_.stored + again.summary_.scored == N_UNITS
     # What was started and lost in the kill counts twice, nothing else does: for each worker what
@@ -79,20 +96,9 @@ def test_the_next_fit_does_only_the_rest(uri, how, n_jobs):
     np.testing.assert_array_equal(again.cv_results_["mean_test_score"], np.arange(20.0))
 
 
-def test_a_killed_fit_is_taken_up_at_once_not_after_its_lease(uri):
-    """The lease of an in-process fit is minutes; its vanished process is noticed at once."""
-    client = start_fit(uri, None)
-    wait_for(lambda: units(uri).count_documents({"started": True, "state": "running"}), client)
-    client.kill()
-    client.communicate(timeout=30)
-    held = [u["_id"] for u in units(uri).find({"state": "running", "started": True})]
-    assert held
-    fit_again(uri, 2)  # would time out if it waited for the lease of 300 s
-    assert {u["state"] for u in units(uri).find({"_id": {"$in": held}})} == {"completed"}
-
-
-def test_two_overlapping_fits_execute_each_unit_once(uri):
-    both = [start_fit(uri, None, range(14)), start_fit(uri, 2, range(6, 20))]
+def test_two_overlapping_fits_execute_each_unit_once(uri, tmp_path):
+    hurry = tmp_path / "never"
+    both = [start_fit(uri, None, hurry, range(14)), start_fit(uri, 2, hurry, range(6, 20))]
     for client in both:
         _, errors = client.communicate(timeout=60)
         assert client.returncode == 0, errors

@@ -1,11 +1,9 @@
 """Records that somebody changed: no search ends of them, none has another score, none is lost."""
 
 import datetime
-import os
-import subprocess
-import sys
 import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,24 +32,8 @@ def database(uri):
 
 
 @pytest.fixture
-def start_worker(uri):
-    started = []
-
-    def start(*arguments):
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker", "--db", uri, *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OPTOMATIC_LEASE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+def start_worker(uri, start_worker):
+    return partial(start_worker, uri, OPTOMATIC_LEASE="2")
 
 
 def search(uri, **options):

@@ -6,7 +6,6 @@ by name (``ship_modules=[]``) workers have their own files, and leave them alone
 
 import importlib
 import os
-import subprocess
 import sys
 import textwrap
 import threading
@@ -101,9 +100,8 @@ def module(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def start_worker(tmp_path):
+def start_worker(tmp_path, start_worker):
     """Start a worker with a checkout of its own; lines of its log come with it."""
-    started = []
 
     def start(uri, checkout, *arguments, again=None, **files):
         folder = tmp_path / checkout
@@ -111,30 +109,18 @@ def start_worker(tmp_path):
         for name, text in files.items():
             (folder / f"{name}.py").write_text(text)
         log = tmp_path / f"{checkout}.log"
-        main = ["-m", "optomatic.worker"]
-        if again is not None:
-            main = ["-c", EAGER.format(again)]
+        main = ("-m", "optomatic.worker") if again is None else ("-c", EAGER.format(again))
+        path = os.pathsep.join([str(folder), str(ROOT)])
+        environ = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         with log.open("w") as file:
-            worker = subprocess.Popen(
-                [sys.executable, "-P", *main, "--db", uri, *arguments],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
+            command = ("-P", *main)
+            worker = start_worker(
+                uri, *arguments, command=command, cwd=folder, stderr=file, **environ
             )
-        started.append(worker)
         assert "ready" in worker.stdout.readline()
         return log
 
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+    return start
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Standalone workers do all of a fit(n_jobs=0), and survive what happens to them."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,26 +33,9 @@ def units(uri):
 
 
 @pytest.fixture
-def start_worker():
-    started = []
-
-    def start(uri, *arguments):
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker", "--db", uri, *arguments],
-            env={**os.environ, "PYTHONPATH": path, "OPTOMATIC_LEASE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        if worker.poll() is None:
-            worker.kill()
-        worker.communicate()
+def start_worker(start_worker):
+    """Start workers whose loss is noticed soon."""
+    return partial(start_worker, OPTOMATIC_LEASE="2")
 
 
 def test_one_of_two_is_killed_half_way(standalone_uri, start_worker, monkeypatch):

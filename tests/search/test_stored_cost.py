@@ -7,7 +7,7 @@ from pymongo import MongoClient, monitoring
 
 from optomatic import MongoSearchCV
 
-N_CANDIDATES, N_SPLITS = 4000, 5
+N_CANDIDATES, N_SPLITS = 1000, 5
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
@@ -33,7 +33,7 @@ monitoring.register(COUNTER)
 
 @pytest.fixture
 def stored(uri):
-    """20,000 units with a score, put there without fitting so many estimators."""
+    """5,000 units with a score, put there without fitting so many estimators."""
     search = MongoSearchCV(
         Sleeper(), {"value": list(range(N_CANDIDATES))}, cv=N_SPLITS, refit=False, db=uri
     )
@@ -41,14 +41,14 @@ def stored(uri):
     return search
 
 
-def test_20_000_stored_units_cost_few_commands(uri, stored):
-    assert MongoClient(uri).get_default_database()["units"].count_documents({}) == 20_000
+def test_5000_stored_units_cost_few_commands(uri, stored):
+    assert MongoClient(uri).get_default_database()["units"].count_documents({}) == 5000
     COUNTER.names.clear()
     again = MongoSearchCV(
         Sleeper(), {"value": list(range(N_CANDIDATES))}, cv=N_SPLITS, refit=False, db=uri
     ).fit(X, Y)
-    assert len(COUNTER.names) <= 40 + 3 * 20
-    assert (again.summary_.stored, again.summary_.scored) == (20_000, 0)
+    assert len(COUNTER.names) <= 40 + 3 * 5
+    assert (again.summary_.stored, again.summary_.scored) == (5000, 0)
     np.testing.assert_array_equal(
         again.cv_results_["mean_test_score"], np.arange(N_CANDIDATES, dtype=float)
     )

@@ -1,9 +1,6 @@
 """Whoever waits for units on which nobody works says so, once, and why; also with verbose=0."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -107,25 +104,16 @@ def test_a_search_that_is_looked_at_says_so_too(uri, database):
         assert not attach("away", db=uri).wait(3)
 
 
-def test_workers_that_are_gone_are_missed_at_once(uri, database, monkeypatch):
+def test_workers_that_are_gone_are_missed_at_once(uri, database, start_worker, monkeypatch):
     monkeypatch.setenv("OPTOMATIC_LEASE", "1")
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "optomatic.worker", "--db", uri],
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert "ready" in worker.stdout.readline()
-        worker.send_signal(signal.SIGSTOP)  # it lives, and says nothing
-        fit = Fit(search(uri, n_jobs=0))
-        wait_for(lambda: fit.said)
-        assert isinstance(fit.said[0], NoProgress | NoWorkers)
-        worker.send_signal(signal.SIGCONT)
-        fit.over()
-    finally:
-        worker.kill()
-        worker.communicate()
+    worker = start_worker(uri)
+    assert "ready" in worker.stdout.readline()
+    worker.send_signal(signal.SIGSTOP)  # it lives, and says nothing
+    fit = Fit(search(uri, n_jobs=0))
+    wait_for(lambda: fit.said)
+    assert isinstance(fit.said[0], NoProgress | NoWorkers)
+    worker.send_signal(signal.SIGCONT)
+    fit.over()
 
 
 def test_one_that_goes_on_slowly_says_nothing(uri):

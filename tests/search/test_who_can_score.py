@@ -1,6 +1,5 @@
 """Work goes only to workers that can load it, and fit says what it waits for."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -25,28 +24,6 @@ X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 def units(uri):
     return MongoClient(uri).get_default_database()["units"]
-
-
-@pytest.fixture
-def start_worker():
-    started = []
-
-    def start(uri, *arguments, python=sys.executable):
-        path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
-        worker = subprocess.Popen(
-            [str(python), "-m", "optomatic.worker", "--db", uri, *arguments],
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
 
 
 @pytest.fixture

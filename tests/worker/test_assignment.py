@@ -1,10 +1,8 @@
 """Which searches a standalone worker is for, told by a definition file or by names."""
 
 import contextlib
-import os
-import subprocess
-import sys
 import threading
+from functools import partial
 
 import pytest
 import scoring
@@ -18,7 +16,6 @@ from optomatic.errors import DefinitionError
 from optomatic.records import Timing
 from optomatic.worker.__main__ import _searches, main
 from optomatic.worker.assignment import FromFile, assignment_of
-from optomatic.worker.children import current_path
 from optomatic.worker.intake import Intake
 from optomatic.worker.options import parser
 from optomatic.worker.pace import Pace
@@ -36,26 +33,10 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def start(here, tmp_path):
+def start(here, tmp_path, start_worker):
     """Start workers in that directory; what still runs at the end is killed."""
-    with contextlib.ExitStack() as at_the_end:
-
-        def start(*arguments, **environ):
-            paths = {"PYTHONPATH": os.pathsep.join(current_path())}
-            settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
-            process = subprocess.Popen(
-                [sys.executable, "-m", "optomatic.worker", *arguments],
-                cwd=here,
-                env={**os.environ, **paths, **settings, **environ},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            at_the_end.callback(process.communicate)
-            at_the_end.callback(process.kill)
-            return process
-
-        yield start
+    settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
+    return partial(start_worker, None, cwd=here, **settings)
 
 
 def leave(uri, name, numbers, definition="sweep", **options):

@@ -82,14 +82,14 @@ def test_the_limit_can_be_raised_as_an_error(searched):
 
 def test_limits_are_terms_not_keys(searched):
     """A score serves a search with limits; a failure by a limit serves only under that limit."""
-    slow = Misbehaver(how="sleep_a_little")
+    slow, both = Misbehaver(how="sleep_a_little"), {"n_jobs": 2}  # the slow ones at once
     with pytest.warns(FitFailedWarning):
-        first = searched(slow, fit_timeout=2.0).fit(X, Y)
+        first = searched(slow, fit_timeout=2.0, **both).fit(X, Y)
     assert (first.summary_.scored, first.summary_.failed) == (6, 2)
     with pytest.warns(FitFailedWarning):
         same = searched(slow, fit_timeout=2.0).fit(X, Y)
     assert (same.summary_.stored, same.summary_.failed) == (6, 2)
-    larger = searched(slow, fit_timeout=100).fit(X, Y)
+    larger = searched(slow, fit_timeout=100, **both).fit(X, Y)
     assert (larger.summary_.stored, larger.summary_.scored, larger.summary_.failed) == (4, 2, 0)
     without = searched(slow).fit(X, Y)
     assert without.summary_.stored == 6

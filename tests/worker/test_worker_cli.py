@@ -44,19 +44,6 @@ def test_it_says_that_it_is_ready_and_ends_when_all_is_done(queue, worker):
     assert queue.states() == {"completed": 20}
 
 
-def test_it_ends_when_idle_for_long(queue, worker):
-    process = worker("--max-idle", "0.5")
-    assert process.wait(60) == 0
-
-
-def test_its_settings_come_from_the_environment_too(queue, worker):
-    queue.submit(Sleeper(), values(1))
-    process = worker(OPTOMATIC_UNTIL_EMPTY="1", OPTOMATIC_PROCESSES="3")
-    out, log = process.communicate(timeout=60)
-    assert process.returncode == 0, log
-    assert ": 3 processes," in out
-
-
 def test_it_scores_for_one_search_alone_if_told_so(queue, worker):
     queue.submit(Sleeper(), values(1))
     mine = queue.submit(Sleeper(), values(2))
@@ -94,20 +81,24 @@ def test_it_is_gone_by_its_deadline_and_gives_back_what_runs(queue, worker, tmp_
 
 
 def test_it_takes_what_requires_its_tags_and_no_others(queue, worker):
+    """Its tags, and all other settings, come from the environment too."""
     queue.submit(Sleeper(), values(1), requires=("gpu",))
     queue.submit(Sleeper(), values(2), requires=("big", "gpu"))
     queue.submit(Sleeper(), values(3), requires=("fast",))
     queue.submit(Sleeper(), values(4))
-    process = worker("--until-empty", "--tag", "gpu", OPTOMATIC_TAG="big,huge")
-    _, log = process.communicate(timeout=60)
+    settings = {"OPTOMATIC_UNTIL_EMPTY": "1", "OPTOMATIC_PROCESSES": "3"}
+    process = worker("--tag", "gpu", OPTOMATIC_TAG="big,huge", **settings)
+    out, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
+    assert ": 3 processes," in out
     assert queue.states() == {"completed": 6, "queued": 2}
 
 
-def test_it_logs_a_line_for_each_change_and_is_quiet_when_idle(queue, worker):
+def test_it_logs_a_line_for_each_change_is_quiet_when_idle_and_ends_when_so_for_long(queue, worker):
     queue.submit(Sleeper(), values(1))
-    process = worker("--max-idle", "4")
+    process = worker("--max-idle", "3")
     _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
     lines = [line.split(" ", 3)[3] for line in log.splitlines()]
     name = lines[0].split()[1]
     assert lines == [
