@@ -10,7 +10,6 @@ import reasons
 from accounting import assert_all_stored
 from pymongo import MongoClient
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.pipeline import Pipeline
 
 FOLDER = Path(__file__).parent
 
@@ -40,19 +39,7 @@ def _is_of_searches(item):
     parameters = getattr(item, "callspec", None)
     if parameters is None:
         return item.path.name == "test_metaestimators.py"
-    return any(_is_ours(value) for value in parameters.params.values()) and not any(
-        _draws_for_a_pipeline(value) for value in parameters.params.values()
-    )
-
-
-def _draws_for_a_pipeline(value):
-    """Tell whether it is a search whose checks pass through what those of others do.
-
-    Pipelines are fitted by the searches of a grid, and by the MongoSearchCV that draws.
-    """
-    return isinstance(value, in_place_of.RandomizedSearchCV) and isinstance(
-        value.estimator, Pipeline
-    )
+    return any(_is_ours(value) for value in parameters.params.values())
 
 
 def _is_ours(value):
