@@ -19,7 +19,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV, attach, stored_search
+from optomatic.driver.stored import StoredTable
 from optomatic.looking.rows import read_parts, rows_of
+from optomatic.results.stored_table import cv_results_of
 from optomatic.store.forms import InspectedForm, fields_of
 from optomatic.store.opening import open_store
 
@@ -88,6 +90,12 @@ def main() -> None:
         )
         for level in ("candidate", "split", "attempt")
     }
+    with open_store(None) as store:
+        stored = StoredTable(store, seen.search_id)
+        rows, record = stored.rows, stored.records[0]
+    facts = (record.n_splits, record.facts)
+    table = seconds_of(lambda: cv_results_of(rows, *facts), chosen.rounds)
+    members["cv_results_"] = (lambda: seen.cv_results_, table)
     members["errors()"] = (seen.errors, 0.0)
     members["explain()"] = (seen.explain, 0.0)
     members["_repr_html_()"] = (seen._repr_html_, 0.0)
