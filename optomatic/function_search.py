@@ -143,10 +143,11 @@ class MongoSearch(StoredSearch, KeepsAddress):
     error_score : "raise" or float, default=nan
         Score of a candidate whose call raised; "raise" raises what it raised.
     verbose : int, default=0
-        From 1 on how many candidates there are is printed, and the summary; and a live line (in a
+        From 1 on how many candidates there are is printed, and the summary; a live line (in a
         notebook a bar and a grid) shows how far the search is, as of :class:`MongoSearchCV`.  From
-        2 on each candidate has a line as it finishes, whoever scores it, and at the end those that
-        were stored: ``[3/24] END lr=0.1; score=0.932 total time=   1.2s``.
+        2 on each candidate has a line as it finishes, whoever scores it; those of stored ones
+        follow at the end: ``[3/24] END lr=0.1; score=0.932 total time=   1.2s``.  0 shows nothing
+        but warnings.
     db : str, default=None
         MongoDB URI.  None reads ``$OPTOMATIC_DB``; without that, a private embedded server is
         used.

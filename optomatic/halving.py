@@ -122,8 +122,12 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
     ----------
     estimator, param_grid, factor, resource, max_resources, min_resources, \
     aggressive_elimination, cv, scoring, refit, error_score, return_train_score, \
-    random_state, verbose
+    random_state
         As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    verbose
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`, and in each iteration as in
+        :class:`MongoSearchCV`: a live line, or in a notebook a bar and a grid, for each; ``[CV]``
+        lines from 2 on; and a line that sums up.
     n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
     inner_max_num_threads, ship_modules
         As in :class:`MongoSearchCV`.
@@ -202,8 +206,10 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
     ----------
     estimator, param_distributions, n_candidates, factor, resource, max_resources, \
     min_resources, aggressive_elimination, cv, scoring, refit, error_score, \
-    return_train_score, random_state, verbose
+    return_train_score, random_state
         As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    verbose
+        As in :class:`MongoHalvingGridSearchCV`.
     n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
     inner_max_num_threads, ship_modules
         As in :class:`MongoSearchCV`.

@@ -71,13 +71,14 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
     scoring, refit, cv, error_score, return_train_score
         As in :class:`~sklearn.model_selection.GridSearchCV`.
     verbose : int, default=0
-        As in :class:`~sklearn.model_selection.GridSearchCV`, and a line that sums up.  From 2 on
-        ``[CV]`` lines are printed as units finish, whoever scores them, and at the end those of
-        units that were stored.  The first line says ``up to`` where filters, racing, a budget or a
-        generator may leave some out.  From 1 on one live line on the standard error stream shows
-        how far the search is: what is done, stored and failed, workers, rate, time left, the best
-        so far.  Where that is no terminal it is a plain line every 30 s; in a notebook a bar, and
-        the grid of candidates x splits.
+        From 1 on a header and a line that sums up are printed, and one live line on the standard
+        error stream shows how far the search is: what is done, stored and failed, workers, rate,
+        time left, the best so far; uploads of 100 MB and more, too.  Where that stream is no
+        terminal, a plain line comes every 30 s.  In a notebook a bar and the grid of candidates x
+        splits are updated instead.  From 2 on ``[CV]`` lines are printed as in
+        :class:`~sklearn.model_selection.GridSearchCV`, as units finish, whoever scores them; those
+        of stored units follow at the end.  The header says ``up to`` where filters, racing, a
+        budget or a generator may leave some out.  0 shows nothing but warnings.
     n_jobs : int, default=None
         None or 1 scores in this process; k in k local worker processes that stay warm
         between fits; -1 in one a core; 0 leaves all to standalone workers

@@ -99,7 +99,8 @@ class Following(Unfollowed):
         finally:
             self._over.set()
             try:
-                thread.join(_LAST_LOOK)  # one that an outage holds up shows nothing any more
+                if thread.is_alive():  # what an outage holds up shows nothing any more
+                    thread.join(_LAST_LOOK)
             finally:
                 with self._lock, suppress(Exception):
                     self._display.end(self._tally)

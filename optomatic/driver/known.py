@@ -123,7 +123,10 @@ def _run(
             told(served)
         if missing:
             others.note(store, plan, missing)
-            publish(store, plan.parts.values(), missing[0].work, listing, following.say)
+            publish(
+                *(store, plan.parts.values(), missing[0].work, listing, following.say),
+                client_of=record.id,
+            )
         scored, invalid = _score(
             *(store, plan, missing, record.id, engine, listing),
             *(following, retry_failed, told, clock),
@@ -202,7 +205,7 @@ def leave(
         store.searches.finish(record.id, "completed", summary_of(served, (), 0.0).document())
         return 0
     try:
-        publish(store, plan.parts.values(), missing[0].work, listing, say)
+        publish(*(store, plan.parts.values(), missing[0].work, listing, say), client_of=record.id)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
         store.searches.left(record.id)
     except BaseException as error:

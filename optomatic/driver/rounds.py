@@ -337,7 +337,9 @@ class Rounds:
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
-        upload(self._store, [parts[sha] for sha in new], self._record.id, self._following.say)
+        search = self._record.id
+        wanted = [parts[sha] for sha in new]
+        upload(self._store, wanted, search, self._following.say, client_of=search)
         self._known_parts.update(new)
         # In a race they may come of several asks, whose candidates are made of different things.
         for work in {unit.work.lane: unit.work for unit in missing}.values():

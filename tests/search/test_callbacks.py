@@ -59,7 +59,7 @@ class Inside(Recorder):
 def fit(uri, estimator=None, grid=None, callbacks=(), search=MongoSearchCV, **options):
     if search is MongoSearchCV:
         options["db"] = uri
-    made = search(estimator or SVC(), grid or GRID, cv=3, **options)
+    made = search(estimator or SVC(), grid or GRID, **{"cv": 3, **options})
     return made.set_callbacks(*callbacks).fit(X, Y)
 
 
@@ -126,6 +126,47 @@ def test_a_progress_bar_ends_at_100_percent(uri, n_jobs, monkeypatch, capsys):
             rows = [row for row in drawn.splitlines() if row.strip().startswith(line)]
             assert rows, drawn
             assert "100%" in rows[-1], drawn
+
+
+def proposed():
+    yield from ({"C": c} for c in (1, 10, 1e-6))
+
+
+def but_one(candidates, history):
+    return [candidate["C"] != 1 for candidate in candidates]
+
+
+OPEN = {  # what a search takes, and how many units it has, if that is known
+    "generator": ({"target_score": 2}, 9),
+    "filters": ({"filters": [but_one]}, 6),
+    "racing": ({"racing": True, "cv": 5}, None),
+    "budget": ({"time_budget": 600}, 9),
+    "early end": ({"n_no_improve": 1}, None),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The estimator SVC does not support callbacks")
+@pytest.mark.parametrize("kind", OPEN)
+def test_units_are_told_of_where_candidates_come_about_meanwhile(uri, kind, monkeypatch, capsys):
+    """Fresh, then stored: of each once, in this thread, up to 100 %."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "200")
+    options, units = OPEN[kind]
+    for stored in (False, True):
+        space = proposed() if kind == "generator" else {"C": [1, 10, 1e-6]}
+        recorder, n_jobs = Recorder(), None if stored else 2
+        shown = [callback.ProgressBar(), recorder]
+        summary = fit(uri, None, space, shown, n_jobs=n_jobs, **options).summary_
+        assert summary.scored == (0 if stored else summary.units)
+        assert summary.units == (units or summary.units)
+        assert bool(summary.raced) == (kind == "racing")
+        for event in ("begin", "end"):
+            told = [task for task in recorder.tasks(event) if task[0].startswith("candidate")]
+            assert len(told) == len(set(told)) == summary.units
+        assert {record[-1] for record in recorder.heard} == {threading.current_thread()}
+        drawn = capsys.readouterr().out.splitlines()
+        for line in ("MongoSearchCV - fit", "MongoSearchCV - search #0"):
+            assert "100%" in [row for row in drawn if row.strip().startswith(line)][-1]
 
 
 def test_a_unit_that_others_score_is_told_of_before_the_search_is_over(uri, tmp_path):

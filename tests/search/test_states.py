@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from waiting import wait_for
 from working_off import TESTS, work_off
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
+from optomatic.driver import publishing
+from optomatic.store.searches import Searches
 
 CLIENT = """
 import sys
@@ -61,6 +64,26 @@ def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
     long_ago = [{"$set": {"seen_at": {"$subtract": ["$seen_at", 61_000]}}}]
     records.update_one({"_id": search.search_id_}, long_ago)
     assert seen.state == "abandoned"
+
+
+def test_who_uploads_is_known_to_live(uri, monkeypatch):
+    """Whatever is uploaded before units are queued: nothing else tells the store by then."""
+    monkeypatch.setattr(publishing, "TOUCH_SECONDS", 0)
+    touched, touch = [], Searches.touch
+
+    def spy(searches, search):
+        touched.append((search, threading.current_thread()))
+        touch(searches, search)
+
+    monkeypatch.setattr(Searches, "touch", spy)
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    keep = [lambda candidates, _: [True] * len(candidates)]
+    for n, filters in enumerate((None, keep)):
+        search = MongoSearchCV(Sleeper(seconds=0), {"value": [n]}, cv=2, db=uri, filters=filters)
+        assert (search.fit(X + n, y).search_id_, threading.current_thread()) in touched
+    left = MongoSearch(scoring.parabola, {"x": [1]}, db=uri).submit()
+    assert (left, threading.current_thread()) in touched
+    assert attach(left, db=uri).state == "left"
 
 
 def test_a_search_that_was_left_to_workers_is_left_until_they_are_done(uri):

@@ -1,25 +1,32 @@
 """What `verbose` shows while a search runs, of every kind, whoever scores it."""
 
+import _thread
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
 import joblib
 import numpy as np
 import pytest
+import servers
 from estimators import Gated
 from scoring import gated
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
 
-from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
+from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
+from optomatic.display import live
 from optomatic.driver import following
+from optomatic.errors import SearchCancelled, StoreError
 from optomatic.results.tally import Cell
+from optomatic.store.faults import Outage
 
 TESTS = Path(__file__).parents[1]
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
@@ -173,6 +180,66 @@ def check_displays(shown, units, kind):
     assert cells.count(Cell.SCORED) == last[0].scored
     if kind != "generator":
         assert last[0].total == last[0].done
+
+
+# How it ends
+
+ENDS = {
+    "outage": StoreError,
+    "cancelled": SearchCancelled,
+    "raised": ZeroDivisionError,
+    "ctrl-c": KeyboardInterrupt,
+}
+
+
+class Unlucky(Gated):
+    """Fails where it waited for the gate."""
+
+    def fit(self, X, y):
+        return super().fit(X, y) if self.value < 4 else 1 / (len(super().fit(X, y).gate) * 0)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.filterwarnings("error")
+def test_nobody_looks_any_more_however_a_search_ends(mongod, tmp_path, monkeypatch, capfd, end):
+    """Nothing is said of looks that fail, and of lines there is none after the end."""
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "DRAW_SECONDS", 0.05)
+    monkeypatch.setattr(live, "PLAIN_SECONDS", 0)
+    monkeypatch.setattr("optomatic.store.opening.Outage", partial(Outage, 1.0))
+    monkeypatch.setattr("optomatic.store.faults._SHORT_TRY", 0.3)
+    gate, server = tmp_path / "gate", servers.standalone()
+    uri, lines = server.uri("ends"), []
+
+    def disturb():
+        try:
+            wait_for(lambda: lines.append(capfd.readouterr().err) or any(lines))
+            with server.members[0].client() as client:
+                wait_for(lambda: client["ends"]["units"].count_documents({}) == 12)
+            if end == "outage":
+                server.members[0].kill()
+            elif end == "cancelled":
+                attach("churn", db=uri).cancel()
+            elif end == "ctrl-c":
+                _thread.interrupt_main()
+        finally:
+            gate.touch()
+
+    options = {"cv": 2, "verbose": 1, "error_score": "raise", "name": "churn", "refit": False}
+    options["n_jobs"] = 0 if end in ("outage", "cancelled") else None
+    kind = Unlucky if end == "raised" else Gated
+    search = MongoSearchCV(kind(gate=str(gate)), VALUES, db=uri, **options)
+    disturber = Thread(target=disturb)
+    disturber.start()
+    try:
+        with pytest.raises(ENDS[end]):
+            search.fit(X, Y)
+        wait_for(lambda: not [t for t in threading.enumerate() if t.name == "follows churn"])
+    finally:
+        disturber.join()
+        server.remove()
+    lines.append(capfd.readouterr().err)
+    assert [line for line in "".join(lines).splitlines() if not line.startswith("churn ")] == []
 
 
 # What stands on a terminal, and what goes where
