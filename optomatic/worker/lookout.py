@@ -8,7 +8,7 @@ from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse
 from optomatic.records import Lane, Timing, WorkerRecord
 from optomatic.store.opening import Store
 from optomatic.warning import warn
-from optomatic.worker.ability import installs, missing_in, refusing
+from optomatic.worker.ability import installs, lacking, missing_in, refusing
 from optomatic.worker.start_command import start_advice
 
 #: After so many seconds in which nobody held a lease of the search this is said.
@@ -139,7 +139,8 @@ class Lookout:
         elif len(lanes) < len(queued):
             self._say_lost(waited)
         else:
-            self._say_slow(waited, alive)
+            able = [w for w in alive if not all(lacking(w, lane) for lane in lanes)]
+            self._say_slow(waited, able)
 
     def _nobody_can(
         self,
