@@ -100,10 +100,13 @@ class AttachedSearch(StoredSearch, KeepsAddress):
     def record(self) -> dict[str, Any]:
         """Return what was asked, by whom, with what, and how it ended: plain values.
 
-        Its ``state`` is as it was written down: see :attr:`state` for how the search is.
+        Its ``state`` is as it was written down: see :attr:`state` for how the search is.  Those
+        of later iterations of successive halving are in its ``iterations``.
         """
         with open_store(self.db) as store:
-            return store.searches.record(self.search_id)
+            parts = store.searches.parts(self.search_id)
+            record, *later = (store.searches.record(part) for part in parts)
+        return {**record, "iterations": later} if later else record
 
     @property
     def state(self) -> str:

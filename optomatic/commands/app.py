@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 import optomatic
-from optomatic.commands import change, database, look, outcome, top
+from optomatic.commands import bash_words, change, database, look, outcome, top
 from optomatic.commands.ending import (
     EXIT_CODES,
     FINE,
@@ -29,7 +29,8 @@ with a password is better kept in $OPTOMATIC_DB, as others can see command lines
 
 {EXIT_CODES}
 
-Names complete after: optomatic --install-completion
+Names complete in bash and zsh after: optomatic --install-completion
+(or put what --show-completion prints into your .bashrc or .zshrc)
 """
 
 app = typer.Typer(
@@ -66,7 +67,7 @@ def _options(
 
 
 def _work(ctx: typer.Context) -> None:
-    """Score what searches wait for: python -m optomatic.worker, with all its options."""
+    """Score for searches: python -m optomatic.worker, all its options."""
     from optomatic.worker.__main__ import main as work
 
     raise typer.Exit(work(ctx.args))
@@ -94,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain_warnings()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(given or ["--help"])
+        with bash_words.put_together(os.environ):
+            code = _run(given or ["--help"])
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has enough
         _close_output()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from optomatic.commands.ending import USAGE, refuse, say
+from optomatic.commands.ending import RUNS, USAGE, refuse, say
 from optomatic.commands.names import find
 from optomatic.commands.options import Db, Search, Searches
+from optomatic.errors import SearchRunning, shown
 from optomatic.records import Removed
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
@@ -33,7 +36,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
 
 def cancel(search: Search, db: Db = None) -> None:
-    """Withdraw a search that runs: what is scored stays stored, the rest is not scored."""
+    """Withdraw a search that runs; its scores stay stored.
+
+    What is not scored yet will not be scored. Its client ends with SearchCancelled.
+    """
     seen = find(search, db)
     state = seen.state
     if state not in _GOING_ON and not _waits(seen.counts()):
@@ -50,7 +56,10 @@ def _waits(counts: dict[str, int]) -> bool:
 
 
 def retry(search: Search, db: Db = None) -> None:
-    """Queue the failed and given-up units of a search again, for standalone workers."""
+    """Queue the failed and given-up units of a search again.
+
+    Standalone workers score them; start one with: optomatic worker --until-empty
+    """
     count = find(search, db).retry()
     if not count:
         print(f"{search} has no failed units, so nothing is queued.")
@@ -76,7 +85,7 @@ def remove(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove searches, with the scores and data that no other search needs.
+    """Remove searches, with scores and data that no other one needs.
 
     Asks before it removes anything. With --older-than and no names all searches go that ended
     so long ago, and what no search refers to.
@@ -85,8 +94,10 @@ def remove(
     if not searches and age is None:
         refuse("name the searches to remove, or give --older-than", USAGE)
     names = list(dict.fromkeys(searches or ()))
-    for name in names:
-        find(name, db)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one name all go, so no other id need be given
+        for name in names:
+            find(name, db)
     planned = _removed(names, age, db, dry_run=True)
     if dry_run:
         print(f"Would be removed: {_in_words(planned)}.")
@@ -115,13 +126,30 @@ def _removed(names: list[str], age: timedelta | None, db: str | None, *, dry_run
 
     if not names:
         return remove_searches(older_than=age, dry_run=dry_run, db=db)
-    each = [remove_searches(name, older_than=age, dry_run=dry_run, db=db) for name in names]
+    each = []
+    for name in names:
+        try:
+            each.append(remove_searches(name, older_than=age, dry_run=dry_run, db=db))
+        except SearchRunning:
+            _refuse_running(name, sum(one.searches for one in each))
     return Removed(
         searches=sum(one.searches for one in each),
         units=sum(one.units for one in each),
         parts=sum(one.parts for one in each),
         bytes=sum(one.bytes for one in each),
         dry_run=dry_run,
+    )
+
+
+def _refuse_running(name: str, removed: int) -> NoReturn:
+    """Say that a search runs; a dry run has found that before anything was removed."""
+    before = (
+        f"{removed} searches named before it were removed" if removed else "Nothing was removed"
+    )
+    refuse(
+        f"{shown(name)} runs: units wait for workers, or its client was seen in the last five "
+        f"minutes. {before}. Cancel it first: optomatic cancel {shlex.quote(name)}",
+        RUNS,
     )
 
 

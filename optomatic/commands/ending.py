@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import warnings
 from typing import Any, NoReturn, TextIO
 
+from optomatic.commands.tables import terminal_width
 from optomatic.commands.values import one_line
 from optomatic.errors import OptomaticError, SearchRunning, StoreURIError, redact
 
@@ -50,8 +52,11 @@ def text_of(error: Exception) -> str | None:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, whatever stands in `text`."""
-    sys.stderr.write(f"optomatic: {one_line(redact(text))}\n")
+    """Write a line to stderr, whatever stands in `text`; on a terminal no word is broken."""
+    line = f"optomatic: {one_line(redact(text))}"
+    if sys.stderr.isatty():
+        line = textwrap.fill(line, terminal_width(), break_long_words=False, break_on_hyphens=False)
+    sys.stderr.write(f"{line}\n")
 
 
 def show_warning(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optomatic.commands.names import find
 from optomatic.commands.options import Db, Json, Search
 from optomatic.commands.tables import Column, on_terminal, show_table
 from optomatic.commands.values import full, one_line, short, span
-from optomatic.results.as_json import is_missing, json_of, moment, records
+from optomatic.results.as_json import is_missing, json_of, records
+
+if TYPE_CHECKING:
+    from optomatic.attaching import AttachedSearch
 
 
 def cell(value: Any) -> str:
@@ -71,7 +74,7 @@ def search_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def list_workers(db: Db = None, json: Json = False) -> None:
-    """Print who is there to score: standalone workers, and those of searches that run."""
+    """Print which workers are there, and how many units each has."""
     from optomatic.overview import workers
 
     found = workers(db)
@@ -113,11 +116,11 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
     seen = find(search, db)
     record, counts, state = seen.record(), seen.counts(), seen.state
     if json:
-        hidden = ("_id", "v", "checksum", "asked")
-        kept = {name: value for name, value in record.items() if name not in hidden}
-        return say_json({"id": seen.search_id, **kept, "state": state, "counts": counts})
+        told = {"id": seen.search_id, **_public(record), "state": state, "counts": counts}
+        return say_json(told)
     process = record.get("process") or {}
-    summary = record.get("summary") or {}
+    iterations = [record, *record.get("iterations", ())]
+    function = (record.get("facts") or {}).get("kind") == "function"
     fields = {
         "name": record.get("name"),
         "id": seen.search_id,
@@ -125,30 +128,39 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
         "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
         "what": record.get("estimator"),
         "space": record.get("space"),
-        "scoring": _given(record.get("scoring")),
-        "candidates": record.get("n_candidates"),
+        "direction" if function else "scoring": _given(record.get("scoring")),
+        "candidates": ", then ".join(str(one.get("n_candidates")) for one in iterations),
         "splits": record.get("n_splits"),
-        "best": _best_line(record.get("best") or {}),
-        "summary": summary.get("line"),
-        "began": _time(record.get("began_at")),
-        "ended": _time(record.get("ended_at")),
+        "best": _best_line(seen),
+        "summary": "; then ".join(
+            line for one in iterations if (line := (one.get("summary") or {}).get("line"))
+        ),
+        "began": cell(record.get("began_at")),
+        "ended": cell(iterations[-1].get("ended_at")),
         "client": f"{record.get('user', '')}@{process.get('host')}, process {process.get('pid')}",
     }
     return say_fields(fields)
 
 
+def _public(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record tells users."""
+    hidden = ("_id", "v", "checksum", "asked")
+    kept = {name: value for name, value in record.items() if name not in hidden}
+    if "iterations" in kept:
+        kept["iterations"] = [{"id": one["_id"], **_public(one)} for one in kept["iterations"]]
+    return kept
+
+
 def _given(text: Any) -> Any:
-    return None if text == "None" else text
+    return None if text == "None" else str(text).strip("'")
 
 
-def _time(value: Any) -> str:
-    return "" if value is None else moment(value)
-
-
-def _best_line(best: Mapping[str, Any]) -> str:
-    if not best:
+def _best_line(seen: AttachedSearch) -> str:
+    try:
+        score = seen.best_score_
+    except AttributeError:  # nothing is complete, or no metric decides
         return ""
-    return f"{cell(best.get('score'))} (candidate {best.get('index')}; see optomatic best)"
+    return f"{cell(score)} (candidate {seen.best_index_}; see optomatic best)"
 
 
 def say_fields(fields: Mapping[str, Any]) -> None:

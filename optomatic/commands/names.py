@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from optomatic.commands.bash_words import in_bash
 from optomatic.commands.ending import NO_SEARCH, refuse
 from optomatic.errors import shown
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 #: Who presses the tab key is not kept waiting for longer, in seconds.
 _PATIENCE = 2.0
 _MOST_OFFERED = 1_000
-#: What a shell takes as it is.  Of other names the id is offered.
-_PLAIN = re.compile(r"[\w.@%+=,/-]+")
+#: What any shell takes as it is, and what bash takes quoted.  Of other names the id is offered.
+_PLAIN, _PLAIN_IN_BASH = re.compile(r"[\w.@%+=,/-]+"), re.compile(r"[^\n\r\t'\"\\*?\[]+")
 
 
 def find(name: str, db: str | None) -> AttachedSearch:
@@ -81,7 +82,8 @@ def _offered(db: str | None, incomplete: str) -> list[str]:
         return []
     with open_store(db) as store:
         searches = store.overview.names(_MOST_OFFERED)
-    names = dict.fromkeys(name if _PLAIN.fullmatch(name) else own for own, name in searches)
+    plain = _PLAIN_IN_BASH if in_bash(os.environ) else _PLAIN
+    names = dict.fromkeys(name if plain.fullmatch(name) else own for own, name in searches)
     starting = [name for name in names if name.startswith(incomplete)]
     return starting or [own for own, _ in searches if incomplete and own.startswith(incomplete)]
 

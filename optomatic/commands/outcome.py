@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PARAM = "param_"
-Limit = Annotated[int, typer.Option(min=0, help="print at most so many rows, 0 for all")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="ROWS",
+        show_default=False,
+        help="print at most so many, 0 for all; without it a terminal gets 20",
+    ),
+]
+_SHOWN = 20
 Splits = Annotated[bool, typer.Option("--splits", help="a row a split, not a row a candidate")]
 
 
@@ -48,7 +57,7 @@ def results(
     db: Db = None,
     json: Json = False,
     splits: Splits = False,
-    limit: Limit = 0,
+    limit: Limit = None,
 ) -> None:
     """Print the candidates with their scores, the best first.
 
@@ -59,24 +68,38 @@ def results(
     frame = _ranked(frame, seen.record().get("facts") or {})
     if json:
         return say_json(frame.head(limit) if limit else frame)
-    shown = limit or (20 if on_terminal() else len(frame))
+    if limit is None and on_terminal():
+        limit = _SHOWN
+    shown = limit or len(frame)
     show_frame(frame.head(shown))
     if shown < len(frame):
-        sys.stderr.write(f"{shown} of {len(frame)} rows. All: --limit 0 | less, --json, export\n")
+        sys.stderr.write(f"{shown} of {len(frame)} rows. All: --limit 0, --json, or export\n")
     return None
 
 
 def _ranked(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the rows with the best score first, those without one last."""
-    metric = facts.get("metric")
-    label = f"score_{metric}" if f"score_{metric}" in frame else "score"
-    names = [str(name) for name in frame.columns]
-    scores = [name for name in names if name == label or name.startswith("score_")]
-    if not scores:
+    """Return the rows with the best score first.
+
+    Before that the last iteration of successive halving comes first, as the best is one of it,
+    and candidates that are complete come before those that have part of their scores.
+    """
+    directions = dict(facts.get("directions") or ())
+    metric = facts.get("refit") or next(iter(directions), None)
+    labels = [f"score_{metric}", "score", *filter(_is_score, map(str, frame.columns))]
+    score = next((name for name in labels if name in frame), None)
+    if score is None:
         return frame
-    lower = facts.get("direction") == "minimize"
-    ranked: pd.DataFrame = frame.sort_values(scores[:1], ascending=lower, kind="stable")
+    keys = frame[[score]].assign(incomplete=frame["state"] != "completed")
+    keys["iter"] = frame.get("iter", 0)
+    lower = directions.get(metric) == "minimize"
+    keys = keys.reset_index(drop=True)
+    order = keys.sort_values(["iter", "incomplete", score], ascending=[False, True, lower]).index
+    ranked: pd.DataFrame = frame.iloc[order]
     return ranked
+
+
+def _is_score(name: str) -> bool:
+    return name == "score" or (name.startswith("score_") and name != "score_time")
 
 
 def show_frame(frame: pd.DataFrame) -> None:
@@ -89,16 +112,30 @@ def show_frame(frame: pd.DataFrame) -> None:
         other = [name for name in other if not all(is_missing(row[name]) for row in rows)]
     columns = [_column(name, n, right=_is_number(frame, name)) for n, name in enumerate(other)]
     columns.append(Column("PARAMS", folds=24))
-    show_table(columns, [[*(cell(row[n]) for n in other), _params(row, own)] for row in rows])
+    show_table(columns, [[*(_cell(n, row[n]) for n in other), _params(row, own)] for row in rows])
+
+
+#: Durations in seconds.
+_TIMES = ("seconds", "fit_time", "score_time")
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in _TIMES and on_terminal() and not is_missing(value):
+        return f"{value:.4f}"
+    return _plain_error(cell(value)) if name == "error" else cell(value)
+
+
+def _plain_error(text: str) -> str:
+    return text.removeprefix("builtins.")
 
 
 #: Columns that are shown also where there is little room, and those that go last.
-_NEEDED = ("candidate", "split", "score", "state", "error", "std")
+_NEEDED = ("candidate", "split", "state", "error", "std")
 _LONGEST_ERROR = 20
 
 
 def _column(name: str, place: int, *, right: bool) -> Column:
-    needed = name in _NEEDED or name.startswith("score_")
+    needed = name in _NEEDED or _is_score(name)
     folds = _LONGEST_ERROR if name == "error" else 0
     return Column(name.upper(), right=right, spare=0 if needed else place + 1, folds=folds)
 
@@ -115,25 +152,24 @@ def _params(row: Mapping[str, Any], own: Sequence[str]) -> str:
 
 
 def errors(search: Search, db: Db = None, json: Json = False) -> None:
-    """Print what went wrong: each kind once, how often, with which params, and its traceback.
+    """Print what went wrong, grouped, with params and tracebacks.
 
-    Also units that were given up as they killed their workers, and records that could not be
-    read and were set aside.
+    Each kind of failure comes once, with its count. Also units that were given up as they killed
+    their workers, and records that could not be read and were set aside.
     """
     found = find(search, db).errors()
     if json:
         return say_json(found)
     if found.empty:
         sys.stderr.write(f"Nothing went wrong in {one_line(search)}.\n")
-    for row in records(found):
-        sys.stdout.write(_error_text(row))
+    sys.stdout.write("\n".join(_error_text(row) for row in records(found)))
     return None
 
 
 def _error_text(row: Mapping[str, Any]) -> str:
     from optomatic.overview import params_line
 
-    kind = f"{row['type']}: " if row["type"] else ""
+    kind = f"{_plain_error(row['type'])}: " if row["type"] else ""
     params = "; ".join(params_line(own.items()) or "no params" for own in row["params"])
     more = {
         "params": params,
@@ -142,16 +178,29 @@ def _error_text(row: Mapping[str, Any]) -> str:
     }
     text = f"{row['count']} x {row['stage']}: {kind}{lines(row['text'].strip())}\n"
     text += "".join(f"  {name}: {one_line(told)}\n" for name, told in more.items() if told)
-    return text + textwrap.indent(lines(row["traceback"].strip("\n")), "    ") + "\n\n"
+    if trace := lines(row["traceback"].strip("\n")):
+        text += textwrap.indent(trace, "    ") + "\n"
+    return text
 
 
 def explain(search: Search, db: Db = None, json: Json = False) -> None:
-    """Print why a search does not move, and why stored scores were not reused."""
+    """Print why a search does not move, and why it reused no scores."""
     found = find(search, db).explain().findings
     if json:
         return say_json([{"kind": one.kind, "text": one.text} for one in found])
     if not found:
         sys.stderr.write(f"There is nothing to explain of {one_line(search)}.\n")
         return None
-    rows = [[one_line(one.kind), one_line(one.text)] for one in found]
-    return show_table((Column(""), Column("", folds=20)), rows)
+    # A command is there to be pasted, so it stands in a line of its own.
+    texts = [one.text.partition(_START) for one in found]
+    rows = [
+        [one_line(one.kind), one_line(f"{said}{start.rstrip()}")]
+        for one, (said, start, _) in zip(found, texts, strict=True)
+    ]
+    show_table((Column(""), Column("", folds=20)), rows)
+    for command in dict.fromkeys(command for _, _, command in texts if command):
+        sys.stdout.write(f"\n    {one_line(command)}\n")
+    return None
+
+
+_START = "Start one: "

@@ -38,7 +38,7 @@ class Column:
         Numbers stand on the right.
     spare : int
         Where the terminal is too narrow the column with the highest number goes first; one with
-        0 stays.
+        0 stays.  Empty ones of the others go before them.
     folds : int
         Its values may take several lines, of at least so many characters; 0 if they must not.
     """
@@ -117,7 +117,11 @@ def fitted(
     with console.capture() as captured:
         console.print(table)
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
-    hidden = [column.title for n, column in enumerate(columns) if n not in shown]
+    hidden = [
+        column.title
+        for n, column in enumerate(columns)
+        if n not in shown and any(row[n] for row in rows)
+    ]
     return text + (_note(hidden, width) if hidden else "")
 
 
@@ -142,8 +146,9 @@ def _fit(
     def room(sizes: Sequence[int]) -> int:
         return width - sum(sizes[n] + _GAP for n in shown) + _GAP
 
+    empty = [n for n in shown if columns[n].spare and not any(row[n] for row in rows)]
     while room(least) < 0:
-        spare = max(shown, key=lambda n: columns[n].spare)
+        spare = empty.pop() if empty else max(shown, key=lambda n: columns[n].spare)
         if columns[spare].spare == 0:
             break
         shown.remove(spare)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import select
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 _PAUSE = 2.0
+#: Seconds between two drawings, and after which a store that does not answer is told of.
+_REDRAW, _SILENT = 0.5, 5.0
 #: Looking at a large database is to cost its server little.
 _SHARE = 4
 _ACTIVE = ("running", "left", "abandoned")
@@ -43,17 +48,18 @@ Once = Annotated[bool, typer.Option("--once", help="print once, and end")]
 
 @dataclass
 class _Look:
-    """What was found at one moment; ``done`` counts the ended units of all searches."""
+    """What was found at one moment, in ``took`` seconds; ``done`` counts all ended units."""
 
     searches: pd.DataFrame
     workers: pd.DataFrame
     running: pd.DataFrame
     done: pd.Series
+    took: float
     at: float = field(default_factory=time.monotonic)
 
 
 def top(db: Db = None, once: Once = False, json: Json = False) -> None:
-    """Show live which searches go on, who works, and what runs where since when.
+    """Show live what goes on: searches, workers, and what runs where.
 
     Ctrl-C or q ends it. Where there is no terminal it prints once.
     """
@@ -74,30 +80,60 @@ _PARTS = ("searches", "workers", "running")
 def _look(db: str | None) -> _Look:
     from optomatic.overview import running, searches, workers
 
+    began = time.monotonic()
     found = searches(db)
     active = found[found["state"].isin(_ACTIVE)]
-    return _Look(active, workers(db), running(db), found["done"])
+    work, units = workers(db), running(db)
+    return _Look(active, work, units, found["done"], time.monotonic() - began)
 
 
 def _live(db: str | None) -> None:
-    console = Console()
-    before = None
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+    found: SimpleQueue[_Look | Exception] = SimpleQueue()
+    threading.Thread(target=_keep_looking, args=(db, found), daemon=True).start()
+    first = found.get()
+    if isinstance(first, Exception):
+        raise first
+    look, before, why = first, None, ""
+    with (
+        warnings.catch_warnings(action="ignore"),  # an outage is told of on the screen
+        _keys() as pressed,
+        Live(console=Console(), screen=True, auto_refresh=False) as live,
+    ):
         while True:
-            began = time.monotonic()
-            look = _look(db)
-            live.update(Text.from_ansi(_screen(look, before)), refresh=True)
-            before = look
-            if pressed(max(_PAUSE, _SHARE * (time.monotonic() - began))):
+            live.update(Text.from_ansi(_screen(look, before, why)), refresh=True)
+            if pressed(_REDRAW):
                 return
+            with suppress(Empty):
+                new = found.get_nowait()
+                if isinstance(new, Exception):
+                    why = f" ({type(new).__name__})"
+                else:
+                    look, before, why = new, look, ""
 
 
-def _screen(look: _Look, before: _Look | None) -> str:
-    """Return what fits on the terminal."""
-    rows = Console().size.height
+def _keep_looking(db: str | None, found: SimpleQueue[_Look | Exception]) -> None:
+    """Look again and again, beside the thread that hears keys: a store may be away for long."""
+    while True:
+        began = time.monotonic()
+        try:
+            found.put(_look(db))
+        except Exception as error:
+            found.put(error)
+        time.sleep(max(_PAUSE, _SHARE * (time.monotonic() - began)))
+
+
+def _screen(look: _Look, before: _Look | None, why: str) -> str:
+    """Return what fits on the terminal; say so if the store has not answered for long."""
     lines = _text(look, before).split("\n")
-    hint = "q: end"
-    return "\n".join([*lines[: rows - 2], hint])
+    silent = time.monotonic() - look.at
+    if why or silent > _SILENT + look.took * (_SHARE + 1):
+        said = f"The store has not answered for {span(silent)}{why}. Below is what it said then."
+        lines = [_cut(said), "", *lines]
+    return "\n".join([*lines[: Console().size.height - 2], "q: end"])
+
+
+def _cut(line: str) -> str:
+    return line[: terminal_width()]
 
 
 def _text(look: _Look, before: _Look | None) -> str:

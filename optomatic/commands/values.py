@@ -6,7 +6,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from optomatic.results.as_json import is_missing, moment
+from optomatic.results.as_json import as_utc, is_missing, moment
 
 
 def span(value: timedelta | float) -> str:
@@ -34,7 +34,7 @@ def short(value: Any) -> str:
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
     if isinstance(value, datetime) and not is_missing(value):
-        return moment(value.replace(microsecond=0))
+        return f"{as_utc(value):%Y-%m-%d %H:%M:%S} UTC"
     return full(value)
 
 

@@ -17,6 +17,7 @@ from optomatic.store.opening import Store
 from optomatic.store.searches import state_of
 from optomatic.worker.ability import lacking, missing_in, refusing
 from optomatic.worker.machine import timing_here
+from optomatic.worker.start_command import start_command
 
 #: So many earlier searches are looked at.
 _MOST_SEARCHES = 200
@@ -146,8 +147,7 @@ def _of_lacks(alive: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> Iterator[
 
 def _start(store: Store, lanes: Sequence[Lane]) -> str:
     tags = sorted({tag for lane in lanes for tag in lane.requires})
-    options = "".join(f" --tag {tag}" for tag in tags)
-    return f"Start one: python -m optomatic.worker --db {store.shown_uri}{options}"
+    return f"Start one: {start_command(store.shown_uri, tags)}"
 
 
 # What went wrong
@@ -158,12 +158,14 @@ def _of_failures(
 ) -> Iterator[Finding]:
     counts = Counter(glance.state for glance in glances.values())
     if counts["failed"]:
-        yield Finding("failed", f"{_units(counts['failed'])} failed; errors() groups them.")
+        said = f"{_units(counts['failed'])} failed; errors(), or optomatic errors, groups them."
+        yield Finding("failed", said)
     if counts["dead"]:
         yield Finding(
             "given up",
             f"{_units(counts['dead'])} killed each process that scored them, and were given up. "
-            "errors() says how they ended; retry_failed=True runs them again.",
+            "errors(), or optomatic errors, says how they ended; retry_failed=True, or optomatic "
+            "retry, runs them again.",
         )
     odd = store.jobs.set_aside(ids)
     if odd:

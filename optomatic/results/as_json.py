@@ -83,5 +83,9 @@ def moment(value: datetime) -> str:
     >>> moment(datetime(2026, 1, 31, 12, tzinfo=UTC))
     '2026-01-31T12:00:00Z'
     """
-    aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return aware.isoformat().replace("+00:00", "Z")
+    return as_utc(value).isoformat().replace("+00:00", "Z")
+
+
+def as_utc(value: datetime) -> datetime:
+    """Return a time in UTC; one without a zone is in UTC."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
