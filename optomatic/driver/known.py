@@ -255,18 +255,24 @@ def _score(
         waiting.submit(retry_failed=retry_failed)
         retry_failed = False
         following.queued([unit.id for unit in waiting.open])
+        # Who cancelled it before these were queued has not cancelled them.
+        _end_if_withdrawn(store, search, waiting, len(missing))
         engine.work(store, search, waiting.over)
         if engine.error is not None:
             raise engine.error
         found = waiting.read()
         following.ended({i: outcome for i, outcome in found.items() if has_ended(outcome)})
-        if waiting.open and store.searches.withdrawn(search):
-            raise SearchCancelled(
-                f"The search was cancelled, or removed, while {len(waiting.open)} of "
-                f"{len(missing)} units were not scored yet. All finished scores are stored, unless "
-                "they were removed; call fit again to go on."
-            )
+        _end_if_withdrawn(store, search, waiting, len(missing))
     return found, waiting.invalid
+
+
+def _end_if_withdrawn(store: Store, search: str, waiting: _Waiting, asked: int) -> None:
+    if waiting.open and store.searches.withdrawn(search):
+        raise SearchCancelled(
+            f"The search was cancelled, or removed, while {len(waiting.open)} of {asked} units "
+            "were not scored yet. All finished scores are stored, unless they were removed; call "
+            "fit again to go on."
+        )
 
 
 class _Waiting:

@@ -5,15 +5,18 @@ import io
 import json
 import os
 import stat
+from threading import Thread
 
 import pandas as pd
 import pytest
 import scoring
 from openpyxl import load_workbook
+from waiting import wait_for
 from working_off import work_off
 
 import optomatic
 from optomatic import MongoSearch, attach
+from optomatic.errors import SearchCancelled
 from optomatic.results import exporting
 
 
@@ -43,7 +46,7 @@ def test_given_up_units_get_a_clean_slate(uri, run):
 
     units = MongoClient(uri).get_default_database()["units"]
     units.update_one({}, {"$set": {"state": "dead", "losses": 3, "wanted_by": []}})
-    assert attach("dead", db=uri).retry() == 1
+    assert run("retry", "dead", db=uri)[0] == 0
     work_off(uri)
     assert attach("dead", db=uri).counts() == {"completed": 1}
 
@@ -77,11 +80,29 @@ def test_a_search_is_cancelled_once(uri, run):
     assert optomatic.searches(uri)[["state", "done"]].values.tolist() == [["cancelled", 0]]
 
 
+def test_the_client_of_a_cancelled_search_ends(uri, run):
+    # Cancelled as soon as it is seen, mostly before its units are queued.
+    ended = []
+
+    def client():
+        try:
+            MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, name="waits", n_jobs=0).run()
+        except SearchCancelled as error:
+            ended.append(error)
+
+    waits = Thread(target=client)
+    waits.start()
+    wait_for(lambda: (optomatic.searches(uri)["total"] == 2).any())
+    assert run("cancel", "waits", db=uri)[0] == 0
+    waits.join(60)
+    assert len(ended) == 1
+
+
 def test_what_runs_is_not_removed(uri, run):
     MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="left").submit()
     code, out, err = run("rm", "left", "--yes", db=uri)
     assert (code, out) == (4, "")
-    assert err.count("\n") == 1
+    assert err.endswith("Nothing was removed. Cancel it first: optomatic cancel left\n")
     assert len(optomatic.searches(uri)) == 1
 
 

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 import sys
+import warnings
 from pathlib import Path
 
 import many_searches
@@ -11,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pexpect
 import pytest
+import servers
 from pymongo import MongoClient
 
 import optomatic
@@ -135,7 +138,7 @@ def test_who_works_and_on_what(filled):
 
 def test_errors_come_in_groups_with_their_params(filled, run):
     _, out, _ = run("errors", "ill", db=filled)
-    assert "2 x fit: builtins.ValueError: no fit with 5: [bold]half[/] of the rows" in out
+    assert "2 x fit: ValueError: no fit with 5: [bold]half[/] of the rows" in out
     assert "2 x given up: killed the process" in out
     assert "  params: value=5\n  splits: 0, 1\n" in out
     assert "raise ValueError" in out or "ValueError: no fit" in out
@@ -160,9 +163,49 @@ def test_results_come_the_best_first(filled, run):
         scores = [row["score"] for row in rows]
         assert scores == sorted(scores, reverse=True)
         assert len(json.loads(run("results", name, "--json", "--limit", "2", db=filled)[1])) == 2
+    rows = json.loads(run("results", "halved", "--json", db=filled)[1])
+    assert [row["iter"] for row in rows] == [1, 1, 0, 0, 0, 0]
+    assert rows[0]["candidate"] == attach("halved", db=filled).best_index_
     rows = json.loads(run("results", "ill", "--json", db=filled)[1])
     assert [row["score"] for row in rows] == [1.0, None, None]
     assert [row["param_value"] for row in rows] == [1, 5, 13]
+
+
+def test_results_are_ranked_by_what_decides(uri, run):
+    def scored(x):
+        return {"gain": x, "loss": (x - 3) ** 2}
+
+    directions = {"loss": "minimize", "gain": "maximize"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            optomatic.MongoSearch(
+                scored, {"x": [2, 3, 5]}, direction=directions, db=uri, name="two"
+            ).run()
+    code, out, err = run("results", "two", "--json", db=uri)
+    assert code == 0
+    assert [row["param_x"] for row in json.loads(out)] == [3, 2, 5]
+    ids = optomatic.searches(uri).index
+    assert err.startswith("optomatic: note: 2 searches are called 'two'. This is the latest, ")
+    assert err.count("\n") == 1
+    assert ids[1] in err
+    assert run("results", ids[1], "--json", db=uri)[1:] == (out, "")
+
+
+def test_halving_is_shown_as_one_search(filled, run):
+    shown = dict(line.split(None, 1) for line in run("show", "halved", db=filled)[1].splitlines())
+    assert shown["candidates"] == "4, then 2"
+    assert shown["units"] == "12 completed"
+    assert "8 scored" in shown["summary"].split("; then ")[0]
+    assert "4 scored" in shown["summary"].split("; then ")[1]
+    told = json.loads(run("show", "halved", "--json", db=filled)[1])
+    assert [one["n_candidates"] for one in told["iterations"]] == [2]
+    assert shown["ended"] == told["iterations"][0]["ended_at"]
+
+
+def test_the_command_that_would_help_is_not_broken(filled, run):
+    out = run("explain", "abandoned", db=filled)[1]
+    assert f"\n    python -m optomatic.worker --db '{filled}'\n" in out
 
 
 def test_the_best_is_that_of_the_search(filled, run):
@@ -185,6 +228,14 @@ def test_json_has_times_in_utc_and_null_for_what_is_missing(filled, run):
     assert rows["running"]["ended_at"] is None
     assert rows["left"]["best"] is None
     assert isinstance(rows["running"]["age"], float)
+
+
+NOTED = """
+from optomatic.commands.ending import say
+for words in {texts!r}:
+    say(words)
+print("the end")
+"""
 
 
 SHOW_ALL = """
@@ -221,6 +272,22 @@ def test_no_line_is_wider_than_the_terminal(filled, width):
         assert sum(search in line for line in texts) >= 1
 
 
+def test_a_note_on_a_terminal_breaks_no_id():
+    texts = [f"{'x' * n} 23da0eee7b165274cf6e6e41. Give an id." for n in range(40, 70, 7)]
+    child = pexpect.spawn(
+        sys.executable,
+        ["-c", NOTED.format(texts=texts)],
+        dimensions=(30, 80),
+        env={**os.environ, "TERM": "xterm", "COLUMNS": ""},
+        encoding="utf-8",
+        timeout=60,
+    )
+    child.expect("the end")
+    lines = child.before.split("\r\n")
+    assert max(map(len, lines)) <= 80
+    assert sum("23da0eee7b165274cf6e6e41" in line for line in lines) == len(texts)
+
+
 def test_top_is_live_until_q_is_pressed(filled):
     child = pexpect.spawn(
         sys.executable,
@@ -233,9 +300,37 @@ def test_top_is_live_until_q_is_pressed(filled):
     child.expect("3 searches")
     child.expect("units/s")  # it looked again
     child.send("q")
+    assert ended_whole(child)
+
+
+def ended_whole(child):
+    """Return whether a program ended well, and gave the terminal back as it was."""
     child.expect(pexpect.EOF)
     child.close()
-    assert child.exitstatus == 0
+    return child.exitstatus == 0 and child.before.rstrip().endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_top_says_that_the_store_is_away_and_goes_on_when_it_is_back(mongod):
+    server = servers.Mongod()
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "optomatic", "top", "--db", f"mongodb://{server.address}/away"],
+        dimensions=(30, 100),
+        env={**os.environ, "TERM": "xterm"},
+        encoding="utf-8",
+        timeout=60,
+    )
+    try:
+        child.expect("0 searches")
+        server.process.send_signal(signal.SIGSTOP)
+        child.expect(r"The store has not answered for \d+s")
+        server.process.send_signal(signal.SIGCONT)
+        child.expect(r"\x1b\[H0 searches")
+        child.send("\x03")
+        assert ended_whole(child)
+    finally:
+        child.close(force=True)
+        server.remove()
 
 
 def test_the_database_is_checked(filled, run):

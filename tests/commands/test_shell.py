@@ -10,6 +10,7 @@ import pexpect
 import pytest
 import scoring
 
+import optomatic
 from optomatic import MongoSearch
 from optomatic.commands.ending import EXIT_CODES
 from optomatic.worker.options import parser
@@ -21,7 +22,7 @@ SECRET = "s3cr3t"
 @pytest.fixture
 def named(uri):
     """Return the address of a store with searches of some names."""
-    for name in ("churn", "churn-2", "two words", "revenue"):
+    for name in ("churn", "churn-2", "two words", "a:b", "revenue"):
         MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name=name).submit()
     return uri
 
@@ -159,24 +160,48 @@ def test_names_and_verbs_complete(named, command, ready):
     shell.close(force=True)
 
 
-def completed(words, **environ):
-    number = str(len(words.split(" ")) - 1)
-    asked = {"COMP_WORDS": words, "COMP_CWORD": number, "_OPTOMATIC_COMPLETE": "complete_bash"}
+#: What is typed in bash, and what becomes of it.
+TYPED = {
+    "two": "two\\ words ",
+    "two\\ w": "two\\ words ",
+    '"two w': '"two words" ',
+    "a": "a\\:b ",
+    "a:": "a:b ",
+    "a\\:": "a\\:b ",
+    "--db={named} rev": "--db={named} revenue ",
+    "--db {named} rev": "--db {named} revenue ",
+}
+
+
+def test_names_with_blanks_and_colons_complete_in_bash(named):
+    shell = in_shell(["bash", "--norc", "--noprofile", "-i"], "mongodb://127.0.0.1:1/x", BASH)
+    shell.sendline(f"OPTOMATIC_DB='{named}'; stty cols 300; echo se''t")
+    shell.expect("\nset")
+    for typed, becomes in TYPED.items():
+        shell.send(f"\x15optomatic show {typed.format(named=named)}\t")
+        shell.expect_exact(f"optomatic show {becomes.format(named=named)}")
+    shell.close(force=True)
+
+
+def completed(*words, kind="complete_bash", **environ):
+    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+    asked |= {"_TYPER_COMPLETE_ARGS": " ".join(words), "_OPTOMATIC_COMPLETE": kind}
     found = ran("optomatic", **asked, **environ)
     assert found.stderr == ""
     return found.stdout.split("\n")[:-1]
 
 
-def test_a_name_that_a_shell_would_take_apart_is_offered_by_its_id(named):
-    offered = completed("optomatic show ", OPTOMATIC_DB=named)
-    assert {"churn", "churn-2", "revenue"} < set(offered)
-    assert len(offered) == 4
-    assert not any(" " in name for name in offered)
-    assert completed(f"optomatic show --db {named} churn-") == ["churn-2"]
+def test_other_shells_are_offered_the_id_of_a_name_that_they_would_take_apart(named):
+    offered = " ".join(completed("optomatic", "show", "", kind="complete_zsh", OPTOMATIC_DB=named))
+    ids = optomatic.searches(named)["name"]
+    assert all(name in offered for name in ("churn", "churn-2", "revenue"))
+    assert all(own in offered for own, name in ids.items() if name in ("two words", "a:b"))
+    assert "two words" not in offered
 
 
 def test_completion_is_silent_where_the_store_is_away(tmp_path):
-    assert not any(completed("optomatic show x", OPTOMATIC_DB="mongodb://127.0.0.1:1/x"))
-    assert not any(completed("optomatic show x", OPTOMATIC_DB="nonsense"))
-    assert not any(completed("optomatic show x", OPTOMATIC_HOME=str(tmp_path)))
+    words = ("optomatic", "show", "x")
+    assert not any(completed(*words, OPTOMATIC_DB="mongodb://127.0.0.1:1/x"))
+    assert not any(completed(*words, OPTOMATIC_DB="nonsense"))
+    assert not any(completed(*words, OPTOMATIC_HOME=str(tmp_path)))
     assert os.listdir(tmp_path) == []  # no private server is started for that
