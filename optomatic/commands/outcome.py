@@ -194,7 +194,7 @@ def explain(search: Search, db: Db = None, json: Json = False) -> None:
     # A command is there to be pasted, so it stands in a line of its own.
     texts = [one.text.partition(_START) for one in found]
     rows = [
-        [one_line(one.kind), one_line(f"{said}{start.rstrip()}")]
+        [one_line(one.kind), one_line(f"{said}{_BELOW if start else ''}")]
         for one, (said, start, _) in zip(found, texts, strict=True)
     ]
     show_table((Column(""), Column("", folds=20)), rows)
@@ -203,4 +203,4 @@ def explain(search: Search, db: Db = None, json: Json = False) -> None:
     return None
 
 
-_START = "Start one: "
+_START, _BELOW = "Start one: ", "The command below starts one."

@@ -207,6 +207,8 @@ def leave(
     try:
         publish(*(store, plan.parts.values(), missing[0].work, listing, say), client_of=record.id)
         store.jobs.submit(missing, record.id, retry_failed=retry_failed)
+        if store.searches.withdrawn(record.id):  # before these were queued
+            store.jobs.cancel(record.id)
         store.searches.left(record.id)
     except BaseException as error:
         withdraw(store, record.id, error)

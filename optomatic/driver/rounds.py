@@ -333,6 +333,8 @@ class Rounds:
         met = self._store.jobs.submit(units, self._record.id, retry_failed=retry_failed)
         self._invalid += met.invalid
         self._following.queued([unit.id for unit in units])
+        if self._store.searches.withdrawn(self._record.id):  # before these were queued
+            raise self._cancelled()
 
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
         """Store the parts that workers need, and say what the lanes stand for."""
@@ -371,8 +373,6 @@ class Rounds:
         self._end({i: o for i, o in found.items() if has_ended(o)}, fresh=True)
         again = [open_units[unit_id] for unit_id in gone if unit_id in open_units]
         if again and not self._cut_off:
-            if self._store.searches.withdrawn(self._record.id):
-                raise self._cancelled()
             self._queue(again)
 
     def _end(self, outcomes: dict[str, Outcome], *, fresh: bool) -> None:

@@ -80,19 +80,20 @@ def test_a_search_is_cancelled_once(uri, run):
     assert optomatic.searches(uri)[["state", "done"]].values.tolist() == [["cancelled", 0]]
 
 
-def test_the_client_of_a_cancelled_search_ends(uri, run):
+@pytest.mark.parametrize("space", [{"x": [1, 2]}, iter([{"x": 1}, {"x": 2}])], ids=["grid", "any"])
+def test_the_client_of_a_cancelled_search_ends(uri, run, space):
     # Cancelled as soon as it is seen, mostly before its units are queued.
     ended = []
 
     def client():
         try:
-            MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, name="waits", n_jobs=0).run()
+            MongoSearch(scoring.parabola, space, db=uri, name="waits", n_jobs=0).run()
         except SearchCancelled as error:
             ended.append(error)
 
     waits = Thread(target=client)
     waits.start()
-    wait_for(lambda: (optomatic.searches(uri)["total"] == 2).any())
+    wait_for(lambda: len(optomatic.searches(uri)))
     assert run("cancel", "waits", db=uri)[0] == 0
     waits.join(60)
     assert len(ended) == 1
