@@ -65,7 +65,7 @@ def retry(search: Search, db: Db = None) -> None:
         print(f"{search} has no failed units, so nothing is queued.")
         return
     units = "1 unit is" if count == 1 else f"{count} units are"
-    print(f"{units} queued again. A worker has to score them: optomatic worker --until-empty")
+    print(f"{units} queued again. Have a worker score them:\n\n    optomatic worker --until-empty")
 
 
 def export(search: Search, output: Output, db: Db = None) -> None:

@@ -81,7 +81,7 @@ def list_workers(db: Db = None, json: Json = False) -> None:
     if json:
         return say_json(found)
     if found.empty:
-        sys.stderr.write("No worker is there. Start one on any machine: optomatic worker\n")
+        sys.stderr.write("No worker is there. Start one: optomatic worker\n")
         return None
     return show_table(WORKERS, [worker_row(row) for row in records(found)])
 

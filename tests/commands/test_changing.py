@@ -31,7 +31,7 @@ def failed(uri):
 def test_failed_units_are_queued_again_for_workers(failed, run):
     code, out, err = run("retry", "failed", db=failed)
     assert (code, err) == (0, "")
-    assert out.startswith("1 unit is queued again. A worker has to score them: ")
+    assert out.startswith("1 unit is queued again. Have a worker score them:\n")
     assert attach("failed", db=failed).counts() == {"completed": 2, "queued": 1}
     assert optomatic.searches(failed)["state"].tolist() == ["left"]
     work_off(failed)
