@@ -65,7 +65,8 @@ def complete(ctx: Any, incomplete: str) -> list[str]:
 
     def look() -> None:
         try:
-            found.extend(_offered(ctx.params.get("db"), incomplete))
+            db = ctx.params.get("db")  # as typed: the shell has not replaced variables
+            found.extend(_offered(db and os.path.expandvars(db), incomplete))
         except Exception:  # a shell that completes a word has no use for a reason
             return
 

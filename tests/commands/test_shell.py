@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -11,7 +12,7 @@ import pytest
 import scoring
 
 import optomatic
-from optomatic import MongoSearch
+from optomatic import MongoSearch, overview
 from optomatic.commands.ending import EXIT_CODES
 from optomatic.worker.options import parser
 
@@ -73,7 +74,6 @@ def test_its_version(run):
         (["db"], 2, "command"),
         (["results", "x", "--limit", "-1"], 2, "--limit"),
         (["list", "--db", f"ann:{SECRET}@host"], 2, "not an address"),
-        (["list", "--db", f"mongodb://ann:{SECRET}@127.0.0.1:1/x?timeoutMS=300"], 1, "No MongoDB"),
         (["export", "churn"], 2, "--output"),
         (["worker", "--nonsense"], 2, "--nonsense"),
     ],
@@ -88,6 +88,15 @@ def test_errors_are_a_line_and_an_exit_code(arguments, code, said):
     assert said in found.stderr
     assert found.stderr.count("\n") == 1
     assert SECRET not in found.stderr
+
+
+def test_a_store_that_is_away_is_told_of_in_a_line(run, monkeypatch):
+    monkeypatch.setattr(overview, "open_store", partial(overview.open_store, patience=0.5))
+    code, out, err = run("list", db=f"mongodb://ann:{SECRET}@127.0.0.1:1/x")
+    assert (code, out) == (1, "")
+    assert "No MongoDB" in err
+    assert err.count("\n") == 1
+    assert SECRET not in err
 
 
 def test_misspelt_names_are_suggested(named, run):
@@ -162,20 +171,19 @@ def test_names_and_verbs_complete(named, command, ready):
 
 #: What is typed in bash, and what becomes of it.
 TYPED = {
-    "two": "two\\ words ",
     "two\\ w": "two\\ words ",
     '"two w': '"two words" ',
     "a": "a\\:b ",
     "a:": "a:b ",
     "a\\:": "a\\:b ",
     "--db={named} rev": "--db={named} revenue ",
-    "--db {named} rev": "--db {named} revenue ",
+    '--db "$OTHER" rev': '--db "$OTHER" revenue ',
 }
 
 
 def test_names_with_blanks_and_colons_complete_in_bash(named):
     shell = in_shell(["bash", "--norc", "--noprofile", "-i"], "mongodb://127.0.0.1:1/x", BASH)
-    shell.sendline(f"OPTOMATIC_DB='{named}'; stty cols 300; echo se''t")
+    shell.sendline(f"export OTHER='{named}' OPTOMATIC_DB='{named}'; stty cols 300; echo se''t")
     shell.expect("\nset")
     for typed, becomes in TYPED.items():
         shell.send(f"\x15optomatic show {typed.format(named=named)}\t")
