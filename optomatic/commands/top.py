@@ -114,12 +114,15 @@ def _live(db: str | None) -> None:
 def _keep_looking(db: str | None, found: SimpleQueue[_Look | Exception]) -> None:
     """Look again and again, beside the thread that hears keys: a store may be away for long."""
     while True:
-        began = time.monotonic()
+        pause = _PAUSE
         try:
-            found.put(_look(db))
+            look = _look(db)
         except Exception as error:
             found.put(error)
-        time.sleep(max(_PAUSE, _SHARE * (time.monotonic() - began)))
+        else:
+            found.put(look)
+            pause = max(_PAUSE, _SHARE * look.took)
+        time.sleep(pause)
 
 
 def _screen(look: _Look, before: _Look | None, why: str) -> str:
