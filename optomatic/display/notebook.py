@@ -72,11 +72,11 @@ def _bar(standing: Standing) -> str:
     """Draw what is stored, scored and failed as shares of the total."""
     if not standing.total:
         return ""
-    failed = min(standing.failed, standing.scored)
+    failed_now = min(standing.failed, standing.scored)
     counts = {
-        Cell.STORED: standing.stored,
-        Cell.SCORED: standing.scored - failed,
-        Cell.FAILED: failed,
+        Cell.STORED: standing.stored - (standing.failed - failed_now),
+        Cell.SCORED: standing.scored - failed_now,
+        Cell.FAILED: standing.failed,
     }
     parts = "".join(
         f'<div style="width:{100 * count / standing.total:.2f}%;background:{COLOURS[cell]}"></div>'

@@ -57,29 +57,29 @@ def upload(
     if not by_sha:
         return
     store.searches.need(listing, list(by_sha))
-    touch = _toucher(store, client_of)
+    note_life = _sign_of_life(store, client_of)
     for sha in store.bundles.missing(list(by_sha), SEARCHES):
         part = by_sha[sha]
         lines = upload_lines(part.size, say)
 
         def told(done: int, lines: Callable[[int], None] = lines) -> None:
             lines(done)
-            touch()
+            note_life()
 
         store.bundles.put(part, told, holder=SEARCHES)
 
 
-def _toucher(store: Store, search: str | None) -> Callable[[], None]:
+def _sign_of_life(store: Store, search: str | None) -> Callable[[], None]:
     """Return what notes that the client of `search` lives, if the last note is long ago."""
     touched_at = time.monotonic()  # the record was just opened
 
-    def touch() -> None:
+    def note() -> None:
         nonlocal touched_at
         if search is not None and time.monotonic() - touched_at >= TOUCH_SECONDS:
             store.searches.touch(search)
             touched_at = time.monotonic()
 
-    return touch
+    return note
 
 
 def mend(store: Store, parts: Iterable[Part]) -> None:

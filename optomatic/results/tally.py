@@ -77,9 +77,9 @@ class Standing:
     @property
     def seconds_left(self) -> float | None:
         """Return what the rest will take at this rate; None if nobody can tell."""
-        if self.total is None or not self.rate:
+        if self.total is None or not self.rate or self.done >= self.total:
             return None
-        return max(0, self.total - self.done) / self.rate
+        return (self.total - self.done) / self.rate
 
 
 @dataclass(slots=True)
