@@ -240,7 +240,8 @@ def test_searches_whose_records_do_not_say_what_they_are_about_are_left_alone(ur
     search = grid_on(uri, grid={"C": [1.0]}, name="old")
     records = MongoClient(uri).get_default_database()["searches"]
     own = records.find_one({"_id": search.search_id_})
-    checksum = search_checksum(own["_id"], own["name"], None, own["listing"])
+    about = (None, own["listing"], own["facts"], own["part_of"], own["more"])
+    checksum = search_checksum(own["_id"], own["name"], *about)
     change = {"$set": {"subject": None, "checksum": checksum}}
     records.update_one({"_id": search.search_id_}, change)
     assert heard_by(uri, {"C": 3.0}) == []

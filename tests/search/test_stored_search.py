@@ -90,7 +90,7 @@ def searches(uri, database):
             ),
             "raced": MongoSearchCV(
                 KNeighborsClassifier(),
-                {"n_neighbors": [1, 5, 149]},
+                {"n_neighbors": [1, 5, 120]},
                 cv=10,
                 racing=True,
                 db=uri,
@@ -272,7 +272,7 @@ def test_drawn_candidates_show_plain_numbers(uri):
 def test_failures_of_one_kind_are_one_row(searches):
     errors = searches["function"].errors()
     assert errors["count"].tolist() == [2, 1]
-    assert errors["stage"].tolist() == ["fit", "given up"]
+    assert errors["stage"].tolist() == ["score", "given up"]
     failed, dead = errors.iloc[0], errors.iloc[1]
     assert failed["type"] == "builtins.ValueError"
     assert failed["text"].startswith("3 is too much at 0x")
@@ -294,7 +294,9 @@ def test_failures_of_a_fit_are_counted_by_units(searches):
 
 def test_records_that_were_set_aside_are_named(uri, database):
     changed = search(uri, name="changed")
-    unit = database["units"].find_one({"params.svc__C": 1, "params.svc__gamma": 0.1})
+    with open_store(uri) as store:
+        own = {"_id": {"$in": store.searches.unit_ids(changed.search_id_)}}
+    unit = database["units"].find_one({**own, "params.svc__C": 1, "params.svc__gamma": 0.1})
     database["units"].update_one({"_id": unit["_id"]}, {"$set": {"result.test": 0.123}})
     changed.to_frame()  # whoever reads it sets it aside
     errors = changed.errors().set_index("stage")
@@ -315,7 +317,7 @@ def test_the_html_shows_state_and_units(uri, searches, name):
     assert f">{name}<" in html
     assert "<svg" in html
     assert "<script" not in html
-    state = "running: 0 of" if name in ("runs", "abandoned") else "completed: "
+    state = {"runs": "left: 0 of", "abandoned": "abandoned: 0 of"}.get(name, "completed: ")
     assert state in html
 
 
@@ -383,7 +385,7 @@ def test_a_search_that_was_unpickled_is_looked_at_by_variable_or_db(uri, searche
 
 
 def test_a_fitted_search_removes_itself(uri):
-    made = MongoSearch(scoring.parabola, {"x": [41, 42]}, db=uri, name="to remove").run()
+    made = MongoSearch(scoring.parabola, {"x": [1041, 1042]}, db=uri, name="to remove").run()
     assert made.remove(dry_run=True).units == 2
     assert made.remove().searches == 1
     assert len(made.to_frame()) == 0
