@@ -29,7 +29,7 @@ import servers
 from units import good, ids, some_units
 
 from optomatic.records import Timing
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 
 WORKERS = (1, 4, 16, 64)
 TIMING = Timing(lease=300.0, unstarted=300.0)

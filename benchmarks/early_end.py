@@ -25,7 +25,7 @@ from pymongo import MongoClient
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV
-from optomatic.store.embedded import serve
+from optomatic.embedded.server import serve
 
 BUDGET, LONG, N_QUICK = 2.0, 30.0, 4
 X, Y = np.arange(16.0).reshape(8, 2), np.arange(8) % 2

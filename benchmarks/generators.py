@@ -59,9 +59,9 @@ from sklearn.utils.metaestimators import available_if
 from threadpoolctl import threadpool_limits
 
 from optomatic import MongoHalvingRandomSearchCV, MongoSearchCV
+from optomatic.embedded.server import serve
 from optomatic.filters import PromisingFilter
 from optomatic.generators import AsyncHalving, OptunaGenerator
-from optomatic.store.embedded import serve
 
 N_SPLITS = 5
 #: Candidates of the random search that sets the target; of its fits each method has as many.

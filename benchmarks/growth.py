@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV, remove
-from optomatic.store.embedded import serve
+from optomatic.embedded.server import serve
 
 N_SPLITS = 5
 #: Workers of this process come and go.

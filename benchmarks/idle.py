@@ -27,7 +27,7 @@ from units import some_units
 
 from optomatic.keys.environment import constraints
 from optomatic.records import Work
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 
 
 def start(uri: str, number: int) -> list[subprocess.Popen]:

@@ -24,7 +24,7 @@ from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier
 
 from optomatic import Racing
-from optomatic.plan.course.racing import losers, p_values
+from optomatic.candidates.racing import losers, p_values
 
 RACING = Racing()
 TREE = {

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from optomatic import MongoSearchCV, attach, stored_search
-from optomatic.driver.stored import StoredTable
-from optomatic.looking.rows import read_parts, rows_of
-from optomatic.results.stored_table import cv_results_of
+from optomatic import MongoSearchCV, attach
+from optomatic.results.table import cv_results_of
+from optomatic.search.grid_search import stored_search
+from optomatic.search.stored_table import StoredTable, read_parts, rows_of
+from optomatic.store.connection import open_store
 from optomatic.store.forms import InspectedForm, fields_of
-from optomatic.store.opening import open_store
 
 N_SPLITS = 5
 

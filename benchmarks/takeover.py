@@ -25,7 +25,7 @@ from pymongo import MongoClient
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV
-from optomatic.store.embedded import serve
+from optomatic.embedded.server import serve
 
 N_CANDIDATES, N_SPLITS, SECONDS = 20, 2, 0.1
 

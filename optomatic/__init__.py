@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 from optomatic import _registration
 
 if TYPE_CHECKING:
-    from optomatic.attaching import attach as attach
-    from optomatic.function_search import MongoSearch as MongoSearch
-    from optomatic.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
-    from optomatic.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
-    from optomatic.overview import check_database as check_database
-    from optomatic.overview import running as running
-    from optomatic.overview import searches as searches
-    from optomatic.overview import workers as workers
-    from optomatic.plan.course.racing import Racing as Racing
-    from optomatic.removing import remove as remove
-    from optomatic.search import MongoSearchCV as MongoSearchCV
+    from optomatic.candidates.racing import Racing as Racing
+    from optomatic.search.attached import attach as attach
+    from optomatic.search.function_search import MongoSearch as MongoSearch
+    from optomatic.search.grid_search import MongoSearchCV as MongoSearchCV
+    from optomatic.search.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
+    from optomatic.search.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
+    from optomatic.search.overview import check_database as check_database
+    from optomatic.search.overview import running as running
+    from optomatic.search.overview import searches as searches
+    from optomatic.search.overview import workers as workers
+    from optomatic.search.remove import remove as remove
 
 __all__ = [
     "MongoHalvingGridSearchCV",
@@ -34,17 +34,17 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "MongoHalvingGridSearchCV": "optomatic.halving",
-    "MongoHalvingRandomSearchCV": "optomatic.halving",
-    "MongoSearch": "optomatic.function_search",
-    "MongoSearchCV": "optomatic.search",
-    "Racing": "optomatic.plan.course.racing",
-    "attach": "optomatic.attaching",
-    "check_database": "optomatic.overview",
-    "remove": "optomatic.removing",
-    "running": "optomatic.overview",
-    "searches": "optomatic.overview",
-    "workers": "optomatic.overview",
+    "MongoHalvingGridSearchCV": "optomatic.search.halving",
+    "MongoHalvingRandomSearchCV": "optomatic.search.halving",
+    "MongoSearch": "optomatic.search.function_search",
+    "MongoSearchCV": "optomatic.search.grid_search",
+    "Racing": "optomatic.candidates.racing",
+    "attach": "optomatic.search.attached",
+    "check_database": "optomatic.search.overview",
+    "remove": "optomatic.search.remove",
+    "running": "optomatic.search.overview",
+    "searches": "optomatic.search.overview",
+    "workers": "optomatic.search.overview",
 }
 
 

@@ -1,5 +1,7 @@
 """``python -m optomatic``: the command line."""
 
+from __future__ import annotations
+
 import sys
 
 from optomatic.commands.app import main

@@ -33,7 +33,7 @@ def _make(*args: Any, **kwargs: Any) -> Any:
     """Make a backend; the first one brings all that it needs, and takes this function's place."""
     from joblib import register_parallel_backend
 
-    from optomatic.joblib_backend import OptomaticBackend
+    from optomatic.joblib_backend.backend import OptomaticBackend
 
     register_parallel_backend("optomatic", OptomaticBackend)
     return OptomaticBackend(*args, **kwargs)

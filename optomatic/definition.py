@@ -31,7 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optomatic.errors import WITHHELD, DefinitionError, guarded, masked, redact, shown
+from optomatic._uri import WITHHELD, guarded, masked, redact
+from optomatic.errors import DefinitionError, shown
 
 SUFFIX = ".optomatic.toml"
 SCHEMA = 1

@@ -17,12 +17,15 @@ from typing import Any, Literal
 #: parameter text).  A reader leaves alone what carries a number it does not know.
 SCHEMA = 1
 
+
 #: Characters of a key that say what is computed; the others stand for versions.
 CONTENT = 48
+
 
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
 #: States that no worker will change by itself.
 TERMINAL = ("completed", "failed", "dead", "cancelled")
+
 
 Scores = float | Mapping[str, float]
 
@@ -534,3 +537,18 @@ class Timing:
     lease: float = 30.0
     unstarted: float = 3.0
     max_losses: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claimed unit in the hands of this worker.
+
+    ``at`` is when it was claimed by the worker's clock, ``work`` is equal for units that
+    share a bundle and options, ``parts`` are the hashes of what is needed to score it.
+    """
+
+    job: Job
+    token: str
+    at: float
+    work: str
+    parts: tuple[str, ...]

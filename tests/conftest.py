@@ -11,8 +11,8 @@ import servers
 from pymongo import MongoClient
 from xdist.scheduler import LoadScopeScheduling
 
+from optomatic.embedded.mongod import find_mongod
 from optomatic.errors import ServerMissing
-from optomatic.store.mongod import find_mongod
 
 TESTS = Path(__file__).parent
 #: Folders whose tests share what is theirs: a database, workers.
@@ -25,19 +25,19 @@ LONGEST = (
     "search/test_data_kinds.py",
     "search/test_user_code.py",
     "search/test_other_code.py",
-    "search/test_joblib_engines.py",
+    "worker/test_joblib_pool.py",
     "search/test_invalid_records.py",
     "search/test_interrupts.py",
     "search/test_ctrl_c.py",
     "search/test_main.py",
-    "worker/test_faults.py",
+    "worker/test_user_code_faults.py",
     "worker/test_limits.py",
     "worker/test_child.py",
     "worker/test_outage.py",
-    "worker/test_local.py",
-    "function/test_examples.py",
+    "worker/test_local_pool.py",
+    "acceptance/test_examples.py",
     "hosts/test_soak.py",
-    "store/test_embedded.py",
+    "embedded/test_server.py",
 )
 
 

@@ -11,7 +11,7 @@ import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin
 from waiting import wait_for
 
-from optomatic.worker.machine import inside_worker
+from optomatic.worker.host import inside_worker
 
 
 class Sleeper(ClassifierMixin, BaseEstimator):

@@ -16,7 +16,7 @@ from sklearn.svm import SVC
 from waiting import wait_for
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
-from optomatic.worker.children import current_path
+from optomatic.worker.pool import current_path
 
 X, Y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
 NAMES = ("running", "abandoned", "left", "function", "halved", "raced", "ill", "done")

@@ -21,7 +21,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
-from optomatic.store.mongod import find_mongod
+from optomatic.embedded.mongod import find_mongod
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)

@@ -21,7 +21,7 @@ from . import notes
 _LINES = 200
 #: Seconds for which a worker may go on after SIGTERM, with those that it takes to notice.
 _FAREWELL = 60.0
-_FORKS = "optomatic.worker.template"
+_FORKS = "optomatic.worker.forkserver"
 
 
 class Actor:

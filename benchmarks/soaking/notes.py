@@ -22,7 +22,7 @@ from pymongo import WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from optomatic.records import Result
-from optomatic.store.finishing import Finishing
+from optomatic.store.claims import Finishing
 from optomatic.store.jobs import Jobs
 
 #: Where this stands in the environment, writes to the queue are acknowledged before they are safe.

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import servers
 
-from optomatic.store import embedded
+from optomatic.embedded import server
 
 #: Seconds until all servers answer again, after any kill.
 PATIENCE = 90.0
@@ -79,7 +79,7 @@ class Embedded(Topology):
         self.unsafe = unsafe
         self._not_before = 0.0
         self._lock = home / "server" / "mongod.lock"
-        self.uri = embedded.serve(home)
+        self.uri = server.serve(home)
         self.environ = {}
 
     def pid(self) -> int:

@@ -21,6 +21,7 @@ from optomatic.commands.ending import (
     say,
     text_of,
 )
+from optomatic.worker.__main__ import main as work
 
 _PROGRAM = "optomatic"
 _EPILOG = f"""\
@@ -32,6 +33,7 @@ with a password is better kept in $OPTOMATIC_DB, as others can see command lines
 Names complete in bash and zsh after: optomatic --install-completion
 (or put what --show-completion prints into your .bashrc or .zshrc)
 """
+
 
 app = typer.Typer(
     help="Look at hyper-parameter searches, at who scores for them, and at what came of them.",
@@ -68,8 +70,6 @@ def _options(
 
 def _work(ctx: typer.Context) -> None:
     """Score for searches: python -m optomatic.worker, all its options."""
-    from optomatic.worker.__main__ import main as work
-
     raise typer.Exit(work(ctx.args))
 
 

@@ -17,11 +17,13 @@ from optomatic.commands.names import find
 from optomatic.commands.options import Db, Search, Searches
 from optomatic.errors import SearchRunning, shown
 from optomatic.records import Removed
+from optomatic.search.remove import remove as remove_searches
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 #: States in which something of a search may still wait or run.
 _GOING_ON = ("running", "left", "abandoned")
+
 
 Output = Annotated[
     Path,
@@ -122,7 +124,6 @@ def _age(text: str) -> timedelta:
 
 
 def _removed(names: list[str], age: timedelta | None, db: str | None, *, dry_run: bool) -> Removed:
-    from optomatic.removing import remove as remove_searches
 
     if not names:
         return remove_searches(older_than=age, dry_run=dry_run, db=db)
@@ -162,7 +163,7 @@ def _agreed(planned: Removed) -> bool:
 
 
 def _in_words(removed: Removed) -> str:
-    from optomatic.store.checking import in_words
+    from optomatic.store.inventory import in_words
 
     counts = ((removed.searches, "search", "es"), (removed.units, "unit", "s"))
     named = [f"{n} {word}{'' if n == 1 else more}" for n, word, more in counts]

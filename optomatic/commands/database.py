@@ -19,7 +19,7 @@ def check(db: Db = None, json: Json = False) -> None:
 
     Changes nothing. Exit code 1 if there is something to mend.
     """
-    from optomatic.overview import check_database
+    from optomatic.search.overview import check_database
 
     found = check_database(db)
     if json:

@@ -7,13 +7,15 @@ import textwrap
 import warnings
 from typing import Any, NoReturn, TextIO
 
+from optomatic._uri import redact
 from optomatic.commands.tables import terminal_width
 from optomatic.commands.values import one_line
-from optomatic.errors import OptomaticError, SearchRunning, StoreURIError, redact
+from optomatic.errors import OptomaticError, SearchRunning, StoreURIError
 
 FINE, FAILED, USAGE, NO_SEARCH, RUNS = range(5)
 #: Of the shell: ended by Ctrl-C.
 INTERRUPTED = 130
+
 
 EXIT_CODES = """\
 Exit codes: 0 fine; 1 the store cannot be used, or something failed; 2 wrong usage; 3 no such

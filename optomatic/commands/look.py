@@ -13,7 +13,7 @@ from optomatic.commands.values import full, one_line, short, span
 from optomatic.results.as_json import is_missing, json_of, records
 
 if TYPE_CHECKING:
-    from optomatic.attaching import AttachedSearch
+    from optomatic.search.attached import AttachedSearch
 
 
 def cell(value: Any) -> str:
@@ -32,7 +32,7 @@ def list_searches(db: Db = None, json: Json = False) -> None:
     A search is running, left (to workers), abandoned (its client is gone), completed,
     interrupted or cancelled. DONE counts its units: candidates times splits.
     """
-    from optomatic.overview import searches
+    from optomatic.search.overview import searches
 
     found = searches(db)
     if json:
@@ -75,7 +75,7 @@ def search_row(row: Mapping[str, Any]) -> list[str]:
 
 def list_workers(db: Db = None, json: Json = False) -> None:
     """Print which workers are there, and how many units each has."""
-    from optomatic.overview import workers
+    from optomatic.search.overview import workers
 
     found = workers(db)
     if json:

@@ -14,7 +14,8 @@ from optomatic.commands.ending import NO_SEARCH, refuse
 from optomatic.errors import shown
 
 if TYPE_CHECKING:
-    from optomatic.attaching import AttachedSearch
+    from optomatic.search.attached import AttachedSearch
+
 
 #: Who presses the tab key is not kept waiting for longer, in seconds.
 _PATIENCE = 2.0
@@ -31,7 +32,7 @@ def find(name: str, db: str | None) -> AttachedSearch:
     Refused
         If there is none, with the names that are like it.
     """
-    from optomatic.attaching import attach
+    from optomatic.search.attached import attach
 
     try:
         return attach(name, db=db)
@@ -52,7 +53,7 @@ def _no_search(name: str, names: Sequence[str]) -> str:
 
 def _names(db: str | None) -> list[str]:
     """Return the names of searches, each once, the latest first, and then their ids."""
-    from optomatic.store.opening import open_store
+    from optomatic.store.connection import open_store
 
     with open_store(db) as store:
         found = store.overview.names()
@@ -77,7 +78,7 @@ def complete(ctx: Any, incomplete: str) -> list[str]:
 
 
 def _offered(db: str | None, incomplete: str) -> list[str]:
-    from optomatic.store.opening import DB_VARIABLE, open_store
+    from optomatic.store.connection import DB_VARIABLE, open_store
 
     if db is None and DB_VARIABLE not in os.environ and not _private_server_runs():
         return []
@@ -90,6 +91,6 @@ def _offered(db: str | None, incomplete: str) -> list[str]:
 
 
 def _private_server_runs() -> bool:
-    from optomatic.store.embedded import runs
+    from optomatic.embedded.server import runs
 
     return runs()

@@ -19,6 +19,7 @@ from optomatic.results.as_json import is_missing, jsonable, records
 if TYPE_CHECKING:
     import pandas as pd
 
+
 _PARAM = "param_"
 Limit = Annotated[
     int | None,
@@ -145,7 +146,7 @@ def _is_number(frame: pd.DataFrame, name: str) -> bool:
 
 
 def _params(row: Mapping[str, Any], own: Sequence[str]) -> str:
-    from optomatic.overview import params_line
+    from optomatic.search.overview import params_line
 
     given = {name.removeprefix(_PARAM): row[name] for name in own if not is_missing(row[name])}
     return full(params_line((name, jsonable(value)) for name, value in given.items()))
@@ -167,7 +168,7 @@ def errors(search: Search, db: Db = None, json: Json = False) -> None:
 
 
 def _error_text(row: Mapping[str, Any]) -> str:
-    from optomatic.overview import params_line
+    from optomatic.search.overview import params_line
 
     kind = f"{_plain_error(row['type'])}: " if row["type"] else ""
     params = "; ".join(params_line(own.items()) or "no params" for own in row["params"])

@@ -18,14 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from optomatic.commands.look import (
-    SEARCHES,
-    WORKERS,
-    cell,
-    say_json,
-    search_row,
-    worker_row,
-)
+from optomatic.commands.look import SEARCHES, WORKERS, cell, say_json, search_row, worker_row
 from optomatic.commands.options import Db, Json
 from optomatic.commands.tables import Column, fitted, on_terminal, terminal_width, whole
 from optomatic.commands.values import one_line, span
@@ -33,6 +26,7 @@ from optomatic.results.as_json import records
 
 if TYPE_CHECKING:
     import pandas as pd
+
 
 #: Seconds between two looks.
 _PAUSE = 2.0
@@ -42,6 +36,7 @@ _REDRAW, _SILENT = 0.5, 5.0
 _SHARE = 4
 _ACTIVE = ("running", "left", "abandoned")
 _MOST_RUNNING = 15
+
 
 Once = Annotated[bool, typer.Option("--once", help="print once, and end")]
 
@@ -78,7 +73,7 @@ _PARTS = ("searches", "workers", "running")
 
 
 def _look(db: str | None) -> _Look:
-    from optomatic.overview import running, searches, workers
+    from optomatic.search.overview import running, searches, workers
 
     began = time.monotonic()
     found = searches(db)

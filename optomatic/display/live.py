@@ -53,28 +53,6 @@ class Display(Protocol):
         """Leave everything as it is to stay."""
 
 
-def display_here() -> Display:
-    """Return what shows a search in this process: a notebook, a terminal, or anything else."""
-    if in_notebook():
-        from optomatic.display.notebook import NotebookDisplay
-
-        return NotebookDisplay()
-    stream = sys.stderr
-    # Where sys.stderr is None (pythonw, daemons), print() writes nothing, and needs no console.
-    if stream is not None and stream.isatty() and Console(file=stream).is_interactive:
-        return LiveLine(stream)
-    return PlainLines()
-
-
-def in_notebook() -> bool:
-    """Tell whether this runs in the kernel of a notebook."""
-    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return getattr(get_ipython() if get_ipython else None, "kernel", None) is not None
-
-
-# The text
-
-
 def line_of(standing: Standing, width: int) -> Text:
     """Return how far a search is in at most `width` columns.
 
@@ -181,9 +159,6 @@ def plain_line(standing: Standing) -> str:
     text = _composed(standing, 0, True, 60, " left")
     _add_params(text, standing, text.cell_len + _PARAMS)
     return text.plain
-
-
-# Where it is shown
 
 
 class PlainLines:

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from rich.console import Console
+
 from optomatic.display.grid import COLOURS, MOST_ROWS, grid_html
-from optomatic.display.live import params_text, plain_line
+from optomatic.display.live import Display, LiveLine, PlainLines, params_text, plain_line
 from optomatic.results.tally import Cell, Standing, Tally
 
 #: A notebook gets so many characters of HTML a second at most.
 _PACE = 20_000
+
+
+def display_here() -> Display:
+    """Return what shows a search in this process: a notebook, a terminal, or anything else."""
+    if in_notebook():
+        return NotebookDisplay()
+    stream = sys.stderr
+    # Where sys.stderr is None (pythonw, daemons), print() writes nothing, and needs no console.
+    if stream is not None and stream.isatty() and Console(file=stream).is_interactive:
+        return LiveLine(stream)
+    return PlainLines()
+
+
+def in_notebook() -> bool:
+    """Tell whether this runs in the kernel of a notebook."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return getattr(get_ipython() if get_ipython else None, "kernel", None) is not None
 
 
 class NotebookDisplay:

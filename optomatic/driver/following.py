@@ -14,13 +14,14 @@ from contextvars import copy_context
 from threading import Event, RLock, Thread
 from typing import Any
 
-from optomatic.display.live import Display, display_here
-from optomatic.driver.ending import has_ended, lacks_parts
-from optomatic.driver.publishing import Say, say_nothing
+from optomatic.display.live import Display
+from optomatic.display.notebook import display_here
+from optomatic.driver.summary import has_ended, lacks_parts
+from optomatic.driver.uploads import Say, say_nothing
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.cv_lines import Lines
 from optomatic.results.tally import Tally
-from optomatic.store.opening import Store
+from optomatic.store.connection import Store
 
 #: Seconds between two looks, and between two drawings; a look also waits 20 times what one costs.
 LOOK_SECONDS, DRAW_SECONDS = 1.0, 0.5

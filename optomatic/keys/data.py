@@ -19,9 +19,11 @@ import numpy as np
 if TYPE_CHECKING:
     from optomatic.keys.stream import Stream
 
+
 Handler = Callable[["Stream", Any, str], None]
 #: What a value is made of, by how it is called in paths.
 Parts = Callable[[Any], Mapping[str, Any]]
+
 
 #: x87 puts 10 bytes into 16; what lies in the rest is left over.
 _LONG_DOUBLE = 10 if np.finfo(np.longdouble).nmant == 63 else np.dtype(np.longdouble).itemsize
@@ -112,9 +114,6 @@ def _is_extension(value: Any) -> bool:
     """Tell whether `value` is an array or a dtype of a third party, for pandas."""
     names = ("ExtensionArray", "ExtensionDtype")
     return any(base.__name__ in names for base in type(value).__mro__)
-
-
-# numpy
 
 
 def _array(walk: Stream, value: Any, path: str) -> None:
@@ -222,9 +221,6 @@ def _fields(walk: Stream, kind: Any, path: str) -> None:
             walk.visit(text, path)
 
 
-# scipy
-
-
 def _sparse(value: Any) -> dict[str, Any]:
     stored = value.tocoo() if value.format == "dok" else value
     held = vars(stored)
@@ -235,9 +231,6 @@ def _sparse(value: Any) -> dict[str, Any]:
 
 
 _SPARSE_ARRAYS = {"data", "indices", "indptr", "row", "col", "offsets", "rows", "coords"}
-
-
-# pandas
 
 
 def _frame(value: Any) -> dict[str, Any]:
@@ -315,9 +308,6 @@ def _named(*names: str) -> Parts:
 
 def _moments(value: Any) -> dict[str, Any]:
     return {".dtype": value.dtype, "": value.view("i8")}
-
-
-# pyarrow and polars: chunks, offsets and what is stored for what is missing do not count
 
 
 def _arrow_array(walk: Stream, value: Any, path: str) -> None:
@@ -411,9 +401,6 @@ def _polars_frame(walk: Stream, value: Any, path: str) -> None:
 
 def _lazy(walk: Stream, value: Any, path: str) -> None:
     walk.doubt(path, "a LazyFrame, whose plan tells nobody what it will read")
-
-
-# What is what: classes by library and name
 
 
 _LIBRARIES = frozenset({"numpy", "scipy", "pandas", "polars", "pyarrow"})

@@ -47,6 +47,7 @@ from optomatic.keys.travelling import is_taken_apart
 
 KEY_VERSION = 3
 
+
 #: Python's own limit ends a chain of some 200 helpers that call each other.
 _DEPTH = 20_000
 #: Characters of a digest that tells people where two objects part.
@@ -384,9 +385,6 @@ class Walk(Stream):
             self.visit(value, path)
 
 
-# Leaves
-
-
 def _long(tag: bytes, content: bytes) -> bytes:
     if len(content) > _LONG:
         tag, content = tag.upper(), hashlib.sha256(content).digest()
@@ -413,9 +411,6 @@ _ALIKE = frozenset(
         *(types.GenericAlias, types.UnionType),
     }
 )
-
-
-# What is written how
 
 
 def _list(walk: Walk, value: Any, path: str) -> None:

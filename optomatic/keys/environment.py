@@ -44,9 +44,6 @@ _COMPILED = tuple(EXTENSION_SUFFIXES)
 _FILES = " (files)"
 
 
-# Public: modules
-
-
 def is_user_code(module: str) -> bool:
     """Return whether `module` is neither installed nor of the standard library.
 
@@ -78,9 +75,6 @@ def files_digest(module: str) -> str | None:
         return _hash(f"{name} {_content(path).hex()}" for name, path in files) if files else None
     except OSError:  # in an archive, or gone meanwhile
         return None
-
-
-# Public: versions
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:
@@ -147,9 +141,6 @@ def constraints(versions: Mapping[str, str]) -> dict[str, str]:
     return {"python": python_minor(), **always, **found}
 
 
-# What a module is part of
-
-
 class _Unit(NamedTuple):
     """A top-level package or module, or one that stands below a namespace package."""
 
@@ -199,9 +190,6 @@ def _is_namespace(spec: ModuleSpec) -> bool:
 
 def _origin(module: str) -> str:
     return getattr(getattr(sys.modules.get(module), "__spec__", None), "origin", None) or ""
-
-
-# Who installed it
 
 
 def _owners(module: str) -> tuple[str, ...] | None:
@@ -279,9 +267,6 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-# What a distribution is
-
-
 class _Installed(NamedTuple):
     version: str  # as much of it as counts
     requires: tuple[str, ...]
@@ -351,9 +336,6 @@ def _direct_url(found: metadata.Distribution) -> dict[str, dict[str, str]]:
     return dict(json.loads(found.read_text("direct_url.json") or "{}"))
 
 
-# What it requires
-
-
 @cache
 def _closure(starts: frozenset[tuple[str, str]], path: tuple[str, ...]) -> dict[str, str]:
     """Return the versions of distributions (with an extra each) and of all they require."""
@@ -395,9 +377,6 @@ def _read(text: str, extra: str) -> Iterator[tuple[str, str]]:
         return
     if read.marker is None or read.marker.evaluate({"extra": extra}):
         yield from ((_normal(read.name), _normal(wanted)) for wanted in ("", *read.extras))
-
-
-# Files
 
 
 def _files(unit: _Unit) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optomatic.keys.stream import Stream
 
+
 #: What pydantic makes of the rest of the class of a model or of a dataclass.
 _MADE_OF_MODELS = frozenset(
     {

@@ -45,7 +45,9 @@ HOW = frozenset({"n_jobs", "verbose", "memory"})
 DRAWN_IN_JOBS = frozenset({"LatentDirichletAllocation", "MDS"})
 HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
 
+
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
+
 
 #: Distribution (or distribution -> what it requires) -> why its version does not count.
 DISTRIBUTIONS: Mapping[str, str] = {

@@ -68,6 +68,7 @@ _NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, sinc
 _TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _CACHED_FUNCTION = type(functools.lru_cache(len))
 
+
 #: What ``__reduce_ex__`` returns: callable, args, state, items, pairs, setter.
 Reduced = tuple[Any, ...]
 
@@ -573,11 +574,10 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     weakref.WeakSet: _weak_set,
     **dict.fromkeys((pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath), _path),
 }
+
+
 if _TYPE_ALIAS is not None:
     _TAKERS[_TYPE_ALIAS] = Reducer.type_alias
-
-
-# What the other side calls.  These names stand in payloads.
 
 
 def make_namespace(name: str, package: str | None) -> types.ModuleType:

@@ -37,16 +37,15 @@ import cloudpickle
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.errors import NotShippable
+from optomatic.errors import NotShippable, warn
 from optomatic.keys.digest import Digest, deep, digest_of, first_difference, marks_of
 from optomatic.keys.environment import files_digest, is_user_code
 from optomatic.keys.estimators import digest_of_estimator
 from optomatic.keys.reducers import Reduced, Reducer
 from optomatic.keys.stream import Doubt
 from optomatic.keys.travelling import as_sent, is_taken_apart, sending, travels
-from optomatic.planning.parts import dump, dump_raw, part_of
+from optomatic.planning.serialization import dump, dump_raw, part_of
 from optomatic.records import SCHEMA, Part
-from optomatic.warning import warn
 
 #: Arrays of so many bytes are parts of their own, so many at most: each is named in every unit.
 _LARGE, _MOST = 65_536, 16
@@ -414,9 +413,6 @@ def _refused(said: str, error: Exception) -> NotShippable:
     )
 
 
-# On the other side
-
-
 @dataclass(slots=True)
 class Loaded:
     """A payload that was loaded.
@@ -543,3 +539,33 @@ class _Unpickler(pickle.Unpickler):
             assert self._first is not None
             return self._first.memo[name[1]]
         return self._load_part(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """All that the units of a search share, as objects.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Never fitted: each unit works on a clone.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+    splits : sequence of (train, test)
+        Pairs of row indices, ndarrays of int.
+    scorer : callable or dict of str to callable
+    fit_params, score_params : mapping or None
+        Given to ``fit`` and to the scorer; what has a row per sample is split too.
+    options : mapping
+        ``return_train_score`` (bool) and ``config`` (scikit-learn's global
+        configuration at the client, as far as it may change a score).
+    """
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[tuple[Any, Any]]
+    scorer: Any
+    fit_params: Mapping[str, Any] | None
+    score_params: Mapping[str, Any] | None
+    options: Mapping[str, Any]

@@ -21,12 +21,11 @@ from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
 from optomatic.records import SCHEMA, Call, CallEnd
-from optomatic.store.bundles import Bundles
 from optomatic.store.documents import failures_of, unit_document
-from optomatic.store.faults import Outage
 from optomatic.store.forms import INVALID, CallEndForm, UnitForm, fields_of
-from optomatic.store.patient import Patient
-from optomatic.store.submitting import slices
+from optomatic.store.jobs import slices
+from optomatic.store.parts import Bundles
+from optomatic.store.retry import Outage, Patient
 
 _ENDED = ("completed", "failed", "dead", "cancelled")
 #: A client that was not seen for so many seconds will not come back for its calls.

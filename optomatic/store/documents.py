@@ -44,15 +44,10 @@ from bson.binary import Binary
 
 from optomatic.errors import RecordTooLarge
 from optomatic.records import SCHEMA, Failure, Job, Outcome, Result, Returned, Unit
-from optomatic.store.forms import (
-    EndForm,
-    Misfit,
-    UnitForm,
-    result_checksum,
-    unit_checksum,
-)
+from optomatic.store.forms import EndForm, Misfit, UnitForm, result_checksum, unit_checksum
 
 Document = dict[str, Any]
+
 
 _TEXT, _TRACEBACK = 8_000, 32_000
 #: So many failures of one unit are kept with their texts (one a metric and stage).
@@ -60,6 +55,7 @@ _FAILURES = 20
 _PARAMS = 16_000
 #: MongoDB's limit is 16 MiB; what the server adds later needs some room.
 _LARGEST = 15_000_000
+
 
 #: What a unit has while nobody works on it.
 NOBODY: Mapping[str, Any] = {

@@ -8,11 +8,12 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from optomatic.store.faults import patiently
-from optomatic.store.mongod import REPLICA_SET as EMBEDDED_SET
+from optomatic.embedded.mongod import REPLICA_SET as EMBEDDED_SET
+from optomatic.store.retry import patiently
 
 _UP, _DOWN = ASCENDING, DESCENDING
 _ORDER = [("priority", _DOWN), ("sequence", _UP)]
+
 
 UNITS = [
     # stored: the ends that there are for a key, under whatever terms
@@ -35,6 +36,7 @@ UNITS = [
     IndexModel([("invalid.of", _UP)], name="invalid", sparse=True),
 ]
 
+
 SEARCHES = [
     # by name: what workers score for, what is attached to, replayed, learned from
     IndexModel([("name", _UP), ("began_at", _DOWN)], name="name"),
@@ -42,15 +44,18 @@ SEARCHES = [
     IndexModel([("subject.digest", _UP), ("began_at", _DOWN)], name="subject"),
 ]
 
+
 SEARCH_UNITS = [
     # what was listed since a removal began
     IndexModel([("at", _UP)], name="at"),
 ]
 
+
 BUNDLES = [
     # what a caller holds, what searches do, and what nobody does
     IndexModel([("holders", _UP)], name="holders", sparse=True),
 ]
+
 
 #: By collection.
 INDEXES = {

@@ -16,7 +16,7 @@
 A listing has the name of its search, or, where all units are known as the search begins, a digest
 of them and of the candidates.  Equal searches share that one, so each but the first adds its
 record and nothing else.  Whoever refers to something writes that down before looking whether it
-is there, in this order: record, pages, page -1, parts, units.  :mod:`~optomatic.store.removing`
+is there, in this order: record, pages, page -1, parts, units.  :mod:`~optomatic.store.removal`
 says why.
 """
 
@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 from optomatic.records import SCHEMA, Candidate
 from optomatic.store.documents import storable
 from optomatic.store.forms import INVALID, PAGE, PageForm, checksum_of, key_of, page_checksum
-from optomatic.store.holding import array
-from optomatic.store.patient import VALID, Patient
-from optomatic.store.submitting import slices
+from optomatic.store.jobs import slices
+from optomatic.store.parts import array
+from optomatic.store.retry import VALID, Patient
 
 #: Ids in one document: 100 bytes each.
 IDS = 20_000
@@ -43,6 +43,7 @@ _PARTS = -1
 _SHORT = 16
 #: Longer params are those of their units only; so many characters of params are on one page.
 _LONGEST_TEXT, _TEXTS = 16_000, 4_000_000
+
 
 Row = tuple[str | None, str, list[tuple[str, str]], str | None]
 

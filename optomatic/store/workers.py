@@ -24,9 +24,8 @@ from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Lane, Process, Work, WorkerRecord
 from optomatic.store.documents import storable
-from optomatic.store.faults import Outage
 from optomatic.store.forms import LaneForm, WorkerForm
-from optomatic.store.patient import VALID, Patient
+from optomatic.store.retry import VALID, Outage, Patient
 
 
 def this_process() -> Process:

@@ -15,27 +15,21 @@ from typing import Generic, TypeVar
 
 from optomatic.errors import FolderRefused, OptomaticError, StoreURIError
 from optomatic.keys.environment import constraints
-from optomatic.plan.units.tags import tags_of
+from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing, WorkerRecord
-from optomatic.store.opening import Store, open_store
-from optomatic.store.place import place_of
+from optomatic.store.connection import Store, open_store, place_of
 from optomatic.store.workers import this_process
-from optomatic.worker.assignment import Assignment, Names, assignment_of
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Crew, current_path, threads_each
-from optomatic.worker.idle_reasons import IdleReasons
-from optomatic.worker.logs import JsonLines, fields, set_up
-from optomatic.worker.machine import (
-    Installed,
-    cache_home,
-    cores,
-    timing_of,
-)
-from optomatic.worker.options import PROGRAM, one_line, parser
-from optomatic.worker.processes import Setup
-from optomatic.worker.supervisor import Supervisor
+from optomatic.worker.cli import PROGRAM, Assignment, Names, assignment_of, one_line, parser
+from optomatic.worker.forkserver import Setup
+from optomatic.worker.host import Installed, cache_home, cores, timing_of
+from optomatic.worker.idle import IdleReasons
+from optomatic.worker.pool import Crew, current_path, threads_each
+from optomatic.worker.report import JsonLines, fields, set_up
+from optomatic.worker.worker import Supervisor
 
 log = logging.getLogger("optomatic.worker")
+
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
-from optomatic.own_folder import no_room, own_folder, room_in
-from optomatic.planning import parts
+from optomatic.planning import serialization
+from optomatic.private_folder import no_room, own_folder, room_in
 from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.
@@ -38,6 +38,7 @@ _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}|\.returned\.[0-9a-f]{32}
 _STALE = 3600.0
 #: Seconds for which a directory that takes nothing is left alone.
 _AGAIN = 60.0
+
 
 log = logging.getLogger("optomatic.worker")
 
@@ -156,7 +157,7 @@ class Cache:
         path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         try:
             kind = fetch(sha, path)
-            parts.verify(sha, kind, path)
+            serialization.verify(sha, kind, path)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, OSError) and no_room(error):
@@ -227,7 +228,7 @@ class Cache:
         temporary = self.root / f".{_hash(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
-            parts.verify(sha, kind, temporary)
+            serialization.verify(sha, kind, temporary)
             path = self.root / f"{sha}.{_kind(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
@@ -287,7 +288,7 @@ class Cache:
                 continue
             kind = path.suffix[1:]
             try:
-                parts.verify(sha, kind, path)
+                serialization.verify(sha, kind, path)
             except (BundleDamaged, FileNotFoundError):
                 path.unlink(missing_ok=True)
             else:

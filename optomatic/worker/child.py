@@ -1,4 +1,4 @@
-"""The process that scores: a fork of :mod:`optomatic.worker.template`, or, where there is none,
+"""The process that scores: a fork of :mod:`optomatic.worker.forkserver`, or, where there is none,
 ``python -m optomatic.worker.child FD PARENT``.
 
 It runs what users wrote, so it may crash, hang, print, or hold the interpreter for hours.  It
@@ -21,12 +21,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optomatic.worker.channel import Channel
-from optomatic.worker.messages import refusal_to_wire, result_to_wire
+from optomatic.worker.protocol import Channel, refusal_to_wire, result_to_wire
 
 if TYPE_CHECKING:
     from optomatic.records import Failure, Result
     from optomatic.worker.loading import Loader, Refused
+
 
 _PR_SET_PDEATHSIG = 1
 
@@ -57,8 +57,8 @@ def run(channel: Channel, idle: float | None) -> None:
     ).start()
     os.register_at_fork(after_in_child=channel.close)  # what it forks is no child of ours
     # Only now: scikit-learn is to be found where the parent finds it.
+    from optomatic.worker.host import enter_worker
     from optomatic.worker.loading import Loader
-    from optomatic.worker.machine import enter_worker
 
     enter_worker()
     channel.send([None, None])
@@ -117,7 +117,7 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
 
 def _score_filtered(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:
     """Score a chunk, showing the warnings that who asks wants to see."""
-    from optomatic.worker.warning_filters import filtered
+    from optomatic.worker.host import filtered
 
     with filtered(message.get("warnings")):
         return _score_chunk(channel, loader, message)
@@ -165,8 +165,8 @@ def _score(
     channel: Channel, loader: Loader, work: dict[str, Any], unit: list[Any]
 ) -> tuple[Result, float]:
     """Score one unit; if it has limits say again that it begins, once its data is loaded."""
-    from optomatic.plan.units.limits import limits_in
-    from optomatic.worker.limits import within_limits
+    from optomatic.planning.constraints import limits_in
+    from optomatic.worker.score import within_limits
 
     unit_id, split, params_text, _ = unit
     limits = limits_in(work["options"])
@@ -182,7 +182,7 @@ def _score(
 
 def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
     """Run one call of joblib, and say what came of it."""
-    from optomatic.worker.calls import run_call
+    from optomatic.worker.score import run_call
 
     loader.know(message["parts"])
     loader.fresh = False
@@ -202,7 +202,7 @@ def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None
 def _wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
     """Return what is said of a call; where its value finds no room here, that it failed by that."""
     from optomatic import _sklearn
-    from optomatic.worker.returns import returned_to_wire
+    from optomatic.worker.protocol import returned_to_wire
 
     try:
         return returned_to_wire(data, failure, folder)

@@ -1,118 +1,166 @@
-"""What becomes of a unit that passes a limit of its search, and the limit that the kernel holds.
+"""Ends children whose unit runs for too long or takes too much memory.
 
-The supervisor enforces limits from outside (:mod:`optomatic.worker.warden`).  It looks every
-50 ms, in which a child can allocate 100 MB and more, so behind a limit of memory stands
-the kernel's own: an allocation far beyond it fails in the child with a MemoryError.
+A thread of its own, as the supervisor's loop may wait for a slow store meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import resource
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
+import psutil
 
-from optomatic.errors import FitTimeout, MemoryLimit
-from optomatic.plan.units.limits import limits_in, shown_size
-from optomatic.records import Failure, Result
+from optomatic.planning.constraints import limits_in, shown_size, too_large, too_long
+from optomatic.records import Failure, Held
+from optomatic.worker.pool import Child
 
-#: The kernel refuses to give a child more than this many times its limit.
-KERNEL_FACTOR = 1.5
-
-_OUT_OF_MEMORY = (
-    "builtins.MemoryError",
-    "numpy._core._exceptions._ArrayMemoryError",
-    "numpy.core._exceptions._ArrayMemoryError",
-)
+log = logging.getLogger(__name__)
 
 
-def too_long(seconds: float) -> Failure:
-    """Return the failure of a unit that was ended after `seconds`.
+#: Seconds between two looks.
+POLL = 0.05
 
-    Its text is the same for all units of a search, so that warnings show it once.
+
+def anonymous_memory(pid: int) -> int:
+    """Return the bytes that a process and all that it started hold for themselves alone.
+
+    Files that are mapped into memory are shared with others, and are not counted.
     """
-    return _failure(
-        FitTimeout,
-        f"the unit was not done after {seconds:g} s, the fit_timeout of the search, so the "
-        "process that scored it was ended. It counts as failed and is not scored again under "
-        "this limit; a fit with a larger fit_timeout scores it.",
-    )
+    return sum(_anonymous(one) for one in _tree(pid))
 
 
-def too_large(size: int) -> Failure:
-    """Return the failure of a unit that took more than `size` bytes."""
-    return _failure(
-        MemoryLimit,
-        f"the unit took more than {shown_size(size)} of memory, the memory_limit of the search, "
-        "so it was ended. It counts as failed and is not scored again under this limit; a fit "
-        "with a larger memory_limit scores it.",
-    )
-
-
-def _failure(kind: type[Exception], text: str) -> Failure:
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return Failure("limit", name, text, f"{name}: {text}\n")
-
-
-def within_limits(
-    options: Mapping[str, Any], score: Callable[[], tuple[Result, float]]
-) -> tuple[Result, float]:
-    """Return what `score` returns, called under the limits in `options`.
-
-    An allocation that the kernel refuses for their sake is a failure of the limit, not of
-    the machine, so no other machine tries it again.
-    """
-    with inner_threads(options), _bounded(limits_in(options).get("bytes")):
-        result, loading = score()
-    return _blame(result, limits_in(options).get("bytes")), loading
-
-
-def inner_threads(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
-    """Bound the threads of numeric libraries, if the search says so."""
-    threads = options.get("inner_max_num_threads")
-    return threadpool_limits(threads) if threads else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _bounded(size: int | None) -> Iterator[None]:
-    """Have the kernel refuse memory far beyond `size` bytes."""
-    if size is None:
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    mapped, touched = _data()
-    # Libraries map more than they ever touch: that is not the unit's.  And a process that is
-    # beyond its limit already gets some more, so that the supervisor is who ends it.
-    untouched = max(0, mapped - touched)
-    bound = int(max(untouched + KERNEL_FACTOR * size, mapped + (KERNEL_FACTOR - 1) * size))
-    if hard != resource.RLIM_INFINITY:
-        bound = min(bound, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
+def _anonymous(pid: int) -> int:
     try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        memory: Any = psutil.Process(pid).memory_info()
+    except psutil.Error:  # it is over
+        return 0
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
-def _data() -> tuple[int, int]:
-    """Return how many bytes RLIMIT_DATA counts of this process, and how many it has touched.
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _started_by(pid):
+        yield from _tree(child)
 
-    ``(0, 0)`` where that is not known.
+
+def _started_by(pid: int) -> list[int]:
+    """Return the children of a process.
+
+    psutil reads all processes of the machine for that, 20 times what this takes.
     """
+    tasks = Path(f"/proc/{pid}/task")
+    found: list[int] = []
     try:
-        fields = Path("/proc/self/statm").read_text().split()
+        for task in tasks.iterdir():
+            found += map(int, (task / "children").read_text().split())
     except OSError:
-        return 0, 0
-    _, resident, shared, _, _, mapped, *_ = (int(n) * os.sysconf("SC_PAGE_SIZE") for n in fields)
-    return mapped, resident - shared
+        return [] if tasks.parent.is_dir() or tasks.parents[1].is_dir() else _by_psutil(pid)
+    return found
 
 
-def _blame(result: Result, size: int | None) -> Result:
-    if size is None or not any(f.type in _OUT_OF_MEMORY for f in result.failures):
-        return result
-    return replace(result, test=None, train=None, failures=(too_large(size),))
+def _by_psutil(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children()]
+    except psutil.Error:
+        return []
+
+
+@dataclass(slots=True)
+class Watch:
+    """What one child runs, since when, and what it must not pass."""
+
+    child: Child
+    unit: str
+    began: float
+    seconds: float | None
+    size: int | None
+
+
+class Warden:
+    """Watches units that have limits.
+
+    Parameters
+    ----------
+    clock, measure
+        For tests.  ``measure(pid)`` returns bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        measure: Callable[[int], int] = anonymous_memory,
+    ) -> None:
+        self._clock = clock
+        self._measure = measure
+        self._lock = threading.Lock()
+        self._watches: dict[int, Watch] = {}
+        self._something = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begins(self, child: Child, held: Held) -> None:
+        """Watch `child` from now on, which begins with `held`, or has just loaded its data."""
+        limits = limits_in(held.job.options)
+        if not limits:
+            self.forget(child)
+            return
+        seconds, size = limits.get("seconds"), limits.get("bytes")
+        with self._lock:
+            self._watches[child.pid] = Watch(child, held.job.id, self._clock(), seconds, size)
+        self._something.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="optomatic-warden", daemon=True)
+            self._thread.start()
+
+    def forget(self, child: Child) -> None:
+        """Leave `child` alone; when this returns it will not be killed any more."""
+        if self._watches:
+            with self._lock:
+                self._watches.pop(child.pid, None)
+
+    def stop(self) -> None:
+        """End the thread, if there is one."""
+        self._stopping.set()
+        self._something.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(POLL):
+            if not self._watches:
+                self._something.clear()
+                if not self._watches:
+                    self._something.wait()
+            self.look()
+
+    def look(self) -> None:
+        """End what has passed a limit."""
+        with self._lock:
+            for watch in list(self._watches.values()):
+                failure = self._passed(watch)
+                if failure is not None:
+                    del self._watches[watch.child.pid]
+                    watch.child.passed = (watch.unit, failure)
+                    watch.child.kill("its unit passed a limit")
+
+    def _passed(self, watch: Watch) -> Failure | None:
+        if watch.seconds is not None and self._clock() - watch.began > watch.seconds:
+            _say(watch, f"is not done after fit_timeout={watch.seconds:g} s")
+            return too_long(watch.seconds)
+        if watch.size is None:
+            return None
+        held = self._measure(watch.child.pid)
+        if held <= watch.size:
+            return None
+        _say(watch, f"has {shown_size(held)} of memory, its limit is {shown_size(watch.size)}")
+        return too_large(watch.size)
+
+
+def _say(watch: Watch, what: str) -> None:
+    log.warning("child %d is ended: unit %s %s", watch.child.pid, watch.unit, what)

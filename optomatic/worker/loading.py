@@ -13,14 +13,11 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.keys.environment import files_digest
-from optomatic.plan.packing import params
-from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.splits import unpack_splits
-from optomatic.planning import parts
-from optomatic.planning.payload import Loaded, head_of, load_payload
+from optomatic.planning import params, serialization
+from optomatic.planning.payload import Bundle, Loaded, head_of, load_payload
+from optomatic.planning.splits import unpack_splits
 from optomatic.records import Result
-from optomatic.worker.functions import FunctionBundle
-from optomatic.worker.score import failed, score_unit
+from optomatic.worker.score import FunctionBundle, failed, score_unit
 
 #: So many payloads stay loaded, and so many arguments of calls.
 _BUNDLES, _VALUES = 4, 64
@@ -213,8 +210,8 @@ class Loader:
 
     def _load(self, sha: str) -> Any:
         kind, path = self._where[sha]
-        parts.verify(sha, kind, Path(path))
-        return parts.load(kind, Path(path))
+        serialization.verify(sha, kind, Path(path))
+        return serialization.load(kind, Path(path))
 
 
 def _keep(kept: OrderedDict[str, Any], key: str, value: object, most: int) -> None:

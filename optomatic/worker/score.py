@@ -1,16 +1,198 @@
-"""One unit -> its result.  Knows no store, no queue and no process but its own."""
+"""One unit -> its result: a fit, a call of a function, a call of joblib."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import io
+import numbers
+import os
+import pickle
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
+import numpy as np
+from joblib import parallel_config
+from joblib.parallel import SequentialBackend, ThreadingBackend
 from sklearn import config_context
+from threadpoolctl import threadpool_limits
 
 from optomatic import _sklearn
-from optomatic.plan.packing.bundle import Bundle
-from optomatic.records import Failure, Result
-from optomatic.worker.functions import FunctionBundle, score_candidate
+from optomatic.planning.call_packing import Task, unpack_call
+from optomatic.planning.constraints import limits_in, too_large
+from optomatic.planning.params import encode_extra
+from optomatic.planning.payload import Bundle
+from optomatic.planning.planner import Style, data_in
+from optomatic.records import Failure, Result, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionBundle:
+    """All that the units of a search share, as objects.
+
+    Attributes
+    ----------
+    function : callable
+        Called as ``function(params, **data)`` or ``function(**params, **data)``.
+    data : mapping of str to object
+    options : mapping
+        ``style``: "params" or "keywords".
+    """
+
+    function: Callable[..., Any]
+    data: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of_roles(cls, have: Mapping[str, Any], options: Mapping[str, Any]) -> FunctionBundle:
+        """Make one of loaded parts by their role in a unit's spec."""
+        return cls(have["function"], data_in(have), options)
+
+
+def score_candidate(
+    bundle: FunctionBundle, params: Mapping[str, Any]
+) -> tuple[Result, Exception | None]:
+    """Call the function of `bundle` with `params`.
+
+    Returns
+    -------
+    result : Result
+        What the function raised, or what is wrong with what it returned, is in ``failures``.
+    error : Exception or None
+        The same as an object, for a caller in this process that raises it.
+    """
+    style: Style = bundle.options["style"]
+    began = time.perf_counter()
+    try:
+        if style == "params":
+            returned = bundle.function(dict(params), **bundle.data)
+        else:
+            returned = bundle.function(**params, **bundle.data)
+        seconds = time.perf_counter() - began
+        scores, extra = read_returned(returned)
+    except Exception as error:  # of the user's
+        seconds = time.perf_counter() - began
+        failures = (_sklearn.failure_of(error, "score"),)
+        return Result(None, None, seconds, 0.0, 0, failures), error
+    return Result(scores, None, seconds, 0.0, 0, extra=extra), None
+
+
+def read_returned(returned: object) -> tuple[Scores, str | None]:
+    """Return the scores in what a function returned, and the text of the extra beside them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not a number, a dict of numbers, or a pair of one of these and an extra.
+    """
+    if isinstance(returned, tuple):
+        if len(returned) != 2:
+            raise _no_score(returned)
+        return _scores(returned[0], returned), encode_extra(returned[1])
+    return _scores(returned, returned), None
+
+
+def _scores(value: object, returned: object) -> Scores:
+    if isinstance(value, Mapping) and value and all(type(name) is str for name in value):
+        return {name: _number(score, returned) for name, score in value.items()}
+    return _number(value, returned)
+
+
+def _number(value: Any, returned: object) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, numbers.Real | np.bool_):
+        raise _no_score(returned)
+    return float(value)
+
+
+def _no_score(returned: object) -> TypeError:
+    return TypeError(
+        f"the scoring function returned {returned!r:.200}, which is no score: return a number, a "
+        "dict of numbers by metric, or a pair (score, extra)"
+    )
+
+
+# What becomes of a unit that passes a limit of its search, and the limit that the kernel holds.
+#
+# The supervisor enforces limits from outside (:mod:`optomatic.worker.limits`).  It looks every
+# 50 ms, in which a child can allocate 100 MB and more, so behind a limit of memory stands
+# the kernel's own: an allocation far beyond it fails in the child with a MemoryError.
+
+
+#: The kernel refuses to give a child more than this many times its limit.
+KERNEL_FACTOR = 1.5
+
+
+_OUT_OF_MEMORY = (
+    "builtins.MemoryError",
+    "numpy._core._exceptions._ArrayMemoryError",
+    "numpy.core._exceptions._ArrayMemoryError",
+)
+
+
+def within_limits(
+    options: Mapping[str, Any], score: Callable[[], tuple[Result, float]]
+) -> tuple[Result, float]:
+    """Return what `score` returns, called under the limits in `options`.
+
+    An allocation that the kernel refuses for their sake is a failure of the limit, not of
+    the machine, so no other machine tries it again.
+    """
+    with inner_threads(options), _bounded(limits_in(options).get("bytes")):
+        result, loading = score()
+    return _blame(result, limits_in(options).get("bytes")), loading
+
+
+def inner_threads(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
+    """Bound the threads of numeric libraries, if the search says so."""
+    threads = options.get("inner_max_num_threads")
+    return threadpool_limits(threads) if threads else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _bounded(size: int | None) -> Iterator[None]:
+    """Have the kernel refuse memory far beyond `size` bytes."""
+    if size is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    mapped, touched = _data()
+    # Libraries map more than they ever touch: that is not the unit's.  And a process that is
+    # beyond its limit already gets some more, so that the supervisor is who ends it.
+    untouched = max(0, mapped - touched)
+    bound = int(max(untouched + KERNEL_FACTOR * size, mapped + (KERNEL_FACTOR - 1) * size))
+    if hard != resource.RLIM_INFINITY:
+        bound = min(bound, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data() -> tuple[int, int]:
+    """Return how many bytes RLIMIT_DATA counts of this process, and how many it has touched.
+
+    ``(0, 0)`` where that is not known.
+    """
+    try:
+        fields = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return 0, 0
+    _, resident, shared, _, _, mapped, *_ = (int(n) * os.sysconf("SC_PAGE_SIZE") for n in fields)
+    return mapped, resident - shared
+
+
+def _blame(result: Result, size: int | None) -> Result:
+    if size is None or not any(f.type in _OUT_OF_MEMORY for f in result.failures):
+        return result
+    return replace(result, test=None, train=None, failures=(too_large(size),))
 
 
 def score_unit(bundle: Bundle | FunctionBundle, params: Mapping[str, Any], split: int) -> Result:
@@ -55,3 +237,100 @@ def failed(failure: Failure) -> Result:
     return Result(
         test=None, train=None, fit_time=0.0, score_time=0.0, n_test=0, failures=(failure,)
     )
+
+
+# In the child: a call of joblib -> its return value or its error.  Here user code runs.
+#
+# What a call nests in it runs where it does: the first level of ``Parallel`` below a call in
+# threads, deeper ones in turn, as below joblib's own process backends.  So a call never waits
+# for a worker, and nested parallelism cannot deadlock, however few workers there are.
+
+
+#: Initializers that have run in this process, by hash.
+_initialized: set[str] = set()
+
+
+def run_call(
+    text: str,
+    spec: Mapping[str, str | None],
+    options: Mapping[str, Any],
+    load: Callable[[str], Any],
+) -> tuple[bytes | None, Failure | None]:
+    """Run one call; return its pickled value, or its pickled exception and what is told of it.
+
+    Parameters
+    ----------
+    text, spec, options
+        As :mod:`optomatic.planning.call_packing` writes them.
+    load : callable
+        Hash -> the value of a part.
+
+    Notes
+    -----
+    Raises nothing that the user's code raises, SystemExit and KeyboardInterrupt included: all
+    of that is for the process that made the call.
+    """
+    try:
+        _initialize(spec.get("initializer"), load)
+        tasks = unpack_call(text, load)
+    except BaseException as error:
+        return _error(error, "load")
+    try:
+        with _threads(options["threads"]):
+            values = _values(tasks, options["level"])
+    except BaseException as error:
+        return _error(error, "call")
+    try:
+        return _pickled(values), None
+    except BaseException as error:
+        error.add_note("The call returned, but what it returned cannot be pickled.")
+        return _error(error, "call")
+
+
+def _pickled(values: list[Any]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, protocol=5).dump(values)
+    return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles mapped arrays as plain ones: what they map stays on this machine."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Say how `value` is pickled."""
+        if type(value) is np.memmap:
+            return np.asarray(value).__reduce_ex__(5)
+        return super().reducer_override(value)
+
+
+def _values(tasks: list[Task], level: int) -> list[Any]:
+    nested = SequentialBackend if level > 1 else ThreadingBackend
+    # n_jobs=None: a nested Parallel has to ask for threads, as below any other backend.
+    with parallel_config(backend=nested(nesting_level=level), n_jobs=None):
+        return [function(*args, **kwargs) for function, args, kwargs in tasks]
+
+
+def _initialize(sha: str | None, load: Callable[[str], Any]) -> None:
+    if sha is None or sha in _initialized:
+        return
+    function, args = load(sha)
+    function(*args)
+    _initialized.add(sha)
+
+
+def _threads(number: int | None) -> AbstractContextManager[Any]:
+    return nullcontext() if number is None else threadpool_limits(number)
+
+
+def _error(error: BaseException, stage: str) -> tuple[bytes | None, Failure]:
+    failure = _sklearn.failure_of(error, stage)
+    # All that is told in words.  Some libraries teach pickle to write tracebacks too, with what
+    # stands in them, and those of deep recursions are too deep to be written.
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    try:
+        data = cloudpickle.dumps(error, protocol=5)
+        # Some exceptions can be written but not read: those are told of in words.
+        pickle.loads(data)
+    except BaseException:
+        return None, failure
+    return data, failure

@@ -17,7 +17,7 @@ from working_off import work_off
 import optomatic
 from optomatic import MongoSearch, attach
 from optomatic.errors import SearchCancelled
-from optomatic.results import exporting
+from optomatic.results import export
 
 
 @pytest.fixture
@@ -174,17 +174,17 @@ def test_results_are_exported(failed, run, kind, tmp_path):
 @pytest.mark.parametrize("kind", READ)
 def test_a_file_is_whole_or_not_there(kind, tmp_path, monkeypatch):
     frame = pd.DataFrame({"x": [1, 2]})
-    exporting.export(frame, tmp_path / f"x{kind}")
+    export.export(frame, tmp_path / f"x{kind}")
     before = (tmp_path / f"x{kind}").read_bytes()
-    needed, _ = exporting._WRITERS[kind]
+    needed, _ = export._WRITERS[kind]
 
     def fails(frame, path):
         path.write_text("half of")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(exporting._WRITERS, kind, (needed, fails))
+    monkeypatch.setitem(export._WRITERS, kind, (needed, fails))
     with pytest.raises(OSError, match="No space"):
-        exporting.export(frame, tmp_path / f"x{kind}")
+        export.export(frame, tmp_path / f"x{kind}")
     assert os.listdir(tmp_path) == [f"x{kind}"]
     assert (tmp_path / f"x{kind}").read_bytes() == before
 
@@ -196,20 +196,20 @@ VALUES = ["=1+1", "a\x00b", "\ud800", "x" * 40_000, None, 1, 2.5, True, (1, "a")
 def test_values_of_all_kinds_are_written(kind, tmp_path):
     path = tmp_path / f"x{kind}"
     frame = pd.DataFrame({"a": pd.Series(VALUES, dtype=object), "b": range(len(VALUES))})
-    exporting.export(frame.rename_axis("candidate"), path)
+    export.export(frame.rename_axis("candidate"), path)
     found = READ[kind](path)
     assert found["b"].tolist() == list(range(len(VALUES)))
     assert found["a"][0] == "=1+1"
 
 
 def test_a_sheet_calculates_nothing(tmp_path):
-    exporting.export(pd.DataFrame({"=A1": ["=1+1"]}), tmp_path / "x.xlsx")
+    export.export(pd.DataFrame({"=A1": ["=1+1"]}), tmp_path / "x.xlsx")
     sheet = load_workbook(tmp_path / "x.xlsx")["results"]
     assert [[cell.data_type for cell in row] for row in sheet.rows] == [["s"], ["s"]]
 
 
 def test_a_missing_library_is_named(failed, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
     for kind in (".parquet", ".xlsx"):
         code, out, err = run("export", "failed", "-o", str(tmp_path / f"x{kind}"), db=failed)
         assert (code, out) == (1, "")
@@ -229,7 +229,7 @@ def test_what_cannot_be_written_is_said(failed, run, tmp_path, path):
 
 def test_a_link_goes_on_to_lead_to_the_file(tmp_path):
     (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
-    exporting.export(pd.DataFrame({"x": [1]}), tmp_path / "link.csv")
+    export.export(pd.DataFrame({"x": [1]}), tmp_path / "link.csv")
     assert (tmp_path / "link.csv").is_symlink()
     assert (tmp_path / "real.csv").read_text() == "x\n1\n"
 
@@ -238,7 +238,7 @@ def test_a_defect_is_a_line_too(uri, run, monkeypatch):
     def defect(*args, **kwargs):
         raise builtins.RuntimeError("mongodb://ann:s3cr3t@host/x is odd")
 
-    monkeypatch.setattr("optomatic.overview.open_store", defect)
+    monkeypatch.setattr("optomatic.search.overview.open_store", defect)
     code, out, err = run("list", db=uri)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1

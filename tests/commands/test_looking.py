@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 import optomatic
 from optomatic import attach
-from optomatic.store.patient import Patient
+from optomatic.store.retry import Patient
 
 TESTS = Path(__file__).parents[1]
 #: Verbs that print what they find of one search.

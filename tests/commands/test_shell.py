@@ -12,9 +12,10 @@ import pytest
 import scoring
 
 import optomatic
-from optomatic import MongoSearch, overview
+from optomatic import MongoSearch
 from optomatic.commands.ending import EXIT_CODES
-from optomatic.worker.options import parser
+from optomatic.search import overview
+from optomatic.worker.cli import parser
 
 BIN = Path(sys.executable).parent
 SECRET = "s3cr3t"
@@ -37,7 +38,10 @@ def ran(command, **environ):
 
 
 def test_importing_the_package_brings_no_command_line():
-    script = "import sys, optomatic, optomatic.search; print({'typer', 'click'} & {*sys.modules})"
+    script = (
+        "import sys, optomatic, optomatic.search.grid_search\n"
+        "print({'typer', 'click'} & {*sys.modules})"
+    )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.stdout == "set()\n"
 

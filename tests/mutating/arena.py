@@ -22,7 +22,7 @@ from typing import Any
 from pymongo import MongoClient
 from waiting import wait_for
 
-from optomatic.driver.caller import close_callers
+from optomatic.joblib_backend.client import close_callers
 
 TESTS = Path(__file__).parents[1]
 COLLECTIONS = (

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
+from optomatic._uri import masked, redact
 from optomatic.errors import (
     DefinitionError,
     KeyNotCertain,
@@ -27,11 +28,9 @@ from optomatic.errors import (
     StoreRefused,
     StoreUnavailable,
     StoreURIError,
-    masked,
-    redact,
     shown,
 )
-from optomatic.joblib_backend import OptomaticBackend
+from optomatic.joblib_backend.backend import OptomaticBackend
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SECRET = "s3cr3t"
@@ -75,7 +74,7 @@ def test_db_is_a_string(db):
 @pytest.fixture
 def impatient(monkeypatch):
     """Give a server two seconds to answer, not eight."""
-    monkeypatch.setattr("optomatic.store.opening._PATIENCE", 2.0)
+    monkeypatch.setattr("optomatic.store.connection._PATIENCE", 2.0)
 
 
 def test_nobody_answers(impatient):

@@ -159,7 +159,7 @@ def test_under_joblib(uri, expected, backend):
 
 def test_a_worker_that_was_forked_away_from_is_still_used(uri, expected):
     """The child closes its copies of what leads to the parent's workers, and not the workers."""
-    from optomatic.worker.local import _idle
+    from optomatic.worker.local_pool import _idle
 
     fit(uri, 2, {"C": [0.1]})
     mine = {child.pid for crew in _idle for child in crew.children}

@@ -25,7 +25,7 @@ from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV
 from optomatic.errors import NoWorkers, OtherCode, WorkersRefuse
-from optomatic.worker.local import close_all
+from optomatic.worker.local_pool import close_all
 
 ROOT = Path(__file__).parents[2]
 LONG_AGO = 1_000_000_000
@@ -55,9 +55,9 @@ def score(params):
 #: A worker that tries again what it has refused after so many seconds, and logs that it did.
 EAGER = """
 import logging
-logging.getLogger("optomatic.worker.coroner").setLevel("DEBUG")
-from optomatic.worker import __main__, refusal
-refusal.AGAIN = {}
+logging.getLogger("optomatic.worker.outcomes").setLevel("DEBUG")
+from optomatic.worker import __main__, digest_check
+digest_check.AGAIN = {}
 __main__.main()
 """
 
@@ -126,10 +126,10 @@ def start_worker(tmp_path, start_worker):
 @pytest.fixture
 def heard(monkeypatch):
     """What fit warns of while it waits, in whatever thread."""
-    monkeypatch.setattr("optomatic.worker.lookout.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 0.5)
     said = []
     monkeypatch.setattr(
-        "optomatic.worker.lookout.warn",
+        "optomatic.worker.availability.warn",
         lambda text, category=UserWarning, **_: (
             said.append((category, text)) if category in (NoWorkers, WorkersRefuse) else None
         ),

@@ -17,7 +17,7 @@ from waiting import wait_for
 from working_off import TESTS, work_off
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
-from optomatic.driver import publishing
+from optomatic.driver import uploads
 from optomatic.store.searches import Searches
 
 CLIENT = """
@@ -68,7 +68,7 @@ def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
 
 def test_who_uploads_is_known_to_live(uri, monkeypatch):
     """Whatever is uploaded before units are queued: nothing else tells the store by then."""
-    monkeypatch.setattr(publishing, "TOUCH_SECONDS", 0)
+    monkeypatch.setattr(uploads, "TOUCH_SECONDS", 0)
     touched, touch = [], Searches.touch
 
     def spy(searches, search):

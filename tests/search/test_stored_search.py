@@ -27,13 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from waiting import wait_for
 
-from optomatic import (
-    MongoHalvingGridSearchCV,
-    MongoSearch,
-    MongoSearchCV,
-    attach,
-)
-from optomatic.store.opening import open_store
+from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
+from optomatic.store.connection import open_store
 
 ROOT = Path(__file__).parents[2]
 X, Y = load_iris(return_X_y=True)

@@ -16,7 +16,7 @@ from optomatic import MongoSearchCV
 from optomatic.errors import NoWorkers
 from optomatic.keys.environment import constraints
 from optomatic.records import Lane, Process, WorkerRecord
-from optomatic.worker.ability import missing_in
+from optomatic.worker.availability import missing_in
 
 ROOT = Path(__file__).parents[2]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -29,14 +29,14 @@ def units(uri):
 @pytest.fixture
 def fit(monkeypatch):
     """Fit in a thread; return the thread and a list to which what it warns of is added."""
-    monkeypatch.setattr("optomatic.worker.lookout.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
     said = []
 
     def warn(text, category=UserWarning, **_):
         if category is NoWorkers:
             said.append(text)
 
-    monkeypatch.setattr("optomatic.worker.lookout.warn", warn)
+    monkeypatch.setattr("optomatic.worker.availability.warn", warn)
 
     def fit(uri, **options):
         thread = threading.Thread(target=searched(uri, **options).fit, args=(X, Y), daemon=True)
@@ -136,7 +136,7 @@ def other_python(request):
             home = Path(request.config.cache.mkdir(f"venv-3.{minor}"))
             python = home / "bin" / "python"
             install = [python, "-m", "pip", "install", "-q", "-e", str(ROOT)]
-            if _works([python, "-c", "import optomatic.search"]) or (
+            if _works([python, "-c", "import optomatic.search.grid_search"]) or (
                 _works([base, "-m", "venv", home]) and _works(install)
             ):
                 return python

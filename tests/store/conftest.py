@@ -4,7 +4,7 @@ import pytest
 from pymongo import MongoClient
 from units import SHORT
 
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 
 
 class Bench:

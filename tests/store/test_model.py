@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from units import bad, good, ids, some_units
 
 from optomatic.records import Timing
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 
 #: Nothing runs out by itself: the machine says when.
 TIMING = Timing(lease=1000.0, unstarted=1000.0)

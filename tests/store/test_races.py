@@ -16,7 +16,7 @@ from units import good, ids, some_units
 
 from optomatic.errors import StoreError
 from optomatic.records import Timing
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 
 UNITS, CLAIMERS = 400, 6
 

@@ -11,15 +11,15 @@ from misbehaving import own_score
 from pymongo import MongoClient
 
 from optomatic.keys.environment import constraints
-from optomatic.plan.packing.bundle import Bundle
-from optomatic.plan.units.fit_units import UnitPlanner
+from optomatic.planning.payload import Bundle
+from optomatic.planning.planner import UnitPlanner
 from optomatic.records import SearchRecord, Timing, WorkerRecord
-from optomatic.store.opening import open_store
+from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.children import Crew, current_path
-from optomatic.worker.processes import Setup
-from optomatic.worker.supervisor import Supervisor
+from optomatic.worker.forkserver import Setup
+from optomatic.worker.pool import Crew, current_path
+from optomatic.worker.worker import Supervisor
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SPLITS = [(np.arange(10), np.arange(10, 20)), (np.arange(10, 20), np.arange(10))]

@@ -14,13 +14,13 @@ from estimators import Sleeper
 from misbehaving import Misbehaver, Unloadable, own_score
 from waiting import wait_for
 
-from optomatic.plan.units.needed import pack
-from optomatic.plan.units.splits import pack_splits
-from optomatic.planning.parts import dump
 from optomatic.planning.payload import Sender
-from optomatic.worker.children import current_path, start_child, threads_each
-from optomatic.worker.messages import result_from_wire
-from optomatic.worker.processes import THREAD_VARIABLES, Setup, child_environment
+from optomatic.planning.serialization import dump
+from optomatic.planning.splits import pack_splits
+from optomatic.planning.unit_plan import pack
+from optomatic.worker.forkserver import THREAD_VARIABLES, Setup, child_environment
+from optomatic.worker.pool import current_path, start_child, threads_each
+from optomatic.worker.protocol import result_from_wire
 
 TESTS = Path(__file__).parents[1]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -190,8 +190,8 @@ def test_it_ends_when_its_parent_closes_the_channel(start, store_parts):
 
 PARENT = """
 import json, sys, time
-from optomatic.worker.children import current_path, start_child
-from optomatic.worker.processes import Setup
+from optomatic.worker.pool import current_path, start_child
+from optomatic.worker.forkserver import Setup
 child = start_child(Setup(current_path()))
 child.send(json.load(sys.stdin))
 while child.channel.next(60.0)[1] is None:
@@ -253,7 +253,7 @@ def test_threads_are_shared_out_unless_the_user_has_said_so():
 
 def test_children_run_asserts_only_if_their_parent_does():
     script = (
-        "import sys; from optomatic.worker.processes import python_command;"
+        "import sys; from optomatic.worker.forkserver import python_command;"
         "print([a for a in python_command('module', 3) if a.startswith('-O')])"
     )
     for flags in ([], ["-O"], ["-OO"]):

@@ -8,8 +8,8 @@ import pytest
 from estimators import Sleeper
 from waiting import wait_for
 
-from optomatic.worker.ability import missing_in
-from optomatic.worker.children import current_path
+from optomatic.worker.availability import missing_in
+from optomatic.worker.pool import current_path
 
 #: A full disk for whoever runs in it, in a namespace of its own: not a page more than the marker.
 SMALL = 'mount -t tmpfs -o size=4k tmpfs "$OPTOMATIC_CACHE_DIR" && exec "$@"'

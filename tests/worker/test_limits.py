@@ -12,7 +12,7 @@ from waiting import wait_for
 
 from optomatic import MongoSearchCV
 from optomatic.errors import FitTimeout, MemoryLimit
-from optomatic.worker import warden
+from optomatic.worker import limits
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
@@ -129,13 +129,13 @@ def test_memory_is_that_of_the_whole_tree_and_files_do_not_count(tmp_path):
         wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
         tree = psutil.Process(pid).children(recursive=True)
         assert len(tree) == 1
-        assert warden.anonymous_memory(pid) > 160_000_000
-        assert warden._by_psutil(pid) == warden._started_by(pid) == [tree[0].pid]
+        assert limits.anonymous_memory(pid) > 160_000_000
+        assert limits._by_psutil(pid) == limits._started_by(pid) == [tree[0].pid]
     finally:
         for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
             process.kill()
         os.waitpid(pid, 0)
-    assert warden.anonymous_memory(pid) == 0
+    assert limits.anonymous_memory(pid) == 0
 
 
 class Inside:

@@ -6,8 +6,8 @@ import resource
 import pytest
 from estimators import Sleeper
 
-from optomatic.worker.children import Crew, current_path
-from optomatic.worker.processes import CAN_FORK, Setup
+from optomatic.worker.forkserver import CAN_FORK, Setup
+from optomatic.worker.pool import Crew, current_path
 
 #: What select() cannot look at.
 MANY = 1024

@@ -14,12 +14,12 @@ from waiting import wait_for
 
 from optomatic.keys.environment import constraints
 from optomatic.records import Timing, WorkerRecord
-from optomatic.store.bundles import Bundles
-from optomatic.store.faults import Outage
 from optomatic.store.jobs import Jobs
+from optomatic.store.parts import Bundles
+from optomatic.store.retry import Outage
 from optomatic.store.workers import Workers, this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.supervisor import Supervisor
+from optomatic.worker.worker import Supervisor
 
 #: Seconds for which a call is tried again; far less than the outage lasts.
 PATIENCE = 0.5

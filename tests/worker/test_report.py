@@ -9,8 +9,8 @@ import pytest
 from estimators import Sleeper
 from waiting import wait_for
 
-from optomatic.worker.account import CALLS
 from optomatic.worker.report import Report, report_text
+from optomatic.worker.reservations import CALLS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""URIs of databases: credentials are masked wherever a URI is shown."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Stands for what is not shown.
+WITHHELD = "***"
+
+
+_HOST = r"(?:\[[\w:.%-]+\]|[\w.%~+-]+)(?::\d{1,5})?"
+_OPTION = re.compile(r"(\w+)=([^&;?@]*)")
+# Where something is not of this form, nobody knows which part of it is a password.  The login goes
+# up to the last @: a password may hold @, / or a line break, unescaped.
+_ADDRESS = re.compile(
+    rf"(mongodb(?:\+srv)?://)(.*@)?({_HOST}(?:,{_HOST})*(?:/[^/?@:\s]*)?)"
+    rf"(\?(?:{_OPTION.pattern}(?:[&;]{_OPTION.pattern})*)?)?",
+    re.DOTALL,
+)
+_SECRET = "(?i:pass|pwd|secret|token|credential|properties|proxyuser)"
+_LOGIN_IN_TEXT = re.compile(
+    r"(?<=://)(?:(?!mongodb(?:\+srv)?://).)*@|"
+    r"(?<![\w:/@])[^\s:/@'\"]{1,200}:[^\s/@'\"]{1,200}@",
+    re.DOTALL,
+)
+_SECRETS_IN_TEXT = re.compile(rf"\b(\w*{_SECRET}\w*)=[^&;\s]+")
+
+
+def redact(text: str) -> str:
+    """Return `text` without the credentials of any URI in it.
+
+    The user name goes too: it tells an attacker half of what is needed.
+
+    >>> redact("cannot reach mongodb://ann:secret@host/iris")
+    'cannot reach mongodb://***@host/iris'
+    """
+    return _SECRETS_IN_TEXT.sub(rf"\1={WITHHELD}", _LOGIN_IN_TEXT.sub(f"{WITHHELD}@", text))
+
+
+def masked(db: object) -> str:
+    """Return how an address is shown: whatever may be a password in it is not.
+
+    >>> masked("mongodb://ann:secret@host/iris?w=1&proxyPassword=secret")
+    'mongodb://***@host/iris?w=1&proxyPassword=***'
+    >>> masked("ann:secret@host"), masked([b"secret"])
+    ('***', '***')
+    """
+    found = _ADDRESS.fullmatch(db) if isinstance(db, str) else None
+    if found is None:
+        return WITHHELD
+    login = f"{WITHHELD}@" if found[2] else ""
+    return f"{found[1]}{login}{found[3]}{_OPTION.sub(_shown_option, found[4] or '')}"
+
+
+def _shown_option(option: re.Match[str]) -> str:
+    return f"{option[1]}={WITHHELD if re.search(_SECRET, option[1]) else option[2]}"
+
+
+class Address(str):
+    """A URI that is printed without its credentials, in whatever it stands.
+
+    scikit-learn prints constructor parameters, also those of nested estimators, with
+    ``repr``; that is how passwords get into notebooks and logs.  As a string it is whole.
+
+    >>> Address("mongodb://ann:secret@host/iris")
+    'mongodb://***@host/iris'
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(masked(self))
+
+
+class NoAddress:
+    """What was given in place of a URI, such as bytes or a list of hosts: kept, and not printed."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self, given: object) -> None:
+        self._given = given
+
+    @property
+    def kind(self) -> str:
+        """Name of its type."""
+        return type(self._given).__name__
+
+    def __repr__(self) -> str:
+        return repr(WITHHELD)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._given == (other._given if isinstance(other, NoAddress) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
+
+
+def guarded(db: Any) -> Any:
+    """Return what a user gives as a URI such that it is printed masked, whatever it is."""
+    # An Address stays the object that it is: clone() looks whether it does.
+    # A number has no password in it, and check_estimator looks whether it stays what it is.
+    if db is None or isinstance(db, Address | NoAddress | int | float):
+        return db
+    if not isinstance(db, str):
+        return NoAddress(db)
+    return db if masked(db) == db else Address(db)

@@ -1,0 +1,1 @@
+"""What to try: grids, samplers, filters, and when it is enough."""

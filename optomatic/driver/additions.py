@@ -1,0 +1,96 @@
+"""What is added to a stored search from elsewhere: more candidates, or failed units again."""
+
+from __future__ import annotations
+
+from optomatic.driver.uploads import publish
+from optomatic.planning.unit_plan import Plan
+from optomatic.store.connection import Store
+from optomatic.store.parts import SEARCHES
+from optomatic.store.searches import added_to
+
+
+def extend(store: Store, search: str, plan: Plan) -> int:
+    """Add the units of `plan` to what `search` asks for, and queue those without a score.
+
+    Returns
+    -------
+    int
+        How many have no score yet.
+
+    Raises
+    ------
+    ValueError
+        If what workers need besides the candidates is not stored, or the search was removed
+        meanwhile.  Nothing is queued then.
+
+    Notes
+    -----
+    May be repeated, and done by many at the same time.
+    """
+    served = store.jobs.stored(plan.units)
+    missing = [unit for unit in plan.units if unit.id not in served]
+    if missing:
+        _check_parts(store, search, plan)
+        publish(store, plan.parts.values(), missing[0].work, search)
+    known = dict.fromkeys(store.searches.unit_ids(search))
+    new = [own for own in plan.candidates if not known.keys() >= {*own.units}]
+    store.searches.add(search, new, goes_on=bool(missing))
+    if missing:
+        store.jobs.submit(missing, added_to(search))
+    if not store.searches.record(search):
+        store.jobs.cancel(added_to(search))
+        raise ValueError(
+            "The search was removed from the database while candidates were added to it, so "
+            "nothing is queued. Make it again, with the wider space."
+        )
+    return len(missing)
+
+
+def _check_parts(store: Store, search: str, plan: Plan) -> None:
+    """Make sure that function and data are stored: they are not here to be stored now."""
+    needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
+    store.searches.need(search, needed)
+    if store.bundles.missing(needed, SEARCHES):
+        raise ValueError(
+            "The function of this search, or its data, is not in the database, or cannot be read "
+            "there: where all scores are stored when a search is made, nothing is sent. Nothing "
+            "was queued. Run MongoSearch with the wider space where the function is: it sends "
+            "what is missing, and scores only the new."
+        )
+
+
+def retry(store: Store, search: str) -> int:
+    """Queue the failed and given-up units of `search` again; return how many.
+
+    Raises
+    ------
+    ValueError
+        If a worker could not score them, as data are not in the database, or the search was
+        removed meanwhile.  Nothing is queued then.
+
+    Notes
+    -----
+    May be repeated, and done by many at the same time.
+    """
+    states = store.jobs.states(store.searches.unit_ids(search))
+    ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
+    if not ids:
+        return 0
+    parts, lanes = store.overview.made_of(ids)
+    store.searches.need(search, parts)
+    if store.bundles.missing(parts, SEARCHES) or len(store.workers.lanes(list(lanes))) < len(lanes):
+        raise ValueError(
+            "Nothing was queued, as no worker could score these units: what they are made of is "
+            "not in the database, or was for its own process alone. Make the search again where "
+            "its data are, with retry_failed=True: it scores only them."
+        )
+    # The record first: a worker that takes what a search of a name has looks there.
+    store.searches.go_on(search)
+    queued = store.jobs.retry(ids, added_to(search))
+    if not store.searches.record(search):
+        store.jobs.cancel(added_to(search))
+        raise ValueError(
+            "The search was removed from the database meanwhile, so nothing is queued. Make it "
+            "again: it scores what is not stored."
+        )
+    return queued

@@ -1,0 +1,228 @@
+"""What earlier searches in the store can tell: scores for a warm start, and events to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from optomatic.candidates.schedule import Event
+from optomatic.candidates.warm_start import EARLIER, read, readings, told_in, written
+from optomatic.errors import shown
+from optomatic.records import Described, EarlierSearch, Evaluation, Subject
+from optomatic.results.frames import evaluation_of
+from optomatic.store.connection import Store, open_store
+from optomatic.worker.host import inside_worker
+
+#: At most so many candidates are told, those of the latest searches first.
+MOST_TOLD = 1000
+#: So many searches and units are looked at.
+_MOST_SEARCHES, _MOST_UNITS = 100, 20_000
+#: Scores of models that were fitted on a smaller part of this search's rows do not count: they
+#: are those of early iterations of successive halving.
+_LEAST_PART = 0.5
+
+
+#: True for all searches, or names or ids of some.
+WarmStart = bool | str | Sequence[str] | None
+
+
+class Comparing(Protocol):
+    """Tells which units of other searches are those of a candidate of this one."""
+
+    subject: Subject | None
+
+    def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
+        """Return the keys that the units of `candidate` have on these splits."""
+
+
+def check_warm_start(which: WarmStart) -> None:
+    """Raise TypeError if `which` names no searches."""
+    if which is None or isinstance(which, bool | str):
+        return
+    if not isinstance(which, list | tuple) or not all(isinstance(name, str) for name in which):
+        raise TypeError(
+            "warm_start is True for all searches on these data, or the name or id of one, or a "
+            f"list of them, not {shown(which)}. Nothing was scored."
+        )
+
+
+def check_named_at(db: str | None, which: WarmStart) -> None:
+    """As :func:`named`, for a search that learns nothing, by way of the store at `db`.
+
+    Inside of a worker, which has no address of a store, nothing is looked up.
+    """
+    if _names_in(which) and not inside_worker():
+        with open_store(db) as store:
+            named(store, which)
+
+
+def named(store: Store, which: WarmStart) -> list[str] | None:
+    """Return the names and ids of the searches that are meant, all of which there are.
+
+    Returns
+    -------
+    list of str or None
+        Empty if none is meant; None for any search.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `which` is nothing of the kind, or there is no search of a name.
+    """
+    names = _names_in(which)
+    there = store.searches.that_are_there(names) if names else set()
+    for name in names or ():
+        if name not in there:
+            raise ValueError(
+                f"There is no search of the name or id {shown(name)} on this database, so there is "
+                "nothing to begin with. Nothing was scored. Look at warm_start, and at db."
+            )
+    return names
+
+
+def _names_in(which: WarmStart) -> list[str] | None:
+    check_warm_start(which)
+    if which is True:
+        return None
+    return [which] if isinstance(which, str) else list(which or ())
+
+
+def earlier_evaluations(
+    store: Store,
+    names: Sequence[str] | None,
+    planner: Comparing,
+    space: Any = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> list[Evaluation]:
+    """Return what can be told to a generator before it is asked, the latest last.
+
+    Parameters
+    ----------
+    names : sequence of str or None
+        As of :func:`named`.
+    planner : Comparing
+    space, fixed : object, mapping
+        As for :func:`~optomatic.candidates.warm_start.readings`.
+
+    Returns
+    -------
+    list of Evaluation
+        Completed ones, numbered from ``-n`` to -1.  The score of a candidate is the mean over
+        the splits of one search that it has: of that with the most of them, and of
+        equal ones the latest.
+
+    Raises
+    ------
+    ValueError
+        If none of the searches that are named is about the same.
+
+    Notes
+    -----
+    At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and two.
+    """
+    if (names is not None and not names) or planner.subject is None:
+        return []
+    searches = _searches(store, planner.subject, names)
+    found: dict[str, tuple[int, Evaluation]] = {}
+    for text, n_splits, evaluation in _told_by(store, searches, planner, space, fixed or {}):
+        if text not in found or found[text][0] < n_splits:
+            found[text] = n_splits, evaluation
+    latest = [evaluation for _, evaluation in found.values()][:MOST_TOLD]
+    return [replace(evaluation, number=n) for n, evaluation in _numbered(latest)]
+
+
+def _numbered(latest: Sequence[Evaluation]) -> Iterator[tuple[int, Evaluation]]:
+    return zip(range(-len(latest), 0), reversed(latest), strict=True)
+
+
+def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[EarlierSearch]:
+    """Return the searches to look at, the latest first."""
+    found = store.searches.about(own.digest, _MOST_SEARCHES, names)
+    found = [s for s in found if s.subject.n_train >= _LEAST_PART * own.n_train]
+    if names is not None and not found:
+        raise ValueError(
+            f"Scores of {', '.join(map(shown, names))} cannot be compared with those of this "
+            "search: it has other data, another scorer, another class of estimator (or function), "
+            "or other versions of the libraries. Nothing was scored. Name another search in "
+            "warm_start; True takes what there is."
+        )
+    units, chosen = 0, list[EarlierSearch]()
+    for search in found:
+        if units < _MOST_UNITS:
+            units += search.n_units
+            chosen.append(search)
+    return chosen
+
+
+def _told_by(
+    store: Store,
+    searches: Sequence[EarlierSearch],
+    planner: Comparing,
+    space: Any,
+    fixed: Mapping[str, Any],
+) -> Iterator[tuple[str, int, Evaluation]]:
+    """Yield candidates as text, on how many splits they have a score, and what is known of them."""
+    ids = store.searches.units_of(searches, _MOST_UNITS)
+    described = store.jobs.described([i for s in searches for i in ids[s.id]][:_MOST_UNITS])
+    for search in searches:
+        units = [described[i] for i in ids[search.id] if i in described]
+        by_key = {unit.outcome.id.split(":")[1]: unit.outcome for unit in _completed(units)}
+        texts = list(dict.fromkeys(unit.params_text for unit in _completed(units)))
+        for candidate in filter(None, map(read, reversed(texts))):
+            for params in readings(candidate, space, fixed):
+                keys = planner.keys_on(params, search.subject.splits)
+                outcomes = [by_key[key] for key in keys if key in by_key]
+                own = written(params)
+                if outcomes and own is not None:
+                    yield own, len(outcomes), evaluation_of(-1, params, outcomes)
+
+
+def _completed(units: Sequence[Described]) -> list[Described]:
+    return [unit for unit in units if unit.outcome.state == "completed"]
+
+
+def to_repeat(
+    store: Store, replay: str, opening: Sequence[Event]
+) -> tuple[list[Event], list[Evaluation]]:
+    """Return the events of an earlier search, and the scores that it was told before.
+
+    Parameters
+    ----------
+    replay : str
+        Id or name of the search.
+    opening : sequence of Event
+        What the race of this search begins with; empty if there is none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such search with events, or its race was another one.
+    """
+    events = _events_of(store, replay)
+    recorded = [event for event in events if event[0] == "racing"]
+    if recorded != opening:
+        raise ValueError(
+            f"The search {shown(replay)} was made {_raced(recorded)}, and this one "
+            f"{_raced(opening)} cannot repeat it. Nothing was scored. Give racing= and cv= as they "
+            "were."
+        )
+    return [event for event in events if event[0] not in ("racing", EARLIER)], told_in(events)
+
+
+def _events_of(store: Store, replay: str) -> list[Event]:
+    for search in store.searches.ids_of(replay):
+        events = store.searches.events(search)
+        if events:
+            return events
+    raise ValueError(
+        f"There is no search with a generator of the name or id {shown(replay)} on this database, "
+        "so none can be replayed. Nothing was scored. Look at the name, and at db."
+    )
+
+
+def _raced(opening: Sequence[Event]) -> str:
+    if not opening:
+        return "without racing"
+    _, min_splits, alpha, n_splits = opening[0]
+    return f"with racing (min_splits={min_splits}, alpha={alpha:g}, {n_splits} splits)"

@@ -1,0 +1,345 @@
+"""The state of a search's candidates: what was asked for, what came of it, and who races on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from optomatic.candidates.history import History
+from optomatic.candidates.racing import Racing, leaders, losers
+from optomatic.candidates.schedule import Event
+from optomatic.planning.unit_plan import Plan
+from optomatic.records import Evaluation, Outcome, Unit
+from optomatic.results.frames import evaluation_of
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One proposed candidate: its units, one a split, or why it was left out.
+
+    One that is out of the race has the units of its first splits only.
+    """
+
+    number: int
+    params: dict[str, Any]
+    ids: tuple[str, ...]
+    reason: str | None
+
+
+class Ledger:
+    """All candidates of a search in the order in which they were proposed.
+
+    Parameters
+    ----------
+    first : int or None
+        In a race, how many splits a candidate gets at once; what the others need is held back.
+
+    Attributes
+    ----------
+    entries : list of Entry
+    outcomes : dict of str to Outcome
+        By unit id, of what has an end.
+    open : dict of str to Unit
+        What has none yet.
+    fresh : set of str
+        Units that were scored while the search ran.
+    in_race : dict of int to int
+        Candidates that may get more splits, and how many they have got.
+    stopped : dict of int to int
+        Candidates that get no more, and after how many splits; none if there is no race.
+    """
+
+    def __init__(self, first: int | None = None) -> None:
+        self.first = first
+        self.entries: list[Entry] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.open: dict[str, Unit] = {}
+        self.fresh: set[str] = set()
+        self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
+        self._untold: dict[int, None] = {}
+        self._evaluations: dict[int, Evaluation] = {}
+        self._history = History()
+        #: Candidates whose row of the history is not the last one.
+        self._unsettled: dict[int, None] = {}
+        self.in_race: dict[int, int] = {}
+        self.stopped: dict[int, int] = {}
+        self._held: dict[str, Unit] = {}
+        self._whole: dict[int, Entry] = {}
+
+    def add(
+        self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
+    ) -> list[Unit]:
+        """Note candidates; return the units among theirs that are new.
+
+        Parameters
+        ----------
+        reasons : sequence of str or None
+            Why a candidate was left out; None for those that `plan` is of.
+        """
+        kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
+        n_splits = len(plan.ids) // len(kept) if kept else 0
+        ids = iter(plan.ids)
+        for params, reason in zip(candidates, reasons, strict=True):
+            own = () if reason else tuple(next(ids) for _ in range(n_splits))
+            number = len(self.entries)
+            self.entries.append(Entry(number, params, own, reason))
+            self._untold[number] = None
+            if reason is None:
+                self._unsettled[number] = None
+            for split, unit_id in enumerate(own):
+                self._places.setdefault(unit_id, (params, split))
+            if self.first is not None and len(own) > self.first:
+                self.in_race[number] = self.first
+        return self._opened(self._let_through(plan.units))
+
+    def _let_through(self, units: Sequence[Unit]) -> list[Unit]:
+        """Hold back what later splits need."""
+        if self.first is None:
+            return list(units)
+        self._held.update((unit.id, unit) for unit in units if unit.split >= self.first)
+        return [unit for unit in units if unit.split < self.first]
+
+    def _opened(self, units: Iterable[Unit]) -> list[Unit]:
+        """Return the units that are new, which are open now."""
+        new = [u for u in units if u.id not in self.outcomes and u.id not in self.open]
+        self.open.update((unit.id, unit) for unit in new)
+        return new
+
+    def to_judge(self) -> list[int]:
+        """Return the candidates in the race all of whose splits so far have an end."""
+        return [number for number in self.in_race if self.can_be_judged(number)]
+
+    def can_be_judged(self, number: int) -> bool:
+        """Tell whether a candidate is in the race, and all of its splits so far have an end."""
+        got = self.in_race.get(number)
+        return got is not None and all(map(self.ended, self.entries[number].ids[:got]))
+
+    def so_far(self, number: int) -> list[Outcome]:
+        """Return the outcomes of the splits that a candidate in the race has got."""
+        ids = self.entries[number].ids[: self.in_race[number]]
+        return [self.outcomes[unit_id] for unit_id in ids]
+
+    def let_on(self, numbers: Sequence[int]) -> list[Unit]:
+        """Give candidates one more split each; return the units that are new."""
+        units = []
+        for number in numbers:
+            split, ids = self.in_race.pop(number), self.entries[number].ids
+            if ids[split] in self._held:  # else it is equal to an earlier split, and there
+                units.append(self._held[ids[split]])
+            if split + 1 < len(ids):
+                self.in_race[number] = split + 1
+        return self._opened({unit.id: unit for unit in units}.values())
+
+    def stop(self, numbers: Sequence[int]) -> None:
+        """Note that candidates get no further splits."""
+        for number in numbers:
+            entry, got = self.entries[number], self.in_race.pop(number)
+            self._whole[number] = entry
+            self.entries[number] = replace(entry, ids=entry.ids[:got])
+            self.stopped[number] = got
+
+    def take_back(self, number: int) -> None:
+        """Have a candidate in the race again that was stopped."""
+        self.entries[number] = self._whole.pop(number)
+        self.in_race[number] = self.stopped.pop(number)
+        self._unsettled[number] = None
+        self._evaluations.pop(number, None)
+
+    def end(self, outcomes: Mapping[str, Outcome], *, fresh: bool) -> None:
+        """Note ends of units."""
+        self.outcomes.update(outcomes)
+        for unit_id in outcomes:
+            self.open.pop(unit_id, None)
+        if fresh:
+            self.fresh.update(outcomes)
+
+    def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
+        """Return params and split of a unit."""
+        return self._places[unit_id]
+
+    def untold(self) -> list[int]:
+        """Return the candidates that have ended, or were left out, and nobody was told of."""
+        return [n for n in self._untold if not self._is_open(self.entries[n])]
+
+    def _is_open(self, entry: Entry) -> bool:
+        return entry.number in self.in_race or any(unit_id in self.open for unit_id in entry.ids)
+
+    def told(self, numbers: Sequence[int]) -> list[Evaluation]:
+        """Return what is known of candidates, which are now told of."""
+        for number in numbers:
+            self._untold.pop(number, None)
+        return [self.evaluation(self.entries[number]) for number in numbers]
+
+    def evaluation(self, entry: Entry) -> Evaluation:
+        """Return what is known of a candidate."""
+        known = self._evaluations.get(entry.number)
+        if known is not None:
+            return known
+        if entry.reason is not None:
+            found = Evaluation(entry.number, entry.params, "left out", {}, error=entry.reason)
+        else:
+            outcomes = [self.outcomes.get(unit_id) for unit_id in entry.ids]
+            found = evaluation_of(entry.number, entry.params, outcomes)
+            if entry.number in self.stopped and found.state == "completed":
+                found = replace(found, state="stopped")
+        if not self._is_open(entry):
+            self._evaluations[entry.number] = found
+        return found
+
+    def note_earlier(self, evaluations: Iterable[Evaluation]) -> None:
+        """Begin the history with candidates of earlier searches."""
+        for evaluation in evaluations:
+            self._history.put(evaluation)
+
+    def history(self) -> pd.DataFrame:
+        """Return all candidates that were not left out, those in flight included.
+
+        Those of earlier searches come first: their ``earlier`` is true.
+        """
+        for number in list(self._unsettled):
+            entry = self.entries[number]
+            self._history.put(self.evaluation(entry))
+            if not self._is_open(entry):
+                del self._unsettled[number]
+        return self._history.frame()
+
+    def complete(self) -> list[Entry]:
+        """Return the candidates all of whose units have an end; in a race, all that they got."""
+        return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
+
+    def outcomes_of(self, entries: Iterable[Entry]) -> list[Outcome]:
+        """Return the outcomes of candidates all of whose units have an end, in order."""
+        return [self.outcomes[unit_id] for entry in entries for unit_id in entry.ids]
+
+    def ended(self, unit_id: str) -> bool:
+        """Tell whether a unit has an end."""
+        return unit_id in self.outcomes
+
+
+# The race of one search: who of its candidates gets a further split, and who does not.
+#
+# Every candidate gets its first splits; what its later ones need is held back in the ledger until a
+# decision lets it through.  What is stored already is looked up only then: a decision never
+# depends on what was scored by chance, so a second search stops the same candidates.
+#
+# Where all candidates are known beforehand a decision is taken when all that are in the race
+# have as many splits, so it depends on scores alone, whoever scores and in whatever order.
+# Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
+# then; the events of the search (:mod:`optomatic.candidates.schedule`) say what came of it, and a
+# replay repeats that.  If all that have got every split failed in the end, the best of the others
+# is taken back into the race.
+
+
+class Race:
+    """Judges candidates whose splits so far have ended.
+
+    Parameters
+    ----------
+    racing : Racing
+    ledger : Ledger
+        That holds units back from ``racing.min_splits`` on.
+    ratios : sequence of float
+        ``n_test / n_train`` of each split.
+    score_of : callable
+        Outcome -> the test score that decides, greater is better.
+    """
+
+    def __init__(
+        self,
+        racing: Racing,
+        ledger: Ledger,
+        ratios: Sequence[float],
+        score_of: Callable[[Outcome], float],
+    ) -> None:
+        self._racing = racing
+        self._ledger = ledger
+        self._ratios = ratios
+        self._score_of = score_of
+        self._scores: dict[int, list[float]] = {}
+        #: Whether candidates wait for each other; only where all of them come at once.
+        self.together = False
+
+    @property
+    def told(self) -> str:
+        """How many are out so far, and what that spared, for people."""
+        entries, stopped = self._ledger.entries, self._ledger.stopped
+        raced = sum(entry.reason is None for entry in entries)
+        spared = sum(len(self._ratios) - got for got in stopped.values())
+        return (
+            f"{len(stopped)} of {raced} candidates stopped early by racing, {spared} units spared"
+        )
+
+    @property
+    def opening(self) -> list[Event]:
+        """What the events of the search begin with."""
+        return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
+
+    def is_ready(self, number: int) -> bool:
+        """Tell whether the splits so far of a candidate have ended, and it may get more."""
+        return number in self._ledger.stopped or self._ledger.can_be_judged(number)
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """Judge who can be judged now; None if nobody can.
+
+        Parameters
+        ----------
+        all_known : bool
+            Whether no more candidates will come.
+        """
+        in_race = self._ledger.in_race
+        if not in_race:
+            return self._rescue() if all_known and not self._ledger.open else None
+        if self.together and (self._ledger.open or not all_known):
+            return None
+        ready = self._ledger.to_judge()
+        if not ready or (self.together and len(ready) < len(in_race)):
+            return None
+        self._note(ready)
+        out = losers(self._scores, ready, self._ratios, self._racing.alpha)
+        return ["race", sorted(set(ready).difference(out)), out]
+
+    def _rescue(self) -> Event | None:
+        """Have the best that was stopped go on, if none of those that went on has a score.
+
+        They failed on a later split; without this there would be no best candidate at all.
+        """
+        stopped = self._ledger.stopped
+        if not stopped:
+            return None
+        means = {entry.number: self._mean(entry) for entry in self._ledger.complete()}
+        if any(math.isfinite(mean) for n, mean in means.items() if n not in stopped):
+            return None
+        best = max(stopped, key=lambda n: (math.isfinite(means[n]), means[n], -n))
+        return ["race", [best], []] if math.isfinite(means[best]) else None
+
+    def _mean(self, entry: Entry) -> float:
+        scores = [self._score_of(self._ledger.outcomes[unit_id]) for unit_id in entry.ids]
+        return math.fsum(scores) / len(scores) if all(map(math.isfinite, scores)) else -math.inf
+
+    def _note(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            outcomes = self._ledger.so_far(number)
+            self._scores[number] = [self._score_of(outcome) for outcome in outcomes]
+
+    def carry_out(self, go_on: Sequence[int], out: Sequence[int]) -> list[Unit]:
+        """Do what was decided, now or in the search that is replayed; return what to score next."""
+        for number in go_on:
+            if number in self._ledger.stopped:
+                self._ledger.take_back(number)
+        self._note(go_on)
+        for number in out:  # nobody is compared with them any more
+            self._scores.pop(number, None)
+        self._ledger.stop(out)
+        new = self._ledger.let_on(go_on)
+        self._forget_who_leads_nobody()
+        return new
+
+    def _forget_who_leads_nobody(self) -> None:
+        """Keep, of candidates that cannot be out any more, those that others are compared with."""
+        safe = {n: own for n, own in self._scores.items() if n not in self._ledger.in_race}
+        for number in set(safe).difference(leaders(safe)):
+            del self._scores[number]

@@ -1,0 +1,1 @@
+"""The private mongod of a user."""

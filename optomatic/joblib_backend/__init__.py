@@ -1,0 +1,1 @@
+"""joblib's backend ``optomatic``: calls run on the workers of a store."""

@@ -1,1 +1,0 @@
-"""What to score: no pymongo, no clock, no network."""

@@ -1,1 +1,0 @@
-"""Where candidates come from, and which of them are worth a score."""

@@ -1,1 +1,0 @@
-"""From objects to bytes and text, and back."""

@@ -1,1 +1,0 @@
-"""From candidates to units, and the terms on which these are scored."""

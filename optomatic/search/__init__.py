@@ -1,0 +1,1 @@
+"""What users call: searches, and what can be seen of them."""

@@ -1,0 +1,283 @@
+"""Successive halving, as scikit-learn's two classes do it, with every score kept.
+
+What is tried, on how much, and who goes on is decided by scikit-learn's own code; scoring goes
+the way of MongoSearchCV: each iteration is a search of its own in the database, and a unit is
+known by its candidate and its subsample, so whatever was scored before is not again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from math import ceil, floor, log
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from optomatic import _sklearn
+from optomatic.results.progress import FitSummary, together
+from optomatic.search.cv_results import Table, announce
+from optomatic.search.grid_search import MongoSearchCV
+from optomatic.search.request import Request, split_by, splitter_of
+
+#: What the two take beside scikit-learn's own.
+_OURS = (
+    *("db", "name", "definition", "retry_failed", "fit_timeout", "memory_limit", "requires"),
+    *("inner_max_num_threads", "ship_modules"),
+)
+_OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in _OURS}
+
+
+class _Halving(MongoSearchCV):
+    """What the two have in common: how one iteration after the other is scored.
+
+    It stands behind scikit-learn's class, whose ``fit`` then calls that of MongoSearchCV where
+    it means its own base class.
+    """
+
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Set the params that scikit-learn's constructor knows nothing of."""
+        for name in _OURS:
+            setattr(self, name, given[name])
+
+    def _search(self, request: Request) -> Table:
+        splitter_of(self, request)
+        split_params = request.routed.splitter.split
+        self._check_input_parameters(X=request.X, y=request.y, split_params=split_params)
+        iterations = _Iterations(self, request)
+        interrupt = None
+        try:
+            _sklearn.run_search(self, iterations.evaluate, request.callbacks)
+        except KeyboardInterrupt as error:
+            if not iterations.rows:
+                raise
+            interrupt = error
+            iterations.forget_the_unfinished()
+        finally:
+            self.__dict__.pop("_part", None)
+        self.summary_ = together(iterations.summaries)
+        return Table(iterations.results, iterations.rows[0]["test_scores"], interrupt)
+
+
+class _Iterations:
+    """Has one iteration after the other scored; keeps the table of all so far."""
+
+    def __init__(self, search: _Halving, request: Request) -> None:
+        self._search = search
+        self._request = request
+        self._candidates: list[dict[str, Any]] = []
+        self._more: dict[str, list[Any]] = {}
+        #: The record of the first iteration, which stands for the whole.
+        self._first: str | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.summaries: list[FitSummary] = []
+        self.results: dict[str, Any] = {}
+
+    def evaluate(
+        self,
+        candidate_params: Sequence[dict[str, Any]],
+        cv: Any,
+        more_results: dict[str, list[Any]],
+        callback_ctx: Any = None,
+    ) -> dict[str, Any]:
+        """Score these candidates on the splits of `cv`; return the table so far."""
+        search, request = self._search, self._request
+        candidates = list(candidate_params)
+        announce(search, len(candidates), search.n_splits_)
+        splits = split_by(cv, search, request)
+        context = request.callbacks if callback_ctx is None else callback_ctx
+        search._part = self._first, {name: values[0] for name, values in more_results.items()}
+        scored = search._score(request, candidates, splits, context)
+        self._first = search.search_id_
+        self.summaries.append(search.summary_)
+        if scored.interrupt is not None:  # who goes on is not known before all are scored
+            raise scored.interrupt
+        self.rows += scored.rows
+        self._candidates += candidates
+        for name, values in more_results.items():
+            self._more.setdefault(name, []).extend(values)
+        self.results = search._format_results(
+            self._candidates, search.n_splits_, self.rows, self._more
+        )
+        return self.results
+
+    def forget_the_unfinished(self) -> None:
+        """Set on the search what scikit-learn sets at the end, of the finished iterations."""
+        search = self._search
+        n, factor = 1 + max(self._more["iter"]), search.factor
+        most = search.max_resources_ // search.min_resources_
+        search.n_required_iterations_ = 1 + floor(log(search.n_candidates_[0], factor))
+        search.n_possible_iterations_ = 1 + floor(log(most, factor))
+        del search.n_resources_[n:], search.n_candidates_[n:]
+        search.n_iterations_ = n
+        search.n_remaining_candidates_ = ceil(search.n_candidates_[-1] / factor)
+
+
+class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type: ignore[misc]
+    """HalvingGridSearchCV whose every score is kept in MongoDB.
+
+    Parameters
+    ----------
+    estimator, param_grid, factor, resource, max_resources, min_resources, \
+    aggressive_elimination, cv, scoring, refit, error_score, return_train_score, \
+    random_state
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    verbose
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`, and in each iteration as in
+        :class:`MongoSearchCV`: a live line, or in a notebook a bar and a grid, for each; ``[CV]``
+        lines from 2 on; and a line that sums up.
+    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
+    inner_max_num_threads, ship_modules
+        As in :class:`MongoSearchCV`.
+    definition
+        As in :class:`MongoSearchCV`.  Each iteration is a search of that name: workers with
+        ``--until-empty`` may end between two of them, others wait.
+
+    Attributes
+    ----------
+    n_resources_, n_candidates_, n_remaining_candidates_, max_resources_, min_resources_, \
+    n_iterations_, n_possible_iterations_, n_required_iterations_, cv_results_, ...
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    summary_ : FitSummary
+        Of all iterations.
+    search_id_ : str
+        Id of the search in the database: of the record of its first iteration.  Each has one.
+    """
+
+    __module__ = "optomatic"  # its public name, in pickles too, wherever it stands
+
+    _parameter_constraints: dict[str, Any] = {
+        **_sklearn.HalvingGridSearchCV._parameter_constraints,
+        **_OUR_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_grid: Any,
+        *,
+        factor: float = 3,
+        resource: str = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "exhaust",
+        aggressive_elimination: bool = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: bool = True,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        db: str | None = None,
+        name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
+            estimator,
+            param_grid,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self._keep(locals())
+
+
+class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # type: ignore[misc]
+    """HalvingRandomSearchCV whose every score is kept in MongoDB.
+
+    Parameters
+    ----------
+    estimator, param_distributions, n_candidates, factor, resource, max_resources, \
+    min_resources, aggressive_elimination, cv, scoring, refit, error_score, \
+    return_train_score, random_state
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    verbose
+        As in :class:`MongoHalvingGridSearchCV`.
+    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
+    inner_max_num_threads, ship_modules
+        As in :class:`MongoSearchCV`.
+    definition
+        As in :class:`MongoHalvingGridSearchCV`.
+
+    Attributes
+    ----------
+    n_resources_, n_candidates_, n_remaining_candidates_, max_resources_, min_resources_, \
+    n_iterations_, n_possible_iterations_, n_required_iterations_, cv_results_, ...
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    summary_, search_id_
+        As in :class:`MongoHalvingGridSearchCV`.
+    """
+
+    __module__ = "optomatic"  # its public name, in pickles too, wherever it stands
+
+    _parameter_constraints: dict[str, Any] = {
+        **_sklearn.HalvingRandomSearchCV._parameter_constraints,
+        **_OUR_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_candidates: Any = "exhaust",
+        factor: float = 3,
+        resource: str = "n_samples",
+        max_resources: Any = "auto",
+        min_resources: Any = "smallest",
+        aggressive_elimination: bool = False,
+        cv: Any = 5,
+        scoring: Any = None,
+        refit: Any = True,
+        error_score: Any = np.nan,
+        return_train_score: bool = True,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        db: str | None = None,
+        name: str | None = None,
+        definition: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
+        fit_timeout: float | None = None,
+        memory_limit: int | str | None = None,
+        requires: Collection[str] | None = None,
+        inner_max_num_threads: int | None = None,
+        ship_modules: Collection[str | ModuleType] | None = None,
+    ) -> None:
+        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
+            estimator,
+            param_distributions,
+            n_candidates=n_candidates,
+            factor=factor,
+            resource=resource,
+            max_resources=max_resources,
+            min_resources=min_resources,
+            aggressive_elimination=aggressive_elimination,
+            cv=cv,
+            scoring=scoring,
+            refit=refit,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        self._keep(locals())

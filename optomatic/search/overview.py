@@ -1,0 +1,356 @@
+"""What there is in a database, and what is going on: searches, workers, units, the server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from optomatic.records import DatabaseCheck, Process
+from optomatic.search.stored_table import StoredTable
+from optomatic.store.connection import Store, open_store
+from optomatic.store.inventory import ListedForm, PresentForm, RunningForm
+from optomatic.store.searches import state_of
+from optomatic.worker.host import timing_here
+
+#: The best so far is read of so many searches that run, with so many units in all.
+_MOST_RUNNING, _MOST_READ = 10, 10_000
+
+
+def searches(db: str | None = None) -> pd.DataFrame:
+    """Return all searches of a database, the latest first.
+
+    Parameters
+    ----------
+    db : str, default=None
+        As in :class:`MongoSearchCV`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``id``.  Columns:
+
+        ``name`` : str
+        ``state`` : str
+            ``running``; ``abandoned``: its client vanished, and nobody has ended it;
+            ``left``: left to standalone workers, and not done; ``completed``, ``interrupted``,
+            ``cancelled``; ``invalid``: something changed its record.
+        ``done``, ``total`` : int
+            Units, (candidate, split) pairs, that have ended, and all that were asked for so far.
+        ``failed`` : int
+            Those of ``done`` that have no score, NA where that takes too long to count.
+        ``best`` : float
+            The best score; of a search that runs the best so far, if it is among the latest ten
+            of these, with 10,000 units in all.  NaN otherwise.
+        ``began_at``, ``ended_at`` : datetime in UTC
+        ``age`` : timedelta
+            Since it began, by the clock of the database server.
+        ``who`` : str
+            ``user@host`` of its client.
+        ``kind`` : str
+            What is scored: the class of the estimator, or the name of the function.
+
+        The iterations of successive halving are one row.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be used.
+
+    Notes
+    -----
+    Reads only, in a few queries, however many searches there are.  The numbers of searches that
+    run are those of slightly different moments.
+    """
+    with open_store(db) as store:
+        listed = store.overview.searches()
+        now = store.jobs.server_time()
+        waiting = store.overview.waiting([s.id for s in listed if s.state == "running"])
+        open_ones = [search for search in listed if _numbers(search) is None]
+        lacking = store.overview.without_score(open_ones)
+        rows = {s.id: _search_row(s, now, waiting[s.id], lacking.get(s.id)) for s in listed}
+        going = [s for s in listed if rows[s.id]["state"] == "running"]
+        for search, score in _best_so_far(store, going[:_MOST_RUNNING]):
+            rows[search]["best"] = score
+    _put_together(rows, {s.id: s.part_of for s in listed if s.part_of})
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(_SEARCHES))
+    return frame.rename_axis("id").astype(_SEARCHES)
+
+
+def _best_so_far(store: Store, searches: Iterable[ListedForm]) -> Iterator[tuple[str, float]]:
+    """Yield the best scores so far of searches that run, of the first 10,000 units."""
+    left = _MOST_READ
+    for search in searches:
+        left -= search.n_units
+        if left >= 0:
+            with suppress(ValueError):  # it was removed meanwhile
+                found = StoredTable(store, search.id).best()
+                if found is not None and found.score is not None:
+                    yield search.id, found.score
+
+
+_TIME = "datetime64[us, UTC]"
+_SEARCHES: dict[str, Any] = {
+    "name": object,
+    "state": object,
+    "done": "Int64",
+    "total": "Int64",
+    "failed": "Int64",
+    "best": float,
+    "began_at": _TIME,
+    "ended_at": _TIME,
+    "age": "timedelta64[us]",
+    "who": object,
+    "kind": object,
+}
+
+
+def _search_row(
+    search: ListedForm, now: datetime, waits: int, lacking: Counter[str] | None
+) -> dict[str, Any]:
+    numbers = _numbers(search)
+    best = (search.best or {}).get("score")
+    return {
+        "name": search.name,
+        "state": state_of(search, now, waits=waits > 0),
+        "done": _done(search, waits, lacking),
+        "total": search.n_units,
+        "failed": numbers["failed"] if numbers else _failed(lacking),
+        "best": float(best) if isinstance(best, int | float) else float("nan"),
+        "began_at": search.began_at,
+        "ended_at": search.ended_at,
+        "age": now - search.began_at,
+        "who": _who(search.user, search.process),
+        "kind": _kind(search.estimator),
+    }
+
+
+def _numbers(search: ListedForm) -> dict[str, Any] | None:
+    """Return what a search that was done has written down of its units."""
+    summary = search.summary or {}
+    known = search.state == "completed" and isinstance(summary.get("failed"), int)
+    return summary if known else None
+
+
+def _done(search: ListedForm, waits: int, lacking: Counter[str] | None) -> int | None:
+    if search.state == "completed":
+        return search.n_units
+    if search.state == "running":
+        return max(0, search.n_units - waits)
+    return None if lacking is None else search.n_units - lacking["cancelled"] - lacking["invalid"]
+
+
+def _failed(lacking: Counter[str] | None) -> int | None:
+    return None if lacking is None else lacking["failed"] + lacking["dead"]
+
+
+def _who(user: str, process: Process) -> str:
+    return f"{user}@{process.host}" if user else process.host
+
+
+def _kind(estimator: str) -> str:
+    """Return the class of an estimator, or the name of a function, of how it is written down.
+
+    >>> _kind("SVC(C=1)"), _kind("__main__:train")
+    ('SVC', 'train')
+    """
+    name = estimator.partition("(")[0]
+    return name.rpartition(":")[2] if name == estimator else name
+
+
+def _put_together(rows: dict[str, dict[str, Any]], part_of: dict[str, str]) -> None:
+    """Add the rows of iterations to those of the first ones, which stand for the search."""
+    # The latest comes first, and says how the search goes or what came of it.
+    for search, first in part_of.items():
+        part, whole = rows.pop(search), rows.get(first)
+        if whole is None:
+            continue
+        for name in ("done", "total", "failed"):
+            known = None not in (whole[name], part[name])
+            whole[name] = whole[name] + part[name] if known else None
+        if not whole.get("latest"):
+            whole.update(latest=True, state=part["state"], ended_at=part["ended_at"])
+
+
+def workers(db: str | None = None) -> pd.DataFrame:
+    """Return who is there to score.
+
+    Parameters
+    ----------
+    db : str, default=None
+        As in :class:`MongoSearchCV`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``id``.  Columns:
+
+        ``kind`` : str
+            ``standalone``; ``local``: those of a search with ``n_jobs``; ``here``: the process
+            of a search itself.
+        ``host``, ``pid``, ``processes``
+            Where it is, and how many units it scores at the same time.
+        ``tags`` : str
+            With blanks between.
+        ``since``, ``seen`` : float
+            Seconds since it began, and since it was seen last.
+        ``refuses`` : str
+            Why it leaves some searches alone that its versions would allow, empty if it does not.
+        ``units`` : int
+            That it is at now.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be used.
+
+    Notes
+    -----
+    A worker is there if it was seen in the last 30 s (``$OPTOMATIC_LEASE``), and on this machine
+    if its process lives.
+    """
+    with open_store(db) as store:
+        gone = set(store.workers.vanished())
+        present = [w for w in store.overview.workers(timing_here().lease) if w.id not in gone]
+        held = store.overview.held()
+        now = store.jobs.server_time()
+    # A client of workers shows itself as they do, and has no processes that score.
+    rows = {w.id: _worker_row(w, now, held[w.id]) for w in present if w.processes > 0}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(_WORKERS))
+    return frame.rename_axis("id").astype(_WORKERS)
+
+
+_WORKERS: dict[str, Any] = {
+    "kind": object,
+    "host": object,
+    "pid": "int64",
+    "processes": "int64",
+    "tags": object,
+    "since": float,
+    "seen": float,
+    "refuses": object,
+    "units": "int64",
+}
+
+
+def _worker_row(worker: PresentForm, now: datetime, units: int) -> dict[str, Any]:
+    return {
+        "kind": worker.kind,
+        "host": worker.process.host,
+        "pid": worker.process.pid,
+        "processes": worker.processes,
+        "tags": " ".join(worker.tags),
+        "since": _seconds(now - worker.began_at),
+        "seen": _seconds(now - worker.seen_at),
+        "refuses": "; ".join(dict.fromkeys((worker.refused or {}).values())),
+        "units": units,
+    }
+
+
+def _seconds(span: timedelta) -> float:
+    return max(0.0, span.total_seconds())
+
+
+def running(db: str | None = None) -> pd.DataFrame:
+    """Return what is being scored at this moment, what began first at the top.
+
+    Parameters
+    ----------
+    db : str, default=None
+        As in :class:`MongoSearchCV`.
+
+    Returns
+    -------
+    DataFrame
+        One row a unit, at most 10,000.  Columns:
+
+        ``search`` : str
+            Names of the searches that wait for it; ``(joblib)`` for calls of joblib.
+        ``params`` : str
+            Of the candidate.
+        ``split`` : int
+            NA for calls.
+        ``worker``, ``host`` : str
+        ``since`` : float
+            Seconds since its worker began with it.
+        ``attempt`` : int
+            How often it was taken, this time included.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be used.
+    """
+    with open_store(db) as store:
+        units = store.overview.running()
+        wanted = {_search_of(w) for unit in units for w in unit.wanted_by}
+        names = store.overview.names_of(wanted)
+        now = store.jobs.server_time()
+    rows = [_unit_row(unit, names, now) for unit in units]
+    return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)
+
+
+_RUNNING: dict[str, Any] = {
+    "search": object,
+    "params": object,
+    "split": "Int64",
+    "worker": object,
+    "host": object,
+    "since": float,
+    "attempt": "int64",
+}
+
+
+def _search_of(waits_as: str) -> str:
+    return waits_as.removesuffix("+")
+
+
+def _unit_row(unit: RunningForm, names: dict[str, str], now: datetime) -> dict[str, Any]:
+    call = unit.kind == "call"
+    wanted = dict.fromkeys(names.get(_search_of(w), _search_of(w)) for w in unit.wanted_by)
+    split = unit.spec.get("split")
+    return {
+        "search": "(joblib)" if call else ", ".join(wanted),
+        "params": "" if call else params_line(unit.params.items()),
+        "split": split if isinstance(split, int) and not call else None,
+        "worker": unit.worker,
+        "host": unit.host or "",
+        "since": _seconds(now - (unit.started_at or unit.claimed_at)),
+        "attempt": unit.attempt,
+    }
+
+
+def params_line(params: Iterable[tuple[str, Any]]) -> str:
+    """Return params in a line.
+
+    >>> params_line([("C", 1), ("kernel", "rbf")])
+    "C=1, kernel='rbf'"
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in params)
+
+
+def check_database(db: str | None = None) -> DatabaseCheck:
+    """Look whether a database can be used, and what is in it; change nothing.
+
+    Parameters
+    ----------
+    db : str, default=None
+        As in :class:`MongoSearchCV`.
+
+    Returns
+    -------
+    DatabaseCheck
+        Prints as a line for each of ``address``, ``server``, ``version``, ``rights``,
+        ``write_concern``, ``indexes`` and ``size``, and for each of ``problems``.
+
+    Raises
+    ------
+    StoreError
+        If the database cannot be used at all.
+    """
+    with open_store(db) as store:
+        return store.checking.check(store.shown_uri)

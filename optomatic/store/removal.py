@@ -1,0 +1,443 @@
+"""Remove searches, and what nothing refers to any more, beside searches that run.
+
+A record refers to the lists of its units and to the parts of its recipe, a list to units, by their
+keys, and to parts.  Two rules make it safe without a lock, and without waiting:
+
+1. A search writes down what it refers to before it looks whether that is there, and whatever it
+   finds or stores in a list or a part gets a new ``at``.
+2. A removal takes the server's time first, reads afterwards what is referred to, and removes only
+   lists and parts whose ``at`` is older than that time, each by one statement.
+
+So what somebody came to need before the reading is seen there; what somebody comes to need later
+is either too new to be removed, or found to be gone, and stored again. Units have no ``at``:
+before and after each thousand of them is read which were listed since the removal began; scores
+that were listed in that moment are put back. One that waits is never removed. The record goes
+first and the list last: what is left by a removal that was cut off is what nothing refers to, and
+goes with the next one.
+
+Units of another search may be made of parts of a removed one, which had queued them first; then
+the parts are noted in the list of the other one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo.database import Database
+
+from optomatic.errors import SearchRunning, StoreError, StoreIncompatible
+from optomatic.records import SCHEMA, TERMINAL, Removed
+from optomatic.store.documents import Document
+from optomatic.store.forms import INVALID, PageForm, SearchForm, VersionsForm, key_of
+from optomatic.store.jobs import Jobs, slices
+from optomatic.store.listings import Listings, is_page, listing_and_number, listings_of
+from optomatic.store.parts import SEARCHES, chunks_of, let_go
+from optomatic.store.retry import Filter, Outage, Patient
+from optomatic.store.searches import ids_that_wait
+
+#: A client that was seen in the last so many seconds may be there: the lease of a search that
+#: scores in its own process, ten times the usual one.
+_SEEN = timedelta(seconds=300)
+#: What a call of joblib returned is stored before the call is: so long it may lie there.
+_RETURNED = timedelta(hours=1)
+#: States of units that go without their search having been removed by name or age.
+_ORPHANS = TERMINAL
+#: Those of a search that is removed: what could not be read of it goes too.
+_REMOVED = (*TERMINAL, INVALID)
+#: Keys that are looked for in all lists at once, and pages that are read at once.
+_KEYS, _PAGES = 200_000, 20
+_SHA = re.compile(r"[0-9a-f]{64}")
+
+
+class Removal:
+    """The removals of a store.  Any number at the same time, and beside anything else."""
+
+    def __init__(
+        self, database: Database[dict[str, Any]], jobs: Jobs, outage: Outage | None = None
+    ) -> None:
+        self._jobs = jobs
+        self._searches = Patient(database["searches"], outage)
+        self._pages = Patient(database["search_units"], outage)
+        self._units = Patient(database["units"], outage)
+        self._headers = Patient(database["bundles"], outage)
+        self._chunks = Patient(database["chunks"], outage)
+        self._environments = Patient(database["environments"], outage)
+
+    def remove(
+        self,
+        name: str | None = None,
+        *,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> Removed:
+        """Remove searches, and what only they refer to; without `name`, what nothing refers to too.
+
+        Raises
+        ------
+        ValueError
+            If there is no search of that name or id.
+        SearchRunning
+            If one of them runs, and no age is asked for.
+        StoreIncompatible
+            If a newer version may refer to what this one does not know.
+        """
+        moment = self._jobs.server_time()
+        self._refuse_other_schemas()
+        chosen = self._chosen(name, older_than, moment)
+        return _OneRemoval(self, chosen, moment, everything=name is None, dry_run=dry_run).run()
+
+    def _refuse_other_schemas(self) -> None:
+        self._searches.read(SearchForm, {})  # what cannot be read is set aside
+        self.refuse_invalid(self._searches, {})
+        other = self._searches.find_one({"v": {"$ne": SCHEMA}}, {"v": 1})
+        if other is not None:
+            raise StoreIncompatible(
+                f"The record of the search {other['_id']!r} is of another version of optomatic "
+                f"({other.get('v')!r} in place of {SCHEMA}), so what it needs cannot be told. "
+                "Nothing was removed. Remove with the newest version in use."
+            )
+
+    def refuse_invalid(self, collection: Patient, query: Filter) -> None:
+        """Raise StoreError if something that tells what is needed cannot be read."""
+        odd = collection.find_one({**query, "state": INVALID}, {"_id": 1})
+        if odd is not None:
+            raise StoreError(
+                f"The record {odd['_id']!r:.100} in {collection.collection.name} cannot be read, "
+                "so what it needs cannot be told. No score was removed. Give it back its former "
+                "state, which stands in its field 'invalid', or delete that document."
+            )
+
+    # -- which searches --------------------------------------------------------------------
+
+    def _chosen(
+        self, name: str | None, older_than: timedelta | None, moment: datetime
+    ) -> list[Document]:
+        """Return the records to remove, none of which runs."""
+        if name is None and older_than is None:
+            return []
+        named = [{"_id": name}, {"name": name}, {"part_of": name}]
+        query = {} if name is None else {"$or": named}
+        fields = ("name", "state", "began_at", "seen_at", "ended_at", "listing", "asked.work.spec")
+        found = self._searches.find(query, dict.fromkeys(fields, 1))
+        if name is not None and not found:
+            raise ValueError(
+                f"There is no search of the name or id {name!r} in the database, so nothing was "
+                "removed. Look at the name, and at db."
+            )
+        if older_than is not None:
+            found = [d for d in found if self._ended_before(d, moment - older_than)]
+        running = self._running(found, moment)
+        if running and older_than is None:
+            raise SearchRunning(
+                f"The search {running[0]['name']!r} ({running[0]['_id']}) runs: units wait for "
+                "workers, or its client was seen in the last five minutes. Nothing was removed. "
+                f"Cancel it first: optomatic.attach({running[0]['_id']!r}, db=...).cancel()."
+            )
+        return [document for document in found if document not in running]
+
+    def _ended_before(self, record: Document, limit: datetime) -> bool:
+        if record["ended_at"] is not None:
+            return bool(record["ended_at"] <= limit)
+        # Nobody noted its end: it was left to workers, or its client was killed.
+        last = max(record["began_at"], record["seen_at"] or record["began_at"])
+        if last > limit:
+            return False
+        ids = Listings(self._pages).ids(listings_of(record))
+        return not any(
+            self._units.find_one({"key": {"$in": keys}, "completed_at": {"$gt": limit}}, {"_id": 1})
+            for keys in slices([key_of(unit_id) for unit_id in ids])
+        )
+
+    def _running(self, records: Sequence[Document], moment: datetime) -> list[Document]:
+        there = [
+            d
+            for d in records
+            if d["state"] == "running" and d["seen_at"] and d["seen_at"] > moment - _SEEN
+        ]
+        waiting = self._waiting([d["_id"] for d in records])
+        return there + [d for d in records if d["_id"] in waiting and d not in there]
+
+    def _waiting(self, searches: Sequence[str]) -> set[str]:
+        """Return those of `searches` for which units wait."""
+        return {
+            search
+            for some in slices(searches)
+            if self._jobs.waits([i for search in some for i in ids_that_wait(search)])
+            for search in some
+            if self._jobs.waits(ids_that_wait(search))
+        }
+
+    def delete_records(self, records: Sequence[Document]) -> list[Document]:
+        """Delete records that are as they were read; return those that are gone."""
+        for some in slices(records):
+            as_read = [{k: d[k] for k in ("_id", "state", "ended_at")} for d in some]
+            self._searches.delete({"$or": as_read})
+        there = {
+            d["_id"]
+            for some in slices([d["_id"] for d in records])
+            for d in self._searches.find({"_id": {"$in": list(some)}}, {"_id": 1})
+        }
+        gone = [d for d in records if d["_id"] not in there]
+        # Somebody added to one of them in that moment: nobody waits for a search that is gone.
+        for search in self._waiting([d["_id"] for d in gone]):
+            for waits_as in ids_that_wait(search):
+                self._jobs.cancel(waits_as)
+        return gone
+
+
+class _OneRemoval:
+    """One call: what is to go, and what went."""
+
+    def __init__(
+        self,
+        store: Removal,
+        chosen: list[Document],
+        moment: datetime,
+        *,
+        everything: bool,
+        dry_run: bool,
+    ) -> None:
+        self._store = store
+        self._searches, self._pages, self._units = store._searches, store._pages, store._units
+        self._headers, self._chunks = store._headers, store._chunks
+        self._chosen = chosen
+        self._everything = everything
+        self._dry = dry_run
+        self._old = {"at": {"$not": {"$gte": moment}}}
+        self._since = {"at": {"$gte": moment}}
+        self._moment = moment
+        #: Keys that were listed since, by page.
+        self._fresh: dict[str, set[str]] = {}
+        #: In a dry run, the keys whose units would be gone.
+        self._going: set[str] = set()
+        self._bytes = 0
+
+    def run(self) -> Removed:
+        """Remove, and return what."""
+        for some in slices([d["_id"] for d in self._chosen]):
+            self._bytes += self._searches.measure({"_id": {"$in": list(some)}})[1]
+        if not self._dry:
+            self._chosen = self._store.delete_records(self._chosen)
+        dead, live, _ = self._lists()
+        units = sum(
+            self._remove_units(keys, states, live) for keys, states in self._candidates(dead)
+        )
+        dead, live, recipes = self._lists()
+        parts = self._remove_parts(self._unneeded_parts(dead, live, recipes))
+        if self._everything:
+            parts += self._remove_returned()
+            if not self._dry:
+                let_go(self._headers, self._chunks, [])  # what a removal that was cut off has left
+            self._remove(self._chunks, self._chunks_of_nothing())
+            self._remove(self._store._environments, self._unused_environments())
+        self._remove(self._pages, dead)
+        return Removed(len(self._chosen), units, parts, self._bytes, self._dry)
+
+    # -- what refers to what ---------------------------------------------------------------
+
+    def _lists(self) -> tuple[list[str], list[str], set[str]]:
+        """Return the pages of lists to remove, those of others, and what recipes are made of."""
+        found = self._pages.find({}, {"_id": 1}, sort=[("_id", 1)])
+        pages = [d["_id"] for d in found if is_page(d["_id"])]
+        # Records are written before pages, so are read after them.
+        records = self._searches.find({}, {"listing": 1, "asked.work.spec": 1})
+        gone = {document["_id"] for document in self._chosen}
+        records = [document for document in records if document["_id"] not in gone]
+        live = {listing for record in records for listing in listings_of(record)}
+        mine = {listing for record in self._chosen for listing in listings_of(record)}
+        dead = [
+            page
+            for page in pages
+            if (name := listing_and_number(page)[0]) not in live
+            and (self._everything or name in mine)
+        ]
+        others = [page for page in pages if listing_and_number(page)[0] in live]
+        return dead, others, set(_recipes(records))
+
+    def _on(self, pages: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
+        """Yield the list and the keys of each page, reading a few at once."""
+        for some in slices(pages, _PAGES):
+            query = {"_id": {"$in": list(some)}}
+            for page in self._pages.read(PageForm, query):
+                yield listing_and_number(page.id)[0], set(map(key_of, page.ids))
+            self._store.refuse_invalid(self._pages, query)
+
+    def _parts_on(self, pages: Iterable[str]) -> set[str]:
+        first = [page for page in pages if listing_and_number(page)[1] < 0]
+        return {
+            sha
+            for some in slices(first)
+            for page in self._pages.read(PageForm, {"_id": {"$in": list(some)}})
+            for sha in page.parts
+        }
+
+    # -- units -----------------------------------------------------------------------------
+
+    def _candidates(self, dead: Sequence[str]) -> Iterator[tuple[set[str], Sequence[str]]]:
+        """Yield keys of units that may be gone, many at once, and the states in which they may."""
+        keys: set[str] = set()
+        for _, some in self._on(dead):
+            keys |= some
+            if len(keys) >= _KEYS:
+                yield keys, _REMOVED
+                keys = set()
+        yield keys, _REMOVED
+        last = ""
+        while self._everything:
+            query = {"key": {"$gt": last}, "kind": {"$ne": "call"}, "state": {"$in": _ORPHANS}}
+            found = self._units.find(query, {"key": 1, "_id": 0}, sort=[("key", 1)], limit=_KEYS)
+            yield {document["key"] for document in found}, _ORPHANS
+            if len(found) < _KEYS:
+                return
+            last = found[-1]["key"]
+
+    def _remove_units(self, keys: set[str], states: Sequence[str], live: Sequence[str]) -> int:
+        """Remove the units of those `keys` that no list of `live` has."""
+        keys = keys - self._going
+        for _, needed in self._on(live if keys else []):
+            keys -= needed
+        count = 0
+        for some in slices(sorted(keys)):
+            left = set(some).difference(*self._listed_since())
+            unneeded = _unneeded(left, states)
+            count += self._measure(self._units, unneeded)
+            if self._dry:
+                self._going |= left
+                continue
+            scores = self._units.find({**unneeded, "state": "completed"})
+            self._units.delete(unneeded)
+            listed = left.intersection(set().union(*self._listed_since()))
+            self._units.insert([score for score in scores if score["key"] in listed])
+        return count
+
+    def _listed_since(self) -> Iterable[set[str]]:
+        """Return the keys that were listed since the removal began, page by page."""
+        pages = [d["_id"] for d in self._pages.find(self._since, {"_id": 1})]
+        for page in pages:
+            if page not in self._fresh:
+                self._fresh[page] = set().union(*(keys for _, keys in self._on([page])))
+        return self._fresh.values()
+
+    def _left_of(self, keys: Sequence[str]) -> list[Document]:
+        """Return what units there are of `keys` once this is done."""
+        query: dict[str, Any] = {"key": {"$in": list(keys)}}
+        if going := self._going.intersection(keys):
+            query["$nor"] = [_unneeded(going, _REMOVED)]
+        return self._units.find(query, {"key": 1, "spec": 1, "params_text": 1})
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def _unneeded_parts(
+        self, dead: Sequence[str], live: Sequence[str], recipes: set[str]
+    ) -> set[str]:
+        """Return the parts that only what is removed refers to."""
+        parts = {*self._parts_on(dead), *_recipes(self._chosen)}
+        if self._everything:
+            parts |= {d["_id"] for d in self._headers.find({"holders": SEARCHES}, {"_id": 1})}
+        parts -= recipes | self._parts_on(live)
+        return parts - self._noted_elsewhere(parts, dead, live)
+
+    def _noted_elsewhere(
+        self, parts: set[str], dead: Sequence[str], live: Sequence[str]
+    ) -> set[str]:
+        """Note those of `parts` in lists of which units are made of them; return these."""
+        named: dict[str, set[str]] = {}
+        for _, keys in self._on(dead if parts else []):
+            for some in slices(sorted(keys)):
+                for unit in self._left_of(some):
+                    if names := parts.intersection(_named_in(unit)):
+                        named.setdefault(unit["key"], set()).update(names)
+        noted: set[str] = set()
+        for listing, keys in self._on(live if named else []):
+            names = set().union(*(named[key] for key in keys & named.keys()))
+            if names and not self._dry:
+                Listings(self._pages).need(listing, names)
+            noted |= names
+        return noted
+
+    def _remove_parts(self, shas: Collection[str]) -> int:
+        count = 0
+        for some in slices(sorted(shas), 100):
+            old = {"_id": {"$in": list(some)}, **self._old}
+            count += self._count_parts({**old, "holders": [SEARCHES]})
+            if not self._dry:
+                let_go(self._headers, self._chunks, [SEARCHES], old)
+        return count
+
+    def _count_parts(self, query: Filter) -> int:
+        """Return of how many parts the headers match; note the bytes."""
+        shas = [document["_id"] for document in self._headers.find(query, {"_id": 1})]
+        if shas:
+            self._measure(self._chunks, {"$or": [chunks_of(sha) for sha in shas]})
+        return self._measure(self._headers, query)
+
+    def _remove_returned(self) -> int:
+        """Remove what calls of joblib returned and nobody fetched, as the call is gone."""
+        query = {"holders": {"$exists": False}, "at": {"$lt": self._moment - _RETURNED}}
+        shas = {document["_id"] for document in self._headers.find(query, {"_id": 1})}
+        calls = self._units.find({"kind": "call"}, {"own": 1, "result.sha": 1}) if shas else []
+        shas -= {sha for call in calls for sha in _parts_of_call(call)}
+        count = 0
+        for some in slices(sorted(shas), 100):
+            old = {"_id": {"$in": list(some)}, **query}
+            count += self._count_parts(old)
+            if not self._dry:
+                self._headers.delete(old)
+                self._chunks.delete({"$or": [chunks_of(sha) for sha in some], **self._old})
+        return count
+
+    def _chunks_of_nothing(self) -> list[str]:
+        """Return the chunks without a header, which is written before them."""
+        found = self._chunks.find({}, {"_id": 1}, sort=[("_id", 1)])
+        chunks = [d["_id"] for d in found if is_page(d["_id"])]
+        there = {d["_id"] for d in self._headers.find({}, {"_id": 1})}
+        return [chunk for chunk in chunks if listing_and_number(chunk)[0] not in there]
+
+    def _unused_environments(self) -> list[str]:
+        """Return the sets of versions of which there is no unit."""
+        ends = [one.id for one in self._store._environments.read(VersionsForm, {})]
+        query = [(end, {"key": {"$regex": f"{re.escape(end)}$"}}) for end in ends]
+        return [end for end, of_end in query if self._units.find_one(of_end, {"_id": 1}) is None]
+
+    # -- counting --------------------------------------------------------------------------
+
+    def _remove(self, collection: Patient, ids: Sequence[str]) -> None:
+        """Remove documents that nobody has asked for since this began."""
+        for some in slices(ids):
+            query = {"_id": {"$in": list(some)}, **self._old}
+            self._measure(collection, query)
+            if not self._dry:
+                collection.delete(query)
+
+    def _measure(self, collection: Patient, query: Filter) -> int:
+        count, size = collection.measure(query)
+        self._bytes += size
+        return count
+
+
+def _unneeded(keys: Collection[str], states: Sequence[str]) -> dict[str, Any]:
+    """Return the query for the units of `keys` that nobody waits for."""
+    # Nobody waits for what could not be read, whatever it says.
+    invalid = [{"state": INVALID}] if INVALID in states else []
+    states = [state for state in states if state != INVALID]
+    ways = [{"state": {"$in": states}, "wanted_by": []}, *invalid]
+    return {"key": {"$in": list(keys)}, "$or": ways, "v": SCHEMA, "kind": {"$ne": "call"}}
+
+
+def _named_in(unit: Document) -> set[str]:
+    """Return the parts that a unit is made of."""
+    # Whatever it has become: what is named somewhere is needed.
+    return {*_SHA.findall(repr(unit))}
+
+
+def _parts_of_call(call: Document) -> set[str]:
+    return {*_SHA.findall(repr(call))}
+
+
+def _recipes(records: Iterable[Document]) -> Iterator[str]:
+    """Yield the parts that more units of searches would be made of."""
+    for record in records:
+        yield from _SHA.findall(repr(record.get("asked")))

@@ -1,0 +1,416 @@
+"""Errors of pymongo, in one place: which are tried again, for how long, and what they become."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pymongo
+from bson.errors import BSONError
+from pymongo import UpdateOne
+from pymongo import errors as driver
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from optomatic import errors
+from optomatic._uri import redact
+from optomatic.private_folder import says_no_room
+from optomatic.records import SCHEMA
+from optomatic.store.documents import Document
+from optomatic.store.forms import INVALID, Form, Misfit, fields_of, read
+
+# pymongo's errors -> ours, in one place; what is tried again, and for how long.
+#
+# The driver retries less than a queue needs: never ``update_many``, and on a standalone server
+# nothing.  And an error does not mean that nothing happened: code 91 arrives after the write
+# took place, and a timeout is an outcome that is not known.  So every operation of this folder
+# can be repeated as it is, and :func:`patiently` repeats it.
+
+
+T = TypeVar("T")
+
+
+#: Seconds for which calls are tried again before an outage is reported.
+PATIENCE = 60.0
+#: Seconds that a try may take where nobody was there at the last one, or where nobody waits any
+#: more: so whoever is told to end meanwhile soon looks up.
+_SHORT_TRY = 5.0
+#: Seconds that a first try may take where the server is ours, and could be started again.
+_FIRST_TRY = 3.0
+#: Seconds between two tries, growing; times 0.5 to 1.5.
+_PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
+#: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
+#: InterruptedDueToReplStateChange, NotWritablePrimary, NotPrimaryOrSecondary.
+_TRANSIENT_CODES = frozenset({91, 189, 11600, 11602, 10107, 13435})
+#: Unauthorized, AuthenticationFailed, and old servers' "auth failed".
+_REFUSED_CODES = frozenset({13, 18, 8000})
+#: OutOfDiskSpace.
+_FULL_CODES = frozenset({14031})
+#: What is raised where a value cannot be written as BSON; the last two by Python itself.
+_NOT_STORABLE = (BSONError, OverflowError, UnicodeError)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same call, sent again, may go well."""
+    if not isinstance(error, driver.PyMongoError):
+        return False
+    if isinstance(error, driver.AutoReconnect):
+        return True
+    return (
+        error.timeout
+        or error.has_error_label("RetryableWriteError")
+        or getattr(error, "code", None) in _TRANSIENT_CODES
+        or bool(_concern_codes(error) & _TRANSIENT_CODES)
+    )
+
+
+def _concern_codes(error: driver.PyMongoError) -> set[int]:
+    """Return the codes of write concern errors, which stand beside a bulk's other results."""
+    details = getattr(error, "details", None) or {}
+    found = details.get("writeConcernErrors") or [details.get("writeConcernError") or {}]
+    return {problem["code"] for problem in found if "code" in problem}
+
+
+def _nobody_there(error: driver.PyMongoError) -> bool:
+    """Tell whether no server took the call: one that is only slow is given all its time."""
+    return isinstance(error, driver.AutoReconnect) and not isinstance(error, driver.NetworkTimeout)
+
+
+@dataclass
+class Outage:
+    """For how long the calls of one store have not been answered, all of them together.
+
+    Shared by whatever calls the same server: what cleans up after a call that was given up
+    is not to wait as long again, and again.  Safe to share among threads, as all of them
+    see the same server.
+
+    Attributes
+    ----------
+    patience : float
+        Seconds of an outage after which each call is made once, and its error raised.
+    since : float or None
+        When the first call that failed was sent, by the caller's clock; None while all is well.
+    until : float
+        From this moment on, by the caller's clock, an outage is not waited for any more,
+        however short it was: who calls is about to end.
+    longest : float
+        Seconds that the driver gives a call by itself.
+    look_after : callable or None
+        Of a server that is ours to start: sees to it that it runs, and returns why it does not,
+        or raises it if there is no sense in waiting.  The first try of each call is a short one
+        then, as the driver would wait for a server that may never come.
+    room : callable
+        Returns how much space that server has, in words.
+    """
+
+    patience: float = PATIENCE
+    since: float | None = None
+    until: float = math.inf
+    longest: float = math.inf
+    look_after: Callable[[], str] | None = None
+    room: Callable[[], str] = str
+
+    def over(self, now: float) -> bool:
+        """Tell whether it has lasted for longer than anybody waits."""
+        return self.since is not None and now > min(self.since + self.patience, self.until)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long a call may take that is sent now, None for as long as ever.
+
+        Also where nothing has failed yet: who is about to end is not to be kept by a server that
+        does not answer from now on.
+        """
+        if self.over(now):
+            return _SHORT_TRY
+        left = max(_SHORT_TRY, self.until - now)
+        return left if left < self.longest else None
+
+
+def patiently(
+    operation: Callable[[], T],
+    outage: Outage | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+    rng: Callable[[], float] = random.random,
+) -> T:
+    """Return what `operation` returns, trying again while the server is away.
+
+    Parameters
+    ----------
+    operation : callable
+        Must do no harm when it runs more often than its result tells.
+    outage : Outage, optional
+        Of the store that is called; its patience is how long this takes at most.
+
+    Raises
+    ------
+    StoreError
+        In place of any error of the driver, or why our own server does not run.
+    """
+    outage = outage or Outage()
+    pause, away = _PAUSE_SHORT, False
+    first, why = None if outage.look_after is None else _FIRST_TRY, ""
+    while True:
+        sent_at = clock()
+        try:
+            seconds = first or (_SHORT_TRY if away else outage.seconds_left(sent_at))
+            result = operation() if seconds is None else _bounded(operation, seconds)
+        except _NOT_STORABLE as error:
+            raise translated(error) from None
+        except driver.PyMongoError as error:
+            away, first = _nobody_there(error), None
+            outage.since = sent_at if outage.since is None else outage.since
+            wait = pause * (0.5 + rng())
+            if away and outage.look_after is not None and clock() < outage.until:
+                why = outage.look_after()
+            if not is_transient(error) or outage.over(clock() + wait):
+                # Not `from error`: the driver's texts hold addresses with credentials.
+                raise translated(error, outage.room(), why) from None
+        else:
+            outage.since = None
+            return result
+        sleep(wait)
+        pause = min(2 * pause, _PAUSE_LONG)
+
+
+def _bounded(operation: Callable[[], T], seconds: float) -> T:
+    with pymongo.timeout(seconds):
+        return operation()
+
+
+def told(error: Exception) -> str:
+    """Return what an error of the driver's says, without its account of timeouts and topology."""
+    text = str(error)
+    for further in (" (configured timeouts", ", Timeout: ", ", Topology Description"):
+        text = text.partition(further)[0]
+    return text[:1000]
+
+
+def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreError:
+    """Return our error for any of pymongo's: what happened, what it means, what to do.
+
+    Parameters
+    ----------
+    room : str, optional
+        How much space the server has, where that is known.
+    why : str, optional
+        Why it does not run, where that is known.
+    """
+    said = redact(why or told(error))
+    code = getattr(error, "code", None)
+    if code in _REFUSED_CODES:
+        return errors.StoreRefused(
+            f"The database refused the user or what it was asked ({said}). Nothing was changed. "
+            "Check user, password and authSource in db= or $OPTOMATIC_DB, and that the user may "
+            "read and write that database."
+        )
+    # A server that goes on without a file which it could not make says UnknownError.
+    if code in _FULL_CODES or says_no_room(said):
+        return errors.StoreFull(
+            f"The database's disk is full ({said}{room and f'; {room}'}). What was acknowledged is "
+            "safe, nothing new was stored. Free some space there and fit again: only what is "
+            "missing is scored."
+        )
+    if isinstance(error, driver.DocumentTooLarge):
+        return errors.RecordTooLarge(
+            f"A record is over 16 MB ({said}) and was not stored. What is stored is not touched. "
+            "Look for a long text or a large value among what the search was given."
+        )
+    if isinstance(error, _NOT_STORABLE):
+        return errors.StoreError(
+            f"A value cannot be written as a record of MongoDB ({said}), so nothing was stored of "
+            "it. What is stored is not touched. Look for texts that are no UTF-8 and for very "
+            "large numbers among what the search was given."
+        )
+    if isinstance(error, driver.InvalidURI | driver.ConfigurationError | driver.InvalidName):
+        return bad_uri(said)
+    if is_transient(error) or isinstance(error, driver.ConnectionFailure):
+        return errors.StoreUnavailable(
+            f"The database does not answer ({said}). What was acknowledged is safe; whether the "
+            "last write took place is not known, and does no harm. Check that MongoDB runs and "
+            "can be reached from here, then fit again: only what is missing is scored."
+        )
+    return errors.StoreError(
+        f"The database could not do what it was asked ({type(error).__name__}: {said}). What was "
+        "acknowledged is safe. If this goes on, the server may be too old (MongoDB 5.0 is "
+        "needed) or hold documents that are not optomatic's: use a database of its own."
+    )
+
+
+def bad_uri(why: str) -> errors.StoreURIError:
+    """Return the error of an address that cannot be one."""
+    return errors.StoreURIError(
+        f"db is not an address of a MongoDB: {why}. Nothing was stored. It looks like "
+        '"mongodb://host:27017/name", with user and password percent-encoded '
+        '("mongodb://USER:PASSWORD@host/name").'
+    )
+
+
+# A collection that waits for its server.
+#
+# The few calls that the queue makes, each tried again while the server is away and with our
+# errors in place of the driver's.  What they have in common beyond pymongo: each does no harm
+# when it is repeated.  Documents that are read in a form, and do not have it, are set aside.
+
+
+log = logging.getLogger(__name__)
+
+
+Filter = Mapping[str, Any]
+F = TypeVar("F", bound=Form)
+
+
+#: Large enough that what was asked for by a thousand ids needs no second round trip.
+_BATCH = 5000
+_DUPLICATE_KEY = 11000
+#: The end of an update by which a document is written anew, whatever it was.
+VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
+_SIZE = {"$bsonSize": "$$ROOT"}
+
+
+class Patient:
+    """Wraps `collection`; `outage` is shared by all collections of a store."""
+
+    def __init__(self, collection: Collection[Document], outage: Outage | None = None) -> None:
+        self.collection = collection
+        self.outage = outage or Outage()
+
+    def _try(self, operation: Any) -> Any:
+        return patiently(operation, self.outage)
+
+    def find(
+        self,
+        query: Filter,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        skip: int = 0,
+    ) -> list[Document]:
+        """Return all documents that match."""
+
+        def read() -> list[Document]:
+            found = self.collection.find(query, fields, limit=limit, skip=skip, batch_size=_BATCH)
+            return list(found.sort(list(sort)) if sort else found)
+
+        return self._try(read)  # type: ignore[no-any-return]
+
+    def find_one(self, query: Filter, fields: Mapping[str, Any] | None = None) -> Document | None:
+        """Return one document that matches, or None."""
+        return self._try(lambda: self.collection.find_one(query, fields))  # type: ignore[no-any-return]
+
+    def read(
+        self, form: type[F], query: Filter, made: Callable[[F], T] | None = None, **how: Any
+    ) -> list[Any]:
+        """Return all documents of our own schema number that match, in their form.
+
+        What does not have the form is set aside, and missing.
+
+        Parameters
+        ----------
+        form : type of Form
+        query : mapping
+        made : callable, optional
+            What to return of each; may raise Misfit too.
+        **how
+            As of :meth:`find`.
+        """
+        own = {"state": {"$ne": INVALID}, **query, "v": SCHEMA}
+        while True:
+            documents = self.find(own, fields_of(form), **how)
+            found = self.formed(form, documents, made)
+            if found or not documents or "limit" not in how:
+                return found  # else look what is behind those that were set aside
+
+    def formed(
+        self, form: type[F], documents: Sequence[Document], made: Callable[[F], T] | None = None
+    ) -> list[Any]:
+        """Return `documents` in their form; set aside what does not have it."""
+        found: list[Any] = []
+        for document in documents:
+            try:
+                whole = read(form, document)
+                found.append(whole if made is None else made(whole))
+            except Misfit as misfit:
+                self.set_aside(document["_id"], str(misfit))
+        return found
+
+    def set_aside(self, name: Any, why: str) -> None:
+        """Mark a document as one that cannot be read, and leave it as it is otherwise."""
+        invalid = {
+            "state": {"$ifNull": ["$state", None]},
+            "why": {"$literal": why},
+            "by": {"$literal": f"process {os.getpid()} on {socket.gethostname()}"},
+            "at": "$$NOW",
+            "token": secrets.token_hex(8),
+        }
+        own = {"_id": name, "v": SCHEMA, "state": {"$ne": INVALID}}
+        if self.update(own, [{"$set": {"state": INVALID, "invalid": invalid}}]):
+            log.info(
+                "a record in %s cannot be read, and is set aside as 'invalid' (_id %.100s): %s",
+                *(self.collection.name, name, redact(why)),
+            )
+
+    def make_room(self, names: Sequence[str]) -> None:
+        """Give what is invalid of these documents another ``_id``, under which it stays."""
+        for document in self.find({"_id": {"$in": list(names)}, "state": INVALID, "v": SCHEMA}):
+            own, name = document.get("invalid"), document["_id"]
+            kept = own if isinstance(own, dict) else {}
+            token = str(kept.get("token"))
+            kept = {**kept, "of": name}
+            self.insert([{**document, "_id": f"{name}:{INVALID}:{token}", "invalid": kept}])
+            self.delete({"_id": name, "state": INVALID, "invalid": own})
+
+    def update(self, query: Filter, change: Any, *, upsert: bool = False) -> int:
+        """Change all that match (with `upsert`, one); return how many matched the last time."""
+
+        def write() -> int:
+            if upsert:
+                return self.collection.update_one(query, change, upsert=True).matched_count
+            return self.collection.update_many(query, change).matched_count
+
+        return self._try(write)  # type: ignore[no-any-return]
+
+    def update_each(self, changes: Sequence[tuple[Filter, Any]]) -> int:
+        """Make many changes, each to one document, in any order; return how many matched."""
+        operations = [UpdateOne(query, change) for query, change in changes]
+        write = self.collection.bulk_write
+        return self._try(lambda: write(operations, ordered=False).matched_count)  # type: ignore[no-any-return]
+
+    def insert(self, documents: Sequence[Document]) -> None:
+        """Insert those that are not there yet, by ``_id``."""
+
+        def write() -> None:
+            try:
+                self.collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                problems = (error.details or {}).get("writeErrors", [])
+                others = [p for p in problems if p.get("code") != _DUPLICATE_KEY]
+                if others or is_transient(error):
+                    raise
+
+        if documents:
+            self._try(write)
+
+    def measure(self, query: Filter) -> tuple[int, int]:
+        """Return how many documents match, and their bytes."""
+        size = {"$group": {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": _SIZE}}}
+        found = self._try(lambda: list(self.collection.aggregate([{"$match": query}, size])))
+        return (found[0]["n"], found[0]["bytes"]) if found else (0, 0)
+
+    def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+        """Return what comes out of a pipeline that only reads."""
+        return self._try(lambda: list(self.collection.aggregate(pipeline)))  # type: ignore[no-any-return]
+
+    def delete(self, query: Filter) -> int:
+        """Delete all that match."""
+        return self._try(lambda: self.collection.delete_many(query).deleted_count)  # type: ignore[no-any-return]

