@@ -40,11 +40,11 @@ def work(uri: str, number: int, asked: argparse.Namespace, ready: Barrier, answe
     claimed: list[str] = []
     with open_store(uri, timing=TIMING) as store:
         jobs, worker = store.jobs, f"w{number}"
-        jobs.claim(worker, 1, lanes=["nobody's"])  # connected
+        jobs.claim(worker, 1, queues=["nobody's"])  # connected
         ready.wait()
         end = time.perf_counter() + asked.seconds
         while time.perf_counter() < end:
-            lease = jobs.claim(worker, asked.batch, lanes=["a lane"])
+            lease = jobs.claim(worker, asked.batch, queues=["a queue"])
             claimed += ids(lease.jobs)
             if lease.jobs and not asked.claim_only:
                 jobs.start(lease.token, ids(lease.jobs))

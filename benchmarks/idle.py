@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import servers
 from units import some_units
 
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.records import Work
 from optomatic.store.connection import open_store
 
@@ -89,13 +89,21 @@ def cost(client: MongoClient, workers: list[subprocess.Popen], seconds: float) -
 def waking(uri: str, submits: int, pause: float) -> list[tuple[float, float]]:
     """Return the milliseconds from the call of submit, and from its return, to the claim."""
     found = []
-    work = Work("score", {}, {"return_train_score": False}, constraints({}), (), "lane", "terms")
+    work = Work(
+        "score",
+        {},
+        {"return_train_score": False},
+        required_versions({}),
+        (),
+        "queue",
+        "constraints",
+    )
     with open_store(uri) as store, MongoClient(uri, tz_aware=True) as client:
         units = client.get_default_database()["units"]
         store.workers.publish(work)
         for n in range(submits):
             time.sleep(pause)
-            (unit,) = some_units(1, lane="lane")
+            (unit,) = some_units(1, queue="queue")
             at = time.time()
             store.jobs.submit([unit], f"search {n}")
             done = time.time()
@@ -122,7 +130,7 @@ def main() -> None:
     try:
         uri = server.uri("idle")
         with open_store(uri) as store:
-            store.jobs.submit(some_units(1, lane="nobody's"), "none")
+            store.jobs.submit(some_units(1, queue="nobody's"), "none")
             store.jobs.cancel("none")
         workers = start(uri, chosen.workers)
         time.sleep(5.0)

@@ -61,9 +61,9 @@ class Work:
         ``cloudpickle`` (major), ``scikit-learn`` (exact), ``numpy`` (major.minor), ...
     requires : tuple of str
         Tags that a worker must carry.
-    lane : str
-        Hash of what a worker must be able to do.  Queued work is claimed by lane.
-    terms : str
+    queue : str
+        Hash of what a worker must be able to do.  Queued work is claimed by queue.
+    constraints : str
         Hash of how the work may be run (env, requires, limits, outputs).
     """
 
@@ -72,8 +72,8 @@ class Work:
     options: Mapping[str, Any]
     env: Mapping[str, str]
     requires: tuple[str, ...]
-    lane: str
-    terms: str
+    queue: str
+    constraints: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Recipe:
 class Unit:
     """Candidate x split: the smallest work that has a score.
 
-    ``id`` is ``"u1:<key>:<terms>"``.  ``params`` is a best effort for people and
+    ``id`` is ``"u1:<key>:<constraints>"``.  ``params`` is a best effort for people and
     queries; ``params_text`` is exact and the only one that code reads.
     """
 
@@ -195,7 +195,7 @@ class CallEnd:
 class Outcome:
     """The stored end of a unit, as a search reads it.
 
-    ``id`` is the document that served (under other terms than the asked ones, maybe).
+    ``id`` is the document that served (under other constraints than the asked ones, maybe).
     ``result`` is present when ``state`` is ``completed`` or ``failed``.  ``lost_on``
     lists hosts, ``history`` the reasons, of a unit that killed its workers.
     """
@@ -322,7 +322,7 @@ class Job:
 
     id: str
     key: str
-    lane: str
+    queue: str
     kind: str
     split: int
     spec: Mapping[str, str | None]
@@ -356,7 +356,7 @@ class Process:
 class WorkerRecord:
     """A worker as the store knows it.  ``id`` is random, never host and pid alone.
 
-    ``refused`` says why it leaves lanes alone that it has tried, by lane.
+    ``refused`` says why it leaves queues alone that it has tried, by queue.
     """
 
     id: str
@@ -369,7 +369,7 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Queue:
     """What a worker must be able to do to be given some work (see :class:`Work`)."""
 
     id: str

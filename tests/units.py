@@ -8,18 +8,18 @@ from optomatic.records import Failure, Result, Timing, Unit, Work
 SHORT = Timing(lease=0.6, unstarted=0.3)
 
 
-def work(lane="a lane", terms="some terms", **options):
+def work(queue="a queue", constraints="some constraints", **options):
     """Return what some units have in common."""
     spec = dict.fromkeys(("estimator", "X", "y", "splits"), "0" * 64)
     env = {"python": "3.11", "cloudpickle": "3"}
     options = {"return_train_score": False, **options}
-    return Work("score", spec, options, env, (), lane, terms)
+    return Work("score", spec, options, env, (), queue, constraints)
 
 
 def unit(key, *, split=0, params_text="{}", **options):
     """Return a unit with this key."""
     its_work = work(**options)
-    return Unit(f"u1:{key}:{its_work.terms}", key, split, {}, params_text, its_work)
+    return Unit(f"u1:{key}:{its_work.constraints}", key, split, {}, params_text, its_work)
 
 
 def some_units(count, **options):

@@ -323,7 +323,7 @@ class Rounds:
         self._clock = clock
         self._began = clock()
         self._known_parts: set[str] = set()
-        self._lanes: dict[str, Work] = {}
+        self._queues: dict[str, Work] = {}
         self._lookout: Lookout | None = None
         self._mends = 0
         self._invalid = 0
@@ -539,22 +539,22 @@ class Rounds:
             raise self._cancelled()
 
     def _publish(self, parts: Mapping[str, Part], missing: Sequence[Unit]) -> None:
-        """Store the parts that workers need, and say what the lanes stand for."""
+        """Store the parts that workers need, and say what the queues stand for."""
         new = [sha for sha in parts if sha not in self._known_parts]
         search = self._record.id
         wanted = [parts[sha] for sha in new]
         upload(self._store, wanted, search, self._following.say, client_of=search)
         self._known_parts.update(new)
         # In a race they may come of several asks, whose candidates are made of different things.
-        for work in {unit.work.lane: unit.work for unit in missing}.values():
-            if work.lane not in self._lanes:
+        for work in {unit.work.queue: unit.work for unit in missing}.values():
+            if work.queue not in self._queues:
                 self._store.workers.publish(work)
-                self._lanes[work.lane] = work
+                self._queues[work.queue] = work
 
     def _restore(self) -> None:
         """Store again what workers need, and wait for nothing that was not asked for."""
         upload(self._store, self._parts.values(), self._record.id)
-        for work in self._lanes.values():
+        for work in self._queues.values():
             self._store.workers.publish(work)
         waiting = self._store.jobs.waiting(self._record.id)
         strange = [unit_id for unit_id in waiting if unit_id not in self._ledger.open]

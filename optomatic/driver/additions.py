@@ -76,9 +76,11 @@ def retry(store: Store, search: str) -> int:
     ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
     if not ids:
         return 0
-    parts, lanes = store.overview.made_of(ids)
+    parts, queues = store.overview.made_of(ids)
     store.searches.need(search, parts)
-    if store.bundles.missing(parts, SEARCHES) or len(store.workers.lanes(list(lanes))) < len(lanes):
+    if store.bundles.missing(parts, SEARCHES) or len(store.workers.queues(list(queues))) < len(
+        queues
+    ):
         raise ValueError(
             "Nothing was queued, as no worker could score these units: what they are made of is "
             "not in the database, or was for its own process alone. Make the search again where "

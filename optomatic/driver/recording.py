@@ -12,7 +12,7 @@ from typing import Any
 from optomatic import definition as files
 from optomatic.candidates.grids import shown_space
 from optomatic.errors import LONGEST_NAME, DefinitionError, StoreError, shown
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.records import SearchRecord, Subject
 from optomatic.store.connection import DB_VARIABLE, open_store
 from optomatic.store.workers import this_process
@@ -129,7 +129,7 @@ def new_record(
         scoring=scoring,
         n_candidates=n_candidates,
         n_splits=n_splits,
-        env=constraints({}),
+        env=required_versions({}),
         process=this_process(),
         subject=subject,
         ingredients=ingredients or {},

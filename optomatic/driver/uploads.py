@@ -30,7 +30,7 @@ def publish(
     *,
     client_of: str | None = None,
 ) -> None:
-    """Store those of `parts` that are not stored yet, and say what the lane of `work` stands for.
+    """Store those of `parts` that are not stored yet, and say what the queue of `work` stands for.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ from optomatic.errors import (
     StoreError,
     StoreUnavailable,
 )
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.planning.call_packing import renew_call
 from optomatic.records import Call, CallEnd, Part, WorkerRecord
 from optomatic.store.calls import holder_name
@@ -357,7 +357,7 @@ class Caller:
     def _register(self) -> None:
         """Let others know that this process lives."""
         self._unknown = True
-        record = WorkerRecord(self.id, "here", this_process(), 0, constraints({}))
+        record = WorkerRecord(self.id, "here", this_process(), 0, required_versions({}))
         self.store.workers.register(record)
         self._parts.begin()
         self._unknown = False
@@ -430,9 +430,9 @@ class Caller:
 
     def _publish(self, call: Call) -> None:
         work = call.unit.work
-        if work.lane not in self._published:
+        if work.queue not in self._published:
             self.store.workers.publish(work)
-            self._published.add(work.lane)
+            self._published.add(work.queue)
 
     def _look(self) -> None:
         ends = self.store.calls.finished(self.id)

@@ -131,7 +131,7 @@ def python_minor() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def constraints(versions: Mapping[str, str]) -> dict[str, str]:
+def required_versions(versions: Mapping[str, str]) -> dict[str, str]:
     """Return what a worker must match to load a payload whose code has `versions`.
 
     Files are no part of it: a worker that lacks some loads the payload, and says so.

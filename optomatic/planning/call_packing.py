@@ -20,9 +20,9 @@ import cloudpickle
 import numpy as np
 
 from optomatic.errors import NotShippable, StoreError
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.planning import params, serialization
-from optomatic.planning.constraints import hash_of, terms_of
+from optomatic.planning.constraints import constraints_of, hash_of
 from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
@@ -48,7 +48,7 @@ def call_work(
     initializer : str or None
         Hash of a pickled ``(function, args)`` that a process runs before its first such call.
     """
-    env = constraints({})
+    env = required_versions({})
     able = ["call", SCHEMA, sorted(env.items())]
     return Work(
         kind="call",
@@ -56,8 +56,8 @@ def call_work(
         options={"level": level, "threads": threads, "mmap_mode": mmap_mode},
         env=env,
         requires=(),
-        lane=hash_of(able),
-        terms=terms_of(able),
+        queue=hash_of(able),
+        constraints=constraints_of(able),
     )
 
 
@@ -98,7 +98,7 @@ def _call(data: bytes, large: Sequence[str], work: Work, shown: Mapping[str, Any
     own = serialization.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
     named = [Part(sha, "npy", 0, ()) for sha in large]
     text = params.encode({"tasks": own or data, "large": named}, _hash_of).text
-    return Call(Unit(f"u{SCHEMA}:{key}:{work.terms}", key, 0, shown, text, work), own)
+    return Call(Unit(f"u{SCHEMA}:{key}:{work.constraints}", key, 0, shown, text, work), own)
 
 
 def _hash_of(part: Part) -> str:

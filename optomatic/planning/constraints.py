@@ -16,7 +16,7 @@ from optomatic.records import SCHEMA, Failure, Work
 
 # How long a unit may take and how much memory: sizes for people <-> numbers.
 #
-# Limits are terms, not part of a key: a score that was reached within them is the score that
+# Limits are constraints, not part of a key: a score that was reached within them is the score that
 # would have been reached without.
 
 
@@ -172,9 +172,9 @@ def work_of(
     kind, spec, options, env, requires
         As of :class:`~optomatic.records.Work`.
     asked : sequence of plain values
-        What besides makes other terms: outputs, limits.
+        What besides makes other constraints: outputs, limits.
     secret : str or None
-        Makes the work private: its lane is one that no other process serves.
+        Makes the work private: its queue is one that no other process serves.
     payload : bool
         Whether user code is in its payload, so that a worker may have to leave it alone.
     """
@@ -185,14 +185,14 @@ def work_of(
         options=options,
         env=env,
         requires=requires,
-        # Equal keys have equal code, so that says nothing new of the terms.
-        lane=hash_of([*able, spec["payload"]] if payload and not secret else able),
-        terms=terms_of([able, *asked]),
+        # Equal keys have equal code, so that says nothing new of the constraints.
+        queue=hash_of([*able, spec["payload"]] if payload and not secret else able),
+        constraints=constraints_of([able, *asked]),
     )
 
 
-def terms_of(values: Sequence[object]) -> str:
-    """Return terms: the beginning of a hash is enough to tell those of one key apart."""
+def constraints_of(values: Sequence[object]) -> str:
+    """Return constraints: the beginning of a hash is enough to tell those of one key apart."""
     return hash_of(values)[:16]
 
 

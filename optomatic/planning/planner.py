@@ -14,7 +14,7 @@ import numpy as np
 
 from optomatic.errors import shown
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
-from optomatic.keys.environment import constraints, python_minor, versions
+from optomatic.keys.environment import python_minor, required_versions, versions
 from optomatic.keys.estimators import Effective
 from optomatic.planning.constraints import work_of
 from optomatic.planning.payload import Bundle, Sender
@@ -28,9 +28,9 @@ from optomatic.records import Part, Recipe, Subject, Work
 #
 # The key of a unit says *what* is computed: the first 48 characters are a hash over the digests of
 # the effective estimator, the data, the split, the scorer, the params of fit and score, and the
-# configuration; the last 16 are a hash over the versions that these come from.  Its terms say how
-# it may be run: which versions must load it, which tags a worker needs, whether train scores are
-# wanted.
+# configuration; the last 16 are a hash over the versions that these come from.  Its constraints
+# say how it may be run: which versions must load it, which tags a worker needs, whether train
+# scores are wanted.
 
 
 #: Options that say how a unit may be run, not what is computed.
@@ -168,7 +168,7 @@ class UnitPlanner:
         return [key_of(start + split, environment) for split in splits]
 
     def _work(self, met: Digest, *, private: bool) -> Work:
-        """Say how the units may be run.  Private work has a lane that no other process serves."""
+        """Say how the units may be run.  Private work has a queue that no other process serves."""
         options = self._shared.options
         asked: list[object] = [bool(options["return_train_score"])]
         asked += [[name, options[name]] for name in _TERMS if options.get(name)]
@@ -176,7 +176,7 @@ class UnitPlanner:
             "score",
             {**self.sender.spec, "splits": self._splits_part.sha},
             options,
-            env=constraints(versions([*SCORING, *met.modules])),
+            env=required_versions(versions([*SCORING, *met.modules])),
             requires=self._requires,
             asked=asked,
             secret=secrets.token_hex(16) if private else None,
@@ -269,7 +269,7 @@ class FunctionPlanner:
     function : callable
     data : mapping of str to object
     how : mapping of str to object
-        How units may be run, such as ``limits``: part of their terms, not of their keys.
+        How units may be run, such as ``limits``: part of their constraints, not of their keys.
     requires : tuple of str
         Tags that a worker must carry.
     """
@@ -378,12 +378,12 @@ class FunctionPlanner:
         return f"{KEY_PREFIX}{style}:{self._common.hex}{self._salt}"
 
     def _work(self, own: Sequence[Digest], *, private: bool) -> Work:
-        """Say how the units may be run.  Private work has a lane that nobody else serves."""
+        """Say how the units may be run.  Private work has a queue that nobody else serves."""
         modules = self._common.modules.union(*(each.modules for each in own))
         return function_work(
             self.sender.spec,
             {"style": self.question.style, **self._how},
-            constraints(versions([*_ALWAYS, *modules])),
+            required_versions(versions([*_ALWAYS, *modules])),
             self._requires,
             self._secret if private else None,
             payload=self.sender.holds_user_code,
@@ -413,7 +413,7 @@ def function_work(
     *,
     payload: bool = False,
 ) -> Work:
-    """Say how units of a function may be run; `options` besides ``style`` are part of the terms."""
+    """Say how units of a function may be run; `options` but ``style`` are constraints."""
     how = sorted(item for item in options.items() if item[0] != "style")
     return work_of(
         "function",
@@ -558,10 +558,10 @@ def _environment_of(asked: Recipe, own: Digest) -> str:
 def _wider(work: Work, modules: Sequence[str]) -> Work:
     """Return `work` for candidates that need the versions of some modules besides."""
     same = work.spec, work.options
-    # Work with user code has a lane of its own.
-    own_lane = function_work(*same, work.env, work.requires).lane != work.lane
-    env = {**constraints(versions(modules)), **work.env}
-    return function_work(*same, env, work.requires, payload=own_lane)
+    # Work with user code has a queue of its own.
+    own_queue = function_work(*same, work.env, work.requires).queue != work.queue
+    env = {**required_versions(versions(modules)), **work.env}
+    return function_work(*same, env, work.requires, payload=own_queue)
 
 
 def _check_python(env: Mapping[str, str], parts: Mapping[str, Part]) -> None:

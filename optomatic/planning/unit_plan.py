@@ -110,7 +110,7 @@ def units_of(
     places: dict[str, tuple[int, int]] = {}
     for candidate, (own_keys, own) in enumerate(zip(keys, encoded, strict=True)):
         for split, key in enumerate(own_keys):
-            unit_id = f"u{SCHEMA}:{key}:{work.terms}"
+            unit_id = f"u{SCHEMA}:{key}:{work.constraints}"
             ids.append(unit_id)
             if unit_id not in units:
                 units[unit_id] = Unit(unit_id, key, split, own.readable, own.text, work)

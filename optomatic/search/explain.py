@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from optomatic.planning.params import names_of
-from optomatic.records import Candidate, Glance, Lane, WorkerRecord
+from optomatic.records import Candidate, Glance, Queue, WorkerRecord
 from optomatic.search.stored_table import Part, read_parts
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm, key_of
@@ -218,8 +218,8 @@ def _of_losses(store: Store, waiting: Sequence[str]) -> Iterator[Finding]:
 
 def _of_workers(store: Store, waiting: Sequence[str], state: str, moves: bool) -> Iterator[Finding]:
     """Yield why nobody takes what is queued, and who refuses."""
-    queued = list(dict.fromkeys(lane for one in waiting for lane in store.jobs.lanes_of(one)))
-    lanes = store.workers.lanes(queued)
+    queued = list(dict.fromkeys(queue for one in waiting for queue in store.jobs.queues_of(one)))
+    queues = store.workers.queues(queued)
     alive = store.workers.alive(timing_here().lease)
     foreign = store.jobs.foreign_for(waiting)
     if foreign:
@@ -228,19 +228,19 @@ def _of_workers(store: Store, waiting: Sequence[str], state: str, moves: bool) -
             f"{_units(len(foreign))} were queued by another version of optomatic, in a form that "
             "this one does not know. Only its workers take them.",
         )
-    if len(lanes) < len(queued):
+    if len(queues) < len(queued):
         yield Finding(
             "workers",
             "What some queued units ask of workers is not in the database, so none can take them. "
             "Make the search again where its data are: it stores that anew.",
         )
-    for refusal in refusing(alive, lanes):
+    for refusal in refusing(alive, queues):
         yield Finding("refusal", f"{refusal}. It looks again every minute.")
     if moves:
         return
     if state == "running":
         yield Finding("client", "The process that made it is there, and scores or waits.")
-    why = missing_in(alive, lanes)
+    why = missing_in(alive, queues)
     if why is None and alive:
         yield Finding(
             "workers",
@@ -248,22 +248,22 @@ def _of_workers(store: Store, waiting: Sequence[str], state: str, moves: bool) -
             "units, and may be busy with others, or about to begin.",
         )
     elif not alive:
-        yield Finding("workers", f"No standalone worker has been seen. {_start(store, lanes)}")
+        yield Finding("workers", f"No standalone worker has been seen. {_start(store, queues)}")
     else:
-        yield from _of_lacks(alive, lanes)
-        yield Finding("workers", f"None of the workers can score it. {_start(store, lanes)}")
+        yield from _of_lacks(alive, queues)
+        yield Finding("workers", f"None of the workers can score it. {_start(store, queues)}")
 
 
-def _of_lacks(alive: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> Iterator[Finding]:
+def _of_lacks(alive: Sequence[WorkerRecord], queues: Sequence[Queue]) -> Iterator[Finding]:
     for worker in alive:
-        for lane in lanes:
-            if lane.id not in worker.refused and (lack := lacking(worker, lane)):
+        for queue in queues:
+            if queue.id not in worker.refused and (lack := lacking(worker, queue)):
                 who = f"Worker {worker.id[:4]} on {worker.process.host}"
                 yield Finding("workers", f"{who} cannot score it: needed is {lack}.")
 
 
-def _start(store: Store, lanes: Sequence[Lane]) -> str:
-    tags = sorted({tag for lane in lanes for tag in lane.requires})
+def _start(store: Store, queues: Sequence[Queue]) -> str:
+    tags = sorted({tag for queue in queues for tag in queue.requires})
     return f"Start one: {start_command(store.shown_uri, tags)}"
 
 

@@ -63,7 +63,7 @@ class Claiming:
         worker: str,
         count: int,
         *,
-        lanes: Sequence[str] | None = None,
+        queues: Sequence[str] | None = None,
         search: str | Sequence[str] | None = None,
         alone: bool = True,
     ) -> Lease:
@@ -73,8 +73,8 @@ class Claiming:
         ----------
         worker : str
         count : int
-        lanes : sequence of str, optional
-            Only units of these lanes.
+        queues : sequence of str, optional
+            Only units of these queues.
         search : str or sequence of str, optional
             Only units that this search, or one of these, waits for.
         alone : bool
@@ -88,7 +88,7 @@ class Claiming:
             With no jobs if there is nothing to claim.  No two leases ever hold one unit at
             the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
-        queued = _queued(lanes, search)
+        queued = _queued(queues, search)
         units = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
         if not units:
             self._sort_out(queued)
@@ -110,13 +110,13 @@ class Claiming:
         query = {"wanted_by": waiting, "state": {"$in": ["queued", "running"]}}
         self._units.read(UnitForm, query)
 
-    def any_lost(self, lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
+    def any_lost(self, queues: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
         """Tell whether a unit is queued, for these, that was lost before, and has to run alone."""
-        return bool(self._a_lost_one(_queued(lanes, search)))
+        return bool(self._a_lost_one(_queued(queues, search)))
 
     def anything_queued(self) -> bool:
         """Tell whether anything is queued at all, for anybody: one cheap look."""
-        query = {"state": "queued", "lane": {"$gte": ""}}  # any lane: so that an index serves
+        query = {"state": "queued", "queue": {"$gte": ""}}  # any queue: so that an index serves
         return self._units.find_one(query, {"_id": 1}) is not None
 
     def anything_runs(self) -> bool:
@@ -252,10 +252,10 @@ class Claiming:
         )
 
 
-def _queued(lanes: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
+def _queued(queues: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
     query = {"state": "queued", **SANE}
-    if lanes is not None:
-        query["lane"] = {"$in": list(lanes)}
+    if queues is not None:
+        query["queue"] = {"$in": list(queues)}
     if search is not None:
         query["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
     return query

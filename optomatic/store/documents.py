@@ -2,10 +2,10 @@
 
 The document of a unit (collection ``units``), schema 1::
 
-    _id         "u1:<key>:<terms>"
-    key         what is computed                 terms     how it may be run
+    _id         "u1:<key>:<constraints>"
+    key         what is computed                 constraints     how it may be run
     checksum    of all that says what to score, and how
-    lane        what a worker must be able to do v, kind   schema; "score"
+    queue        what a worker must be able to do v, kind   schema; "score"
     spec        hashes of the parts by role, "split", "env"
     options     plain values the worker needs
     params      for people and queries           params_text  exact; the only one code reads
@@ -85,8 +85,8 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
     document = {
         "_id": unit.id,
         "key": unit.key,
-        "terms": work.terms,
-        "lane": work.lane,
+        "constraints": work.constraints,
+        "queue": work.queue,
         "v": SCHEMA,
         "kind": work.kind,
         "spec": {**work.spec, "split": unit.split, "env": env_text(work.env)},
@@ -137,7 +137,7 @@ def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:
     return Job(
         id=unit.id,
         key=unit.key,
-        lane=unit.lane,
+        queue=unit.queue,
         kind=unit.kind,
         split=split,
         spec=spec,

@@ -58,8 +58,8 @@ class UnitForm(Form):
 
     id: str = field(name="_id")
     key: str
-    terms: str
-    lane: str
+    constraints: str
+    queue: str
     kind: Literal["score", "function", "call"]
     spec: dict[str, Any]
     options: dict[str, Any]
@@ -112,8 +112,8 @@ class EndForm(Form):
 class DescribedForm(EndForm):
     """A unit as those read it that look from outside."""
 
-    terms: str
-    lane: str
+    constraints: str
+    queue: str
     kind: Literal["score", "function", "call"]
     spec: dict[str, Any]
     options: dict[str, Any]
@@ -156,8 +156,8 @@ class CallEndForm(EndForm):
     own: str | None
 
 
-class LaneForm(Form):
-    """What a lane stands for."""
+class QueueForm(Form):
+    """What a queue stands for."""
 
     id: str = field(name="_id")
     env: list[tuple[str, str]]
@@ -322,7 +322,7 @@ def _plain(value: Any) -> Any:
 _encoder = msgpack.Encoder(enc_hook=_plain)
 
 
-_OF_A_UNIT = ("_id", "key", "terms", "lane", "kind", "spec", "options", "params_text")
+_OF_A_UNIT = ("_id", "key", "constraints", "queue", "kind", "spec", "options", "params_text")
 
 
 def unit_checksum(document: Document) -> str:
@@ -331,7 +331,7 @@ def unit_checksum(document: Document) -> str:
 
 
 def _check_unit(unit: UnitForm | DescribedForm) -> None:
-    own = (unit.id, unit.key, unit.terms, unit.lane, unit.kind, unit.spec, unit.options)
+    own = (unit.id, unit.key, unit.constraints, unit.queue, unit.kind, unit.spec, unit.options)
     if checksum_of(*own, unit.params_text) != unit.checksum:
         raise Misfit("what says what to score does not match its checksum")
 

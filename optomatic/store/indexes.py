@@ -16,11 +16,11 @@ _ORDER = [("priority", _DOWN), ("sequence", _UP)]
 
 
 UNITS = [
-    # stored: the ends that there are for a key, under whatever terms
+    # stored: the ends that there are for a key, under whatever constraints
     IndexModel([("key", _UP)], name="key"),
-    # claim by lane, in order
+    # claim by queue, in order
     IndexModel(
-        [("lane", _UP), *_ORDER], name="queued", partialFilterExpression={"state": "queued"}
+        [("queue", _UP), *_ORDER], name="queued", partialFilterExpression={"state": "queued"}
     ),
     # reap; and what vanished workers hold
     IndexModel([("lease_until", _UP)], name="leases", partialFilterExpression={"state": "running"}),

@@ -170,15 +170,15 @@ class Overview:
         return _formed(PresentForm, found)
 
     def made_of(self, ids: Sequence[str]) -> tuple[set[str], set[str]]:
-        """Return the parts that units are made of, and the lanes that they are queued in."""
+        """Return the parts that units are made of, and the queues that they are queued in."""
         parts: set[str] = set()
-        lanes: set[str] = set()
+        queues: set[str] = set()
         for some in slices(ids):
-            for unit in self._units.find({"_id": {"$in": list(some)}}, {"spec": 1, "lane": 1}):
+            for unit in self._units.find({"_id": {"$in": list(some)}}, {"spec": 1, "queue": 1}):
                 spec = {k: v for k, v in unit["spec"].items() if k not in ("split", "env")}
                 parts |= {sha for sha in spec.values() if sha is not None}
-                lanes.add(unit["lane"])
-        return parts, lanes
+                queues.add(unit["queue"])
+        return parts, queues
 
 
 def _formed(form: type[F], documents: Iterable[Document]) -> list[F]:

@@ -77,9 +77,9 @@ class Submitting:
     def stored(self, units: Sequence[Unit]) -> dict[str, Outcome]:
         """Return the ends that the store has for `units` already, by the id that was asked.
 
-        A completed unit serves by key, whatever its terms, if it has the train scores that
-        are asked for; under several terms one's own come first, then the earliest.  Failed
-        and dead ones serve only under equal terms, and failures of the machine never.
+        A completed unit serves by key, whatever its constraints, if it has the train scores that
+        are asked for; under several constraints one's own come first, then the earliest.  Failed
+        and dead ones serve only under equal constraints, and failures of the machine never.
 
         One query for each 1,000 units.
         """
@@ -227,16 +227,16 @@ class Submitting:
         query = {"wanted_by": search, "state": {"$in": ["queued", "running"]}}
         return [document["_id"] for document in self._units.find(query, {"_id": 1})]
 
-    def lanes_of(self, search: str) -> list[str]:
-        """Return the lanes in which `search` has something queued: one, or a few."""
-        lanes: list[str] = []
-        query = {"wanted_by": search, "state": "queued", "lane": {"$nin": lanes}, "v": SCHEMA}
-        while (found := self._units.find_one(query, {"lane": 1})) is not None:
-            lanes.append(found["lane"])
-        return lanes
+    def queues_of(self, search: str) -> list[str]:
+        """Return the queues in which `search` has something queued: one, or a few."""
+        queues: list[str] = []
+        query = {"wanted_by": search, "state": "queued", "queue": {"$nin": queues}, "v": SCHEMA}
+        while (found := self._units.find_one(query, {"queue": 1})) is not None:
+            queues.append(found["queue"])
+        return queues
 
-    def queued_lanes(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
-        """Return lanes in which something is queued, at most so many, and who waits for it.
+    def queued_queues(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
+        """Return queues in which something is queued, at most so many, and who waits for it.
 
         Parameters
         ----------
@@ -244,14 +244,14 @@ class Submitting:
             Only what one of these waits for.
         """
         wanted = {} if searches is None else {"wanted_by": _any_of(searches)}
-        lanes: dict[str, str] = {}
-        while len(lanes) < most:
-            query = {**wanted, "state": "queued", "lane": {"$gte": "", "$nin": [*lanes]}}
-            found = self._units.find_one({**query, "v": SCHEMA}, {"lane": 1, "wanted_by": 1})
+        queues: dict[str, str] = {}
+        while len(queues) < most:
+            query = {**wanted, "state": "queued", "queue": {"$gte": "", "$nin": [*queues]}}
+            found = self._units.find_one({**query, "v": SCHEMA}, {"queue": 1, "wanted_by": 1})
             if found is None:
                 break
-            lanes[found["lane"]] = next(iter(_texts(found.get("wanted_by"))), "")
-        return lanes
+            queues[found["queue"]] = next(iter(_texts(found.get("wanted_by"))), "")
+        return queues
 
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
@@ -323,7 +323,7 @@ class Reading:
     def described(self, ids: Sequence[str]) -> dict[str, Described]:
         """Return what there is of each of `ids`, by the id that was asked.
 
-        Where a completed unit under other terms serves, that is returned.  What is not there
+        Where a completed unit under other constraints serves, that is returned.  What is not there
         (or is in a format of another version) is missing.
         """
         return self._read(ids, DescribedForm, _described)
@@ -440,7 +440,7 @@ def _best(ids: Sequence[str], rows: Iterable[tuple[str, str, Any, T]]) -> dict[s
     for key, found_id, state, value in rows:
         if (unit_id := wanted.get(key)) is None:
             continue
-        # A completed one serves under whatever terms; what could not be read is the last resort.
+        # A completed one serves under all constraints; one that cannot be read is the last resort.
         rank = (state != "completed", found_id != unit_id, state == INVALID)
         if unit_id not in best or rank < best[unit_id][0]:
             best[unit_id] = rank, value

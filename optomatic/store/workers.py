@@ -3,8 +3,8 @@
 ::
 
     workers  {_id, v, kind, process: {host, boot, namespace, pid, started}, processes, env, tags,
-              refused: {lane: why}, began_at, seen_at}
-    lanes    {_id: lane, v, kind, env, requires}
+              refused: {queue: why}, began_at, seen_at}
+    queues    {_id: queue, v, kind, env, requires}
 
 A process on this machine that is gone is known at once, before any lease of its ends: the
 record says which boot, which pid namespace, which pid and since when.
@@ -22,9 +22,9 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, Lane, Process, Work, WorkerRecord
+from optomatic.records import SCHEMA, Process, Queue, Work, WorkerRecord
 from optomatic.store.documents import storable
-from optomatic.store.forms import LaneForm, WorkerForm
+from optomatic.store.forms import QueueForm, WorkerForm
 from optomatic.store.retry import VALID, Outage, Patient
 
 
@@ -81,11 +81,11 @@ def is_gone(process: Process) -> bool:
 
 
 class Workers:
-    """The workers of a store, and the lanes that they may serve."""
+    """The workers of a store, and the queues that they may serve."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
         self._workers = Patient(database["workers"], outage)
-        self._lanes = Patient(database["lanes"], outage)
+        self._queues = Patient(database["queues"], outage)
 
     def register(self, record: WorkerRecord) -> None:
         """Note a worker that begins."""
@@ -98,14 +98,14 @@ class Workers:
         """Note that a worker lives."""
         self._workers.update({"_id": worker}, [{"$set": {"seen_at": "$$NOW"}}])
 
-    def refuses(self, worker: str, lane: str, why: str) -> None:
-        """Note that a worker leaves a lane alone that its versions and tags would allow."""
-        change = {f"refused.{lane}": {"$literal": storable(why)}}
+    def refuses(self, worker: str, queue: str, why: str) -> None:
+        """Note that a worker leaves a queue alone that its versions and tags would allow."""
+        change = {f"refused.{queue}": {"$literal": storable(why)}}
         self._workers.update({"_id": worker}, [{"$set": change}])
 
-    def accepts(self, worker: str, lane: str) -> None:
-        """Note that a worker has what a lane needs that it has left alone before."""
-        self._workers.update({"_id": worker}, [{"$unset": f"refused.{lane}"}])
+    def accepts(self, worker: str, queue: str) -> None:
+        """Note that a worker has what a queue needs that it has left alone before."""
+        self._workers.update({"_id": worker}, [{"$unset": f"refused.{queue}"}])
 
     def has(self, worker: str, env: Mapping[str, str]) -> None:
         """Note the versions that a worker has of what was asked of it, empty for none."""
@@ -151,9 +151,9 @@ class Workers:
             self._workers.delete({"_id": {"$in": list(workers)}})
 
     def publish(self, work: Work) -> None:
-        """Say what a lane stands for, before anything is queued in it."""
-        self._lanes.update(
-            {"_id": work.lane},
+        """Say what a queue stands for, before anything is queued in it."""
+        self._queues.update(
+            {"_id": work.queue},
             [
                 {
                     "$set": {
@@ -168,26 +168,26 @@ class Workers:
             upsert=True,
         )
 
-    def lanes(self, ids: Sequence[str]) -> list[Lane]:
-        """Return what these lanes stand for."""
-        return self._lanes.read(LaneForm, {"_id": {"$in": list(ids)}}, _lane)
+    def queues(self, ids: Sequence[str]) -> list[Queue]:
+        """Return what these queues stand for."""
+        return self._queues.read(QueueForm, {"_id": {"$in": list(ids)}}, _queue)
 
-    def lanes_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
-        """Return the lanes that a worker with `env` and `tags` can serve.
+    def queues_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
+        """Return the queues that a worker with `env` and `tags` can serve.
 
-        Every version that a lane names must be equal to the worker's, and every tag that
+        Every version that a queue names must be equal to the worker's, and every tag that
         it requires must be among the worker's.
         """
         return [
-            lane.id
-            for lane in self._lanes.read(LaneForm, {})
-            if all(env.get(name) == version for name, version in lane.env)
-            and set(lane.requires) <= set(tags)
+            queue.id
+            for queue in self._queues.read(QueueForm, {})
+            if all(env.get(name) == version for name, version in queue.env)
+            and set(queue.requires) <= set(tags)
         ]
 
 
-def _lane(lane: LaneForm) -> Lane:
-    return Lane(lane.id, dict(lane.env), tuple(lane.requires))
+def _queue(queue: QueueForm) -> Queue:
+    return Queue(queue.id, dict(queue.env), tuple(queue.requires))
 
 
 def _record(worker: WorkerForm) -> WorkerRecord:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from optomatic.errors import FolderRefused, OptomaticError, StoreURIError
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store, open_store, place_of
@@ -74,7 +74,7 @@ def _work(
     crew = Crew(number, Setup(current_path(), threads_each(number, cores()), captured=True))
     tags = tags_of(options.tag)
     record = WorkerRecord(
-        secrets.token_hex(8), "standalone", this_process(), number, constraints({}), tags
+        secrets.token_hex(8), "standalone", this_process(), number, required_versions({}), tags
     )
     if lines is not None:
         lines.worker = record.id
@@ -86,7 +86,7 @@ def _work(
         record,
         timing,
         search=_searches(store, assignment.names),
-        lanes=_Fresh(lambda: store.workers.lanes_for(installed, tags)),
+        queues=_Fresh(lambda: store.workers.queues_for(installed, tags)),
         most=options.max_units,
         max_idle=options.max_idle,
         lasting=True,

@@ -11,15 +11,15 @@ from optomatic._uri import WITHHELD
 from optomatic.definition import hosts_and_database
 from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse, warn
 from optomatic.keys.environment import requirement
-from optomatic.records import Lane, Timing, WorkerRecord
+from optomatic.records import Queue, Timing, WorkerRecord
 from optomatic.store.connection import DB_VARIABLE, Store, private_home
 
 #: What is known of a worker that finds no room for the data.
 NO_ROOM = "the disk of its cache is full"
 
 
-def missing_in(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str | None:
-    """Return why none of `workers` can serve one of `lanes`, None if one can.
+def missing_in(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> str | None:
+    """Return why none of `workers` can serve one of `queues`, None if one can.
 
     Says nothing against a worker of which it is not known: it registers the versions that every
     unit depends on, and what was asked of it while it was idle.
@@ -28,51 +28,51 @@ def missing_in(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str | 
     ----------
     workers : sequence of WorkerRecord
         Those that are alive.
-    lanes : sequence of Lane
+    queues : sequence of Queue
         What is queued.
     """
-    if not lanes:  # nothing is queued: somebody works on all of it
+    if not queues:  # nothing is queued: somebody works on all of it
         return None
     if not workers:
         return "none has been seen"
-    lacks = [lack for worker in workers for lane in lanes if (lack := lacking(worker, lane))]
-    if len(lacks) < len(workers) * len(lanes):
+    lacks = [lack for worker in workers for queue in queues if (lack := lacking(worker, queue))]
+    if len(lacks) < len(workers) * len(queues):
         return None
     count = f"the {len(workers)} that are there" if len(workers) > 1 else "the one that is there"
     return f"{count} cannot score them: needed is {_either(lacks)}"
 
 
-def lacking(worker: WorkerRecord, lane: Lane) -> str:
-    """Return what `worker` lacks for `lane`, empty if nothing is known."""
+def lacking(worker: WorkerRecord, queue: Queue) -> str:
+    """Return what `worker` lacks for `queue`, empty if nothing is known."""
     versions = [
         f"{name} {wanted} (it has {has or 'none'})"
-        for name, wanted, has in _other_versions(worker.env, lane)
+        for name, wanted, has in _other_versions(worker.env, queue)
     ]
-    tags = [f"--tag {tag}" for tag in lane.requires if tag not in worker.tags]
-    return " and ".join([*versions, *tags, *_lacking_code(worker, lane)])
+    tags = [f"--tag {tag}" for tag in queue.requires if tag not in worker.tags]
+    return " and ".join([*versions, *tags, *_lacking_code(worker, queue)])
 
 
-def needs(env: Mapping[str, str], tags: Collection[str], lane: Lane) -> str:
-    """Return what a worker lacks for `lane`, in its own words; empty if nothing is known.
+def needs(env: Mapping[str, str], tags: Collection[str], queue: Queue) -> str:
+    """Return what a worker lacks for `queue`, in its own words; empty if nothing is known.
 
-    >>> needs({"numpy": "2.3"}, (), Lane("", {"numpy": "2.4"}, ("gpu",)))
+    >>> needs({"numpy": "2.3"}, (), Queue("", {"numpy": "2.4"}, ("gpu",)))
     'needs numpy 2.4, this is 2.3, and --tag gpu'
     """
     lacks = [
         f"{name} {wanted}, {f'this is {has}' if has else 'which is not installed here'}"
-        for name, wanted, has in _other_versions(env, lane)
+        for name, wanted, has in _other_versions(env, queue)
     ]
-    lacks += [f"--tag {tag}" for tag in lane.requires if tag not in tags]
+    lacks += [f"--tag {tag}" for tag in queue.requires if tag not in tags]
     return f"needs {', and '.join(lacks)}" if lacks else ""
 
 
-def installs(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str:
-    """Return what would give `workers` the versions that `lanes` need, empty if nothing would."""
+def installs(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> str:
+    """Return what would give `workers` the versions that `queues` need, empty if nothing would."""
     other = {
         (name, wanted): requirement(name, wanted)
         for worker in workers
-        for lane in lanes
-        for name, wanted, _ in _other_versions(worker.env, lane)
+        for queue in queues
+        for name, wanted, _ in _other_versions(worker.env, queue)
     }
     packages = [f'"{text}"' for text in dict.fromkeys(other.values()) if text]
     advice = [f"run pip install {' '.join(packages)} in its environment"] if packages else []
@@ -86,28 +86,28 @@ def installs(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> str:
     return " and ".join(dict.fromkeys(advice))
 
 
-def _other_versions(env: Mapping[str, str], lane: Lane) -> Iterator[tuple[str, str, str]]:
-    """Yield name, what `lane` needs and what is there instead, of what is known to differ."""
-    for name, wanted in sorted(lane.env.items()):
+def _other_versions(env: Mapping[str, str], queue: Queue) -> Iterator[tuple[str, str, str]]:
+    """Yield name, what `queue` needs and what is there instead, of what is known to differ."""
+    for name, wanted in sorted(queue.env.items()):
         if name in env and env[name] != wanted:
             yield name, wanted, env[name]
 
 
-def refusing(workers: Sequence[WorkerRecord], lanes: Sequence[Lane]) -> list[str]:
-    """Return who of `workers` leaves `lanes` alone, and why."""
+def refusing(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> list[str]:
+    """Return who of `workers` leaves `queues` alone, and why."""
     return [
-        f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[lane.id]}"
+        f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[queue.id]}"
         for worker in workers
-        for lane in lanes
-        if lane.id in worker.refused
+        for queue in queues
+        if queue.id in worker.refused
     ]
 
 
-def _lacking_code(worker: WorkerRecord, lane: Lane) -> list[str]:
-    if lane.id not in worker.refused:
+def _lacking_code(worker: WorkerRecord, queue: Queue) -> list[str]:
+    if queue.id not in worker.refused:
         return []
-    (refusal,) = refusing([worker], [lane])
-    room = worker.refused[lane.id] == NO_ROOM
+    (refusal,) = refusing([worker], [queue])
+    room = worker.refused[queue.id] == NO_ROOM
     what = "room for its data" if room else "the code that the search was made with"
     return [f"{what} ({refusal})"]
 
@@ -282,21 +282,21 @@ class Lookout:
         """Say who leaves units alone that others work on."""
         if not self._standalone or self._silent():
             return
-        lanes, alive = self._lanes_and_workers(self._queued())
-        refusals = refusing(alive, lanes)
-        if refusals and missing_in(alive, lanes) is None:
+        queues, alive = self._queues_and_workers(self._queued())
+        refusals = refusing(alive, queues)
+        if refusals and missing_in(alive, queues) is None:
             self._some_refuse(refusals)
 
     def _queued(self) -> list[str]:
-        """Return the lanes in which something is queued."""
-        lanes = (lane for one in self._searches for lane in self._store.jobs.lanes_of(one))
-        return list(dict.fromkeys(lanes))
+        """Return the queues in which something is queued."""
+        queues = (queue for one in self._searches for queue in self._store.jobs.queues_of(one))
+        return list(dict.fromkeys(queues))
 
-    def _lanes_and_workers(self, queued: Sequence[str]) -> tuple[list[Lane], list[WorkerRecord]]:
-        """Return what these lanes stand for, and the workers that are alive."""
+    def _queues_and_workers(self, queued: Sequence[str]) -> tuple[list[Queue], list[WorkerRecord]]:
+        """Return what these queues stand for, and the workers that are alive."""
         # One that lives and has nothing to do is seen each half a lease.
         alive = self._store.workers.alive(self._timing.lease)
-        return self._store.workers.lanes(queued), alive
+        return self._store.workers.queues(queued), alive
 
     def _ask(self, waited: float) -> None:
         """Find out why nobody works on what is waited for."""
@@ -310,17 +310,17 @@ class Lookout:
             self._ask_workers(waited, queued)
 
     def _ask_workers(self, waited: float, queued: Sequence[str]) -> None:
-        lanes, alive = self._lanes_and_workers(queued)
-        refusals = refusing(alive, lanes)
-        why = missing_in(alive, lanes) if self._standalone else None
+        queues, alive = self._queues_and_workers(queued)
+        refusals = refusing(alive, queues)
+        why = missing_in(alive, queues) if self._standalone else None
         if why is not None:
-            self._nobody_can(waited, why, refusals, lanes, alive)
+            self._nobody_can(waited, why, refusals, queues, alive)
         elif refusals:
             self._some_refuse(refusals)
-        elif len(lanes) < len(queued):
+        elif len(queues) < len(queued):
             self._say_lost(waited)
         else:
-            able = [w for w in alive if not all(lacking(w, lane) for lane in lanes)]
+            able = [w for w in alive if not all(lacking(w, queue) for queue in queues)]
             self._say_slow(waited, able)
 
     def _nobody_can(
@@ -328,12 +328,12 @@ class Lookout:
         waited: float,
         why: str,
         refusals: Sequence[str],
-        lanes: Sequence[Lane],
+        queues: Sequence[Queue],
         alive: Sequence[WorkerRecord],
     ) -> None:
         start = f"{_UPDATE} Or start" if refusals else "Start"
-        tags = {tag for lane in lanes for tag in lane.requires}
-        versions = installs(alive, lanes)
+        tags = {tag for queue in queues for tag in queue.requires}
+        versions = installs(alive, queues)
         self._say(
             "nobody",
             f"This search leaves all units to standalone workers, and for {waited:.0f} s {why}. "

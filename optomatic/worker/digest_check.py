@@ -18,7 +18,7 @@ from optomatic.errors import CacheFull, OtherCode
 from optomatic.records import Failure, Held
 from optomatic.worker.availability import NO_ROOM
 from optomatic.worker.pool import Child
-from optomatic.worker.reservations import Account, Intake, Lanes, Outbox, any_lane
+from optomatic.worker.reservations import Account, Intake, Outbox, Queues, any_queue
 
 log = logging.getLogger(__name__)
 
@@ -52,64 +52,64 @@ def refusal_from_wire(wire: list[Any]) -> Refusal:
 
 
 class Choice:
-    """The lanes that a worker may claim, without those that it leaves alone.
+    """The queues that a worker may claim, without those that it leaves alone.
 
     Parameters
     ----------
-    lanes : callable
+    queues : callable
         Returns those that its versions and tags allow, None for all.
     clock : callable, optional
         The worker's clock.
     """
 
-    def __init__(self, lanes: Lanes, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lanes = lanes
+    def __init__(self, queues: Queues, clock: Callable[[], float] = time.monotonic) -> None:
+        self._queues = queues
         self._clock = clock
-        #: Until when lanes are left alone.
+        #: Until when queues are left alone.
         self._until: dict[str, float] = {}
-        #: Why lanes were refused that nothing was scored of since.
+        #: Why queues were refused that nothing was scored of since.
         self._why: dict[str, str] = {}
-        #: The children that were there when a lane was first refused.
+        #: The children that were there when a queue was first refused.
         self._there: dict[str, frozenset[int]] = {}
         #: What serves one search of this process has none.
-        self.free = lanes is not any_lane
+        self.free = queues is not any_queue
 
-    def lanes(self) -> Sequence[str] | None:
+    def queues(self) -> Sequence[str] | None:
         """Return what may be claimed now."""
-        allowed = self._lanes()
+        allowed = self._queues()
         if allowed is None:
             return None
         self._forget()
-        return [lane for lane in allowed if lane not in self._until]
+        return [queue for queue in allowed if queue not in self._until]
 
     def _forget(self) -> None:
         """Let a new child try what was left alone for long enough."""
         now = self._clock()
-        for lane in [lane for lane, until in self._until.items() if now >= until]:
-            del self._until[lane]
-            self._there.pop(lane, None)
+        for queue in [queue for queue, until in self._until.items() if now >= until]:
+            del self._until[queue]
+            self._there.pop(queue, None)
 
-    def is_final(self, lane: str, refusal: Refusal, child: int, children: Iterable[int]) -> bool:
-        """Tell whether a new child would refuse `lane` as `child` does, one of `children`.
+    def is_final(self, queue: str, refusal: Refusal, child: int, children: Iterable[int]) -> bool:
+        """Tell whether a new child would refuse `queue` as `child` does, one of `children`.
 
         One that had loaded other work already was still started later than those that were
         there at the first refusal.
         """
         if refusal.child == "behind":
             return False
-        there = self._there.setdefault(lane, frozenset(children))
+        there = self._there.setdefault(queue, frozenset(children))
         return refusal.child == "fresh" or child not in there
 
     def leave_alone(
-        self, lane: str, worker: str, why: str, what: str = _OTHER_CODE, advice: str = _UPDATE
+        self, queue: str, worker: str, why: str, what: str = _OTHER_CODE, advice: str = _UPDATE
     ) -> bool:
-        """Claim nothing of `lane` for a while; tell whether why it is refused is new."""
-        if lane in self._until:  # another child of the same time
+        """Claim nothing of `queue` for a while; tell whether why it is refused is new."""
+        if queue in self._until:  # another child of the same time
             return False
-        self._until[lane] = self._clock() + AGAIN
-        if self._why.get(lane) == why:
+        self._until[queue] = self._clock() + AGAIN
+        if self._why.get(queue) == why:
             return False
-        self._why[lane] = why
+        self._why[queue] = why
         log.warning(
             "worker %s leaves alone what %s: %s. %s: this worker looks again every minute. Nothing "
             "was scored with it, and other workers go on",
@@ -117,13 +117,13 @@ class Choice:
         )
         return True
 
-    def is_trial(self, lane: str) -> bool:
-        """Tell whether `lane` was refused, and not scored since."""
-        return lane in self._why
+    def is_trial(self, queue: str) -> bool:
+        """Tell whether `queue` was refused, and not scored since."""
+        return queue in self._why
 
-    def take_up(self, lane: str) -> bool:
-        """Take note that `lane` is scored here; tell whether it was refused before."""
-        return self._why.pop(lane, None) is not None
+    def take_up(self, queue: str) -> bool:
+        """Take note that `queue` is scored here; tell whether it was refused before."""
+        return self._why.pop(queue, None) is not None
 
 
 class Refusals:
@@ -158,23 +158,23 @@ class Refusals:
         OtherCode
             Where nobody but children of this process scores.
         """
-        lane = held.job.lane
-        child.expected = self._choice.is_trial(lane)
-        if not self._choice.is_final(lane, refusal, child.pid, [other.pid for other in children]):
+        queue = held.job.queue
+        child.expected = self._choice.is_trial(queue)
+        if not self._choice.is_final(queue, refusal, child.pid, [other.pid for other in children]):
             return
         if self._choice.free:
-            self._intake.refused(lane)
+            self._intake.refused(queue)
             advice = _UPDATE if refusal.failure is None else _INSTALL
-            if self._choice.leave_alone(lane, self._name, refusal.why, advice=advice):
-                self._outbox.refusal(lane, refusal.why)
+            if self._choice.leave_alone(queue, self._name, refusal.why, advice=advice):
+                self._outbox.refusal(queue, refusal.why)
         elif refusal.failure is None:
             raise _other_code(refusal)
         else:
-            child.queue.popleft()
+            child.sent.popleft()
             self._account.fail(held, refusal.failure)
 
-    def leave_to_others(self, lane: str, error: CacheFull) -> None:
-        """Take note that there is no room for what `lane` needs.
+    def leave_to_others(self, queue: str, error: CacheFull) -> None:
+        """Take note that there is no room for what `queue` needs.
 
         Raises
         ------
@@ -183,15 +183,15 @@ class Refusals:
         """
         if not self._choice.free:
             raise error
-        self._intake.refused(lane)
+        self._intake.refused(queue)
         what = f"finds no room here ({error.where})"
-        if self._choice.leave_alone(lane, self._name, NO_ROOM, what, _FREE):
-            self._outbox.refusal(lane, NO_ROOM)
+        if self._choice.leave_alone(queue, self._name, NO_ROOM, what, _FREE):
+            self._outbox.refusal(queue, NO_ROOM)
 
-    def take_up(self, lane: str) -> None:
-        """Take note that `lane` is scored here: who had refused it does so no more."""
-        if self._choice.take_up(lane):
-            self._outbox.acceptance(lane)
+    def take_up(self, queue: str) -> None:
+        """Take note that `queue` is scored here: who had refused it does so no more."""
+        if self._choice.take_up(queue):
+            self._outbox.acceptance(queue)
 
 
 def _other_code(refusal: Refusal) -> OtherCode:

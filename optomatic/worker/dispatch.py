@@ -184,12 +184,12 @@ class Feeder:
     def _hungry(self) -> list[Child]:
         """Return the children to be fed, those with the least work first."""
         children = self._crew.children
-        if any(child.queue and child.queue[0].job.losses for child in children):
+        if any(child.sent and child.sent[0].job.losses for child in children):
             return []  # it runs alone
         if self._account.left() == 0 and not self._intake.waiting:
             return []
-        hungry = [c for c in children if c.ready and self._pace.wants_more(len(c.queue))]
-        return sorted(hungry, key=lambda child: len(child.queue))
+        hungry = [c for c in children if c.ready and self._pace.wants_more(len(c.sent))]
+        return sorted(hungry, key=lambda child: len(child.sent))
 
     def _claim(self, hungry: int) -> None:
         children = len(self._crew.children)
@@ -203,7 +203,7 @@ class Feeder:
 
     def _start(self, hungry: Sequence[Child]) -> None:
         """START what `hungry` get, in one call, and send what is still ours."""
-        chunks = self._intake.deal([not child.queue for child in hungry])
+        chunks = self._intake.deal([not child.sent for child in hungry])
         held = self._loadable([held for chunk in chunks for held in chunk])
         if not held:
             return
@@ -232,7 +232,7 @@ class Feeder:
 
     def _send(self, child: Child, chunk: Sequence[Held]) -> None:
         if chunk:
-            child.queue.extend(chunk)
+            child.sent.extend(chunk)
             child.send(self._parcels.message(chunk))
 
     def _loadable(self, chunk: Sequence[Held]) -> list[Held]:
@@ -253,8 +253,8 @@ class Feeder:
             self._account.release(held for held in chunk if held.job.id in self._intake.mine)
             raise
         except CacheFull as error:
-            self._refusals.leave_to_others(held.job.lane, error)
-            # What waits may be of that lane too, and is not to be fetched in vain.
+            self._refusals.leave_to_others(held.job.queue, error)
+            # What waits may be of that queue too, and is not to be fetched in vain.
             rest = [*chunk[chunk.index(held) :], *self._intake.waiting]
             self._intake.waiting.clear()
             self._account.release(rest)

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from optomatic.errors import StoreError
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
@@ -313,7 +313,9 @@ def present(
         The worker's id, and what renews its leases.
     """
     worker = secrets.token_hex(8)
-    record = WorkerRecord(worker, "here", this_process(), processes, constraints({}), tags_here())
+    record = WorkerRecord(
+        worker, "here", this_process(), processes, required_versions({}), tags_here()
+    )
     store.workers.register(record)
     heart = Heart(store, worker, timing, lease=lease, client_of=search)
     heart.start()

@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 
 from optomatic.errors import shown
-from optomatic.keys.environment import constraints, matched_version
+from optomatic.keys.environment import matched_version, required_versions
 from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing
 
@@ -23,13 +23,13 @@ LONGEST = 1e9
 
 
 class Installed(Mapping[str, str]):
-    """The versions here, of whichever distribution a lane asks for.
+    """The versions here, of whichever distribution a queue asks for.
 
     Iterating gives only those that every worker is registered with.
     """
 
     def __init__(self) -> None:
-        self._known = constraints({})
+        self._known = required_versions({})
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:
@@ -40,10 +40,10 @@ class Installed(Mapping[str, str]):
         return isinstance(name, str)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(constraints({}))
+        return iter(required_versions({}))
 
     def __len__(self) -> int:
-        return len(constraints({}))
+        return len(required_versions({}))
 
 
 def timing_of(lease: float | str | None) -> Timing:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from optomatic.records import Lane, WorkerRecord
+from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.notifier import Alarms
 from optomatic.store.searches import search_of
@@ -18,8 +18,8 @@ from optomatic.worker.heartbeat import Heart
 from optomatic.worker.report import fields, readable
 from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG, Account, Intake
 
-#: So many lanes are looked at, and so many names and reasons are said.
-_LANES, _NAMED = 20, 5
+#: So many queues are looked at, and so many names and reasons are said.
+_QUEUES, _NAMED = 20, 5
 
 
 class IdleReasons:
@@ -60,10 +60,10 @@ class IdleReasons:
         """
         names = None if self._names is None else list(self._names())
         if names is None:
-            return self._lacking(self._store.jobs.queued_lanes(_LANES))
+            return self._lacking(self._store.jobs.queued_queues(_QUEUES))
         groups = self._store.searches.that_may_wait(names)
-        own = self._store.jobs.queued_lanes(_LANES, [i for ids in groups for i in ids])
-        if not own and not self._store.jobs.queued_lanes(1):
+        own = self._store.jobs.queued_queues(_QUEUES, [i for ids in groups for i in ids])
+        if not own and not self._store.jobs.queued_queues(1):
             return []
         return [*self._unknown(names), *(self._lacking(own) if own else self._of_others(names))]
 
@@ -83,22 +83,22 @@ class IdleReasons:
         return [Reason(f"nothing is queued for {_listed(map(_quoted, known))}, only for others")]
 
     def _lacking(self, queued: Mapping[str, str]) -> list[Reason]:
-        """Return what is lacking for lanes, each with the searches that ask for it."""
-        lanes = self._store.workers.lanes(list(queued))
-        self._note(lanes)
+        """Return what is lacking for queues, each with the searches that ask for it."""
+        queues = self._store.workers.queues(list(queued))
+        self._note(queues)
         found: dict[str, list[str]] = {}
-        for lane in lanes:
-            if why := needs(self._installed, self._record.tags, lane):
-                found.setdefault(why, []).append(search_of(queued[lane.id]))
+        for queue in queues:
+            if why := needs(self._installed, self._record.tags, queue):
+                found.setdefault(why, []).append(search_of(queued[queue.id]))
         named = self._store.searches.sizes_of([i for ids in found.values() for i in ids])
         return [
             Reason(why, _for([named[i][0] for i in ids if i in named]))
             for why, ids in sorted(found.items())[:_NAMED]
         ]
 
-    def _note(self, lanes: Sequence[Lane]) -> None:
+    def _note(self, queues: Sequence[Queue]) -> None:
         """Let those who wait know which versions are here of what they need."""
-        asked = {name: self._installed[name] for lane in lanes for name in lane.env}
+        asked = {name: self._installed[name] for queue in queues for name in queue.env}
         if not asked.items() <= self._known.items():
             self._known.update(asked)
             self._store.workers.has(self._record.id, self._known)
@@ -213,7 +213,7 @@ class Rest:
 
     def say(self) -> None:
         """Log that the worker is idle or at work now, if that is new."""
-        if any(not self._choice.is_trial(held.job.lane) for held in self._intake.waiting):
+        if any(not self._choice.is_trial(held.job.queue) for held in self._intake.waiting):
             self._is("at work")
         elif self._idle():
             self._is("idle")

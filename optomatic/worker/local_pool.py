@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.records import Part, Timing, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
@@ -102,7 +102,7 @@ class LocalPool:
         for part in parts:
             cache.keep(part)
         worker = secrets.token_hex(8)
-        process, env = this_process(), constraints({})
+        process, env = this_process(), required_versions({})
         record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(

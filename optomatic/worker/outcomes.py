@@ -41,8 +41,8 @@ class Coroner:
         """
         self._warden.forget(child)
         how = self._crew.remove(child)
-        rest = list(child.queue)
-        child.queue.clear()
+        rest = list(child.sent)
+        child.sent.clear()
         if child.passed is not None and _ran(child, child.passed[0]):
             # Handed in as failed: nobody is charged for it.
             self._account.fail(rest.pop(0), child.passed[1])
@@ -112,7 +112,7 @@ class Listener:
     def listen(self, seconds: float) -> None:
         """Wait until a child says something or dies, or is woken; for `seconds` at most."""
         children, woken = self._crew.children, self._wakeup.fileno()
-        calm = min(seconds, self._pace.calm([len(child.queue) for child in children]))
+        calm = min(seconds, self._pace.calm([len(child.sent) for child in children]))
         if calm > 0:
             wait([*(child.death for child in children if child.death), woken], calm)
             seconds = 0.0
@@ -145,10 +145,10 @@ class Listener:
             if done[1] is None:
                 self._refuse(child, held, refusal_from_wire(done[2]))
                 return
-            self._refusals.take_up(held.job.lane)
+            self._refusals.take_up(held.job.queue)
             self._crew.scored()
             self._account.done(held, self._result(held, done[1], done[2]))
-            child.queue.popleft()
+            child.sent.popleft()
             child.running = None
             self._warden.forget(child)
         if begun is not None:
@@ -177,7 +177,7 @@ class Listener:
 
 def _expect(child: Child, unit_id: str) -> Held:
     """Return the first unit in the queue of `child`, which must be `unit_id`."""
-    held = child.queue[0]
+    held = child.sent[0]
     if held.job.id != unit_id:
         raise ValueError(f"it speaks of {unit_id!r}, but has {held.job.id!r}")
     return held

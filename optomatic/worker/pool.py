@@ -196,7 +196,7 @@ class Child:
         self.channel = channel
         self.pid = process.pid
         self.ready = False
-        self.queue: deque[Held] = deque()
+        self.sent: deque[Held] = deque()
         self.running: Held | None = None
         self.stopped: str | None = None
         self.refused = False
@@ -402,7 +402,7 @@ class Crew:
 
     def busy(self) -> bool:
         """Tell whether a child has something to do."""
-        return any(child.queue for child in self.children)
+        return any(child.sent for child in self.children)
 
     def resize(self, size: int) -> None:
         """Keep `size` children from now on: bury those that ended by themselves, end some more."""
@@ -433,7 +433,7 @@ def end_children(children: Iterable[Child], seconds: float) -> None:
     """End `children`, all at the same time."""
     children = list(children)
     for child in children:
-        if child.queue:
+        if child.sent:
             child.kill("its parent ends")
         else:
             child.end()

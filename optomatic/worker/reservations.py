@@ -32,7 +32,7 @@ _SMALL = 32_000
 _STALE = 0.7
 
 
-Lanes = Callable[[], Sequence[str] | None]
+Queues = Callable[[], Sequence[str] | None]
 
 
 #: The id of a search, or what returns the ids of several now, in groups: one is worked off
@@ -40,8 +40,8 @@ Lanes = Callable[[], Sequence[str] | None]
 Searches = str | Callable[[], Sequence[Sequence[str]]] | None
 
 
-def any_lane() -> None:
-    """Return that all lanes may be claimed: what serves a search of this process has no choice."""
+def any_queue() -> None:
+    """Return that all queues may be claimed: what serves a search of this process has no choice."""
 
 
 class Intake:
@@ -69,7 +69,7 @@ class Intake:
         pace: Pace,
         *,
         search: Searches,
-        lanes: Lanes,
+        queues: Queues,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -78,7 +78,7 @@ class Intake:
         self._timing = timing
         self._pace = pace
         self._search = search
-        self._lanes = lanes
+        self._queues = queues
         self._clock = clock
         self._rng = rng
         self._claim_at = clock()
@@ -133,12 +133,12 @@ class Intake:
     def _lease(self, count: int, *, alone: bool) -> Lease:
         """Claim from the first group of searches that has something for this worker."""
         groups = self._search() if callable(self._search) else [self._search]
-        lanes = self._lanes()
+        queues = self._queues()
         for search in groups:
-            lease = self._jobs.claim(self._worker, count, lanes=lanes, search=search, alone=alone)
+            lease = self._jobs.claim(self._worker, count, queues=queues, search=search, alone=alone)
             if lease.jobs:
                 return lease
-            if not alone and search != groups[-1] and self._jobs.any_lost(lanes, search):
+            if not alone and search != groups[-1] and self._jobs.any_lost(queues, search):
                 break  # it runs alone, and before what comes after its search
         return Lease("", ())
 
@@ -158,9 +158,9 @@ class Intake:
         """Take note that something of what was claimed is done."""
         self._idle_before = None
 
-    def refused(self, lane: str) -> None:
-        """Count as idle since before `lane` was claimed, if nothing else is in hand."""
-        if all(held.job.lane == lane for held in self.mine.values()):
+    def refused(self, queue: str) -> None:
+        """Count as idle since before `queue` was claimed, if nothing else is in hand."""
+        if all(held.job.queue == queue for held in self.mine.values()):
             self.idle_since = self._idle_before
 
     def idle_for(self) -> float | None:
@@ -300,13 +300,13 @@ class Outbox:
             self._heart.settle(ids)
             self._errands.append(errand)
 
-    def refusal(self, lane: str, why: str) -> None:
-        """Take note that this worker leaves a lane alone."""
-        self._errands.append(lambda: self._workers.refuses(self._worker, lane, why))
+    def refusal(self, queue: str, why: str) -> None:
+        """Take note that this worker leaves a queue alone."""
+        self._errands.append(lambda: self._workers.refuses(self._worker, queue, why))
 
-    def acceptance(self, lane: str) -> None:
+    def acceptance(self, queue: str) -> None:
         """Take note that this worker does so no more."""
-        self._errands.append(lambda: self._workers.accepts(self._worker, lane))
+        self._errands.append(lambda: self._workers.accepts(self._worker, queue))
 
     def empty(self) -> bool:
         """Tell whether the store has everything."""

@@ -122,12 +122,12 @@ class Surrender:
         for child in self._crew.children:
             child.last = child.last or child.running
             runs_last = child.running is not None and child.running is child.last
-            if child.queue and (not runs_last or self._clock() >= deadline):
+            if child.sent and (not runs_last or self._clock() >= deadline):
                 child.kill("the worker ends")
 
     def give_back(self) -> bool:
         """Leave nothing in hand; tell whether the store has taken everything."""
-        for child in [child for child in self._crew.children if child.queue]:
+        for child in [child for child in self._crew.children if child.sent]:
             child.kill("its work is over")
             self._listener.hear(child)
             if child in self._crew.children:

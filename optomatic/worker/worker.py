@@ -50,11 +50,11 @@ from optomatic.worker.report import Report
 from optomatic.worker.reservations import (
     Account,
     Intake,
-    Lanes,
     Outbox,
+    Queues,
     Searches,
     TakenAway,
-    any_lane,
+    any_queue,
 )
 from optomatic.worker.shutdown import Deadline, Surrender
 
@@ -98,8 +98,8 @@ class Supervisor:
         It ends by itself once it has scored so many units.
     max_idle : float, optional
         It ends by itself after so many seconds without work.
-    lanes : callable, optional
-        Returns the lanes that may be claimed, asked before each claim; all if not given.
+    queues : callable, optional
+        Returns the queues that may be claimed, asked before each claim; all if not given.
     lasting : bool
         Wait for a store that does not answer, for ever, instead of raising StoreError.
     why_idle : callable
@@ -127,7 +127,7 @@ class Supervisor:
         search: Searches = None,
         most: int | None = None,
         max_idle: float | None = None,
-        lanes: Lanes = any_lane,
+        queues: Queues = any_queue,
         lasting: bool = False,
         why_idle: Callable[[], Sequence[Reason]] = lambda: (),
         on_ready: Callable[[], None] = lambda: None,
@@ -147,11 +147,11 @@ class Supervisor:
         self._deadline = Deadline(
             *(name, store.hurry if lasting else _wait_as_long, self._wakeup.wake, clock)
         )
-        pace, choice = Pace(), Choice(lanes, clock)
+        pace, choice = Pace(), Choice(queues, clock)
         self._intake = intake = Intake(
             *(store.jobs, record.id, timing, pace),
             search=search,
-            lanes=choice.lanes,
+            queues=choice.queues,
             clock=clock,
             rng=rng,
         )

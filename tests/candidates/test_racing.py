@@ -496,7 +496,7 @@ def test_units_of_several_asks_are_queued_where_workers_look(uri, monkeypatch):
     MongoSearchCV(around, grid, cv=splits[:3], **options).fit(X, Y)
     options.update(racing=True, requires={"quick"})
     MongoSearchCV(around, grid, cv=splits, **options).fit(X, Y)
-    lanes = {lane["_id"] for lane in units(uri).database["lanes"].find()}
-    used = {unit["lane"] for unit in units(uri).find()}
+    queues = {queue["_id"] for queue in units(uri).database["queues"].find()}
+    used = {unit["queue"] for unit in units(uri).find()}
     assert len(used) >= 3
-    assert used <= lanes
+    assert used <= queues

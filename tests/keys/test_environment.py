@@ -15,12 +15,12 @@ import pytest
 
 from optomatic.keys import environment
 from optomatic.keys.environment import (
-    constraints,
     files_digest,
     goes_by_reference,
     is_user_code,
     matched_version,
     python_minor,
+    required_versions,
     versions,
 )
 
@@ -394,7 +394,7 @@ def test_the_files_of_a_package_that_goes_by_reference_count(own, site):
     install(site, "dep", "2")
     found = versions(["fast.plain"])
     assert found == {"dep": "2", "fast (files)": files_digest("fast")}
-    assert "fast (files)" not in constraints(found)  # a worker says itself that it lacks them
+    assert "fast (files)" not in required_versions(found)  # a worker says itself that it lacks them
     put(own, "fast/data.txt", "fast/__pycache__/a.py", "fast/.hidden/b.py")
     assert versions(["fast"]) == found
     put(own, f"fast/core{COMPILED}", content="22")
@@ -428,7 +428,7 @@ def test_the_hash_of_a_single_file(own):
 
 
 def test_what_a_worker_must_match():
-    found = constraints({"scipy": "1.17"})
+    found = required_versions({"scipy": "1.17"})
     assert found["python"] == python_minor() == ".".join(sys.version.split(".")[:2])
     assert list(found) == ["python", "cloudpickle", "scikit-learn", "numpy", "scipy"]
     assert found["cloudpickle"].isdigit()

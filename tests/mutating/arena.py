@@ -26,7 +26,7 @@ from optomatic.joblib_backend.client import close_callers
 
 TESTS = Path(__file__).parents[1]
 COLLECTIONS = (
-    *("units", "lanes", "searches", "search_units"),
+    *("units", "queues", "searches", "search_units"),
     *("bundles", "chunks", "workers", "environments"),
 )
 #: Seconds after which what is lost is taken back.
@@ -48,8 +48,8 @@ class Arena:
         self._log_read = 0
         self._environ = os.environ.get("OPTOMATIC_LEASE")
         os.environ["OPTOMATIC_LEASE"] = LEASE
-        #: Documents that trials share, so that the worker need not look for new lanes each time.
-        self._shared: dict[str, dict[Any, Any]] = {"lanes": {}, "environments": {}, "workers": {}}
+        #: Documents that trials share, so that the worker need not look for new queues each time.
+        self._shared: dict[str, dict[Any, Any]] = {"queues": {}, "environments": {}, "workers": {}}
         self.start_worker()
 
     def start_worker(self) -> None:

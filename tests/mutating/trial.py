@@ -27,7 +27,7 @@ LIMIT = 14.0
 #: Seconds that a search has to end once the document is put right.
 AFTERWARDS = 15.0
 #: The same of what nothing rings an idle worker for: it looks once a minute.
-AFTERWARDS_OF = {"lanes": 75.0}
+AFTERWARDS_OF = {"queues": 75.0}
 #: ValueErrors that are documented.
 _TOLD = re.compile(
     r"There is no search of the name or id|cannot be extended from here|cannot be compared with "
@@ -97,7 +97,7 @@ class Trial:
 
     def mutate(self, **query: Any) -> None:
         """Change a document of the collection: of the search, and as `query` says if one is."""
-        self.arena.share(lanes={}, environments={})
+        self.arena.share(queues={}, environments={})
         collection = self.arena.database[self.collection]
         found = list(collection.find(query)) or list(collection.find())
         found.sort(key=lambda d: (d.get("params_text", ""), str(d.get("spec")), str(d["_id"])))
@@ -174,7 +174,7 @@ class Trial:
 
     def _is_left(self) -> bool:
         """Tell whether there is no client that could store again what workers need."""
-        needed = ("lanes", "bundles", "chunks")
+        needed = ("queues", "bundles", "chunks")
         return self.report.scenario.startswith("attach") and self.collection in needed
 
     def _said(self) -> list[str]:

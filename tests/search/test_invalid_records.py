@@ -130,7 +130,7 @@ BAD_UNITS = [
 
 
 def test_bad_documents_end_no_worker(uri, database, start_worker):
-    """One of each is queued among good ones, in good lanes and in bad ones."""
+    """One of each is queued among good ones, in good queues and in bad ones."""
     left = MongoSearch(_nothing, {"x": list(range(40))}, db=uri, name="left", n_jobs=0)
     left.submit()
     queued = database["units"]
@@ -140,10 +140,10 @@ def test_bad_documents_end_no_worker(uri, database, start_worker):
     good = queued.find_one({"_id": names[1]})
     strange = ({"_id": ObjectId()}, {"_id": 7}, {"_id": {"a": 1}}, {"_id": "b"})
     queued.insert_many([{**good, **other} for other in strange])
-    lane = database["lanes"].find_one()
+    queue = database["queues"].find_one()
     for n, env in enumerate(("x", None, [["python"]], [1], 0.5, [["python", 3]])):
-        database["lanes"].insert_one({**lane, "_id": f"bad {n}", "env": env})
-    database["lanes"].insert_one({**lane, "_id": "other version", "v": 2, "env": "x"})
+        database["queues"].insert_one({**queue, "_id": f"bad {n}", "env": env})
+    database["queues"].insert_one({**queue, "_id": "other version", "v": 2, "env": "x"})
     worker = start_worker("--until-empty")
     _, errors = worker.communicate(timeout=60)
     assert worker.returncode == 0, errors
@@ -153,7 +153,7 @@ def test_bad_documents_end_no_worker(uri, database, start_worker):
     invalid = queued.count_documents({"state": "invalid"})
     assert invalid == 14
     assert errors.count("set aside as 'invalid'") == invalid + 6
-    assert database["lanes"].find_one({"_id": "other version"})["env"] == "x"
+    assert database["queues"].find_one({"_id": "other version"})["env"] == "x"
     # Whoever asks again gets all of them; what was set aside stays.
     again = MongoSearch(_nothing, {"x": list(range(40))}, db=uri)
     with pytest.warns(RecordsInvalid, match="10 stored records"):
@@ -171,7 +171,7 @@ def test_a_unit_that_breaks_while_it_waits_is_queued_anew(
 
     def break_all():
         wait_for(lambda: units.count_documents({}) == 9)
-        units.update_many({"params.n_neighbors": 25}, {"$set": {"lane": 3.5, "priority": "high"}})
+        units.update_many({"params.n_neighbors": 25}, {"$set": {"queue": 3.5, "priority": "high"}})
         if not n_jobs:
             start_worker()
 
@@ -184,12 +184,12 @@ def test_a_unit_that_breaks_while_it_waits_is_queued_anew(
     breaking.join()
 
 
-def test_a_lost_lane_is_published_again(uri, database, start_worker, monkeypatch):
+def test_a_lost_queue_is_published_again(uri, database, start_worker, monkeypatch):
     monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
 
     def lose():
         wait_for(lambda: database["units"].count_documents({}) == 9)
-        database["lanes"].update_many({}, {"$set": {"env": "x"}})
+        database["queues"].update_many({}, {"$set": {"env": "x"}})
         start_worker()
 
     losing = threading.Thread(target=lose)
@@ -232,7 +232,7 @@ def test_a_unit_of_others_that_waits_for_a_search_is_not_scored_by_it(
     def join():
         wait_for(lambda: database["searches"].count_documents({}) == 2)
         running = database["searches"].find_one({"_id": {"$ne": other.search_id_}})["_id"]
-        document = {**strange, **queued, "wanted_by": [running], "lane": "nobody's"}
+        document = {**strange, **queued, "wanted_by": [running], "queue": "nobody's"}
         database["units"].insert_one(document)
 
     joining = threading.Thread(target=join)

@@ -87,7 +87,7 @@ def test_an_equal_fit_adds_a_record_and_nothing_else(uri):
         )
         return sum(one["bytes"] for one in found)
 
-    names = ("search_units", "units", "bundles", "chunks", "environments", "lanes", "workers")
+    names = ("search_units", "units", "bundles", "chunks", "environments", "queues", "workers")
     sizes, records = [], []
     for _ in range(4):
         grid = {"value": list(range(200))}

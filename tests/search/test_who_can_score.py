@@ -14,8 +14,8 @@ from waiting import wait_for
 
 from optomatic import MongoSearchCV
 from optomatic.errors import NoWorkers
-from optomatic.keys.environment import constraints
-from optomatic.records import Lane, Process, WorkerRecord
+from optomatic.keys.environment import required_versions
+from optomatic.records import Process, Queue, WorkerRecord
 from optomatic.worker.availability import missing_in
 
 ROOT = Path(__file__).parents[2]
@@ -91,11 +91,11 @@ def test_wrong_tags_are_refused(uri, tags):
 
 def worker(tags=(), **env):
     process = Process("host", "boot", "namespace", 1, "1")
-    return WorkerRecord("w", "standalone", process, 1, {**constraints({}), **env}, tags)
+    return WorkerRecord("w", "standalone", process, 1, {**required_versions({}), **env}, tags)
 
 
-def lane(*requires, **env):
-    return Lane("lane", {**constraints({}), **env}, requires)
+def queue(*requires, **env):
+    return Queue("queue", {**required_versions({}), **env}, requires)
 
 
 def refusing(refused):
@@ -103,25 +103,25 @@ def refusing(refused):
 
 
 @pytest.mark.parametrize(
-    ("workers", "lanes", "why"),
+    ("workers", "queues", "why"),
     [
-        ([worker()], [lane()], None),
-        ([], [lane()], "none has been seen"),
+        ([worker()], [queue()], None),
+        ([], [queue()], "none has been seen"),
         ([], [], None),
         ([worker(python="3.9")], [], None),
-        ([worker(python="3.9"), worker()], [lane()], None),
-        ([worker()], [lane(xgboost="2.0")], None),  # whether it has that is not known
-        ([worker(numpy="1.0")], [lane(numpy="2.0")], "numpy 2.0 (it has 1.0)"),
-        ([worker(cloudpickle="2")], [lane(cloudpickle="3")], "cloudpickle 3 (it has 2)"),
-        ([worker(), worker(("big",))], [lane("gpu")], "the 2 that are there"),
-        ([refusing({"lane": "m.f differs"})], [lane()], "w on host: m.f differs"),
-        ([refusing({"lane": "m.f differs"}), worker()], [lane()], None),
-        ([refusing({"another": "m.f differs"})], [lane()], None),
-        ([worker(python="3.9")], [lane("gpu", python="3.8")], "3.8 (it has 3.9) and --tag gpu"),
+        ([worker(python="3.9"), worker()], [queue()], None),
+        ([worker()], [queue(xgboost="2.0")], None),  # whether it has that is not known
+        ([worker(numpy="1.0")], [queue(numpy="2.0")], "numpy 2.0 (it has 1.0)"),
+        ([worker(cloudpickle="2")], [queue(cloudpickle="3")], "cloudpickle 3 (it has 2)"),
+        ([worker(), worker(("big",))], [queue("gpu")], "the 2 that are there"),
+        ([refusing({"queue": "m.f differs"})], [queue()], "w on host: m.f differs"),
+        ([refusing({"queue": "m.f differs"}), worker()], [queue()], None),
+        ([refusing({"another": "m.f differs"})], [queue()], None),
+        ([worker(python="3.9")], [queue("gpu", python="3.8")], "3.8 (it has 3.9) and --tag gpu"),
     ],
 )
-def test_what_is_missing_is_named(workers, lanes, why):
-    said = missing_in(workers, lanes)
+def test_what_is_missing_is_named(workers, queues, why):
+    said = missing_in(workers, queues)
     assert said == why or (why and why in said)
 
 

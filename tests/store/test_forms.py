@@ -5,7 +5,7 @@ import datetime
 import pytest
 from units import good, ids, some_units
 
-from optomatic.records import Lane
+from optomatic.records import Queue
 
 #: Changes of a queued unit, by name.
 CHANGES = {
@@ -37,7 +37,7 @@ def test_a_queued_unit_that_was_changed_is_set_aside_and_the_others_are_claimed(
     jobs.submit(units, "s")
     one_bench.units.update_one({"_id": units[1].id}, change)
     before = one_bench.document(units[1])
-    claimed = [job.id for _ in range(3) for job in jobs.claim("w", 3, lanes=["a lane"]).jobs]
+    claimed = [job.id for _ in range(3) for job in jobs.claim("w", 3, queues=["a queue"]).jobs]
     assert sorted(claimed) == ids([units[0], units[2]])
     after = one_bench.document(units[1])
     assert after["state"] == "invalid"
@@ -130,14 +130,14 @@ def test_a_result_serves_no_other_unit(one_bench):
     [{"env": "x"}, {"env": [["python"]]}, {"env": None}, {"requires": 0}, {"requires": [1]}],
     ids=str,
 )
-def test_a_lane_that_was_changed_is_set_aside_until_it_is_published_again(one_bench, change):
-    workers, (first, second) = one_bench.store.workers, some_units(2, lane="lane")
+def test_a_queue_that_was_changed_is_set_aside_until_it_is_published_again(one_bench, change):
+    workers, (first, second) = one_bench.store.workers, some_units(2, queue="queue")
     workers.publish(first.work)
-    lane = Lane("lane", first.work.env, ())
-    assert workers.lanes(["lane"]) == [lane]
-    one_bench.database["lanes"].update_one({"_id": "lane"}, {"$set": change})
-    assert workers.lanes(["lane"]) == []
-    assert workers.lanes_for(first.work.env) == []
-    assert one_bench.database["lanes"].find_one()["state"] == "invalid"
+    queue = Queue("queue", first.work.env, ())
+    assert workers.queues(["queue"]) == [queue]
+    one_bench.database["queues"].update_one({"_id": "queue"}, {"$set": change})
+    assert workers.queues(["queue"]) == []
+    assert workers.queues_for(first.work.env) == []
+    assert one_bench.database["queues"].find_one()["state"] == "invalid"
     workers.publish(second.work)
-    assert workers.lanes(["lane"]) == [lane]
+    assert workers.queues(["queue"]) == [queue]

@@ -93,7 +93,7 @@ def test_a_score_serves_under_other_terms_a_failure_does_not(jobs):
     scored, failed = some_units(2)
     lease = started(jobs, [scored, failed])
     jobs.complete("w", lease.token, {scored.id: good(), failed.id: bad()})
-    others = [unit(one.key, terms="other terms") for one in (scored, failed)]
+    others = [unit(one.key, constraints="other constraints") for one in (scored, failed)]
     assert list(jobs.stored(others)) == [others[0].id]
     assert set(jobs.stored([scored, failed])) == {scored.id, failed.id}
 
@@ -138,13 +138,13 @@ def test_nothing_to_claim_is_an_empty_lease(jobs):
     assert jobs.claim("w", 5).jobs == ()
 
 
-def test_only_lanes_and_searches_that_are_asked_for(jobs):
-    one, other = unit("1" * 8, lane="x"), unit("2" * 8, lane="y")
+def test_only_queues_and_searches_that_are_asked_for(jobs):
+    one, other = unit("1" * 8, queue="x"), unit("2" * 8, queue="y")
     jobs.submit([one], "s")
     jobs.submit([other], "t")
-    assert jobs.claim("w", 5, lanes=["z"]).jobs == ()
-    assert jobs.claim("w", 5, lanes=["x"], search="t").jobs == ()
-    assert ids(jobs.claim("w", 5, lanes=["y"]).jobs) == [other.id]
+    assert jobs.claim("w", 5, queues=["z"]).jobs == ()
+    assert jobs.claim("w", 5, queues=["x"], search="t").jobs == ()
+    assert ids(jobs.claim("w", 5, queues=["y"]).jobs) == [other.id]
     assert ids(jobs.claim("w", 5, search="s").jobs) == [one.id]
 
 
@@ -384,7 +384,7 @@ def test_other_schemas_and_what_is_no_unit_stop_nobody(jobs, bench):
     started(jobs, units)
     strange = [
         {"_id": "a", "v": 1, "state": "running", "losses": "many", "lease_until": 0},
-        {"_id": "c", "v": 2, "state": "queued", "wanted_by": ["s"], "lane": "a lane"},
+        {"_id": "c", "v": 2, "state": "queued", "wanted_by": ["s"], "queue": "a queue"},
         {"_id": "d", "v": 1, "state": "running"},
     ]
     bench.units.insert_many(strange)
@@ -403,7 +403,7 @@ def test_every_query_of_the_queue_uses_an_index(jobs, bench):
             jobs.submit(units, "t")
             lease = jobs.claim("w", 3)
             jobs.claim("w", 3, search="t")
-            jobs.claim("w", 3, lanes=["a lane"], alone=True)
+            jobs.claim("w", 3, queues=["a queue"], alone=True)
             jobs.start(lease.token, ids(lease.jobs))
             jobs.renew({lease.token: ids(lease.jobs)})
             jobs.reap()
@@ -412,7 +412,7 @@ def test_every_query_of_the_queue_uses_an_index(jobs, bench):
             jobs.waits("t")
             jobs.anything_queued()
             jobs.anything_runs()
-            jobs.lanes_of("t")
+            jobs.queues_of("t")
             jobs.stored(units)
             jobs.outcomes(ids(units))
             jobs.cancel("t")
@@ -426,10 +426,10 @@ def test_it_can_be_told_whether_anything_is_queued_or_runs(jobs):
     jobs.submit(units, "s")
     assert jobs.anything_queued()
     assert not jobs.anything_runs()
-    assert jobs.lanes_of("s") == ["a lane"]
+    assert jobs.queues_of("s") == ["a queue"]
     jobs.claim("w", 1)
     assert (jobs.anything_queued(), jobs.anything_runs()) == (False, True)
-    assert jobs.lanes_of("s") == []
+    assert jobs.queues_of("s") == []
 
 
 def test_the_servers_clock_is_read(jobs):

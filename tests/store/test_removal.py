@@ -136,10 +136,10 @@ def test_all_searches_of_a_name_go_and_only_they(store, database):
     assert [d["_id"] for d in database["searches"].find()] == [other]
 
 
-@pytest.mark.parametrize("terms", ["some terms", "other terms"])
-def test_a_score_serves_by_key_whatever_its_terms(store, terms):
+@pytest.mark.parametrize("constraints", ["some constraints", "other constraints"])
+def test_a_score_serves_by_key_whatever_its_terms(store, constraints):
     """Ids that a search lists need not be those of the documents that served it."""
-    ours, theirs = unit("k" * 64), unit("k" * 64, terms=terms)
+    ours, theirs = unit("k" * 64), unit("k" * 64, constraints=constraints)
     first, second = record("first"), record("second")
     for its, one in ((first, ours), (second, theirs)):
         store.searches.open(its, [one.id])

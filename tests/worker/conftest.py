@@ -10,7 +10,7 @@ import pytest
 from misbehaving import own_score
 from pymongo import MongoClient
 
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.planning.payload import Bundle
 from optomatic.planning.planner import UnitPlanner
 from optomatic.records import SearchRecord, Timing, WorkerRecord
@@ -57,7 +57,7 @@ class Queue:
         search = search or secrets.token_hex(8)
         record = SearchRecord(
             *(search, name or search, "test", "test", "test", len(candidates), len(SPLITS)),
-            constraints({}),
+            required_versions({}),
             this_process(),
         )
         self.store.searches.open(record, plan.ids)
@@ -106,7 +106,7 @@ def supervisor(queue, crew, tmp_path):
 
     def make(crew=crew, **options):
         record = WorkerRecord(
-            secrets.token_hex(8), "standalone", this_process(), crew.size, constraints({})
+            secrets.token_hex(8), "standalone", this_process(), crew.size, required_versions({})
         )
         return Supervisor(queue.store, crew, Cache(tmp_path / "cache"), record, TIMING, **options)
 

@@ -186,7 +186,7 @@ def intake(queue, names):
     return Intake(
         *(queue.store.jobs, "w", Timing(), Pace()),
         search=_searches(queue.store, lambda: names),
-        lanes=lambda: None,
+        queues=lambda: None,
     )
 
 

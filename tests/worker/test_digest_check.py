@@ -1,7 +1,7 @@
 """When a worker leaves work alone for a while, and when a new child of its is to try first."""
 
 from optomatic.worker.digest_check import AGAIN, Choice, Refusal
-from optomatic.worker.reservations import any_lane
+from optomatic.worker.reservations import any_queue
 
 
 def refused(child):
@@ -14,8 +14,8 @@ def test_what_a_new_child_refuses_is_left_alone():
     assert choice.is_final("one", refused("fresh"), 1, [1, 2])
     assert choice.leave_alone("one", "w", "why")
     assert not choice.leave_alone("one", "w", "why")
-    assert choice.lanes() == ["other"]
-    assert not Choice(any_lane).free
+    assert choice.queues() == ["other"]
+    assert not Choice(any_queue).free
 
 
 def test_children_that_were_there_before_are_replaced_and_their_successors_believed():
@@ -34,16 +34,16 @@ def test_a_worker_tries_again_after_a_while_and_says_the_same_only_once(caplog):
     assert choice.is_final("one", refused("fresh"), 2, [2])
     assert choice.leave_alone("one", "w", "why")
     now[0] += AGAIN - 1
-    assert choice.lanes() == ["other"]
+    assert choice.queues() == ["other"]
     now[0] += 1
-    assert choice.lanes() == ["one", "other"]
+    assert choice.queues() == ["one", "other"]
     assert choice.is_trial("one")
     assert not choice.is_final("one", refused("used"), 3, [3])  # it may be behind
     assert choice.is_final("one", refused("fresh"), 4, [4])
     assert not choice.leave_alone("one", "w", "why")
-    assert choice.lanes() == ["other"]
+    assert choice.queues() == ["other"]
     now[0] += AGAIN
-    assert choice.lanes() == ["one", "other"]
+    assert choice.queues() == ["one", "other"]
     assert choice.leave_alone("one", "w", "another reason")
     assert len(caplog.messages) == 2
     assert choice.take_up("one")

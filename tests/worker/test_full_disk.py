@@ -90,11 +90,11 @@ def test_what_fits_nowhere_is_left_to_others_who_hear_of_it(queue, start):
     wait_for(lambda: workers.find_one({"refused": {"$gt": {}}}), full)
     wait_for(lambda: queue.states() == {"queued": 20}, full)
     assert set(queue.field("losses")) == set(queue.field("runs")) == {0}
-    alive, lanes = (
+    alive, queues = (
         queue.store.workers.alive(60.0),
-        queue.store.workers.lanes(queue.units.distinct("lane")),
+        queue.store.workers.queues(queue.units.distinct("queue")),
     )
-    assert "needed is room for its data (worker" in missing_in(alive, lanes)
+    assert "needed is room for its data (worker" in missing_in(alive, queues)
     healthy = start(*WORKER, "--until-empty", OPTOMATIC_CACHE_DIR="", OPTOMATIC_MAX_IDLE="1")
     assert healthy.wait(60) == 0
     assert queue.states() == {"completed": 20}

@@ -6,8 +6,8 @@ import pytest
 from estimators import Sleeper
 from waiting import wait_for
 
-from optomatic.keys.environment import constraints, requirement
-from optomatic.records import Lane, WorkerRecord
+from optomatic.keys.environment import required_versions, requirement
+from optomatic.records import Queue, WorkerRecord
 from optomatic.store.workers import this_process
 from optomatic.worker.availability import installs, missing_in, needs
 from optomatic.worker.host import Installed
@@ -22,7 +22,12 @@ def reasons(queue):
 
     def why(names=None, tags=(), **env):
         record = WorkerRecord(
-            secrets.token_hex(8), "standalone", this_process(), 1, {**constraints({}), **env}, tags
+            secrets.token_hex(8),
+            "standalone",
+            this_process(),
+            1,
+            {**required_versions({}), **env},
+            tags,
         )
         queue.store.workers.register(record)
         installed = Installed()
@@ -39,8 +44,8 @@ def texts(reasons):
 
 def ask_for(queue, **versions):
     """Have what is queued ask for other versions."""
-    env = [list(pair) for pair in {**constraints({}), **versions}.items()]
-    queue.client.get_default_database()["lanes"].update_many({}, {"$set": {"env": env}})
+    env = [list(pair) for pair in {**required_versions({}), **versions}.items()]
+    queue.client.get_default_database()["queues"].update_many({}, {"$set": {"env": env}})
 
 
 def test_with_nothing_queued_there_is_no_reason(reasons):
@@ -59,7 +64,7 @@ def test_versions_and_tags_that_it_lacks_are_named_with_the_searches(queue, reas
     assert texts(reasons()) == ["needs --tag gpu (for churn)"]
     assert texts(reasons(tags=("gpu",))) == []
     ask_for(queue, **{"scikit-learn": "99.1"})
-    here = constraints({})["scikit-learn"]
+    here = required_versions({})["scikit-learn"]
     assert texts(reasons()) == [
         f"needs scikit-learn 99.1, this is {here}, and --tag gpu (for churn)"
     ]
@@ -76,12 +81,12 @@ def test_those_who_wait_learn_what_is_not_installed(queue, reasons):
     queue.submit(Sleeper(), ONE, name="churn")
     ask_for(queue, xgboost="2.0")
     why = reasons()
-    lanes = queue.store.workers.lanes(list(queue.store.jobs.queued_lanes(5)))
-    assert missing_in(queue.store.workers.alive(60.0), lanes) is None
+    queues = queue.store.workers.queues(list(queue.store.jobs.queued_queues(5)))
+    assert missing_in(queue.store.workers.alive(60.0), queues) is None
     assert why()
     alive = queue.store.workers.alive(60.0)
-    assert "needed is xgboost 2.0 (it has none)" in missing_in(alive, lanes)
-    assert installs(alive, lanes) == 'run pip install "xgboost==2.0" in its environment'
+    assert "needed is xgboost 2.0 (it has none)" in missing_in(alive, queues)
+    assert installs(alive, queues) == 'run pip install "xgboost==2.0" in its environment'
 
 
 def test_a_name_that_no_search_has_is_said_with_those_that_there_are(queue, reasons):
@@ -148,11 +153,11 @@ def test_what_pip_installs(name, version, wanted):
 
 
 def test_what_would_help_workers_of_other_versions():
-    here = {**constraints({}), "numpy": "1.0", "python": "3.9"}
+    here = {**required_versions({}), "numpy": "1.0", "python": "3.9"}
     record = WorkerRecord("w", "standalone", this_process(), 1, here)
-    lane = Lane("lane", {**constraints({}), "numpy": "2.3", "python": "3.12"}, ())
-    assert installs([record, record], [lane]) == (
+    queue = Queue("queue", {**required_versions({}), "numpy": "2.3", "python": "3.12"}, ())
+    assert installs([record, record], [queue]) == (
         'run pip install "numpy==2.3.*" in its environment and use Python 3.12'
     )
-    assert installs([], [lane]) == ""
-    assert needs(here, (), Lane("lane", here, ())) == ""
+    assert installs([], [queue]) == ""
+    assert needs(here, (), Queue("queue", here, ())) == ""

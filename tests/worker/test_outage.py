@@ -12,7 +12,7 @@ from estimators import Sleeper
 from pymongo.errors import PyMongoError
 from waiting import wait_for
 
-from optomatic.keys.environment import constraints
+from optomatic.keys.environment import required_versions
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.jobs import Jobs
 from optomatic.store.parts import Bundles
@@ -69,7 +69,7 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
     caplog.set_level(logging.INFO)
     queue = impatient
     search = queue.submit(Sleeper(seconds=0.2), [{"value": value} for value in range(30)])
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, constraints({}))
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
     cache = Cache(tmp_path / "cache")
     worker = Supervisor(queue.store, crew, cache, record, TIMING, lasting=True)
     thread = threading.Thread(target=worker.run, args=(queue.over(search),))
@@ -91,7 +91,7 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
 def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
     server, queue, crew, tmp_path
 ):
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, constraints({}))
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
     worker = Supervisor(queue.store, crew, Cache(tmp_path / "c"), record, TIMING, lasting=True)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
@@ -124,7 +124,7 @@ def test_only_who_could_give_back_what_it_had_signs_off(server, queue, crew, tmp
     workers = Noted(queue.store._client.get_default_database(), queue.store._outage)
     store = replace(queue.store, workers=workers)
     queue.submit(Sleeper(seconds=300.0), [{"value": 1}])
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, constraints({}))
+    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
     worker = Supervisor(store, crew, Cache(tmp_path / "c"), record, Timing(), lasting=True)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()

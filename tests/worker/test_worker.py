@@ -222,11 +222,11 @@ def test_only_units_of_its_search_are_taken(queue, supervisor):
     assert queue.states() == {"completed": 6, "queued": 6}
 
 
-def test_only_lanes_that_it_satisfies_are_taken(queue, supervisor):
+def test_only_queues_that_it_satisfies_are_taken(queue, supervisor):
     queue.submit(Sleeper(), values(1), requires=("gpu",))
     search = queue.submit(Sleeper(), values(1))
-    lanes = queue.store.workers.lanes_for(Installed(), ())
-    supervisor(lanes=lambda: lanes).run(queue.over(search))
+    queues = queue.store.workers.queues_for(Installed(), ())
+    supervisor(queues=lambda: queues).run(queue.over(search))
     assert queue.states() == {"completed": 2, "queued": 2}
 
 
@@ -238,12 +238,12 @@ def test_work_of_another_version_is_left_alone_before_it_is_claimed(
     queue, supervisor, name, version
 ):
     queue.submit(Sleeper(), values(1))
-    lanes = queue.client.get_default_database()["lanes"]
-    (lane,) = lanes.find()
-    env = [[n, version if n == name else v] for n, v in lane["env"]]
-    assert env != lane["env"]
-    lanes.update_one({}, {"$set": {"env": env}})
-    supervisor(lanes=lambda: queue.store.workers.lanes_for(Installed(), ())).run(lambda: True)
+    queues = queue.client.get_default_database()["queues"]
+    (stored,) = queues.find()
+    env = [[n, version if n == name else v] for n, v in stored["env"]]
+    assert env != stored["env"]
+    queues.update_one({}, {"$set": {"env": env}})
+    supervisor(queues=lambda: queue.store.workers.queues_for(Installed(), ())).run(lambda: True)
     assert queue.states() == {"queued": 2}
     assert queue.field("attempt") == [0, 0]
 
@@ -254,9 +254,9 @@ def test_work_of_another_schema_is_left_alone(queue, supervisor):
     supervisor().run(lambda: True)
     assert queue.field("attempt") == [0, 0]
     queue.units.update_many({}, {"$set": {"v": 1}})
-    lanes = queue.client.get_default_database()["lanes"]
-    lanes.update_many({}, {"$set": {"v": 3}})
-    assert queue.store.workers.lanes_for(Installed(), ()) == []
+    queues = queue.client.get_default_database()["queues"]
+    queues.update_many({}, {"$set": {"v": 3}})
+    assert queue.store.workers.queues_for(Installed(), ()) == []
 
 
 def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, supervisor, monkeypatch):
