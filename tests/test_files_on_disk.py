@@ -1,4 +1,4 @@
-"""The list of what touches files, in CONTRIBUTING.md, is whole."""
+"""docs/files_on_disk.md lists every module that touches files."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import optomatic
 
 PACKAGE = Path(optomatic.__file__).parent
-LIST = "## Files that are removed, renamed or chmod-ed"
 #: Of os, shutil and tempfile.
 FUNCTIONS = {
     *("remove", "removedirs", "rename", "renames", "replace", "truncate", "ftruncate", "makedirs"),
@@ -45,7 +44,7 @@ def writes(call, base):
 
 
 def listed():
-    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text().partition(LIST)[2].partition("\n## ")[0]
+    text = (PACKAGE.parent / "docs" / "files_on_disk.md").read_text()
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
     assert all(cell.strip() for row in rows for cell in row[1:-1])
     return {row[1].strip(" `") for row in rows}
