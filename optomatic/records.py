@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from optomatic._config import DEFAULT_LEASE
+
 #: Number of the stored formats (unit documents, search records, bundle headers,
 #: parameter text).  A reader leaves alone what carries a number it does not know.
 SCHEMA = 1
@@ -534,7 +536,7 @@ class Timing:
     lease of what is claimed but not begun: short, as nobody renews it.
     """
 
-    lease: float = 30.0
+    lease: float = DEFAULT_LEASE
     unstarted: float = 3.0
     max_losses: int = 3
 

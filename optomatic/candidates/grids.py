@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
+from optomatic._config import DEFAULT_N_ITER
 from optomatic._uri import redact
 from optomatic.errors import shown
 from optomatic.plain_values import plain
-
-#: Candidates drawn when a space has distributions and nobody says how many.
-DEFAULT_N_ITER = 10
 
 
 def candidates_of(

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, redirect_stdout
 
-_VARIABLE, _WORDS, _PLACE = "_OPTOMATIC_COMPLETE", "COMP_WORDS", "COMP_CWORD"
+from optomatic import _config
+
+_WORDS, _PLACE = "COMP_WORDS", "COMP_CWORD"
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def put_together(environ: MutableMapping[str, str]) -> Iterator[None]:
 
 def in_bash(environ: MutableMapping[str, str]) -> bool:
     """Return whether bash asks how a word goes on."""
-    return environ.get(_VARIABLE) == "complete_bash"
+    return _config.setting(_config.COMPLETE, environ) == "complete_bash"
 
 
 def _glue(environ: MutableMapping[str, str]) -> tuple[str, str]:

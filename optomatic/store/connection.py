@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pymongo import MongoClient
 from pymongo import errors as driver
 from pymongo.uri_parser import parse_uri
 
+from optomatic import _config
 from optomatic._uri import WITHHELD, NoAddress, masked, redact
 from optomatic.definition import hosts_and_database
 from optomatic.errors import StoreIncompatible, StoreUnavailable, shown
@@ -68,8 +68,6 @@ def short(path: Path) -> str:
         return str(path)
 
 
-#: Names the store where nobody gives one.
-DB_VARIABLE = "OPTOMATIC_DB"
 _DATABASE = "optomatic"
 #: Wire version of MongoDB 5.0: the oldest server whose updates do what the queue needs.
 _OLDEST_WIRE = 13
@@ -201,7 +199,7 @@ def open_store(
 
 def _address(uri: object) -> str:
     if uri is None:
-        uri = os.environ.get(DB_VARIABLE)
+        uri = _config.setting(_config.DB)
     if uri is None:
         from optomatic.embedded.server import serve  # only who needs a server imports it
 
@@ -235,12 +233,12 @@ def _with_credentials(uri: str) -> str:
     """Return `uri`, or if a pickled search lost its credentials, what ``$OPTOMATIC_DB`` has."""
     if WITHHELD not in uri or masked(uri) != uri:
         return uri
-    whole = os.environ.get(DB_VARIABLE, "")
+    whole = _config.setting(_config.DB) or ""
     if masked(whole) == uri != whole:
         return whole
     raise bad_uri(
         f"it came without its credentials ({uri}), as a search is pickled without them; give the "
-        f"whole address by ${DB_VARIABLE} or db="
+        f"whole address by ${_config.DB} or db="
     )
 
 

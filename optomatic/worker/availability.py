@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
+from optomatic import _config
 from optomatic._uri import WITHHELD
 from optomatic.definition import hosts_and_database
 from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse, warn
 from optomatic.keys.environment import requirement
 from optomatic.records import Queue, Timing, WorkerRecord
-from optomatic.store.connection import DB_VARIABLE, Store, private_home
+from optomatic.store.connection import Store, private_home
 
 #: What is known of a worker that finds no room for the data.
 NO_ROOM = "the disk of its cache is full"
@@ -144,7 +145,7 @@ def start_advice(
     command = start_command(uri, requires, environ)
     said = f"{_where(uri)} with:\n\n    {command}\n\n"
     if WITHHELD in uri:
-        said += f"where {DB_VARIABLE} holds the whole address ({uri}). "
+        said += f"where {_config.DB} holds the whole address ({uri}). "
     return said
 
 
@@ -155,20 +156,20 @@ def _tag(tag: str) -> str:
 def _home(uri: str, environ: Mapping[str, str]) -> list[str]:
     """Return the assignment that leads to the private server, if it is not the default one."""
     home = private_home(uri)
-    if home is None or DB_VARIABLE in environ:
+    if home is None or _config.setting(_config.DB, environ) is not None:
         return []
     from optomatic.embedded.server import default_home
 
     # Neither variable of this process is known to be set where the command is pasted.
     default = default_home({}).resolve()
-    return [] if home == default else [f"OPTOMATIC_HOME={shlex.quote(str(home))}"]
+    return [] if home == default else [f"{_config.HOME}={shlex.quote(str(home))}"]
 
 
 def _db(uri: str, environ: Mapping[str, str]) -> list[str]:
     if WITHHELD in uri:
-        return [f'--db "${DB_VARIABLE}"']
+        return [f'--db "${_config.DB}"']
     # Where the variable names another database, a worker without --db would go there.
-    if private_home(uri) is not None and DB_VARIABLE not in environ:
+    if private_home(uri) is not None and _config.setting(_config.DB, environ) is None:
         return []
     return [f"--db {shlex.quote(uri)}"]
 

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from optomatic import _config
 from optomatic import definition as files
 from optomatic._uri import guarded, masked, redact
 from optomatic.definition import Definition, path_of
@@ -109,7 +110,7 @@ def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.Argum
     )
 
     def add(group: Any, name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
-        given = environ.get(_variable(name))
+        given = _config.setting(_config.variable_of(name), environ)
         more["default"] = given if given else more.get("default")
         group.add_argument(f"--{name}", type=_naming(kind, given, name), help=text, **more)
 
@@ -127,29 +128,30 @@ def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.Argum
     until.add_argument(
         "--until-empty",
         action="store_true",
-        default=_is_yes(parser, environ, "OPTOMATIC_UNTIL_EMPTY"),
+        default=_is_yes(parser, environ, _config.UNTIL_EMPTY),
         help="end as soon as there is nothing to claim",
     )
     add(until, "deadline", _deadline,
         "be gone by then: from now (3600, 90m, 2h) or at a time (2030-01-31T22:00); --grace "
         "seconds before it works like SIGTERM (never)", metavar="WHEN")  # fmt: skip
     add(how, "processes", _number, "processes that score, a number or 'auto': one a core (1)",
-        metavar="N", default="1")  # fmt: skip
+        metavar="N", default=_config.DEFAULT_PROCESSES)  # fmt: skip
     add(how, "grace", _seconds, "how long running units may go on after SIGTERM (10)",
-        metavar="SECONDS", default="10")  # fmt: skip
+        metavar="SECONDS", default=_config.DEFAULT_GRACE)  # fmt: skip
     add(how, "lease", _lease, "after so long without a sign of life others take over (30)",
         metavar="SECONDS")  # fmt: skip
     add(how, "cache-dir", _folder, "where the folder optomatic-cache is made, in which data is "
         "kept on this machine (~/.cache)", metavar="DIR")  # fmt: skip
     add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
-        metavar="SIZE", default="10GiB")  # fmt: skip
+        metavar="SIZE", default=_config.DEFAULT_CACHE_SIZE)  # fmt: skip
     add(how, "log-format", _log_format, "text, or json: one object a line, with time, level, "
-        "message, worker and what is counted (text)", metavar="FORMAT", default="text")  # fmt: skip
+        "message, worker and what is counted (text)", metavar="FORMAT",
+        default=_config.DEFAULT_LOG_FORMAT)  # fmt: skip
     parser.add_argument("--version", action="version", version=f"optomatic {_version()}")
-    given = environ.get("OPTOMATIC_SEARCH")
-    searches = _all_of(parser, "OPTOMATIC_SEARCH", _name, [given] if given else [])
-    words = environ.get("OPTOMATIC_TAG", "").replace(",", " ").split()
-    parser.set_defaults(tag=_all_of(parser, "OPTOMATIC_TAG", _tag, words), search=searches)
+    given = _config.setting(_config.SEARCH, environ)
+    searches = _all_of(parser, _config.SEARCH, _name, [given] if given else [])
+    words = (_config.setting(_config.TAG, environ) or "").replace(",", " ").split()
+    parser.set_defaults(tag=_all_of(parser, _config.TAG, _tag, words), search=searches)
     return parser
 
 
@@ -160,7 +162,7 @@ def _naming(kind: Callable[[str], Any], given: str | None, name: str) -> Callabl
         try:
             return kind(text)
         except argparse.ArgumentTypeError as error:
-            where = f" (in ${_variable(name)})" if text is given else ""
+            where = f" (in ${_config.variable_of(name)})" if text is given else ""
             raise argparse.ArgumentTypeError(f"{error}{where}") from None
 
     return read
@@ -208,10 +210,6 @@ def _version() -> str:
     return version
 
 
-def _variable(name: str) -> str:
-    return "OPTOMATIC_" + name.upper().replace("-", "_")
-
-
 def _all_of(
     parser: argparse.ArgumentParser, variable: str, kind: Callable[[str], str], words: list[str]
 ) -> list[str]:
@@ -222,7 +220,7 @@ def _all_of(
 
 
 def _is_yes(parser: argparse.ArgumentParser, environ: Mapping[str, str], variable: str) -> bool:
-    text = environ.get(variable, "")
+    text = _config.setting(variable, environ) or ""
     if text.lower() not in (*_YES, *_NO):
         parser.error(f"{variable}: 1 or 0, not {shown(text)}")
     return text.lower() in _YES

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optomatic import _config
 from optomatic.errors import OptomaticError
 from optomatic.worker.child import die_with, ignore_terminal, run, take_over
 from optomatic.worker.protocol import Channel, readable
@@ -71,7 +72,7 @@ class Setup:
 
 def child_environment(environ: Mapping[str, str], setup: Setup) -> dict[str, str]:
     """Return the environment of a child: without addresses and keys, with bounded threads."""
-    kept = {k: v for k, v in environ.items() if not k.startswith("OPTOMATIC_")}
+    kept = {k: v for k, v in environ.items() if not k.startswith(_config.PREFIX)}
     kept["PYTHONPATH"] = os.pathsep.join(setup.path)
     if setup.threads is not None:
         for variable in THREAD_VARIABLES:

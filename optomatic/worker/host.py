@@ -13,6 +13,7 @@ from typing import Any
 
 import joblib
 
+from optomatic import _config
 from optomatic.errors import shown
 from optomatic.keys.environment import matched_version, required_versions
 from optomatic.planning.constraints import tags_of
@@ -68,7 +69,7 @@ def timing_of(lease: float | str | None) -> Timing:
 def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
     """Return the durations that ``$OPTOMATIC_LEASE`` asks for."""
     try:
-        return timing_of(environ.get("OPTOMATIC_LEASE"))
+        return timing_of(_config.setting(_config.LEASE, environ))
     except ValueError as error:
         raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
 
@@ -76,7 +77,7 @@ def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
 def tags_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the tags that ``$OPTOMATIC_TAG`` gives to workers, separated by commas."""
     try:
-        return tags_of(environ.get("OPTOMATIC_TAG", "").replace(",", " ").split())
+        return tags_of((_config.setting(_config.TAG, environ) or "").replace(",", " ").split())
     except ValueError as error:
         raise ValueError(f"$OPTOMATIC_TAG: {error}") from None
 
@@ -88,21 +89,19 @@ def cores() -> int:
 
 def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder in which the cache of this machine has its own."""
-    return Path(environ.get("OPTOMATIC_HOME") or environ.get("XDG_CACHE_HOME") or "~/.cache")
-
-
-#: Neither an address nor a key, so it is not named like them.
-_INSIDE = "_OPTOMATIC_INSIDE_WORKER"
+    return Path(
+        _config.setting(_config.HOME, environ) or environ.get("XDG_CACHE_HOME") or "~/.cache"
+    )
 
 
 def enter_worker() -> None:
     """Note that this process, and what it starts, scores for a worker."""
-    os.environ[_INSIDE] = "1"
+    os.environ[_config.INSIDE_WORKER] = "1"
 
 
 def inside_worker() -> bool:
     """Tell whether this process scores for a worker.  It has neither address nor key then."""
-    return _INSIDE in os.environ
+    return _config.setting(_config.INSIDE_WORKER) is not None
 
 
 # Which warnings are shown, as the process that searches has it, in the children that it starts.

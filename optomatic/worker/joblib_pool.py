@@ -28,6 +28,7 @@ from typing import Any
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 
+from optomatic import _config
 from optomatic.errors import OtherCode
 from optomatic.planning import params
 from optomatic.planning.payload import Bundle, Loaded, Sender
@@ -68,7 +69,7 @@ def leaves_to_standalone(backend: Any, db: str | None) -> bool:
     """Tell whether `backend` is our own, with its workers at the very store of the search."""
     if type(backend).__module__ != "optomatic.joblib_backend.backend":
         return False
-    default = os.environ.get("OPTOMATIC_DB")
+    default = _config.setting(_config.DB)
     return (backend.db or default) == (db or default)
 
 
