@@ -41,7 +41,7 @@ from optomatic.results.progress import FitSummary, opening_line
 from optomatic.store.connection import Store
 from optomatic.store.listings import IDS, paged
 from optomatic.worker.availability import Lookout
-from optomatic.worker.heartbeat import take_back_from_the_vanished
+from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import timing_here
 
 #: Units that are queued ahead where nothing is learned from those before.
@@ -370,7 +370,7 @@ class Rounds:
         search = self._record.id
         self._store.searches.open(self._record, [])
         try:
-            take_back_from_the_vanished(self._store)
+            reap_vanished(self._store)
             self._tell_earlier()
             self.turn()
             while not self.over():

@@ -13,7 +13,7 @@ from optomatic.planning.payload import Bundle, Sender
 from optomatic.records import Result
 from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
-from optomatic.worker.heartbeat import present
+from optomatic.worker.heartbeat import registered
 from optomatic.worker.host import timing_here
 from optomatic.worker.inprocess import NO_TURNS, Loop, Turns
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
@@ -158,7 +158,10 @@ class Here:
         timing = timing_here()
         lease = timing.lease * LEASES_OF_ONE_PROCESS
         threads = inner_threads(self._options)
-        with threads, present(store, search, timing, processes=1, lease=lease) as (worker, heart):
+        with (
+            threads,
+            registered(store, search, timing, processes=1, lease=lease) as (worker, heart),
+        ):
             loop = Loop(
                 *(store.jobs, worker, search, lambda job: self.score(job.id), heart),
                 mine=mine_by(self._place),
@@ -273,7 +276,7 @@ class Elsewhere:
         end_at = float("inf")
         rung = threading.Event()
         with (
-            present(store, search, timing, processes=0),
+            registered(store, search, timing, processes=0),
             store.alarms.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:

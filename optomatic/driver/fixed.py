@@ -28,7 +28,7 @@ from optomatic.planning.unit_plan import Plan
 from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.store.connection import Store, open_store
 from optomatic.worker.availability import Lookout
-from optomatic.worker.heartbeat import take_back_from_the_vanished
+from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import inside_worker, timing_here
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
@@ -250,7 +250,7 @@ def _score(
     """
     if not missing:
         return {}, 0
-    take_back_from_the_vanished(store)
+    reap_vanished(store)
     waiting = _Waiting(store, plan, missing, search, listing, engine.standalone, told, clock)
     while waiting.open:
         waiting.submit(retry_failed=retry_failed)

@@ -40,7 +40,7 @@ from optomatic.store.connection import Store, open_store
 from optomatic.store.parts import Bundles
 from optomatic.store.workers import this_process
 from optomatic.worker.availability import start_advice
-from optomatic.worker.heartbeat import Heart, take_back_from_the_vanished
+from optomatic.worker.heartbeat import Heartbeat, reap_vanished
 from optomatic.worker.host import timing_here
 
 
@@ -280,7 +280,7 @@ class Caller:
 
     def _workers_now(self) -> int:
         if not self._count or self._clock() > self._counted_at + _COUNT_AGAIN:
-            take_back_from_the_vanished(self.store)
+            reap_vanished(self.store)
             self._count = self.store.workers.capacity(max(_SEEN, self._timing.lease))
             self._counted_at = self._clock()
         return self._count
@@ -330,7 +330,7 @@ class Caller:
     def _run(self, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()  # it signs off under the id under which this one registers
-        heart = Heart(self.store, self.id, self._timing)
+        heart = Heartbeat(self.store, self.id, self._timing)
         try:
             self._begin(heart)
             while self._wait():
@@ -344,7 +344,7 @@ class Caller:
             heart.stop()
             self._leave()
 
-    def _begin(self, heart: Heart) -> None:
+    def _begin(self, heart: Heartbeat) -> None:
         try:
             try:
                 self._register()

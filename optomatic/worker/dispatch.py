@@ -15,7 +15,7 @@ from optomatic.store.parts import Bundles
 from optomatic.worker.batching import Pace
 from optomatic.worker.cache import Cache
 from optomatic.worker.digest_check import Refusals
-from optomatic.worker.heartbeat import Heart
+from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Rest
 from optomatic.worker.pool import Child, Crew
@@ -116,7 +116,7 @@ class Feeder:
     intake : Intake
         Claims, and holds what is not started.
     parcels : Parcels
-    heart : Heart
+    heart : Heartbeat
         Renews what is started.
     account : Account
         Takes what cannot be sent.
@@ -139,7 +139,7 @@ class Feeder:
         crew: Crew,
         intake: Intake,
         parcels: Parcels,
-        heart: Heart,
+        heart: Heartbeat,
         account: Account,
         outbox: Outbox,
         pace: Pace,

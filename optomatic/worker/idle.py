@@ -14,7 +14,7 @@ from optomatic.store.searches import search_of
 from optomatic.worker.availability import needs
 from optomatic.worker.cli import Names
 from optomatic.worker.digest_check import Choice
-from optomatic.worker.heartbeat import Heart
+from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.report import fields, readable
 from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG, Account, Intake
 
@@ -150,7 +150,7 @@ class Rest:
         Of the worker, for people.
     alarms : Alarms or None
         Those of the store; None for a worker that always looks by itself.
-    heart : Heart
+    heart : Heartbeat
         Is calm while the worker rests.
     intake : Intake
     account : Account
@@ -169,7 +169,7 @@ class Rest:
         self,
         name: str,
         alarms: Alarms | None,
-        heart: Heart,
+        heart: Heartbeat,
         intake: Intake,
         account: Account,
         choice: Choice,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from optomatic.records import Job, Lease, Result
 from optomatic.store.jobs import Jobs
-from optomatic.worker.heartbeat import Heart
+from optomatic.worker.heartbeat import Heartbeat
 
 
 class Turns(Protocol):
@@ -76,7 +76,7 @@ class Loop:
     score : callable
         Job -> Result.  Raises nothing of the user's but what should end the search
         (KeyboardInterrupt, SystemExit).
-    heart : Heart
+    heart : Heartbeat
         Renews what is held while `score` runs, and takes back what others lost.
     mine : callable
         Unit id -> whether the search has asked for it.
@@ -92,7 +92,7 @@ class Loop:
         worker: str,
         search: str,
         score: Callable[[Job], Result],
-        heart: Heart,
+        heart: Heartbeat,
         *,
         mine: Callable[[str], bool],
         lease: float,

@@ -35,7 +35,7 @@ from optomatic.planning.payload import Bundle, Loaded, Sender
 from optomatic.records import Lease, Result
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.heartbeat import Heart, present
+from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.host import timing_here
 from optomatic.worker.inprocess import NO_TURNS, Turns, claim
 from optomatic.worker.loading import Refused, bundle_of, open_payload
@@ -121,7 +121,7 @@ class Joblib:
 
         A search that is to end early waits for the batches that are under way.
         """
-        with present(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
+        with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
             self.sizes[worker] = self._n_jobs
             self._work(_Batches(store, heart, worker, search, self._mine), until, turns)
 
@@ -191,7 +191,7 @@ class _Batches:
     """
 
     def __init__(
-        self, store: Store, heart: Heart, worker: str, search: str, mine: Callable[[str], bool]
+        self, store: Store, heart: Heartbeat, worker: str, search: str, mine: Callable[[str], bool]
     ) -> None:
         self._jobs = store.jobs
         self._heart = heart

@@ -19,7 +19,7 @@ from optomatic.store.parts import Bundles
 from optomatic.store.searches import search_of
 from optomatic.store.workers import Workers
 from optomatic.worker.batching import CHUNK_SECONDS, Pace
-from optomatic.worker.heartbeat import Heart
+from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.pool import Child
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
@@ -253,7 +253,7 @@ class Outbox:
         workers: Workers,
         worker: str,
         host: str,
-        heart: Heart,
+        heart: Heartbeat,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs

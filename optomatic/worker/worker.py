@@ -39,7 +39,7 @@ from optomatic.worker.batching import Pace
 from optomatic.worker.cache import Cache
 from optomatic.worker.digest_check import Choice, Refusals
 from optomatic.worker.dispatch import Feeder, Parcels
-from optomatic.worker.heartbeat import Heart
+from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Reason, Rest
 from optomatic.worker.inprocess import NO_TURNS, Turns
@@ -156,12 +156,10 @@ class Supervisor:
             rng=rng,
         )
         self._taken = TakenAway(intake, self._wakeup.wake, clock)
-        self._heart = Heart(
+        self._heart = Heartbeat(
             *(store, record.id, timing),
             client_of=search if record.kind == "local" and isinstance(search, str) else None,
-            lost=self._taken.note,
-            clock=clock,
-            rng=rng,
+            revoked=self._taken.note,
         )
         stores = (store.jobs, store.bundles, store.workers)
         self._outbox = outbox = Outbox(*stores, record.id, host, self._heart, clock)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from optomatic.worker.heartbeat import Standing
+from optomatic.worker.heartbeat import ReapGuard
 
 BEAT = 10.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -14,7 +14,7 @@ class Clocks:
     """The server's clock and ours, moved by hand."""
 
     def __init__(self):
-        self.standing = Standing(BEAT)
+        self.guard = ReapGuard(BEAT)
         self.server = START
         self.now = 1000.0
 
@@ -22,7 +22,7 @@ class Clocks:
         """Let `seconds` pass here and `server` seconds there; tell whether reaping is allowed."""
         self.now += seconds
         self.server += timedelta(seconds=seconds if server is None else server)
-        return self.standing.read(self.server, self.now)
+        return self.guard.allows(self.server, self.now)
 
 
 @pytest.fixture
@@ -49,15 +49,15 @@ def test_after_a_suspend_the_living_get_time_to_beat(clocks):
 
 
 def test_a_failed_call_takes_good_standing_away(clocks):
-    clocks.standing.failed()
+    clocks.guard.failed()
     assert [clocks.after(s) for s in (1, 7, 7, 1)] == [False, False, False, True]
 
 
 def test_another_fault_while_waiting_starts_the_wait_anew(clocks):
-    clocks.standing.failed()
+    clocks.guard.failed()
     assert not clocks.after(5)
     assert not clocks.after(9)
-    clocks.standing.failed()
+    clocks.guard.failed()
     assert [clocks.after(5), clocks.after(9), clocks.after(7)] == [False, False, True]
 
 
