@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from optomatic import _registration
+from joblib import register_parallel_backend
 
 if TYPE_CHECKING:
     from optomatic.candidates.racing import Racing as Racing
@@ -49,7 +49,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a search when it is asked for: workers and the watcher start without it."""
+    """Import a search at its first use: workers start without it."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -59,4 +59,11 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-_registration.register()
+def _joblib_backend(*args: Any, **kwargs: Any) -> Any:
+    """Return joblib's backend; import it at its first use."""
+    from optomatic.joblib_backend.backend import OptomaticBackend
+
+    return OptomaticBackend(*args, **kwargs)
+
+
+register_parallel_backend("optomatic", _joblib_backend)
