@@ -11,7 +11,6 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Collection
 from pathlib import Path
 
 from optomatic.errors import FolderRefused
@@ -25,25 +24,15 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_ROOM_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
-def own_folder(place: Path, name: str, *, older: Collection[str] = ()) -> Path:
+def own_folder(place: Path, name: str) -> Path:
     """Return the real path of our folder `name` in `place`; make what is missing.
 
     Only its owner can enter it.  Any number of processes may ask for it at the same time.
+    `place` is as the user names it, and may be a link.
 
-    Parameters
-    ----------
-    place : Path
-        As the user names it.  It may be a link.
-    older : collection of str
-        Names that a folder of ours has which was made before there were markers.
-
-    Raises
-    ------
-    FolderRefused
-        If it cannot be used: `place` is no folder, is another user's, or cannot be written
-        to, or there is something of that name which we did not make.
-    OSError
-        If there is no room for it (:func:`no_room`).
+    Raise :class:`FolderRefused` if it cannot be used: `place` is no folder, is another user's, or
+    cannot be written to, or something of that name is there which optomatic did not make.  Raise
+    `OSError` if there is no room for it (:func:`no_room`).
     """
     folder = place
     try:
@@ -52,7 +41,7 @@ def own_folder(place: Path, name: str, *, older: Collection[str] = ()) -> Path:
         descriptor = os.open(folder, _FOLDER)
         try:
             if not made:
-                _make_sure_of(descriptor, folder, older)
+                _make_sure_of(descriptor, folder)
             _keep_to_ourselves(descriptor, folder)
         finally:
             os.close(descriptor)
@@ -100,17 +89,17 @@ def _made(folder: Path) -> bool:
     return True
 
 
-def _make_sure_of(descriptor: int, folder: Path, older: Collection[str]) -> None:
+def _make_sure_of(descriptor: int, folder: Path) -> None:
     """Refuse an open folder that is not ours."""
     found = os.fstat(descriptor)
     if found.st_uid != os.geteuid():
         raise _refused(folder, f"it belongs to another user ({_ids(found)})")
     there = os.listdir(descriptor)
-    if not _is_marked(descriptor):  # looked at later: others may just have made it
-        ours = bool(older) and set(older) <= set(there)
-        # An empty one that nobody else can enter is one that some process of ours has just made.
-        if not ours and (there or found.st_mode & 0o077):
-            raise _refused(folder, "it is there already, and optomatic did not make it")
+    # An empty one that nobody else can enter is one that some process of ours has just made.
+    suspicious = there or found.st_mode & 0o077
+    # Looked at afterwards, as another process may just have marked it.
+    if not _is_marked(descriptor) and suspicious:
+        raise _refused(folder, "it is there already, and optomatic did not make it")
 
 
 def _keep_to_ourselves(descriptor: int, folder: Path) -> None:

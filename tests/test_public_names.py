@@ -48,7 +48,6 @@ PICKLED = {
 #: Started with ``python -m``, by users and by us.
 STARTED = (
     *("optomatic", "optomatic.worker", "optomatic.worker.child", "optomatic.worker.forkserver"),
-    *("optomatic.embedded.watcher",),
 )
 BY_HOME = [pytest.param(h, one, id=type(one).__name__) for h, kept in KEPT.items() for one in kept]
 

@@ -1,19 +1,11 @@
-"""The private mongod behind ``db=None``: one for each user, started when asked for.
+"""The private mongod behind ``db=None``: one for each user, started at its first use.
 
 :func:`serve` returns the URI of a mongod that listens on one unix socket in a folder of mode
-0700, and on no TCP port.  However many processes ask, at the same time or later, they
-share one; it is stopped some time after the last of them has ended
-(:mod:`optomatic.embedded.watcher` says how that is agreed), and its data stay.
+0700, and on no TCP port.  All processes of the user share it, whenever they ask.  Some time
+after the last of them has ended, :mod:`optomatic.embedded.watcher` stops it; the data stay.
 
-Data live in ``server/`` in the first of
-
-- ``$OPTOMATIC_HOME``
-- ``~/Library/Application Support/optomatic`` (macOS)
-- ``$XDG_DATA_HOME/optomatic``
-- ``~/.local/share/optomatic``
-
-which has to be a disk of this machine: a folder that several machines share is served by
-one of them only, and the others are refused.
+The data live in ``server/`` in the folder of :func:`default_home`, which has to be on a disk of
+this machine: of machines that share a folder one serves it, and the others are refused.
 """
 
 from __future__ import annotations
@@ -31,39 +23,46 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 from optomatic import _config
-from optomatic.embedded.mongod import LOG, SOCKET, answers, find_mongod
-from optomatic.embedded.watcher import START, USERS, WATCHER, lock, open_lock
-from optomatic.errors import FolderRefused, OptomaticError, ServerFailed, ServerMissing, StoreFull
-from optomatic.private_folder import no_room, own_folder, room_in
+from optomatic.embedded import watcher
+from optomatic.embedded.mongod import find_mongod
+from optomatic.embedded.watcher import (
+    FREE_BYTES,
+    LOG,
+    SOCKET,
+    START,
+    USERS,
+    WATCHER,
+    answers,
+    lock,
+    locked,
+    names,
+    open_lock,
+)
+from optomatic.errors import FolderRefused, ServerFailed, ServerMissing, StoreFull
+from optomatic.private_folder import no_room, own_folder, room_in, says_no_room
 
 #: Bytes of a unix socket's path that every system takes (Linux 107, macOS 103).
 PATH_BYTES = 103
-
-
-#: The folder of our own in whatever folder is named.
+#: The server's own folder in the one that is named.
 FOLDER = "server"
-#: Seconds that are taken to learn why a server that was there is away.
+#: Seconds to learn why a server is away.
 _PATIENCE = 6.0
 _WATCHER_LOG = "watcher.log"
 _SCHEME = "mongodb://"
 
-
-# The shared locks that this process holds, by server folder.  They are held until it ends:
-# nobody can say sooner that no object in it will use the server any more.
+# The shared locks that this process holds, by server folder.  It holds them until it ends: any
+# object in it may use the server again.
 _held: dict[str, int] = {}
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of this user's embedded server, caches and keys (not created).
+    """Return the folder of this user's server, caches and keys; it need not exist.
 
-    Raises
-    ------
-    ServerFailed
-        No variable names one, and this user has no home directory.
+    ``$OPTOMATIC_HOME``, else ``~/Library/Application Support/optomatic`` (macOS), else
+    ``$XDG_DATA_HOME/optomatic``, else ``~/.local/share/optomatic``.
     """
     try:
         named = _config.setting(_config.HOME, environ)
@@ -85,29 +84,27 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
 def serve(
     home: Path | str | None = None, *, idle: float | None = None, patience: float = 60.0
 ) -> str:
-    """Return the URI of the private mongod of `home`, which is ready for writes.
+    """Return the URI of the private mongod of `home`, once it is ready for writes.
 
-    It may be called from any number of threads and processes at the same time; one mongod
-    comes of it.  From the call on this process counts as a client until it ends; so does a
-    child that was forked from it (it shares the open lock file), but not one that was spawned:
-    that one calls :func:`revive` with the URI it is given.
+    Any number of threads and processes may call it at the same time.  From then on this process
+    is a client until it ends, and so is a child forked from it.  A spawned child calls
+    :func:`revive` with the URI that it got.
 
     Parameters
     ----------
     home : path, optional
         Default :func:`default_home`.
     idle : float, optional
-        Seconds without a client after which mongod is stopped, default
-        ``$OPTOMATIC_IDLE_SECONDS``, else 60.  It holds if this call starts the watcher; one that
-        runs keeps its own.
+        Seconds without a client after which mongod is stopped.  It holds if this call starts the
+        watcher; one that runs keeps its own.
     patience : float
-        Seconds to wait for a server that is being started, here or by others.
+        Seconds to wait for a server that is being started.
 
     Returns
     -------
     str
         ``mongodb://<percent-encoded path of the socket>/optomatic?directConnection=true``.
-        The same URI serves after mongod was started again.
+        It is the same after a restart.
 
     Raises
     ------
@@ -121,31 +118,25 @@ def serve(
     folder = _server_folder(default_home() if home is None else Path(home))
     address = _address(folder)
     _hold(folder)
-    if not (_watched(folder) and answers(address)):
+    if not (locked(folder / WATCHER) and answers(address)):
         _bring_up(folder, address, idle, time.monotonic() + patience)
     return f"{_SCHEME}{quote(address, safe='')}/optomatic?directConnection=true"
 
 
 def runs() -> bool:
-    """Return whether the private server of this user runs; start nothing, and make no folder."""
+    """Return whether the private server of this user runs; make and start nothing."""
     try:
         folder = default_home() / FOLDER
     except ServerFailed:
         return False
-    return (folder / WATCHER).exists() and _watched(folder)
+    return (folder / WATCHER).exists() and locked(folder / WATCHER)
 
 
 def revive(uri: str) -> bool:
-    """See to it that the embedded server at `uri` runs; False if `uri` is not of one.
+    """Make sure that the embedded server at `uri` runs; False if `uri` is not of one.
 
-    For a process that was given the URI of :func:`serve` (it is a client from here on), and
-    after a refused connection: the watcher starts a mongod that ended by itself, so this is for
-    the day when the watcher is gone as well, or gave up.
-
-    Raises
-    ------
-    ServerMissing, StoreFull, ServerFailed
-        As :func:`serve`: why it does not run.
+    A process that got the URI is a client from here on.  The watcher restarts a mongod that
+    ended; this also helps where the watcher is gone or gave up.  Errors are those of :func:`serve`.
     """
     folder = folder_of(uri)
     if folder is None:
@@ -155,17 +146,9 @@ def revive(uri: str) -> bool:
 
 
 def look_after(folder: Path) -> str:
-    """Start the server in `folder` if nobody does, or wait for it, some seconds at most.
+    """Start the server in `folder` or wait for it; return why it does not run, "" if it does.
 
-    Returns
-    -------
-    str
-        Why it does not run, empty if it does.
-
-    Raises
-    ------
-    StoreFull
-        Its disk is full, so that nobody needs to wait for it.
+    Raise :class:`StoreFull` if its disk is full: to wait for it would be vain.
     """
     try:
         serve(folder.parent, patience=_PATIENCE)
@@ -186,29 +169,23 @@ def folder_of(uri: str) -> Path | None:
 def _server_folder(home: Path) -> Path:
     """Make the private folder of the server in `home`, and return its real path."""
     try:
-        # Its locks tell one that was made before there were markers.
-        folder = own_folder(home, FOLDER, older=(USERS, WATCHER))
+        folder = own_folder(home, FOLDER)
         os.close(open_lock(folder / USERS))
     except FolderRefused as error:
         raise ServerFailed(f"No embedded server was started. {error} {_elsewhere()}") from error
     except OSError as error:
-        raise _cannot_write(home, error) from error
+        kind = StoreFull if no_room(error) else ServerFailed
+        raise kind(
+            f"The embedded server cannot write to its folder in {home} "
+            f"({error.strerror or error}; {room_in(home)}), so nothing was stored. {_elsewhere()}"
+        ) from error
     return folder
-
-
-def _cannot_write(home: Path, error: OSError) -> OptomaticError:
-    kind = StoreFull if no_room(error) else ServerFailed
-    return kind(
-        f"The embedded server cannot write to its folder in {home} "
-        f"({error.strerror or error}; {room_in(home)}), so nothing was stored. {_elsewhere()}"
-    )
 
 
 def _address(folder: Path) -> str:
     """Return a path of the server's socket that every program can connect to.
 
-    A socket's path is limited to about a hundred bytes; one that is longer (or that a
-    URI could not carry) is reached through a link in a short folder.
+    A path that is too long for a socket, or that a URI cannot carry, is reached through a link.
     """
     path = str(folder / SOCKET)
     if len(os.fsencode(path)) <= PATH_BYTES and path.isascii() and path.isprintable():
@@ -217,18 +194,20 @@ def _address(folder: Path) -> str:
 
 
 def _link(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """Return a short link to `folder` which nobody but this user can have made.
+    """Return a short link to `folder` that only this user can have made.
 
-    In a folder that all may write to, like /tmp, another user may have put a link of this name
-    that leads to a server of his.  One that we own cannot be replaced there by others.
+    In /tmp another user may have put a link of this name, to a server of theirs.  Others cannot
+    replace one that this user owns.
     """
+    own = environ.get("XDG_RUNTIME_DIR", "")
+    usable = len(own) < 40 and os.path.isabs(own) and os.access(own, os.W_OK)
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    link = f"{_short_folder(environ)}/optomatic-{os.geteuid()}-{digest}"
+    link = f"{own if usable else '/tmp'}/optomatic-{os.geteuid()}-{digest}"
     try:
         if not os.path.lexists(link):
             os.symlink(folder, link)
     except FileExistsError:
-        pass  # another process of ours was faster, or somebody else: looked at now
+        pass  # another process was faster: the link is checked now
     if os.lstat(link).st_uid != os.geteuid() or os.readlink(link) != str(folder):
         raise ServerFailed(
             f"The path of the embedded server's socket in {folder} is too long for the system, "
@@ -238,30 +217,16 @@ def _link(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
     return link
 
 
-def _short_folder(environ: Mapping[str, str]) -> str:
-    own = environ.get("XDG_RUNTIME_DIR", "")
-    usable = len(own) < 40 and os.path.isabs(own) and os.access(own, os.W_OK)
-    return own if usable else "/tmp"
-
-
 def _hold(folder: Path) -> None:
-    """Be a client of the server in `folder` until this process ends."""
+    """Count this process as a client of the server in `folder` until it ends."""
     known = _held.get(str(folder))
-    # Not so if the folder was made anew, or a daemonizing program closed all its files.
-    if known is not None and _names(folder / USERS, known):
+    # The folder may have been made anew, and a daemonizing program may have closed its files.
+    if known is not None and names(folder / USERS, known):
         return
     descriptor = open_lock(folder / USERS)
     # Waits, for a second or so, while a watcher stops an unused server.
     _wait_for_lock(descriptor, fcntl.LOCK_SH, folder / USERS, time.monotonic() + 30)
-    _held[str(folder)] = descriptor  # of two threads one holds it once too often: no harm
-
-
-def _names(path: Path, descriptor: int) -> bool:
-    """Whether `descriptor` is open still, and on the file that is at `path` now."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
+    _held[str(folder)] = descriptor  # two threads may hold it twice, which does no harm
 
 
 def _wait_for_lock(descriptor: int, how: int, path: Path, deadline: float) -> None:
@@ -276,59 +241,43 @@ def _wait_for_lock(descriptor: int, how: int, path: Path, deadline: float) -> No
         time.sleep(0.005)
 
 
-def _watched(folder: Path) -> bool:
-    """Whether a watcher lives (it holds its lock)."""
-    descriptor = open_lock(folder / WATCHER)
-    try:
-        return not lock(descriptor, fcntl.LOCK_SH)
-    finally:
-        _drop(descriptor)
-
-
-def _drop(descriptor: int) -> None:
-    """Give a lock back, also if another thread has just forked a child that shares the file."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
 def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -> None:
-    """Wait for the server, or start it, as the only one at a time to do so."""
+    """Start the server or wait for it, as the only client at a time to do so."""
     descriptor = open_lock(folder / START)
     _wait_for_lock(descriptor, fcntl.LOCK_EX, folder / START, deadline + 5)
     try:
-        while not (_watched(folder) and answers(address)):
-            watched = _watched(folder)
-            if time.monotonic() > deadline or (watched and _is_elsewhere(folder)):
-                raise ServerFailed(_silent(folder))
+        while not ((watched := locked(folder / WATCHER)) and answers(address)):
+            elsewhere = _watching_host(folder) if watched else ""
+            if elsewhere or time.monotonic() > deadline:
+                raise ServerFailed(_silent(folder, elsewhere))
             if not watched:
                 _start(folder, idle, deadline)
             else:
-                time.sleep(0.01)  # it starts mongod again, or recovers what a crash left
+                time.sleep(0.01)  # it restarts mongod, or recovers after a crash
     finally:
-        _drop(descriptor)
-
-
-def _is_elsewhere(folder: Path) -> bool:
-    """Whether another machine's watcher has this folder: it cannot be reached, ever."""
-    return _watching_host(folder) not in ("", socket.gethostname())
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was just forked shares the file
+        os.close(descriptor)
 
 
 def _watching_host(folder: Path) -> str:
-    return (folder / WATCHER).read_text().partition(" ")[0]
+    """Return the name of another machine whose watcher serves this folder, "" for this one."""
+    host = (folder / WATCHER).read_text().partition(" ")[0]
+    return "" if host == socket.gethostname() else host
 
 
 def _start(folder: Path, idle: float | None, deadline: float) -> None:
-    """Start a watcher (which starts or adopts a mongod), and wait for what it reports.
+    """Start a watcher, which starts or adopts a mongod, and wait for its report.
 
-    It is no error if others started one meanwhile (then this one does nothing), nor if
-    somebody killed it: the caller looks again.
+    If others were faster, or somebody killed it, nothing happens: the caller looks again.
     """
-    command = _command(folder, idle)
+    if idle is None:
+        idle = _idle_seconds(os.environ)
+    # -I -S: neither the current directory nor anything installed gets into it.
+    command = [sys.executable, "-I", "-S", watcher.__file__]
     with open(folder / _WATCHER_LOG, "wb") as log:
         launched = subprocess.Popen(
-            command,
+            [*command, folder, find_mongod().absolute(), str(idle)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": _import_path()},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -338,23 +287,15 @@ def _start(folder: Path, idle: float | None, deadline: float) -> None:
         try:
             report = launched.communicate(timeout=max(1.0, deadline - time.monotonic()))[0]
         except subprocess.TimeoutExpired:
-            raise ServerFailed(_silent(folder)) from None
-    if report:
-        _raise_failure(folder, json.loads(report))
-    elif launched.returncode > 0:
+            raise ServerFailed(_silent(folder, "")) from None
+    if failure := json.loads(report or "{}"):
+        raise _failure(folder, **failure)
+    if launched.returncode > 0:
         text = (folder / _WATCHER_LOG).read_text(errors="replace")[-1500:]
         raise ServerFailed(
             "The process that watches over the embedded server failed, so nothing was stored; "
             f"what was stored before is untouched. It said: {text} {_elsewhere()}"
         )
-
-
-def _command(folder: Path, idle: float | None) -> list[str]:
-    if idle is None:
-        idle = _idle_seconds(os.environ)
-    options = [f"--folder={folder}", f"--mongod={find_mongod().absolute()}", f"--idle={idle}"]
-    # -P: what lies in the current directory is not to be taken for a module.
-    return [sys.executable, "-P", "-m", "optomatic.embedded.watcher", *options]
 
 
 def _idle_seconds(environ: Mapping[str, str]) -> float:
@@ -368,65 +309,45 @@ def _idle_seconds(environ: Mapping[str, str]) -> float:
         ) from None
 
 
-def _import_path() -> str:
-    """Return a PYTHONPATH with which the watcher is of the very optomatic that runs here."""
-    root = str(Path(__file__).absolute().parents[2])
-    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-
-
-def _raise_failure(folder: Path, report: Mapping[str, Any]) -> None:
-    """Raise what a watcher reported, if it is a failure."""
-    if "up" in report or "busy" in report:
-        return
-    words = " | ".join(report["words"]) or "nothing"
-    said = f"It said: {words} (all of it: {folder / LOG})"
-    if report["full"]:
-        raise StoreFull(
-            f"The embedded mongod ended ({_status(report['code'])}), as {_lack(report)}: "
-            f"{report['free'] / 1e6:.1f} MB are free in {folder}. Scores that were stored are "
-            f"safe; nothing new is. Free some space and fit again. {_elsewhere()} {said}"
+def _failure(folder: Path, code: int | None, words: list[str], failed: bool) -> Exception:
+    """Return the error of a server that does not stay up, from its watcher's report."""
+    free = shutil.disk_usage(folder).free
+    status = f"exit status {code}" if code is None or code >= 0 else f"signal {-code}"
+    said = f"It said: {' | '.join(words) or 'nothing'} (all of it: {folder / LOG})"
+    limited = code == -signal.SIGXFSZ
+    if limited or (failed and free < FREE_BYTES) or says_no_room("".join(words)):
+        lack = "its files may not get larger (ulimit -f)" if limited else "its disk is full"
+        return StoreFull(
+            f"The embedded mongod ended ({status}), as {lack}: {free / 1e6:.1f} MB are free in "
+            f"{folder}. Scores that were stored are safe; nothing new is. Free some space and fit "
+            f"again. {_elsewhere()} {said}"
         )
-    raise ServerFailed(
-        f"The embedded mongod ended ({_status(report['code'])}){_hint(report)}, so nothing was "
+    return ServerFailed(
+        f"The embedded mongod ended ({status}){_HINTS.get(code or 0, '')}, so nothing was "
         f"stored; what was stored before is untouched in {folder}. {said}. "
-        f"{report['free'] / 1e6:.0f} MB are free there. {_elsewhere()}"
+        f"{free / 1e6:.0f} MB are free there. {_elsewhere()}"
     )
 
 
-def _status(code: int | None) -> str:
-    if code is None:
-        return "its exit status is not known"
-    return f"signal {-code}" if code < 0 else f"exit status {code}"
+_HINTS = {
+    62: ", as another version of MongoDB wrote its data: use that one ($OPTOMATIC_MONGOD)",
+    127: ", as it does not fit this system: name another one in $OPTOMATIC_MONGOD",
+    -9: ", killed by somebody, or by the system for want of memory",
+}
 
 
-def _lack(report: Mapping[str, Any]) -> str:
-    limited = report["code"] == -signal.SIGXFSZ
-    return "its files may not get larger (ulimit -f)" if limited else "its disk is full"
-
-
-def _hint(report: Mapping[str, Any]) -> str:
-    if report["code"] == 62:
-        return ", as another version of MongoDB wrote its data: use that one ($OPTOMATIC_MONGOD)"
-    if report["code"] == 127:
-        return ", as it does not fit this system: name another one in $OPTOMATIC_MONGOD"
-    if report["code"] == -9:
-        return ", killed by somebody, or by the system for want of memory"
-    return ""
-
-
-def _silent(folder: Path) -> str:
-    if _watched(folder) and _is_elsewhere(folder):
+def _silent(folder: Path, elsewhere: str) -> str:
+    if elsewhere:
         return (
-            f"The embedded server of {folder} runs on another machine ({_watching_host(folder)}), "
+            f"The embedded server of {folder} runs on another machine ({elsewhere}), "
             f"where its socket cannot be reached from here; nothing was stored. For work on "
             f'several machines run a MongoDB and give db="mongodb://host/name"; or set '
             f"OPTOMATIC_HOME to a local disk."
         )
-    free = shutil.disk_usage(folder).free
     return (
         f"The embedded server of {folder} did not answer in time, so nothing was stored; what was "
         f"stored before is untouched. After a crash it may need longer to recover: fit again. If "
-        f"that does not help look at {folder / LOG} ({free / 1e6:.0f} MB are free there)."
+        f"that does not help look at {folder / LOG} ({room_in(folder)})."
     )
 
 

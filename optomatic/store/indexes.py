@@ -8,7 +8,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from optomatic.embedded.mongod import REPLICA_SET as EMBEDDED_SET
+from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.store.retry import patiently
 
 _UP, _DOWN = ASCENDING, DESCENDING

@@ -14,7 +14,7 @@ from msgspec import field
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
-from optomatic.embedded.mongod import REPLICA_SET as EMBEDDED_SET
+from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.records import SCHEMA, DatabaseCheck, Process
 from optomatic.store.documents import Document
 from optomatic.store.forms import INVALID, Form, Misfit, WorkerForm, fields_of, read

@@ -20,18 +20,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+import bson
 import numpy as np
 import psutil
 import pymongo
 import pytest
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from optomatic.embedded import mongod, watcher
 from optomatic.embedded import server as private
+from optomatic.embedded import watcher
 from optomatic.embedded.mongod import find_mongod
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
 from optomatic.planning.serialization import dump
-from optomatic.private_folder import MARKER
 from optomatic.store import connection
 from optomatic.store.indexes import create_indexes
 from optomatic.store.retry import translated
@@ -166,7 +166,7 @@ def test_an_index_is_built_over_documents_of_an_older_version(home: Path) -> Non
         for name in ("units", "searches"):
             database[name].insert_many([{"_id": f"old {n}"} for n in range(100)])
         with pymongo.timeout(20):
-            create_indexes(database, mongod.REPLICA_SET)
+            create_indexes(database, watcher.REPLICA_SET)
         assert "wanted" in database["units"].index_information()
         plan = database["searches"].find({"name": "old 1"}).explain()["queryPlanner"]
         assert "IXSCAN" in str(plan["winningPlan"])
@@ -341,7 +341,7 @@ def test_mongod_whose_watcher_was_killed_is_adopted(home: Path) -> None:
         assert mongod_of(home) == orphan
         assert runs(watcher_of(home))
         kill(orphan)  # the adopted one is started again too
-        until(lambda: mongod_of(home) != orphan and mongod.answers(home / "server/mongod.sock"))
+        until(lambda: mongod_of(home) != orphan and watcher.answers(home / "server/mongod.sock"))
         orphan = mongod_of(home)
         kill(watcher_of(home))
     with living_client(home, idle=0.2):
@@ -428,8 +428,8 @@ def test_watcher_gives_up_and_the_next_call_says_why(
 def test_watcher_that_cannot_run_shows_its_traceback(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(private, "_import_path", lambda: str(tmp_path))
-    (tmp_path / "optomatic.py").write_text("raise RuntimeError('broken on purpose')")
+    (tmp_path / "broken.py").write_text("raise RuntimeError('broken on purpose')")
+    monkeypatch.setattr(watcher, "__file__", str(tmp_path / "broken.py"))
     with pytest.raises(ServerFailed, match=r"(?s)watches over.*broken on purpose"):
         private.serve(home)
 
@@ -567,14 +567,6 @@ def test_a_folder_of_the_user_with_its_name_is_refused_and_left_alone(home: Path
     assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
 
 
-def test_a_server_of_the_time_before_there_were_markers_is_served(home: Path) -> None:
-    put(private.serve(home), 1)
-    kill(*of_folder(home / "server"))
-    (home / "server" / MARKER).unlink()
-    assert kept(private.serve(home)) == {1}
-    assert (home / "server" / MARKER).exists()
-
-
 def test_moved_home_keeps_its_data_running_or_not(home: Path, tmp_path: Path) -> None:
     put(private.serve(home), 1)
     running = mongod_of(home)
@@ -689,11 +681,23 @@ def test_named_binary_that_is_none_is_not_passed_over(tmp_path: Path) -> None:
 # --- the watcher is small ------------------------------------------------------------------
 
 
-def test_watcher_loads_nothing_large() -> None:
-    code = "import sys, optomatic.embedded.watcher; print(*sys.modules)"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    loaded = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
-    assert not {"pymongo", "numpy", "sklearn", "pandas"} & set(loaded.stdout.decode().split())
+def test_watcher_imports_the_standard_library_alone(home: Path) -> None:
+    """It starts by its path, so the package with all that it imports stays out of it."""
+    private.serve(home)
+    assert psutil.Process(watcher_of(home)).cmdline()[1:4] == ["-I", "-S", watcher.__file__]
+    code = f"import sys, runpy; runpy.run_path({watcher.__file__!r}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True)
+    names = {name.partition(".")[0] for name in loaded.stdout.decode().split()}
+    assert "subprocess" in names
+    assert names <= {*sys.stdlib_module_names, "__main__"}
+
+
+def test_commands_of_the_watcher_are_bson() -> None:
+    member = {"_id": 0, "host": watcher._STARTING}
+    config = {"_id": watcher.REPLICA_SET, "members": [member]}
+    initiate = {"replSetInitiate": config, "$db": "admin"}
+    assert bson.encode({"hello": 1, "$db": "admin"}) == watcher._HELLO
+    assert bson.encode(initiate) == watcher._INITIATE
 
 
 def test_log_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
