@@ -35,7 +35,7 @@ from optomatic.driver.summary import (
 )
 from optomatic.driver.uploads import mend, upload
 from optomatic.errors import GeneratorFailed, SearchCancelled, StoreError, warn
-from optomatic.planning.unit_plan import Plan, listed
+from optomatic.planning.planner import Plan, listed
 from optomatic.records import Candidate, Evaluation, Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.progress import FitSummary, opening_line
 from optomatic.store.connection import Store

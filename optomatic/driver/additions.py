@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optomatic.driver.uploads import publish
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
 from optomatic.store.searches import added_to

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from optomatic import _sklearn
 from optomatic.planning.constraints import limits_in
-from optomatic.planning.payload import Bundle, Sender
+from optomatic.planning.payload import Sender
+from optomatic.planning.workload import FitWorkload, FunctionWorkload
 from optomatic.records import Result
 from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
@@ -18,7 +19,7 @@ from optomatic.worker.host import timing_here
 from optomatic.worker.inprocess import NO_TURNS, Loop, Turns
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.local_pool import local_workers
-from optomatic.worker.score import FunctionBundle, failed, inner_threads, score_candidate
+from optomatic.worker.score import failed, inner_threads, score_candidate
 
 Told = Callable[[Collection[str]], None]
 
@@ -69,7 +70,7 @@ LEASES_OF_ONE_PROCESS = 10
 def engine_for(
     workers: int | None,
     *,
-    bundle: Bundle,
+    bundle: FitWorkload,
     place: Place,
     error_score: Any,
     verbose: int,
@@ -84,7 +85,7 @@ def engine_for(
     ----------
     workers : int or None
         None for this process, 0 for standalone workers only, k for k local workers.
-    bundle : Bundle
+    bundle : FitWorkload
         The objects of the caller, for scoring in this process.
     place : callable
         Unit id -> (params, split).
@@ -134,7 +135,7 @@ class Here:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: FitWorkload,
         place: Place,
         error_score: Any,
         verbose: int,
@@ -211,7 +212,7 @@ def _let_pass_if_of_a_callback(error: BaseException) -> None:
 class FunctionHere(Here):
     """Calls a scoring function in the calling thread, with the caller's own objects."""
 
-    def __init__(self, bundle: FunctionBundle, place: Place, *, raises: bool) -> None:
+    def __init__(self, bundle: FunctionWorkload, place: Place, *, raises: bool) -> None:
         self._function = bundle
         self._options = bundle.options
         self._place = place

@@ -24,7 +24,7 @@ from optomatic.driver.summary import (
 )
 from optomatic.driver.uploads import Say, mend, publish, say_nothing
 from optomatic.errors import SearchCancelled, StoreError
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan
 from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.store.connection import Store, open_store
 from optomatic.worker.availability import Lookout

@@ -13,7 +13,7 @@ from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
 from optomatic.candidates.stopping import Budget
 from optomatic.errors import KeyNotCertain, OptomaticError, shown, warn
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan
 from optomatic.records import CONTENT, Unit
 from optomatic.store.connection import Store
 from optomatic.worker.host import inside_worker, tags_here, timing_here

@@ -12,7 +12,7 @@ import pandas as pd
 from optomatic.candidates.history import History
 from optomatic.candidates.racing import Racing, leaders, losers
 from optomatic.candidates.schedule import Event
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan
 from optomatic.records import Evaluation, Outcome, Unit
 from optomatic.results.frames import evaluation_of
 

@@ -41,8 +41,8 @@ from optomatic.errors import shown, warn
 from optomatic.keys.travelling import shipping
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.params import decode_extra
-from optomatic.planning.planner import FunctionPlanner, FunctionQuestion
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan, Planner
+from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
 from optomatic.results.cv_lines import Lines, function_line
@@ -52,7 +52,6 @@ from optomatic.results.tally import Tally
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.stored_search import StoredSearch
 from optomatic.store.connection import open_store
-from optomatic.worker.score import FunctionBundle
 
 
 def _is_space(value: Any) -> bool:
@@ -385,11 +384,9 @@ class MongoSearch(StoredSearch, KeepsAddress):
         limited = self.fit_timeout is not None or self.memory_limit is not None
         return workers_for(self.n_jobs, requires=tags_of(self.requires), limited=limited)
 
-    def _planner(self) -> FunctionPlanner:
-        requires = tags_of(self.requires)
-        return FunctionPlanner(
-            self.function, self.data or {}, how=self._how_to_run(), requires=requires
-        )
+    def _planner(self) -> Planner:
+        workload = FunctionWorkload(self.function, dict(self.data or {}), self._how_to_run())
+        return Planner(workload, requires=tags_of(self.requires))
 
     def _how_to_run(self) -> dict[str, Any]:
         """Return what is said of how units may be run; empty if nothing is."""
@@ -425,7 +422,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
         report_doubts(plan, self._workers())
 
         def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
-            return candidates[plan.places[unit_id][0]], 0
+            return candidates[plan.ids.index(unit_id)], 0
 
         define(self.definition, self.name, self.db)
         followed = self._following(len(candidates))
@@ -436,7 +433,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 self.db,
                 plan,
                 self._record(len(candidates), plan),
-                self._engine(planner.question, place),
+                self._engine(planner.workload, place),
             ),
             retry_failed=self.retry_failed,
             following=followed,
@@ -498,7 +495,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 following=followed,
             )
             define(self.definition, self.name, self.db)
-            summary = rounds.run(lambda: self._engine(planner.question, ledger.place))
+            summary = rounds.run(lambda: self._engine(planner.workload, ledger.place))
         followed.print_rest()
         if self._workers() is None and summary.scored:
             report_moved(planner.sender.moved())
@@ -545,15 +542,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
         if self.verbose > 0:
             print(summary)
 
-    def _engine(self, question: FunctionQuestion, place: Place) -> Engine:
+    def _engine(self, bundle: Any, place: Place) -> Engine:
         workers = self._workers()
         if workers is None:
-            options = {"style": question.style, **self._how_to_run()}
-            bundle = FunctionBundle(question.function, question.data, options)
             return FunctionHere(bundle, place, raises=self.error_score == "raise")
         return Local(workers) if workers else Elsewhere()
 
-    def _record(self, n_candidates: int, plan: Plan | FunctionPlanner) -> SearchRecord:
+    def _record(self, n_candidates: int, plan: Plan | Planner) -> SearchRecord:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         record = new_record(
             self.name,

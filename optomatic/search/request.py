@@ -19,10 +19,10 @@ from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.keys.travelling import shipping
 from optomatic.planning.constraints import how_to_run, tags_of
-from optomatic.planning.payload import Bundle, Sender
-from optomatic.planning.planner import UnitPlanner
+from optomatic.planning.payload import Sender
+from optomatic.planning.planner import Plan, Planner
 from optomatic.planning.splits import draws_anew, fix_splits
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.workload import FitWorkload
 from optomatic.worker.host import inside_worker
 
 
@@ -166,21 +166,22 @@ class Planned:
 
     Attributes
     ----------
-    bundle : Bundle
+    bundle : FitWorkload
     candidates : list of dict
     plan : Plan
     sender : Sender
         Of the payload that workers load.
     """
 
-    bundle: Bundle
+    bundle: FitWorkload
     candidates: list[dict[str, Any]]
     plan: Plan
     sender: Sender
+    places: dict[str, tuple[int, int]]
 
     def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
         """Return params and split of a unit."""
-        candidate, split = self.plan.places[unit_id]
+        candidate, split = self.places[unit_id]
         return self.candidates[candidate], split
 
 
@@ -190,16 +191,17 @@ def plan_known(
     """Make the units of `candidates` and `splits`."""
     bundle = bundle_of(search, request, splits)
     with shipping(search.ship_modules):
-        planner = UnitPlanner(
-            bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
-        )
+        planner = Planner(bundle, requires=tags_of(search.requires))
         plan = planner.plan(candidates)
-    return Planned(bundle, candidates, plan, planner.sender)
+    places: dict[str, tuple[int, int]] = {}
+    for number, unit_id in enumerate(plan.ids):
+        places.setdefault(unit_id, divmod(number, len(splits)))
+    return Planned(bundle, candidates, plan, planner.sender, places)
 
 
-def bundle_of(search: Any, request: Request, splits: Sequence[Any]) -> Bundle:
+def bundle_of(search: Any, request: Request, splits: Sequence[Any]) -> FitWorkload:
     """Return all that units share."""
-    return Bundle(
+    return FitWorkload(
         estimator=request.base,
         X=request.X,
         y=request.y,
@@ -212,4 +214,5 @@ def bundle_of(search: Any, request: Request, splits: Sequence[Any]) -> Bundle:
             "config": _sklearn.numeric_config(),
             **how_to_run(search.fit_timeout, search.memory_limit, search.inner_max_num_threads),
         },
+        callbacks=request.inside_digest,
     )

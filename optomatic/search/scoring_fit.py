@@ -29,8 +29,7 @@ from optomatic.driver.summary import Ending
 from optomatic.errors import warn
 from optomatic.keys.travelling import shipping
 from optomatic.planning.constraints import tags_of
-from optomatic.planning.planner import UnitPlanner
-from optomatic.planning.unit_plan import Plan
+from optomatic.planning.planner import Plan, Planner
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.cv_lines import Lines, cv_line
 from optomatic.results.frames import SCORE
@@ -204,7 +203,7 @@ def _engine(
     search: Any, planned: Planned, workers: int | None, callbacks: UnitCallbacks | None
 ) -> Engine:
     def progress(unit_id: str) -> dict[str, Any]:
-        candidate, split = planned.plan.places[unit_id]
+        candidate, split = planned.places[unit_id]
         return {
             "split_progress": (split, search.n_splits_),
             "candidate_progress": (candidate, len(planned.candidates)),
@@ -224,9 +223,7 @@ def _engine(
     )
 
 
-def _record(
-    search: Any, request: Request, n_candidates: int, plan: Plan | UnitPlanner
-) -> SearchRecord:
+def _record(search: Any, request: Request, n_candidates: int, plan: Plan | Planner) -> SearchRecord:
     part_of, more = search._part
     record = new_record(
         search.name,
@@ -314,9 +311,7 @@ def drive_open(
         return engine
 
     with shipping(search.ship_modules), open_store(search.db) as store:
-        planner = UnitPlanner(
-            bundle, requires=tags_of(search.requires), callbacks=request.inside_digest
-        )
+        planner = Planner(bundle, requires=tags_of(search.requires))
         rounds = Rounds(
             *(store, _record(search, request, 0, planner), planner),
             *(_asking(search, course, store, planner, workers, race), ledger),
@@ -338,7 +333,7 @@ def _asking(
     search: Any,
     course: Course,
     store: Store,
-    planner: UnitPlanner,
+    planner: Planner,
     workers: int | None,
     race: Race | NoRace,
 ) -> Asking:

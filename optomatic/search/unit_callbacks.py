@@ -27,7 +27,7 @@ from typing import Any
 from sklearn.base import clone
 
 from optomatic import _sklearn
-from optomatic.planning.payload import Bundle
+from optomatic.planning.workload import FitWorkload
 
 
 class UnitCallbacks:
@@ -39,10 +39,10 @@ class UnitCallbacks:
         What hooks get as their ``estimator``.
     context : callback context
         Of the task ``search``, whose subtasks the units are.
-    bundle : Bundle
+    bundle : FitWorkload
     """
 
-    def __init__(self, search: Any, context: Any, bundle: Bundle) -> None:
+    def __init__(self, search: Any, context: Any, bundle: FitWorkload) -> None:
         self._search = search
         self._context = context
         self._bundle = bundle
@@ -99,7 +99,7 @@ class UnitCallbacks:
 class _Rows:
     """The training rows of a unit, selected when they are asked for."""
 
-    def __init__(self, bundle: Bundle, candidate: Mapping[str, Any], split: int) -> None:
+    def __init__(self, bundle: FitWorkload, candidate: Mapping[str, Any], split: int) -> None:
         self._bundle = bundle
         self._candidate = candidate
         self._train = bundle.splits[split][0]

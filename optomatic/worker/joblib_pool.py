@@ -31,14 +31,15 @@ from joblib.parallel import get_active_backend
 from optomatic import _config
 from optomatic.errors import OtherCode
 from optomatic.planning import params
-from optomatic.planning.payload import Bundle, Loaded, Sender
+from optomatic.planning.payload import Loaded, Sender
+from optomatic.planning.workload import FitWorkload, workload_of
 from optomatic.records import Lease, Result
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.host import timing_here
 from optomatic.worker.inprocess import NO_TURNS, Turns, claim
-from optomatic.worker.loading import Refused, bundle_of, open_payload
+from optomatic.worker.loading import Refused, open_payload
 from optomatic.worker.score import inner_threads, score_unit
 
 Told = Callable[[Collection[str]], None]
@@ -78,7 +79,7 @@ class Joblib:
 
     Parameters
     ----------
-    bundle : Bundle
+    bundle : FitWorkload
         The objects of the caller.
     sender : Sender
         Of the payload that the backend takes to its workers in its own way.
@@ -96,7 +97,7 @@ class Joblib:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: FitWorkload,
         sender: Sender,
         mine: Callable[[str], bool],
         n_jobs: int,
@@ -294,7 +295,7 @@ def _score_batch(
     began = time.perf_counter()
     loaded = _opened(batch.payload, payloads, large)
     more = {sha: _opened(sha, payloads, large, loaded) for sha in batch.more}
-    bundle = bundle_of(loaded, splits, batch.options)
+    bundle = workload_of(loaded.roles, splits, batch.options)
 
     def named(name: str) -> object:
         sha, _, number = name.rpartition(":")

@@ -14,10 +14,11 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.keys.environment import files_digest
 from optomatic.planning import params, serialization
-from optomatic.planning.payload import Bundle, Loaded, head_of, load_payload
+from optomatic.planning.payload import Loaded, head_of, load_payload
 from optomatic.planning.splits import unpack_splits
+from optomatic.planning.workload import FitWorkload, FunctionWorkload, workload_of
 from optomatic.records import Result
-from optomatic.worker.score import FunctionBundle, failed, score_unit
+from optomatic.worker.score import failed, score_unit
 
 #: So many payloads stay loaded, and so many arguments of calls.
 _BUNDLES, _VALUES = 4, 64
@@ -47,7 +48,7 @@ class Refused(Exception):
 class Ready:
     """What units of a search are scored from."""
 
-    bundle: Bundle | FunctionBundle
+    bundle: FitWorkload | FunctionWorkload
     loaded: Loaded
     #: Payloads that came later, by hash.
     more: dict[str, Loaded]
@@ -88,23 +89,6 @@ def open_payload(
         what = loaded.parted_at() or parted
         raise Refused(f"{what} is not the same here as in the process that asks for scores")
     return loaded
-
-
-def bundle_of(loaded: Loaded, splits: Any, options: Mapping[str, Any]) -> Bundle | FunctionBundle:
-    """Return what the units of a search share, of a loaded payload."""
-    have = loaded.roles
-    if "function" in have:
-        return FunctionBundle.of_roles(have, options)
-    return Bundle(
-        estimator=have["estimator"],
-        X=have.get("X"),
-        y=have.get("y"),
-        splits=splits,
-        scorer=have.get("scorer"),
-        fit_params=have.get("fit_params"),
-        score_params=have.get("score_params"),
-        options=options,
-    )
 
 
 class Loader:
@@ -168,7 +152,7 @@ class Loader:
             large: dict[Any, Any] = {}
             loaded = open_payload(self._load(spec["payload"]), self._by_name(large))
             splits = unpack_splits(self._load(spec["splits"])) if "splits" in spec else ()
-            ready = Ready(bundle_of(loaded, splits, work["options"]), loaded, {}, large)
+            ready = Ready(workload_of(loaded.roles, splits, work["options"]), loaded, {}, large)
             _keep(self._bundles, key, ready, _BUNDLES)
         self._bundles.move_to_end(key)
         return self._bundles[key]

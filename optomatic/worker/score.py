@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +26,12 @@ from optomatic import _sklearn
 from optomatic.planning.call_packing import Task, unpack_call
 from optomatic.planning.constraints import limits_in, too_large
 from optomatic.planning.params import encode_extra
-from optomatic.planning.payload import Bundle
-from optomatic.planning.planner import Style, data_in
+from optomatic.planning.workload import FitWorkload, FunctionWorkload
 from optomatic.records import Failure, Result, Scores
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionBundle:
-    """All that the units of a search share, as objects.
-
-    Attributes
-    ----------
-    function : callable
-        Called as ``function(params, **data)`` or ``function(**params, **data)``.
-    data : mapping of str to object
-    options : mapping
-        ``style``: "params" or "keywords".
-    """
-
-    function: Callable[..., Any]
-    data: Mapping[str, Any]
-    options: Mapping[str, Any]
-
-    @classmethod
-    def of_roles(cls, have: Mapping[str, Any], options: Mapping[str, Any]) -> FunctionBundle:
-        """Make one of loaded parts by their role in a unit's spec."""
-        return cls(have["function"], data_in(have), options)
-
-
 def score_candidate(
-    bundle: FunctionBundle, params: Mapping[str, Any]
+    bundle: FunctionWorkload, params: Mapping[str, Any]
 ) -> tuple[Result, Exception | None]:
     """Call the function of `bundle` with `params`.
 
@@ -66,10 +42,9 @@ def score_candidate(
     error : Exception or None
         The same as an object, for a caller in this process that raises it.
     """
-    style: Style = bundle.options["style"]
     began = time.perf_counter()
     try:
-        if style == "params":
+        if bundle.style == "params":
             returned = bundle.function(dict(params), **bundle.data)
         else:
             returned = bundle.function(**params, **bundle.data)
@@ -195,7 +170,9 @@ def _blame(result: Result, size: int | None) -> Result:
     return replace(result, test=None, train=None, failures=(too_large(size),))
 
 
-def score_unit(bundle: Bundle | FunctionBundle, params: Mapping[str, Any], split: int) -> Result:
+def score_unit(
+    bundle: FitWorkload | FunctionWorkload, params: Mapping[str, Any], split: int
+) -> Result:
     """Score one candidate on one split.
 
     Parameters
@@ -211,7 +188,7 @@ def score_unit(bundle: Bundle | FunctionBundle, params: Mapping[str, Any], split
         Whatever the user's code raised is in ``failures``, of stage ``raise`` if
         GridSearchCV would not turn it into an ``error_score``.
     """
-    if isinstance(bundle, FunctionBundle):
+    if isinstance(bundle, FunctionWorkload):
         return score_candidate(bundle, params)[0]
     train, test = bundle.splits[split]
     try:

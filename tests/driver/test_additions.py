@@ -20,7 +20,8 @@ from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.driver.recording import new_record
 from optomatic.errors import SearchCancelled
 from optomatic.planning.params import parts_of
-from optomatic.planning.planner import FunctionPlanner, plan_more
+from optomatic.planning.planner import Planner, plan_more
+from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Candidate
 from optomatic.store.connection import open_store
 from optomatic.store.forms import checksum_of
@@ -84,7 +85,7 @@ def test_units_are_equal_whoever_makes_them(limit):
     values = [1, 1.0, np.float64(1), True, None, "a", (1, 2), [1, "b"], {"a": {1}}, SVC(C=2)]
     candidates = [{"kind": "k", "x": value} for value in values]
     how = {"limits": {"seconds": limit}} if limit else {}
-    planner = FunctionPlanner(scoring.metrics_of_kind, {}, how=how, requires=("gpu",))
+    planner = Planner(FunctionWorkload(scoring.metrics_of_kind, {}, how), requires=("gpu",))
     asked = planner.plan(candidates[:1]).asked
     theirs = planner.plan(candidates)
     ours = plan_more(asked, candidates)

@@ -26,7 +26,7 @@ from sklearn.svm import SVC
 
 from optomatic.keys.digest import Digest, Doubt, combined, digest_of, first_difference
 from optomatic.keys.estimators import Effective, digest_of_estimator
-from optomatic.planning.planner import digest_of_split
+from optomatic.planning.workload import digest_of_split
 
 
 def key(value, **options):

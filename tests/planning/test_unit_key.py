@@ -5,8 +5,9 @@ from sklearn.svm import SVC
 
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.keys.environment import python_minor, versions
-from optomatic.planning import unit_key
-from optomatic.planning.unit_key import SCORING, Environments, hash_of_environment, key_of
+from optomatic.planning import planner
+from optomatic.planning.planner import Environments, hash_of_environment, key_of
+from optomatic.planning.workload import FitWorkload
 from optomatic.records import CONTENT
 
 
@@ -26,10 +27,10 @@ def test_the_order_of_versions_does_not_count():
 
 
 def test_versions_of_what_was_met_count_and_of_nothing_else():
-    environments = Environments(digest_of(SVC()))
+    environments = Environments(digest_of(SVC()), FitWorkload.always)
     plain, frames = Digest(""), Digest("", modules=frozenset({"pandas"}))
-    assert environments.of(plain) == versions(SCORING)
-    assert environments.of(frames) == versions([*SCORING, "pandas"])
+    assert environments.of(plain) == versions(FitWorkload.always)
+    assert environments.of(frames) == versions([*FitWorkload.always, "pandas"])
     assert "pandas" not in environments.of(plain)
     assert environments.hash_of(plain) == hash_of_environment(environments.of(plain))
     assert environments.hash_of(plain) != environments.hash_of(frames)
@@ -39,11 +40,11 @@ def test_versions_of_what_was_met_count_and_of_nothing_else():
 def test_the_python_minor_counts_where_code_of_ones_own_was_met(shared):
     own, plain = digest_of(lambda: 1), Digest("")
     common, candidate = (own, plain) if shared else (plain, own)
-    assert Environments(common).of(candidate)["python"] == python_minor()
-    assert "python" not in Environments(plain).of(plain)
+    assert Environments(common, ()).of(candidate)["python"] == python_minor()
+    assert "python" not in Environments(plain, ()).of(plain)
 
 
 def test_another_version_makes_another_key(monkeypatch):
-    before = Environments(Digest("")).hash_of(Digest(""))
-    monkeypatch.setattr(unit_key, "versions", lambda _: {"scikit-learn": "99.0"})
-    assert Environments(Digest("")).hash_of(Digest("")) != before
+    before = Environments(Digest(""), ()).hash_of(Digest(""))
+    monkeypatch.setattr(planner, "versions", lambda _: {"scikit-learn": "99.0"})
+    assert Environments(Digest(""), ()).hash_of(Digest("")) != before

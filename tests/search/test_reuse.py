@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from optomatic import MongoSearchCV
 from optomatic.errors import KeyNotCertain
 from optomatic.keys import environment
-from optomatic.planning import unit_key
+from optomatic.planning import planner
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_state_that_scoring_changes_is_named(uri, digits):
 def test_the_summary_says_that_only_versions_differ(uri, digits, monkeypatch):
     fit(uri, digits)
     first = environment.versions
-    monkeypatch.setattr(unit_key, "versions", lambda m: {**first(m), "numpy": "1.0"})
+    monkeypatch.setattr(planner, "versions", lambda m: {**first(m), "numpy": "1.0"})
     found = fit(uri, digits)
     assert (found.stored, found.scored) == (0, found.units)
     assert f"0 stored ({found.units} of other versions: numpy" in str(found)

@@ -16,8 +16,9 @@ from optomatic.driver.fixed import _open, leave
 from optomatic.driver.recording import new_record
 from optomatic.driver.uploads import publish
 from optomatic.errors import SearchRunning
-from optomatic.planning.planner import FunctionPlanner
+from optomatic.planning.planner import Planner
 from optomatic.planning.serialization import dump
+from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Removed
 from optomatic.store.connection import open_store
 from optomatic.store.parts import SEARCHES
@@ -58,8 +59,10 @@ def record(name):
 
 def plan(values, offset=0.0):
     """Return units with data of their own, in parts."""
-    planner = FunctionPlanner(scoring.of_data, {"X": np.arange(9.0) + offset, "y": [1]})
-    return planner.plan([{"weight": value} for value in values])
+    data = {"X": np.arange(9.0) + offset, "y": [1]}
+    return Planner(FunctionWorkload(scoring.of_data, data, {})).plan(
+        [{"weight": value} for value in values]
+    )
 
 
 def complete(store):

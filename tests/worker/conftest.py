@@ -11,8 +11,8 @@ from misbehaving import own_score
 from pymongo import MongoClient
 
 from optomatic.keys.environment import required_versions
-from optomatic.planning.payload import Bundle
-from optomatic.planning.planner import UnitPlanner
+from optomatic.planning.planner import Planner
+from optomatic.planning.workload import FitWorkload
 from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
@@ -43,7 +43,7 @@ class Queue:
 
     def submit(self, estimator, candidates, *, search=None, name=None, requires=()):
         """Submit the units of `candidates` on two splits; return the id of their search."""
-        shared = Bundle(
+        shared = FitWorkload(
             estimator=estimator,
             X=X,
             y=Y,
@@ -53,7 +53,7 @@ class Queue:
             score_params={},
             options=OPTIONS,
         )
-        plan = UnitPlanner(shared, requires=requires).plan(candidates)
+        plan = Planner(shared, requires=requires).plan(candidates)
         search = search or secrets.token_hex(8)
         record = SearchRecord(
             *(search, name or search, "test", "test", "test", len(candidates), len(SPLITS)),

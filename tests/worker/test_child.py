@@ -15,9 +15,9 @@ from misbehaving import Misbehaver, Unloadable, own_score
 from waiting import wait_for
 
 from optomatic.planning.payload import Sender
+from optomatic.planning.planner import pack
 from optomatic.planning.serialization import dump
 from optomatic.planning.splits import pack_splits
-from optomatic.planning.unit_plan import pack
 from optomatic.worker.forkserver import THREAD_VARIABLES, Setup, child_environment
 from optomatic.worker.pool import current_path, start_child, threads_each
 from optomatic.worker.protocol import result_from_wire
@@ -49,15 +49,15 @@ def store_parts(tmp_path):
 
     def message(estimator, units, *, X=X, **options):
         sender = Sender({"estimator": estimator, "X": X, "y": Y, "scorer": own_score})
-        packed = pack(units, sender)
-        assert packed.refusal is None
+        encoded, _, refusal = pack(units, sender)
+        assert refusal is None
         splits = dump(pack_splits(SPLITS))
         spec, parts = {**sender.spec, "splits": splits.sha}, {}
         for part in (splits, *sender.parts.values()):
             path = tmp_path / f"{part.sha}.{part.kind}"
             path.write_bytes(b"".join(part.buffers))
             parts[part.sha] = [part.kind, str(path)]
-        texts = [candidate.text for candidate in packed.encoded]
+        texts = [candidate.text for candidate in encoded]
         return {
             "do": "score",
             "units": [[f"unit {n}", n % 2, text, 0] for n, text in enumerate(texts)],

@@ -1,0 +1,403 @@
+"""What a search has scored: fits of an estimator, or calls of a function.
+
+A workload holds all that its units share, as objects.  Its two forms say what of it workers are
+sent, what counts in keys, and in which constraints its scores differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from optomatic.errors import shown
+from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
+from optomatic.keys.estimators import Effective
+from optomatic.planning.serialization import dump
+from optomatic.planning.splits import pack_splits
+from optomatic.records import Part, Subject
+
+#: How a function takes a candidate: as one dict, or as keyword arguments.
+Style = Literal["params", "keywords"]
+
+#: Options that say how a unit may be run, not what is computed.
+_CONSTRAINTS = ("inner_max_num_threads", "limits")
+#: A search with more splits has no subject: its record would be large.
+_MOST_SPLITS = 2000
+_SHORT = 16
+#: Roles of a function's data begin so.
+_DATA = "data:"
+#: The text of which the key of a call is the hash begins so.
+CALL_PREFIX = f"function:{KEY_VERSION}:"
+
+
+class Workload(ABC):
+    """All that the units of a search share; see :class:`FitWorkload`, :class:`FunctionWorkload`.
+
+    Attributes
+    ----------
+    kind : str
+        As of :class:`~optomatic.records.Work`.
+    always : tuple of str
+        Modules whose versions count whatever is scored.
+    options : mapping of str to object
+        How a unit is scored; workers get them.
+    """
+
+    kind: ClassVar[str]
+    always: ClassVar[tuple[str, ...]]
+    options: Mapping[str, Any]
+
+    @abstractmethod
+    def roles(self) -> dict[str, Any]:
+        """Return the objects that workers are sent, by role."""
+
+    def apart(self) -> dict[str, Part]:
+        """Return what workers load without unpickling, by role."""
+        return {}
+
+    @property
+    def is_private(self) -> bool:
+        """Whether units can be scored in this process alone."""
+        return False
+
+    @abstractmethod
+    def common(self, digests: Mapping[str, Digest]) -> Digest:
+        """Return the digest of all that candidates share, of those of the roles."""
+
+    @abstractmethod
+    def digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
+        """Return what counts of each candidate.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a candidate cannot be scored.
+        """
+
+    @abstractmethod
+    def contents(
+        self, common: str, own: Digest, splits: Iterable[bytes] | None = None
+    ) -> list[bytes]:
+        """Return what a candidate computes on each split, as bytes, of which keys are hashes.
+
+        `splits` are the hashes of those of another search.
+        """
+
+    @abstractmethod
+    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+        """Return what scores are about, for searches that begin with them."""
+
+    @abstractmethod
+    def constraints(self) -> list[object]:
+        """Return the options that make scores other ones, as plain values."""
+
+    def base(self) -> Digest:
+        """Return what counts of a candidate without params."""
+        return Digest("")
+
+    def ingredients(self) -> dict[str, Any]:
+        """Return short digests of what keys are made of beside the roles."""
+        return {}
+
+    def anew(self) -> Workload:
+        """Return the workload as it is before its first candidate."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitWorkload(Workload):
+    """Fits of one estimator with other params, each scored on one split of the data.
+
+    Attributes
+    ----------
+    estimator : estimator
+        Never fitted: each unit works on a clone.
+    X : array-like of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
+    splits : sequence of (train, test)
+        Pairs of row indices, ndarrays of int.
+    scorer : callable or dict of str to callable
+    fit_params, score_params : mapping or None
+        Given to ``fit`` and to the scorer; values with a row per sample are split too.
+    options : mapping
+        ``return_train_score`` (bool), ``config`` (scikit-learn's global configuration of the
+        client, as far as it may change a score), limits and threads.
+    callbacks : Digest or None
+        Of those that are called inside of the fits.  They may end a fit early, so a score depends
+        on them, and they live in the process of the caller alone.
+    """
+
+    kind: ClassVar[str] = "score"
+    always: ClassVar[tuple[str, ...]] = ("sklearn", "numpy", "scipy")
+
+    estimator: Any
+    X: Any
+    y: Any
+    splits: Sequence[tuple[Any, Any]]
+    scorer: Any
+    fit_params: Mapping[str, Any] | None
+    score_params: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    callbacks: Digest | None = None
+    _hashes: list[bytes] = field(default_factory=list, repr=False)
+    _effective: dict[frozenset[str], Effective] = field(default_factory=dict, repr=False)
+
+    def roles(self) -> dict[str, Any]:
+        """Return the objects that workers are sent, by role."""
+        return {
+            "estimator": self.estimator,
+            "X": self.X,
+            "y": self.y,
+            "scorer": self.scorer,
+            "fit_params": dict(self.fit_params or {}) or None,
+            "score_params": dict(self.score_params or {}) or None,
+        }
+
+    def apart(self) -> dict[str, Part]:
+        """Return the splits."""
+        return {"splits": dump(pack_splits(list(self.splits)))}
+
+    @property
+    def is_private(self) -> bool:
+        """Whether callbacks are called inside of the fits."""
+        return self.callbacks is not None
+
+    def common(self, digests: Mapping[str, Digest]) -> Digest:
+        """Return the digest of all that candidates share."""
+        parts = {role: own for role, own in digests.items() if role != "estimator"}
+        parts["config"] = self._config()
+        if self.callbacks is not None:
+            parts["callbacks"] = self.callbacks
+        return combined(parts)
+
+    def digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
+        """Return the digest of the effective estimator of each candidate."""
+        if not all(isinstance(name, str) for candidate in candidates for name in candidate):
+            raise TypeError("keywords must be strings")  # as set_params(**candidate) says it
+        effective = self._effective_of(frozenset(n for c in candidates for n in c))
+        return [effective.of(candidate) for candidate in candidates]
+
+    def contents(
+        self, common: str, own: Digest, splits: Iterable[bytes] | None = None
+    ) -> list[bytes]:
+        """Return a hash of estimator, data, scorer and the like, with that of each split."""
+        start = hashlib.sha256(f"{KEY_VERSION}:{common}:{own.hex}".encode()).digest()
+        return [start + split for split in (self._split_hashes() if splits is None else splits)]
+
+    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+        """Return what scores are about; None if there are too many splits to say it."""
+        if len(self.splits) > _MOST_SPLITS:
+            return None
+        text = f"{KEY_VERSION}:{common.hex}:{env}:{self._class()}"
+        return Subject(
+            hashlib.sha256(text.encode()).hexdigest(),
+            tuple(split.hex() for split in self._split_hashes()),
+            min((len(train) for train, _ in self.splits), default=0),
+        )
+
+    def constraints(self) -> list[object]:
+        """Return whether there are train scores, and the limits."""
+        limits = [[name, self.options[name]] for name in _CONSTRAINTS if self.options.get(name)]
+        return [bool(self.options["return_train_score"]), *limits]
+
+    def base(self) -> Digest:
+        """Return the digest of the estimator as it is."""
+        return self._effective_of(frozenset()).of({})
+
+    def ingredients(self) -> dict[str, Any]:
+        """Return short digests of what keys are made of beside the roles."""
+        params = self._effective_of(frozenset()).params()
+        return {
+            "class": self._class(),
+            "config": self._config().hex[:_SHORT],
+            **({} if self.callbacks is None else {"callbacks": self.callbacks.hex[:_SHORT]}),
+            "splits": hashlib.sha256(b"".join(self._split_hashes())).hexdigest()[:_SHORT],
+            "train_scores": bool(self.options["return_train_score"]),
+            "params": {name: digest[:_SHORT] for name, digest in params.items()},
+        }
+
+    def _class(self) -> str:
+        return f"{type(self.estimator).__module__}.{type(self.estimator).__qualname__}"
+
+    def _config(self) -> Digest:
+        return digest_of(dict(self.options.get("config", {})))
+
+    def _split_hashes(self) -> list[bytes]:
+        if not self._hashes:
+            self._hashes.extend(digest_of_split(*split) for split in self.splits)
+        return self._hashes
+
+    def _effective_of(self, varied: frozenset[str]) -> Effective:
+        if varied not in self._effective:
+            self._effective[varied] = Effective(self.estimator, varied=varied)
+        return self._effective[varied]
+
+
+def digest_of_split(train: Any, test: Any) -> bytes:
+    """Return the hash of a pair of index arrays, in order."""
+    rows = [np.ascontiguousarray(part, dtype=np.int64) for part in (train, test)]
+    head = f"{len(rows[0])},{len(rows[1])};".encode()
+    return hashlib.sha256(head + rows[0].tobytes() + rows[1].tobytes()).digest()
+
+
+@dataclass(slots=True, eq=False)
+class FunctionWorkload(Workload):
+    """Calls of a scoring function, one a candidate.
+
+    Attributes
+    ----------
+    function : callable
+        Called as ``function(params, **data)`` or ``function(**params, **data)``.
+    data : mapping of str to object
+    options : mapping
+        ``style``, from the first candidate on; limits and threads, which are constraints.
+    """
+
+    kind: ClassVar[str] = "function"
+    always: ClassVar[tuple[str, ...]] = ("numpy",)
+
+    function: Callable[..., Any]
+    data: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def style(self) -> Style:
+        """How the function takes candidates; known once there was one."""
+        return self.options["style"]  # type: ignore[no-any-return]
+
+    def roles(self) -> dict[str, Any]:
+        """Return function and data, by role."""
+        held = {_DATA + name: value for name, value in self.data.items()}
+        return {"function": self.function, **held}
+
+    def common(self, digests: Mapping[str, Digest]) -> Digest:
+        """Return the digest of function and data."""
+        return combined(dict(digests))
+
+    def digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
+        """Return the digest of each candidate; by the first one note how the function takes it."""
+        for name in dict.fromkeys(name for candidate in candidates for name in candidate):
+            _check_name(name)
+        if "style" not in self.options:
+            self.options = {"style": self._style_for(candidates[0]), **self.options}
+        for candidate in candidates:
+            self._check_takes(candidate)
+        return [digest_of_params(candidate) for candidate in candidates]
+
+    def contents(
+        self, common: str, own: Digest, splits: Iterable[bytes] | None = None
+    ) -> list[bytes]:
+        """Return what a call computes, as text; there is one split."""
+        return [f"{self.prefix(common)}:{own.hex}".encode()]
+
+    def prefix(self, common: str) -> str:
+        """Return the part of that text which is equal for all candidates."""
+        return f"{CALL_PREFIX}{self.style}:{common}"
+
+    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+        """Return the function.  The data are not in it: keys tell scores on other ones apart."""
+        text = f"{CALL_PREFIX}{digests['function'].hex}"
+        return Subject(hashlib.sha256(text.encode()).hexdigest(), ("",), 0)
+
+    def constraints(self) -> list[object]:
+        """Return the limits."""
+        return constraints_of_call(self.options)
+
+    def anew(self) -> FunctionWorkload:
+        """Return the workload as it is before its first candidate."""
+        left = {name: value for name, value in self.options.items() if name != "style"}
+        return replace(self, options=left)
+
+    # How candidates are taken: ``function(**params)`` if the signature has their names; else
+    # ``function(params)`` if one argument is left beside the data, or the first is ``params``.
+
+    def _style_for(self, candidate: Mapping[str, Any]) -> Style:
+        signature = self._signature()
+        if signature is None:
+            return "params"
+        if self._binds(signature, candidate):
+            return "keywords"
+        if not self._takes_a_dict(signature):
+            raise self._does_not_take(candidate)
+        return "params"
+
+    def _check_takes(self, candidate: Mapping[str, Any]) -> None:
+        if self.style == "keywords":
+            signature = self._signature()
+            if signature is not None and not self._binds(signature, candidate):
+                raise self._does_not_take(candidate)
+
+    def _signature(self) -> inspect.Signature | None:
+        try:
+            return inspect.signature(self.function)
+        except (TypeError, ValueError):  # some callables of C have none
+            return None
+
+    def _binds(self, signature: inspect.Signature, candidate: Mapping[str, Any]) -> bool:
+        try:
+            signature.bind(**{**candidate, **self.data})
+        except TypeError:
+            return False
+        return not set(candidate) & set(self.data)
+
+    def _takes_a_dict(self, signature: inspect.Signature) -> bool:
+        left = [name for name in signature.parameters if name not in self.data]
+        try:
+            signature.bind({}, **self.data)
+        except TypeError:
+            return False
+        return len(left) == 1 or left[:1] == ["params"]
+
+    def _does_not_take(self, candidate: Mapping[str, Any]) -> TypeError:
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        given = ", ".join(sorted(self.data)) or "none"
+        return TypeError(
+            f"{name}{self._signature()} takes neither the params {sorted(candidate)} by their "
+            f"names nor all of them as one dict (data given besides: {given}). It was not queued; "
+            "what was scored is stored. Take them as function(params, ...) or "
+            "function(**params, ...), and check the names in the space."
+        )
+
+
+def _check_name(name: Any) -> None:
+    # Its column of a DataFrame may be UTF-8.
+    if not isinstance(name, str) or name.encode("utf-8", "replace").decode() != name:
+        raise TypeError(
+            f"A param is named by a string of UTF-8, not by {shown(name)} "
+            f"({type(name).__name__}). Nothing was scored. Look at the keys of the space."
+        )
+
+
+def digest_of_params(candidate: Mapping[str, Any]) -> Digest:
+    """Return the digest of a candidate: each value by itself, whatever their order."""
+    return combined({name: digest_of(value, name) for name, value in candidate.items()})
+
+
+def constraints_of_call(options: Mapping[str, Any]) -> list[object]:
+    """Return the options of a call that make its score another one, as plain values."""
+    return [sorted(item for item in options.items() if item[0] != "style")]
+
+
+def workload_of(
+    roles: Mapping[str, Any], splits: Sequence[tuple[Any, Any]], options: Mapping[str, Any]
+) -> FitWorkload | FunctionWorkload:
+    """Return the workload of loaded objects, by their role."""
+    if "function" in roles:
+        data = {r.removeprefix(_DATA): value for r, value in roles.items() if r.startswith(_DATA)}
+        return FunctionWorkload(roles["function"], data, options)
+    return FitWorkload(
+        estimator=roles["estimator"],
+        X=roles.get("X"),
+        y=roles.get("y"),
+        splits=splits,
+        scorer=roles.get("scorer"),
+        fit_params=roles.get("fit_params"),
+        score_params=roles.get("score_params"),
+        options=options,
+    )
