@@ -20,7 +20,7 @@ from optomatic.candidates.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.candidates.stopping import Budget, Stopping
 from optomatic.candidates.warm_start import event_of
 from optomatic.driver.earlier_searches import to_repeat
-from optomatic.driver.executors import Engine
+from optomatic.driver.executors import Executor
 from optomatic.driver.following import Unfollowed
 from optomatic.driver.preflight import OtherVersions, report_doubts
 from optomatic.driver.state import Entry, Ledger, Race
@@ -40,7 +40,7 @@ from optomatic.records import Candidate, Evaluation, Outcome, Part, SearchRecord
 from optomatic.results.progress import FitSummary, opening_line
 from optomatic.store.connection import Store
 from optomatic.store.listings import IDS, paged
-from optomatic.worker.availability import Lookout
+from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import timing_here
 
@@ -324,7 +324,7 @@ class Rounds:
         self._began = clock()
         self._known_parts: set[str] = set()
         self._queues: dict[str, Work] = {}
-        self._lookout: Lookout | None = None
+        self._availability: Availability | None = None
         self._mends = 0
         self._invalid = 0
         self._doubts_said = False
@@ -342,13 +342,13 @@ class Rounds:
         self._earlier = ""
         self._others = OtherVersions()
 
-    def run(self, start: Callable[[], Engine]) -> FitSummary:
+    def run(self, start: Callable[[], Executor]) -> FitSummary:
         """Go on until the generator has nothing more, or until the search is to end early.
 
         Parameters
         ----------
         start : callable
-            Returns the engine; called once there is something to score.
+            Returns the executor; called once there is something to score.
 
         Raises
         ------
@@ -366,7 +366,7 @@ class Rounds:
         with self._following.follow(self._store, self._record):
             return self._run(start)
 
-    def _run(self, start: Callable[[], Engine]) -> FitSummary:
+    def _run(self, start: Callable[[], Executor]) -> FitSummary:
         search = self._record.id
         self._store.searches.open(self._record, [])
         try:
@@ -374,16 +374,16 @@ class Rounds:
             self._tell_earlier()
             self.turn()
             while not self.over():
-                engine = start()
-                self._lookout = Lookout(
+                executor = start()
+                self._availability = Availability(
                     *(self._store, [search], timing_here(), self._clock),
-                    standalone=engine.standalone,
+                    standalone=executor.standalone,
                     restore=self._restore,
                 )
-                engine.work(self._store, search, self.over, self)
-                self._sizes.update(engine.sizes)
-                if engine.error is not None:
-                    raise engine.error
+                executor.work(self._store, search, self.over, self)
+                self._sizes.update(executor.sizes)
+                if executor.error is not None:
+                    raise executor.error
                 if self._cut_off:
                     break
             self._settle()
@@ -448,9 +448,9 @@ class Rounds:
         if self.grace() is not None:
             return not self._store.jobs.waits(self._record.id)
         waited_for = self._ledger.open or self._ledger.in_race
-        if self._ledger.open and self._lookout is not None:
-            self._lookout.foreign = self._ledger.open
-            self._lookout.look()
+        if self._ledger.open and self._availability is not None:
+            self._availability.foreign = self._ledger.open
+            self._availability.look()
         return self._asking.schedule.exhausted and not waited_for
 
     def _do(self, event: Event) -> bool:

@@ -16,7 +16,7 @@ from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
 from optomatic.worker.heartbeat import registered
 from optomatic.worker.host import timing_here
-from optomatic.worker.inprocess import NO_TURNS, Loop, Turns
+from optomatic.worker.inprocess import NO_HOOKS, Hooks, Loop
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.local_pool import local_workers
 from optomatic.worker.score import failed, inner_threads, score_candidate
@@ -24,15 +24,15 @@ from optomatic.worker.score import failed, inner_threads, score_candidate
 Told = Callable[[Collection[str]], None]
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """What has the units of a search scored: this process, local workers, or nobody.
 
     Called once per round, in the caller's thread.  ``work`` returns when ``until()`` is
-    true or when the engine itself has a reason to stop, in which case ``error`` is the
+    true or when the executor itself has a reason to stop, in which case ``error`` is the
     exception that the search ends with.  On KeyboardInterrupt it hands in what is
     finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
     units that were scored in this process: what they print has been printed.  ``sizes`` has the
-    number of processes of each worker that the engine itself was, by id.  ``standalone`` tells
+    number of processes of each worker that the executor itself was, by id.  ``standalone`` tells
     whether it leaves all to standalone workers.
     """
 
@@ -43,13 +43,13 @@ class Engine(Protocol):
     sizes: dict[str, int]
 
     def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Have units that `search` waits for scored, until ``until()``."""
 
 
 class Alone(Protocol):
-    """An engine that also scores one unit at a time."""
+    """An executor that also scores one unit at a time."""
 
     error: BaseException | None
 
@@ -67,7 +67,7 @@ _LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
 LEASES_OF_ONE_PROCESS = 10
 
 
-def engine_for(
+def executor_for(
     workers: int | None,
     *,
     bundle: FitWorkload,
@@ -78,7 +78,7 @@ def engine_for(
     told: Told = lambda _: None,
     db: str | None = None,
     sender: Sender | None = None,
-) -> Here | Local | Elsewhere | Joblib:
+) -> InProcess | LocalWorkers | Standalone | Joblib:
     """Return what scores the units of a fit.
 
     Parameters
@@ -106,12 +106,12 @@ def engine_for(
     Limits are held by ending the process that scores, which only our own workers can do.
     """
     if workers is None:
-        return Here(bundle, place, error_score, verbose, progress)
+        return InProcess(bundle, place, error_score, verbose, progress)
     backend = active_backend()
     if not workers or (backend is not None and leaves_to_standalone(backend, db)):
-        return Elsewhere()
+        return Standalone()
     if backend is None or sender is None or limits_in(bundle.options):
-        return Local(workers, told)
+        return LocalWorkers(workers, told)
     return Joblib(bundle, sender, mine_by(place), workers, backend, told)
 
 
@@ -128,7 +128,7 @@ def mine_by(place: Place) -> Callable[[str], bool]:
     return mine
 
 
-class Here:
+class InProcess:
     """Scores in the calling thread from the caller's own objects; unpickles nothing."""
 
     standalone = False
@@ -153,7 +153,7 @@ class Here:
         self.sizes: dict[str, int] = {}
 
     def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Score until ``until()``, or until something that GridSearchCV would raise."""
         timing = timing_here()
@@ -168,7 +168,7 @@ class Here:
                 mine=mine_by(self._place),
                 lease=lease,
             )
-            loop.run(until, lambda: self.error is not None or turns.grace() is not None, turns.turn)
+            loop.run(until, lambda: self.error is not None or hooks.grace() is not None, hooks.turn)
 
     def score(self, unit_id: str) -> Result:
         """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
@@ -209,7 +209,7 @@ def _let_pass_if_of_a_callback(error: BaseException) -> None:
         raise error
 
 
-class FunctionHere(Here):
+class FunctionInProcess(InProcess):
     """Calls a scoring function in the calling thread, with the caller's own objects."""
 
     def __init__(self, bundle: FunctionWorkload, place: Place, *, raises: bool) -> None:
@@ -231,7 +231,7 @@ class FunctionHere(Here):
         return result
 
 
-class Local:
+class LocalWorkers:
     """Scores in local worker processes, which stay warm for the next fit."""
 
     standalone = False
@@ -244,15 +244,15 @@ class Local:
         self.sizes: dict[str, int] = {}
 
     def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
         with local_workers(self._workers) as pool:
-            done = pool.work(store, search, until, timing_here(), on_done=self._told, turns=turns)
+            done = pool.work(store, search, until, timing_here(), on_done=self._told, hooks=hooks)
         self.sizes[done.worker] = self._workers
 
 
-class Elsewhere:
+class Standalone:
     """Scores nothing: waits for standalone workers, and keeps the queue going meanwhile."""
 
     standalone = True
@@ -270,7 +270,7 @@ class Elsewhere:
         self.sizes: dict[str, int] = {}
 
     def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Wait until ``until()``."""
         timing = timing_here()
@@ -281,10 +281,10 @@ class Elsewhere:
             store.alarms.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:
-                turns.turn()
-                if end_at == float("inf") and (grace := turns.grace()) is not None:
+                hooks.turn()
+                if end_at == float("inf") and (grace := hooks.grace()) is not None:
                     end_at = self._clock() + grace
-                alarmed = alarm.listening and turns is NO_TURNS
+                alarmed = alarm.listening and hooks is NO_HOOKS
                 self._wait(rung, _LOOK_ALARMED if alarmed else _LOOK)
 
     def _wait(self, rung: threading.Event, seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from optomatic.driver.executors import Alone, Engine, Here, Told
+from optomatic.driver.executors import Alone, Executor, InProcess, Told
 from optomatic.driver.following import Unfollowed
 from optomatic.driver.preflight import OtherVersions
 from optomatic.driver.summary import (
@@ -27,7 +27,7 @@ from optomatic.errors import SearchCancelled, StoreError
 from optomatic.planning.planner import Plan
 from optomatic.records import Outcome, SearchRecord, Unit
 from optomatic.store.connection import Store, open_store
-from optomatic.worker.availability import Lookout
+from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import inside_worker, timing_here
 
@@ -41,7 +41,7 @@ def run_at(
     db: str | None,
     plan: Plan,
     record: SearchRecord,
-    engine: Engine,
+    executor: Executor,
     *,
     retry_failed: bool = False,
     told: Told | None = None,
@@ -51,11 +51,11 @@ def run_at(
 
     Inside of a worker, which has no address of a store, they are scored without one.
     """
-    if isinstance(engine, Here) and inside_worker():
-        return run_alone(plan, engine)
+    if isinstance(executor, InProcess) and inside_worker():
+        return run_alone(plan, executor)
     with open_store(db) as store:
         return run(
-            *(store, plan, record, engine),
+            *(store, plan, record, executor),
             retry_failed=retry_failed,
             told=told,
             following=following,
@@ -66,7 +66,7 @@ def run(
     store: Store,
     plan: Plan,
     record: SearchRecord,
-    engine: Engine,
+    executor: Executor,
     *,
     retry_failed: bool = False,
     told: Told | None = None,
@@ -100,14 +100,14 @@ def run(
     """
     following = following or Unfollowed()
     with following.follow(store, record):
-        return _run(store, plan, record, engine, following, retry_failed, told, clock)
+        return _run(store, plan, record, executor, following, retry_failed, told, clock)
 
 
 def _run(
     store: Store,
     plan: Plan,
     record: SearchRecord,
-    engine: Engine,
+    executor: Executor,
     following: Unfollowed,
     retry_failed: bool,
     told: Told | None,
@@ -127,13 +127,13 @@ def _run(
                 client_of=record.id,
             )
         scored, invalid = _score(
-            *(store, plan, missing, record.id, engine, listing),
+            *(store, plan, missing, record.id, executor, listing),
             *(following, retry_failed, told, clock),
         )
     except KeyboardInterrupt as interrupt:
         scored = _ended_before(store, record.id, missing, interrupt)
         outcomes, seconds = {**served, **scored}, clock() - began
-        summary = summary_of(outcomes, scored, seconds, engine.sizes, stopped=INTERRUPTED)
+        summary = summary_of(outcomes, scored, seconds, executor.sizes, stopped=INTERRUPTED)
         return Ending(outcomes, frozenset(scored), summary, interrupt)
     except BaseException as error:
         withdraw(store, record.id, error)
@@ -141,7 +141,7 @@ def _run(
     outcomes = {**served, **scored}
     seconds, said = clock() - began, str(others)
     summary = summary_of(
-        *(outcomes, scored, seconds, engine.sizes), other_versions=said, invalid=invalid
+        *(outcomes, scored, seconds, executor.sizes), other_versions=said, invalid=invalid
     )
     report_invalid(invalid)
     store.searches.finish(record.id, "completed", summary.document())
@@ -215,7 +215,9 @@ def leave(
     return len(missing)
 
 
-def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.monotonic) -> Ending:
+def run_alone(
+    plan: Plan, executor: Alone, *, clock: Callable[[], float] = time.monotonic
+) -> Ending:
     """Have every unit of `plan` scored in this process, without a store.
 
     So does a search inside of a worker, which is part of a unit of another search: what
@@ -224,9 +226,9 @@ def run_alone(plan: Plan, engine: Alone, *, clock: Callable[[], float] = time.mo
     began = clock()
     outcomes = {}
     for unit in plan.units:
-        result = engine.score(unit.id)
-        if engine.error is not None:
-            raise engine.error
+        result = executor.score(unit.id)
+        if executor.error is not None:
+            raise executor.error
         outcomes[unit.id] = Outcome(unit.id, "failed" if result.failures else "completed", result)
     summary = summary_of(outcomes, outcomes, clock() - began)
     return Ending(outcomes, frozenset(outcomes), summary)
@@ -237,7 +239,7 @@ def _score(
     plan: Plan,
     missing: Sequence[Unit],
     search: str,
-    engine: Engine,
+    executor: Executor,
     listing: str,
     following: Unfollowed,
     retry_failed: bool,
@@ -251,16 +253,16 @@ def _score(
     if not missing:
         return {}, 0
     reap_vanished(store)
-    waiting = _Waiting(store, plan, missing, search, listing, engine.standalone, told, clock)
+    waiting = _Waiting(store, plan, missing, search, listing, executor.standalone, told, clock)
     while waiting.open:
         waiting.submit(retry_failed=retry_failed)
         retry_failed = False
         following.queued([unit.id for unit in waiting.open])
         # Who cancelled it before these were queued has not cancelled them.
         _end_if_withdrawn(store, search, waiting, len(missing))
-        engine.work(store, search, waiting.over)
-        if engine.error is not None:
-            raise engine.error
+        executor.work(store, search, waiting.over)
+        if executor.error is not None:
+            raise executor.error
         found = waiting.read()
         following.ended({i: outcome for i, outcome in found.items() if has_ended(outcome)})
         _end_if_withdrawn(store, search, waiting, len(missing))
@@ -301,7 +303,7 @@ class _Waiting:
         self._store, self._plan, self._missing = store, plan, missing
         self._search, self._listing = search, listing
         self._told, self._clock, self._looked = told, clock, clock()
-        self._lookout = Lookout(
+        self._availability = Availability(
             *(store, [search], timing_here(), clock), standalone=standalone, restore=self._restore
         )
         self._mends = 0
@@ -311,7 +313,7 @@ class _Waiting:
         """Queue what has no end yet."""
         met = self._store.jobs.submit(self.open, self._search, retry_failed=retry_failed)
         self.invalid += met.invalid
-        self._lookout.foreign = met.foreign
+        self._availability.foreign = met.foreign
         if self.invalid > _MOST_INVALID * len(self._missing):
             raise StoreError(
                 "What this search stores reads differently each time: another program writes to "
@@ -325,9 +327,9 @@ class _Waiting:
             self._told({unit.id for unit in self.open}.difference(waits))
             self._looked = self._clock()
         jobs = self._store.jobs
-        waits_on = jobs.waits(self._search) or bool(jobs.foreign([*self._lookout.foreign]))
+        waits_on = jobs.waits(self._search) or bool(jobs.foreign([*self._availability.foreign]))
         if waits_on:
-            self._lookout.look()
+            self._availability.look()
         return not waits_on
 
     def read(self) -> dict[str, Outcome]:

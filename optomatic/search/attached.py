@@ -20,7 +20,7 @@ from optomatic.search.stored_search import StoredSearch
 from optomatic.search.stored_table import Best, StoredTable, listed_ids, records_of
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import added_to, ids_that_wait, state_of
-from optomatic.worker.availability import Lookout
+from optomatic.worker.availability import Availability
 from optomatic.worker.host import timing_here
 
 #: So many other searches of one name are named.
@@ -207,11 +207,11 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         """
         began = clock()
         with open_store(self.db) as store:
-            lookout = _lookout(store, self.search_id, clock)
+            availability = _availability(store, self.search_id, clock)
             while _goes_on(store, self.search_id):
                 if timeout is not None and clock() - began >= timeout:
                     return False
-                lookout.look()
+                availability.look()
                 sleep(_POLL)
             _note_the_end(store, self.search_id)
         return True
@@ -243,7 +243,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         """
         seen = None
         with open_store(self.db) as store:
-            lookout = _lookout(store, self.search_id, clock)
+            availability = _availability(store, self.search_id, clock)
             while True:
                 over = not _goes_on(store, self.search_id)
                 began = clock()
@@ -253,7 +253,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
                 seen = counts
                 if over:
                     break
-                lookout.look()
+                availability.look()
                 # Looking at a large search is to cost its server little.
                 sleep(max(_POLL, 4 * (clock() - began)))
             _note_the_end(store, self.search_id)
@@ -340,7 +340,7 @@ def _waiting_ids(store: Store, search: str) -> list[str]:
     return [i for part in store.searches.parts(search) for i in ids_that_wait(part)]
 
 
-def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:
+def _availability(store: Store, search: str, clock: Callable[[], float]) -> Availability:
     """Look who could score `search`, unless its client is there: that looks itself."""
     silent = partial(store.searches.is_running, search)
 
@@ -348,7 +348,7 @@ def _lookout(store: Store, search: str, clock: Callable[[], float]) -> Lookout:
         if (asked := store.searches.asked(search)) is not None:
             store.workers.publish(asked.work)
 
-    return Lookout(
+    return Availability(
         *(store, ids_that_wait(search), timing_here(), clock), silent=silent, restore=restore
     )
 

@@ -24,7 +24,7 @@ from optomatic.driver.earlier_searches import (
     earlier_evaluations,
     named,
 )
-from optomatic.driver.executors import Elsewhere, Engine, FunctionHere, Local, Place
+from optomatic.driver.executors import Executor, FunctionInProcess, LocalWorkers, Place, Standalone
 from optomatic.driver.fixed import leave, run_at
 from optomatic.driver.following import Unfollowed, following, say_of_uploads
 from optomatic.driver.preflight import (
@@ -433,7 +433,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 self.db,
                 plan,
                 self._record(len(candidates), plan),
-                self._engine(planner.workload, place),
+                self._executor(planner.workload, place),
             ),
             retry_failed=self.retry_failed,
             following=followed,
@@ -495,7 +495,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 following=followed,
             )
             define(self.definition, self.name, self.db)
-            summary = rounds.run(lambda: self._engine(planner.workload, ledger.place))
+            summary = rounds.run(lambda: self._executor(planner.workload, ledger.place))
         followed.print_rest()
         if self._workers() is None and summary.scored:
             report_moved(planner.sender.moved())
@@ -542,11 +542,11 @@ class MongoSearch(StoredSearch, KeepsAddress):
         if self.verbose > 0:
             print(summary)
 
-    def _engine(self, bundle: Any, place: Place) -> Engine:
+    def _executor(self, bundle: Any, place: Place) -> Executor:
         workers = self._workers()
         if workers is None:
-            return FunctionHere(bundle, place, raises=self.error_score == "raise")
-        return Local(workers) if workers else Elsewhere()
+            return FunctionInProcess(bundle, place, raises=self.error_score == "raise")
+        return LocalWorkers(workers) if workers else Standalone()
 
     def _record(self, n_candidates: int, plan: Plan | Planner) -> SearchRecord:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)

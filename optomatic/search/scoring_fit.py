@@ -14,7 +14,7 @@ from optomatic.candidates.racing import Racing
 from optomatic.candidates.schedule import NO_RACE, NoRace
 from optomatic.driver.adaptive import Asking, Course, Rounds, asking_for
 from optomatic.driver.earlier_searches import earlier_evaluations, named
-from optomatic.driver.executors import Engine, engine_for
+from optomatic.driver.executors import Executor, executor_for
 from optomatic.driver.fixed import run_at
 from optomatic.driver.following import Unfollowed, following
 from optomatic.driver.preflight import (
@@ -151,15 +151,15 @@ def drive_known(
         if callbacks is not None:
             callbacks.planned(params, ids)
     workers = _workers_beside(search, request.inside)
-    engine = _engine(search, planned, workers, callbacks)
-    followed.printed(engine.scored)
+    executor = _executor(search, planned, workers, callbacks)
+    followed.printed(executor.scored)
     define(search.definition, search.name, search.db)
     ending = run_at(
         *(
             search.db,
             planned.plan,
             _record(search, request, len(planned.candidates), planned.plan),
-            engine,
+            executor,
         ),
         retry_failed=search.retry_failed,
         told=None if callbacks is None else callbacks.done,
@@ -199,9 +199,9 @@ def _following(
     )
 
 
-def _engine(
+def _executor(
     search: Any, planned: Planned, workers: int | None, callbacks: UnitCallbacks | None
-) -> Engine:
+) -> Executor:
     def progress(unit_id: str) -> dict[str, Any]:
         candidate, split = planned.places[unit_id]
         return {
@@ -210,7 +210,7 @@ def _engine(
             **({} if callbacks is None else callbacks.of(unit_id)),
         }
 
-    return engine_for(
+    return executor_for(
         workers,
         bundle=planned.bundle,
         place=planned.place,
@@ -296,8 +296,8 @@ def drive_open(
         told = {} if callbacks is None else callbacks.of(unit_id)
         return {"split_progress": (split, search.n_splits_), **told}
 
-    def start() -> Engine:
-        engine = engine_for(
+    def start() -> Executor:
+        executor = executor_for(
             workers,
             bundle=bundle,
             place=ledger.place,
@@ -307,8 +307,8 @@ def drive_open(
             db=search.db,
             sender=planner.sender,
         )
-        followed.printed(engine.scored)
-        return engine
+        followed.printed(executor.scored)
+        return executor
 
     with shipping(search.ship_modules), open_store(search.db) as store:
         planner = Planner(bundle, requires=tags_of(search.requires))

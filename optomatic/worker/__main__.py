@@ -24,7 +24,7 @@ from optomatic.worker.cli import PROGRAM, Assignment, Names, assignment_of, one_
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.host import Installed, cache_home, cores, timing_of
 from optomatic.worker.idle import IdleReasons
-from optomatic.worker.pool import Crew, current_path, threads_each
+from optomatic.worker.pool import Pool, current_path, threads_each
 from optomatic.worker.report import JsonLines, fields, set_up
 from optomatic.worker.worker import Supervisor
 
@@ -71,7 +71,7 @@ def _work(
 ) -> None:
     """Work in `store` until told to end."""
     number = cores() if options.processes == "auto" else options.processes
-    crew = Crew(number, Setup(current_path(), threads_each(number, cores()), captured=True))
+    pool = Pool(number, Setup(current_path(), threads_each(number, cores()), captured=True))
     tags = tags_of(options.tag)
     record = WorkerRecord(
         secrets.token_hex(8), "standalone", this_process(), number, required_versions({}), tags
@@ -81,7 +81,7 @@ def _work(
     installed = Installed()
     supervisor = Supervisor(
         store,
-        crew,
+        pool,
         cache,
         record,
         timing,
@@ -93,13 +93,13 @@ def _work(
         why_idle=IdleReasons(store, record, installed, assignment.names),
         on_ready=lambda: _say_ready(record, place_of(store.shown_uri), lines),
     )
-    _obey_signals(supervisor, crew, options.grace, lines)
+    _obey_signals(supervisor, pool, options.grace, lines)
     if options.deadline is not None:
         supervisor.end_in(options.deadline, options.grace)
     try:
         summary = supervisor.run(lambda: options.until_empty and supervisor.idle_for() is not None)
     finally:
-        crew.close()
+        pool.close()
     log.info(
         "worker %s ends: %d units scored, %d of them with failures, %d crashes",
         *(record.id[:4], summary.scored, summary.failed, summary.crashed),
@@ -154,14 +154,14 @@ def _searches(store: Store, names: Names | None) -> _Fresh[Sequence[str]] | None
 
 
 def _obey_signals(
-    supervisor: Supervisor, crew: Crew, grace: float, lines: JsonLines | None
+    supervisor: Supervisor, pool: Pool, grace: float, lines: JsonLines | None
 ) -> None:
     """End well at the first SIGTERM or SIGINT, and at once at the second."""
     seen: list[int] = []
 
     def obey(number: int, _: FrameType | None) -> None:
         if seen:
-            for child in crew.children:
+            for child in pool.children:
                 child.kill("a second signal came")
             os._exit(128 + number)
         seen.append(number)

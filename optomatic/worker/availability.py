@@ -204,7 +204,7 @@ _UPDATE = (
 )
 
 
-class Lookout:
+class Availability:
     """Looks, now and then, whether anybody works on what is waited for; says each thing once.
 
     Parameters

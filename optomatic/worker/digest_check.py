@@ -159,7 +159,7 @@ class Refusals:
             Where nobody but children of this process scores.
         """
         queue = held.job.queue
-        child.expected = self._choice.is_trial(queue)
+        child.refuse(refusal.why, expected=self._choice.is_trial(queue))
         if not self._choice.is_final(queue, refusal, child.pid, [other.pid for other in children]):
             return
         if self._choice.free:
@@ -170,8 +170,7 @@ class Refusals:
         elif refusal.failure is None:
             raise _other_code(refusal)
         else:
-            child.sent.popleft()
-            self._account.fail(held, refusal.failure)
+            self._account.fail(child.finish(), refusal.failure)
 
     def leave_to_others(self, queue: str, error: CacheFull) -> None:
         """Take note that there is no room for what `queue` needs.

@@ -18,7 +18,7 @@ from optomatic.worker.digest_check import Refusals
 from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Rest
-from optomatic.worker.pool import Child, Crew
+from optomatic.worker.pool import Child, Pool
 from optomatic.worker.reservations import Account, Intake, Outbox
 
 
@@ -107,12 +107,12 @@ class Parcels:
 
 
 class Feeder:
-    """Feeds the children of `crew`.
+    """Feeds the children of `pool`.
 
     Parameters
     ----------
     jobs : Jobs
-    crew : Crew
+    pool : Pool
     intake : Intake
         Claims, and holds what is not started.
     parcels : Parcels
@@ -136,7 +136,7 @@ class Feeder:
     def __init__(
         self,
         jobs: Jobs,
-        crew: Crew,
+        pool: Pool,
         intake: Intake,
         parcels: Parcels,
         heart: Heartbeat,
@@ -149,7 +149,7 @@ class Feeder:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
-        self._crew = crew
+        self._pool = pool
         self._intake = intake
         self._parcels = parcels
         self._heart = heart
@@ -183,7 +183,7 @@ class Feeder:
 
     def _hungry(self) -> list[Child]:
         """Return the children to be fed, those with the least work first."""
-        children = self._crew.children
+        children = self._pool.children
         if any(child.sent and child.sent[0].job.losses for child in children):
             return []  # it runs alone
         if self._account.left() == 0 and not self._intake.waiting:
@@ -192,9 +192,9 @@ class Feeder:
         return sorted(hungry, key=lambda child: len(child.sent))
 
     def _claim(self, hungry: int) -> None:
-        children = len(self._crew.children)
+        children = len(self._pool.children)
         # What is on its way back to the store may be what is to be claimed next.
-        busy = self._crew.busy() or not self._outbox.empty()
+        busy = self._pool.busy() or not self._outbox.empty()
         if self._intake.claim(children, hungry, busy=busy, most=self._account.left()):
             self._patience.answered()
             self._parcels.keep_only(self._intake.mine.values())
@@ -232,8 +232,7 @@ class Feeder:
 
     def _send(self, child: Child, chunk: Sequence[Held]) -> None:
         if chunk:
-            child.sent.extend(chunk)
-            child.send(self._parcels.message(chunk))
+            child.assign(chunk, self._parcels.message(chunk))
 
     def _loadable(self, chunk: Sequence[Held]) -> list[Held]:
         """Get the parts of `chunk` onto this machine; fail the units whose parts are damaged.

@@ -12,10 +12,10 @@ from optomatic.store.jobs import Jobs
 from optomatic.worker.heartbeat import Heartbeat
 
 
-class Turns(Protocol):
-    """The other side of an engine: it looks what is finished, queues more, and ends early.
+class Hooks(Protocol):
+    """The other side of an executor: it looks what is finished, queues more, and ends early.
 
-    Both are called in the thread that called the engine's ``work``, often.  What they raise
+    Both are called in the thread that called the executor's ``work``, often.  What they raise
     ends the work: results are handed in, the rest is given back.
     """
 
@@ -33,7 +33,7 @@ class Turns(Protocol):
         """
 
 
-class NoTurns:
+class NoHooks:
     """A search whose units are all queued before the work begins."""
 
     def turn(self) -> bool:
@@ -45,7 +45,7 @@ class NoTurns:
         return None
 
 
-NO_TURNS = NoTurns()
+NO_HOOKS = NoHooks()
 
 
 # Claim -> start -> score -> complete, in this process: what ``n_jobs=None`` does.

@@ -38,7 +38,7 @@ from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.host import timing_here
-from optomatic.worker.inprocess import NO_TURNS, Turns, claim
+from optomatic.worker.inprocess import NO_HOOKS, Hooks, claim
 from optomatic.worker.loading import Refused, open_payload
 from optomatic.worker.score import inner_threads, score_unit
 
@@ -116,7 +116,7 @@ class Joblib:
         self.sizes: dict[str, int] = {}
 
     def work(
-        self, store: Store, search: str, until: Callable[[], bool], turns: Turns = NO_TURNS
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Score until ``until()``; what is not finished at an interrupt is given back.
 
@@ -124,15 +124,15 @@ class Joblib:
         """
         with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
             self.sizes[worker] = self._n_jobs
-            self._work(_Batches(store, heart, worker, search, self._mine), until, turns)
+            self._work(_Batches(store, heart, worker, search, self._mine), until, hooks)
 
-    def _work(self, batches: _Batches, until: Callable[[], bool], turns: Turns) -> None:
+    def _work(self, batches: _Batches, until: Callable[[], bool], hooks: Hooks) -> None:
         pause = _PAUSE_SHORT
-        while not until() and turns.grace() is None:
+        while not until() and hooks.grace() is None:
             before = batches.claimed
-            turns.turn()
+            hooks.turn()
             try:
-                self._round(batches, turns)
+                self._round(batches, hooks)
             except Exception as error:
                 batches.end_after(error)
                 if isinstance(error, Refused):
@@ -148,7 +148,7 @@ class Joblib:
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE_LONG)
 
-    def _round(self, batches: _Batches, turns: Turns) -> None:
+    def _round(self, batches: _Batches, hooks: Hooks) -> None:
         """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
         as_they_come = "generator_unordered" if self._streams else "list"
         parallel = Parallel(
@@ -162,8 +162,8 @@ class Joblib:
             for token, ids, scored, seconds in results:
                 batches.hand_in(token, dict(zip(ids, scored, strict=True)), seconds)
                 self._told(ids)
-                turns.turn()
-                if turns.grace() is not None:
+                hooks.turn()
+                if hooks.grace() is not None:
                     batches.claim_no_more()
 
     def _task(self, lease: Lease) -> Any:

@@ -146,8 +146,7 @@ class Warden:
                 failure = self._passed(watch)
                 if failure is not None:
                     del self._watches[watch.child.pid]
-                    watch.child.passed = (watch.unit, failure)
-                    watch.child.kill("its unit passed a limit")
+                    watch.child.kill("its unit passed a limit", (watch.unit, failure))
 
     def _passed(self, watch: Watch) -> Failure | None:
         if watch.seconds is not None and self._clock() - watch.began > watch.seconds:

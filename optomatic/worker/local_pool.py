@@ -2,7 +2,7 @@
 
 A child takes about a second to start, most of it the import of scikit-learn, so those of one
 fit are kept for the next: for 300 s without work, and not longer than their process.  A fit
-has its children to itself while it lasts; two fits in two threads have two crews.
+has its children to itself while it lasts; two fits in two threads have two pools.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.host import cache_home, cores, filters_here, tags_here, timing_here
-from optomatic.worker.inprocess import NO_TURNS, Turns
-from optomatic.worker.pool import Crew, current_path, threads_each
+from optomatic.worker.inprocess import NO_HOOKS, Hooks
+from optomatic.worker.pool import Pool, current_path, threads_each
 from optomatic.worker.worker import Supervisor, WorkSummary
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ IDLE_SECONDS = 300.0
 
 _lock = threading.Lock()
 #: Crews that no fit uses now.
-_idle: list[Crew] = []
+_idle: list[Pool] = []
 
 
 class LocalPool:
@@ -51,17 +51,17 @@ class LocalPool:
     def __init__(self, size: int, *, cache: Path | None = None) -> None:
         self.size = size
         self._cache = cache
-        self._crew: Crew | None = None
+        self._pool: Pool | None = None
 
     def __enter__(self) -> LocalPool:
-        self._crew = _take(self.size)
-        self._crew.fill()
+        self._pool = _take(self.size)
+        self._pool.fill()
         return self
 
     def __exit__(self, *_: object) -> None:
-        crew, self._crew = self._crew, None
-        if crew is not None:
-            _put_back(crew)
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            _put_back(pool)
 
     def work(
         self,
@@ -72,7 +72,7 @@ class LocalPool:
         *,
         parts: Iterable[Part] = (),
         on_done: Callable[[Collection[str]], None] = lambda _: None,
-        turns: Turns = NO_TURNS,
+        hooks: Hooks = NO_HOOKS,
     ) -> WorkSummary:
         """Score units that `search` waits for, in the calling thread, until `until()`.
 
@@ -86,7 +86,7 @@ class LocalPool:
             Parts that the caller has in memory, so that they need not be fetched.
         on_done : callable
             Called in this thread with the ids of units whose results arrived.
-        turns : Turns
+        hooks : Hooks
             What the search does meanwhile, in this thread.
 
         Raises
@@ -96,7 +96,7 @@ class LocalPool:
         KeyboardInterrupt
             After what runs was killed, results were handed in and the rest given back.
         """
-        if self._crew is None:
+        if self._pool is None:
             raise RuntimeError("a pool works inside its with block")
         cache = Cache(self._cache or cache_home())
         for part in parts:
@@ -106,10 +106,10 @@ class LocalPool:
         record = WorkerRecord(worker, "local", process, self.size, env, tags_here())
         timing = timing or timing_here()
         supervisor = Supervisor(
-            *(store, self._crew, cache, record, timing),
+            *(store, self._pool, cache, record, timing),
             search=search,
             on_done=on_done,
-            turns=turns,
+            hooks=hooks,
             filters=filters_here(),
         )
         return supervisor.run(until)
@@ -127,39 +127,39 @@ def setup_of(size: int) -> Setup:
     return Setup(current_path(), threads_each(size, cores()), IDLE_SECONDS)
 
 
-def _take(size: int) -> Crew:
-    """Return a crew of `size` that nobody else uses, with as many warm children as fit."""
+def _take(size: int) -> Pool:
+    """Return a pool of `size` that nobody else uses, with as many warm children as fit."""
     setup = setup_of(size)
     with _lock:
-        crew = _idle.pop() if _idle else Crew(size, setup)
-    if crew.setup != setup:
-        crew.close()  # its children find other modules
-        crew.setup = setup
-    crew.resize(size)
-    return crew
+        pool = _idle.pop() if _idle else Pool(size, setup)
+    if pool.setup != setup:
+        pool.close()  # its children find other modules
+        pool.setup = setup
+    pool.resize(size)
+    return pool
 
 
-def _put_back(crew: Crew) -> None:
+def _put_back(pool: Pool) -> None:
     with _lock:
-        _idle.append(crew)
+        _idle.append(pool)
 
 
 @atexit.register
 def close_all() -> None:
     """End all warm children."""
     with _lock:
-        crews = _idle.copy()
+        pools = _idle.copy()
         _idle.clear()
-    for crew in crews:
-        crew.close()
+    for pool in pools:
+        pool.close()
 
 
 def _forget_in_fork() -> None:
     """Leave the children to the process that started them."""
     global _lock
     _lock = threading.Lock()
-    for crew in _idle:
-        crew.forget()
+    for pool in _idle:
+        pool.forget()
     _idle.clear()
 
 

@@ -12,7 +12,7 @@ from optomatic.records import Held, Result, Returned
 from optomatic.worker.batching import Pace
 from optomatic.worker.digest_check import Refusal, Refusals, refusal_from_wire
 from optomatic.worker.limits import Warden
-from optomatic.worker.pool import Child, Crew, Wakeup
+from optomatic.worker.pool import Child, Pool, Wakeup
 from optomatic.worker.protocol import result_from_wire, returned_from_wire
 from optomatic.worker.reservations import Account
 
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Coroner:
-    """Buries the dead of `crew`.
+    """Buries the dead of `pool`.
 
     The unit that ran is charged, unless the child was killed from here; what was queued
     behind it never is.
     """
 
-    def __init__(self, crew: Crew, warden: Warden, account: Account) -> None:
-        self._crew = crew
+    def __init__(self, pool: Pool, warden: Warden, account: Account) -> None:
+        self._pool = pool
         self._warden = warden
         self._account = account
 
@@ -40,37 +40,31 @@ class Coroner:
             If one child after the other ends before it can be used.
         """
         self._warden.forget(child)
-        how = self._crew.remove(child)
-        rest = list(child.sent)
-        child.sent.clear()
-        if child.passed is not None and _ran(child, child.passed[0]):
+        how = self._pool.remove(child)
+        ran, rest = child.give_up()
+        begun: Held | None = None
+        if ran is not None and child.passed is not None and child.passed[0] == ran.job.id:
             # Handed in as failed: nobody is charged for it.
-            self._account.fail(rest.pop(0), child.passed[1])
-            child.running = None
+            self._account.fail(ran, child.passed[1])
         elif child.stopped is not None:
             level = logging.DEBUG if child.expected else logging.INFO
             how = "is replaced, as it refused a unit" if child.refused else "was killed"
             log.log(level, "child %d %s: %s", child.pid, how, child.stopped)
-        elif child.running is not None:
-            unit = rest.pop(0)
-            log.warning("child %d ended by %s while it ran unit %s", child.pid, how, unit.job.id)
-            self._account.crash(unit, how)
+            rest, begun = [*([] if ran is None else [ran]), *rest], ran
+        elif ran is not None:
+            log.warning("child %d ended by %s while it ran unit %s", child.pid, how, ran.job.id)
+            self._account.crash(ran, how)
         elif not child.ready:
-            self._crew.false_start(how)
-        self._account.release(rest, child.running)
-
-
-def _ran(child: Child, unit_id: str) -> bool:
-    """Tell whether `child` ran that unit when it ended."""
-    return child.running is not None and child.running.job.id == unit_id
+            self._pool.false_start(how)
+        self._account.release(rest, begun)
 
 
 class Listener:
-    """Listens to the children of `crew`.
+    """Listens to the children of `pool`.
 
     Parameters
     ----------
-    crew : Crew
+    pool : Pool
     wakeup : Wakeup
         Ends a wait, too.
     account : Account
@@ -89,7 +83,7 @@ class Listener:
 
     def __init__(
         self,
-        crew: Crew,
+        pool: Pool,
         wakeup: Wakeup,
         account: Account,
         pace: Pace,
@@ -99,7 +93,7 @@ class Listener:
         folder: Path,
         on_ready: Callable[[], None],
     ) -> None:
-        self._crew = crew
+        self._pool = pool
         self._wakeup = wakeup
         self._account = account
         self._pace = pace
@@ -111,7 +105,7 @@ class Listener:
 
     def listen(self, seconds: float) -> None:
         """Wait until a child says something or dies, or is woken; for `seconds` at most."""
-        children, woken = self._crew.children, self._wakeup.fileno()
+        children, woken = self._pool.children, self._wakeup.fileno()
         calm = min(seconds, self._pace.calm([len(child.sent) for child in children]))
         if calm > 0:
             wait([*(child.death for child in children if child.death), woken], calm)
@@ -141,28 +135,25 @@ class Listener:
         if done is None and begun is None:
             self._ready(child)
         if done is not None:
-            held = _expect(child, done[0])
+            held = child.next(done[0])
             if done[1] is None:
                 self._refuse(child, held, refusal_from_wire(done[2]))
                 return
             self._refusals.take_up(held.job.queue)
-            self._crew.scored()
+            self._pool.scored()
             self._account.done(held, self._result(held, done[1], done[2]))
-            child.sent.popleft()
-            child.running = None
+            child.finish()
             self._warden.forget(child)
         if begun is not None:
-            child.running = _expect(child, begun)
-            self._warden.begins(child, child.running)
+            self._warden.begins(child, child.begin(begun))
 
     def _refuse(self, child: Child, held: Held, refusal: Refusal) -> None:
         """Take note that `child` refuses what it has, and ends: nobody is charged for it."""
-        child.stopped, child.refused, child.running = refusal.why, True, None
         self._warden.forget(child)
-        self._refusals.refuse(child, held, refusal, self._crew.children)
+        self._refusals.refuse(child, held, refusal, self._pool.children)
 
     def _ready(self, child: Child) -> None:
-        child.ready = True
+        child.loaded()
         if self._on_ready is not None:
             self._on_ready()
         self._on_ready = None
@@ -173,11 +164,3 @@ class Listener:
             return returned_from_wire(wire, held.job.id, self._folder)
         self._pace.note(held.work, seconds)
         return result_from_wire(wire)
-
-
-def _expect(child: Child, unit_id: str) -> Held:
-    """Return the first unit in the queue of `child`, which must be `unit_id`."""
-    held = child.sent[0]
-    if held.job.id != unit_id:
-        raise ValueError(f"it speaks of {unit_id!r}, but has {held.job.id!r}")
-    return held

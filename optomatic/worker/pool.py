@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -166,29 +166,25 @@ def threads_each(children: int, cores: int) -> int | None:
 
 
 class Child:
-    """One child process, seen from its parent.
+    """One child process, seen from its parent.  Nobody else writes its attributes.
 
     Attributes
     ----------
     pid : int
     ready : bool
         It has loaded what it needs and reads what it is sent at once.
-    queue : deque of Held
+    sent : deque of Held
         Started units that were sent and are not done, in the order in which they run.
     running : Held or None
-        The first of `queue`, once the child has said that it begins.
+        The first of them, once the child has said that it begins.
     stopped : str or None
         Why the parent killed it, if it did, or why it refused a unit and ended.
-    refused : bool
-        It ended as it refused a unit.
-    death : int or None
-        A descriptor that becomes readable when the child ends, where there is such a thing.
-    expected : bool
-        That was to be expected, so nobody needs to be told of it.
-    last : Held or None
-        What it may still finish when its parent ends.
+    refused, expected : bool
+        It ended as it refused a unit; that was to be expected, so no log needs to say it.
     passed : (str, Failure) or None
         The unit for which it was killed as that passed a limit.
+    death : int or None
+        A descriptor that becomes readable when the child ends, where there is such a thing.
     """
 
     def __init__(self, process: Fresh | Forked, channel: Channel) -> None:
@@ -199,11 +195,52 @@ class Child:
         self.sent: deque[Held] = deque()
         self.running: Held | None = None
         self.stopped: str | None = None
-        self.refused = False
-        self.expected = False
-        self.last: Held | None = None
+        self.refused = self.expected = False
         self.passed: tuple[str, Failure] | None = None
+        self._last: Held | None = None
         self.death = _open_pidfd(process.pid)
+
+    def loaded(self) -> None:
+        """Note that it is ready."""
+        self.ready = True
+
+    def assign(self, chunk: Collection[Held], message: object) -> None:
+        """Send it started units."""
+        self.sent.extend(chunk)
+        self.send(message)
+
+    def begin(self, unit_id: str) -> Held:
+        """Note that it begins with a unit; raise ValueError if that is not its next one."""
+        self.running = self.next(unit_id)
+        return self.running
+
+    def finish(self) -> Held:
+        """Note that its first unit is over, and return it."""
+        self.running = None
+        return self.sent.popleft()
+
+    def next(self, unit_id: str) -> Held:
+        """Return the first unit that it was sent; raise ValueError if that is not `unit_id`."""
+        held = self.sent[0]
+        if held.job.id != unit_id:
+            raise ValueError(f"it speaks of {unit_id!r}, but has {held.job.id!r}")
+        return held
+
+    def refuse(self, why: str, *, expected: bool) -> None:
+        """Note that it refuses its first unit, and ends."""
+        self.stopped, self.refused, self.expected, self.running = why, True, expected, None
+
+    def give_up(self) -> tuple[Held | None, list[Held]]:
+        """Take from a dead child the unit that ran, and those that it had not begun."""
+        units = [held for held in self.sent if held is not self.running]
+        ran, self.running = self.running, None
+        self.sent.clear()
+        return ran, units
+
+    def runs_last(self) -> bool:
+        """Return whether it still runs what it ran at the first call: nothing else may begin."""
+        self._last = self._last or self.running
+        return self.running is not None and self.running is self._last
 
     def waitables(self) -> list[Any]:
         """Return what becomes readable when the child says something, or dies."""
@@ -222,8 +259,12 @@ class Child:
         """Ask an idle child to finish in its own way."""
         self.send({"do": "end"})
 
-    def kill(self, why: str) -> None:
-        """Kill the child and all that it started.  One that is dead already was not stopped."""
+    def kill(self, why: str, passed: tuple[str, Failure] | None = None) -> None:
+        """Kill the child and all that it started.  One that is dead already was not stopped.
+
+        `passed` is a unit, if the reason is that this passed a limit, and its failure.
+        """
+        self.passed = self.passed or passed
         if self.alive():
             self.stopped = self.stopped or why
         self._kill_group()
@@ -348,7 +389,7 @@ def _start(starter: Starter, setup: Setup) -> Child:
     return child
 
 
-class Crew:
+class Pool:
     """A number of children that is kept up."""
 
     def __init__(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from optomatic.worker.outcomes import Coroner, Listener
-from optomatic.worker.pool import Crew
+from optomatic.worker.pool import Pool
 from optomatic.worker.reservations import Account, Intake, Outbox
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Surrender:
 
     Parameters
     ----------
-    crew : Crew
+    pool : Pool
     intake : Intake
     account : Account
         Takes what is given back.
@@ -99,7 +99,7 @@ class Surrender:
 
     def __init__(
         self,
-        crew: Crew,
+        pool: Pool,
         intake: Intake,
         account: Account,
         outbox: Outbox,
@@ -107,7 +107,7 @@ class Surrender:
         coroner: Coroner,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._crew = crew
+        self._pool = pool
         self._intake = intake
         self._account = account
         self._outbox = outbox
@@ -119,18 +119,16 @@ class Surrender:
         """Keep only what runs, and that only until `deadline`."""
         self._account.release(self._intake.waiting)
         self._intake.waiting.clear()
-        for child in self._crew.children:
-            child.last = child.last or child.running
-            runs_last = child.running is not None and child.running is child.last
-            if child.sent and (not runs_last or self._clock() >= deadline):
+        for child in self._pool.children:
+            if (not child.runs_last() or self._clock() >= deadline) and child.sent:
                 child.kill("the worker ends")
 
     def give_back(self) -> bool:
         """Leave nothing in hand; tell whether the store has taken everything."""
-        for child in [child for child in self._crew.children if child.sent]:
+        for child in [child for child in self._pool.children if child.sent]:
             child.kill("its work is over")
             self._listener.hear(child)
-            if child in self._crew.children:
+            if child in self._pool.children:
                 self._coroner.bury(child)
         self._account.release(self._intake.mine.values())
         self._intake.waiting.clear()

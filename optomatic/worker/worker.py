@@ -42,10 +42,10 @@ from optomatic.worker.dispatch import Feeder, Parcels
 from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Reason, Rest
-from optomatic.worker.inprocess import NO_TURNS, Turns
+from optomatic.worker.inprocess import NO_HOOKS, Hooks
 from optomatic.worker.limits import Warden
 from optomatic.worker.outcomes import Coroner, Listener
-from optomatic.worker.pool import Crew, Wakeup
+from optomatic.worker.pool import Pool, Wakeup
 from optomatic.worker.report import Report
 from optomatic.worker.reservations import (
     Account,
@@ -80,12 +80,12 @@ class WorkSummary:
 
 
 class Supervisor:
-    """Has units scored by a crew of children.
+    """Has units scored by a pool of children.
 
     Parameters
     ----------
     store : Store
-    crew : Crew
+    pool : Pool
         Its children are left running at the end of :meth:`run`, unless they have work then.
     cache : Cache
     record : WorkerRecord
@@ -108,7 +108,7 @@ class Supervisor:
         Called once, when the first child can score.
     on_done : callable
         Called with the ids of units whose results arrived.  What it raises ends :meth:`run`.
-    turns : Turns
+    hooks : Hooks
         What the search does meanwhile; called in the thread of :meth:`run`.
     filters : sequence of Filter, optional
         Which warnings units are to show; what the children have otherwise, if not given.
@@ -119,7 +119,7 @@ class Supervisor:
     def __init__(
         self,
         store: Store,
-        crew: Crew,
+        pool: Pool,
         cache: Cache,
         record: WorkerRecord,
         timing: Timing,
@@ -132,13 +132,13 @@ class Supervisor:
         why_idle: Callable[[], Sequence[Reason]] = lambda: (),
         on_ready: Callable[[], None] = lambda: None,
         on_done: Callable[[Collection[str]], None] = lambda _: None,
-        turns: Turns = NO_TURNS,
+        hooks: Hooks = NO_HOOKS,
         filters: Sequence[Filter] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._store, self._crew, self._record, self._clock = store, crew, record, clock
-        self._on_done, self._turns, self._turn_at = on_done, turns, clock()
+        self._store, self._pool, self._record, self._clock = store, pool, record, clock
+        self._on_done, self._hooks, self._turn_at = on_done, hooks, clock()
         self._max_idle, self._lasting = max_idle, lasting
         name, host = record.id[:4], record.process.host
         self._wakeup = Wakeup()
@@ -176,7 +176,7 @@ class Supervisor:
         self._feeder = Feeder(
             *(
                 store.jobs,
-                crew,
+                pool,
                 intake,
                 Parcels(cache, store.bundles, filters),
                 self._heart,
@@ -184,12 +184,12 @@ class Supervisor:
             ),
             *(outbox, pace, self._patience, self._rest, refusals, clock),
         )
-        coroner = Coroner(crew, self._warden, account)
+        coroner = Coroner(pool, self._warden, account)
         self._listener = Listener(
-            *(crew, self._wakeup, account, pace, self._warden, refusals, coroner),
+            *(pool, self._wakeup, account, pace, self._warden, refusals, coroner),
             *(cache.root, on_ready),
         )
-        self._surrender = Surrender(crew, intake, account, outbox, self._listener, coroner, clock)
+        self._surrender = Surrender(pool, intake, account, outbox, self._listener, coroner, clock)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -261,13 +261,13 @@ class Supervisor:
         self._rest.look()
         self._tell_people()
         if self._deadline.at is None:
-            self._crew.fill()
+            self._pool.fill()
             self._feeder.feed()
         self._hand_in()
-        if self._turns is not NO_TURNS and self._deadline.at is None:
+        if self._hooks is not NO_HOOKS and self._deadline.at is None:
             self._take_turn()
         self._listener.listen(self._time_left())
-        self._taken.stop(self._crew.children)
+        self._taken.stop(self._pool.children)
         self._tell()
         if self._deadline.at is not None:
             self._surrender.wind_down(self._deadline.at)
@@ -275,7 +275,7 @@ class Supervisor:
     def _hand_in(self) -> None:
         """Flush the outbox when it is time, or when there is nothing else to do."""
         due = self._outbox.due_in()
-        if due is None or self._patience.time_left() or (due > 0 and self._crew.busy()):
+        if due is None or self._patience.time_left() or (due > 0 and self._pool.busy()):
             return
         try:
             self._outbox.flush()
@@ -285,12 +285,12 @@ class Supervisor:
             self._patience.failed(error)
 
     def _take_turn(self) -> None:
-        grace = self._turns.grace()
+        grace = self._hooks.grace()
         if grace is not None:
             self.stop(grace)
         elif self._clock() >= self._turn_at and self._outbox.empty():
             self._turn_at = self._clock() + _TURN
-            if self._turns.turn():
+            if self._hooks.turn():
                 self._intake.hurry()
             self._account.may_be_over = not self._intake.mine
 
@@ -327,8 +327,8 @@ class Supervisor:
         if self._account.may_be_over and not self._intake.mine:
             due.append(patience)
         if self._deadline.at is None:
-            due += [self._feeder.time_left(), self._crew.time_left()]
-            if self._turns is not NO_TURNS and self._outbox.empty():
+            due += [self._feeder.time_left(), self._pool.time_left()]
+            if self._hooks is not NO_HOOKS and self._outbox.empty():
                 due.append(self._turn_at - self._clock())
         return max(0.0, min(seconds for seconds in due if seconds is not None))
 
@@ -343,7 +343,7 @@ class Supervisor:
 
     def _over(self, until: Callable[[], bool]) -> bool:
         if self._deadline.at is not None:
-            return not self._crew.busy() and not self._intake.waiting
+            return not self._pool.busy() and not self._intake.waiting
         if self._intake.mine or not self._outbox.empty():
             return False
         if self._account.left() == 0:

@@ -1,9 +1,9 @@
 """Waiting for standalone workers."""
 
-from optomatic.driver.executors import Elsewhere
+from optomatic.driver.executors import Standalone
 
 
-class Noting(Elsewhere):
+class Noting(Standalone):
     """Notes for how long it would wait."""
 
     def __init__(self):
@@ -16,6 +16,6 @@ class Noting(Elsewhere):
 
 
 def test_it_looks_less_often_once_the_alarm_listens(queue):
-    engine = Noting()
-    engine.work(queue.store, "s", lambda: 2.0 in engine.pauses or len(engine.pauses) > 100)
-    assert engine.pauses[-1] == 2.0
+    executor = Noting()
+    executor.work(queue.store, "s", lambda: 2.0 in executor.pauses or len(executor.pauses) > 100)
+    assert executor.pauses[-1] == 2.0

@@ -162,10 +162,10 @@ def test_a_worker_that_was_forked_away_from_is_still_used(uri, expected):
     from optomatic.worker.local_pool import _idle
 
     fit(uri, 2, {"C": [0.1]})
-    mine = {child.pid for crew in _idle for child in crew.children}
+    mine = {child.pid for pool in _idle for child in pool.children}
     in_fork(fit, uri, 2)
     assert fit(uri, 2, {"C": [7]})[1] == 2
-    assert {child.pid for crew in _idle for child in crew.children} >= mine
+    assert {child.pid for pool in _idle for child in pool.children} >= mine
     np.testing.assert_array_equal(fit(uri)[0], expected)
 
 

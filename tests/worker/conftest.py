@@ -18,7 +18,7 @@ from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
 from optomatic.worker.forkserver import Setup
-from optomatic.worker.pool import Crew, current_path
+from optomatic.worker.pool import Pool, current_path
 from optomatic.worker.worker import Supervisor
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -93,22 +93,22 @@ def queue(uri):
 
 
 @pytest.fixture
-def crew():
+def pool():
     """Two warm children."""
-    crew = Crew(2, Setup(current_path()))
-    yield crew
-    crew.close()
+    pool = Pool(2, Setup(current_path()))
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def supervisor(queue, crew, tmp_path):
-    """Make supervisors, of `crew` if no other is given."""
+def supervisor(queue, pool, tmp_path):
+    """Make supervisors, of `pool` if no other is given."""
 
-    def make(crew=crew, **options):
+    def make(pool=pool, **options):
         record = WorkerRecord(
-            secrets.token_hex(8), "standalone", this_process(), crew.size, required_versions({})
+            secrets.token_hex(8), "standalone", this_process(), pool.size, required_versions({})
         )
-        return Supervisor(queue.store, crew, Cache(tmp_path / "cache"), record, TIMING, **options)
+        return Supervisor(queue.store, pool, Cache(tmp_path / "cache"), record, TIMING, **options)
 
     return make
 

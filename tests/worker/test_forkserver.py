@@ -18,7 +18,7 @@ from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
 from optomatic.worker.forkserver import CAN_FORK, Setup, StartFailed, Template
 from optomatic.worker.local_pool import close_all
-from optomatic.worker.pool import Crew, current_path
+from optomatic.worker.pool import Pool, current_path
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="children are not forked on this system")
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -180,21 +180,21 @@ def test_the_children_of_a_fit_are_replaced_when_it_was_killed_between_two(uri, 
 
 
 def test_a_child_that_lives_goes_on_alone(queue, supervisor, no_template, monkeypatch):
-    crew = Crew(1, Setup(current_path()))
+    pool = Pool(1, Setup(current_path()))
     try:
         first = queue.submit(Sleeper(), values(0))
-        supervisor(crew).run(queue.over(first))
-        (child,) = crew.children
+        supervisor(pool).run(queue.over(first))
+        (child,) = pool.children
         # What another number of threads asks for is another template.
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
-        crew.size = 2
+        pool.size = 2
         with killing(os.getpid(), spared=frozenset(templates(os.getpid()))) as killed:
             search = queue.submit(Sleeper(seconds=0.5), values(*range(1, 9)))
-            supervisor(crew).run(queue.over(search))
-        assert crew.children == [child]
+            supervisor(pool).run(queue.over(search))
+        assert pool.children == [child]
         assert len(killed) > 1
     finally:
-        crew.close()
+        pool.close()
     assert queue.states() == {"completed": 18}
 
 

@@ -152,8 +152,8 @@ def test_only_a_backend_that_was_chosen_takes_the_place_of_local_workers(uri):
 
 def test_standalone_workers_help(uri):
     """What is queued may be scored by anybody; n_jobs=0 leaves it to them under any backend."""
-    from optomatic.driver.executors import Elsewhere, engine_for
+    from optomatic.driver.executors import Standalone, executor_for
 
     with joblib.parallel_config(backend="threading", n_jobs=2):
-        engine = engine_for(0, bundle=None, place=None, error_score=0.0, verbose=0)
-    assert isinstance(engine, Elsewhere)
+        executor = executor_for(0, bundle=None, place=None, error_score=0.0, verbose=0)
+    assert isinstance(executor, Standalone)

@@ -38,7 +38,7 @@ def fit(queue, tmp_path):
         with LocalPool(size, cache=tmp_path / "cache") as pool:
             search = queue.submit(estimator, [{"value": value} for value in values])
             summary = pool.work(queue.store, search, queue.over(search))
-            children = {child.pid for child in pool._crew.children}
+            children = {child.pid for child in pool._pool.children}
         assert summary.scored == 2 * len(values)
         scored = {int(line.split()[0]) for line in note.read_text().splitlines()}
         # One that still loads may have had nothing to do.
@@ -149,7 +149,7 @@ def test_a_fork_does_not_use_the_children_of_its_parent(fit):
 
 def children_after_fork():
     with local_workers(1) as pool:
-        pids = [child.pid for child in pool._crew.children]
+        pids = [child.pid for child in pool._pool.children]
     close_all()
     return pids
 
@@ -171,7 +171,7 @@ def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, tmp_path):
     thread = threading.Thread(target=interrupt)
     thread.start()
     with LocalPool(3, cache=tmp_path / "cache") as pool:
-        idle = {child.pid for child in pool._crew.children}
+        idle = {child.pid for child in pool._pool.children}
         with pytest.raises(KeyboardInterrupt):
             pool.work(queue.store, search, queue.over(search))
     thread.join()

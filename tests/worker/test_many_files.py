@@ -7,7 +7,7 @@ import pytest
 from estimators import Sleeper
 
 from optomatic.worker.forkserver import CAN_FORK, Setup
-from optomatic.worker.pool import Crew, current_path
+from optomatic.worker.pool import Pool, current_path
 
 #: What select() cannot look at.
 MANY = 1024
@@ -29,7 +29,7 @@ def many_files():
 @pytest.mark.parametrize("fresh", [True, False] if CAN_FORK else [True])
 def test_its_children_score(many_files, queue, supervisor, fresh):
     # An idle time of its own, so that the template too is started now.
-    crew = Crew(1, Setup(current_path(), idle=99.0, fresh=fresh))
+    pool = Pool(1, Setup(current_path(), idle=99.0, fresh=fresh))
     search = queue.submit(Sleeper(), [{"value": 1}])
-    assert supervisor(crew).run(queue.over(search)).scored == 2
-    crew.close()
+    assert supervisor(pool).run(queue.over(search)).scored == 2
+    pool.close()

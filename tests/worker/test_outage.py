@@ -64,14 +64,14 @@ def completed(queue):
 
 
 def test_an_outage_longer_than_leases_and_patience_costs_nothing(
-    server, impatient, crew, tmp_path, caplog
+    server, impatient, pool, tmp_path, caplog
 ):
     caplog.set_level(logging.INFO)
     queue = impatient
     search = queue.submit(Sleeper(seconds=0.2), [{"value": value} for value in range(30)])
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
+    record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
     cache = Cache(tmp_path / "cache")
-    worker = Supervisor(queue.store, crew, cache, record, TIMING, lasting=True)
+    worker = Supervisor(queue.store, pool, cache, record, TIMING, lasting=True)
     thread = threading.Thread(target=worker.run, args=(queue.over(search),))
     thread.start()
     wait_for(lambda: completed(queue) >= 4)
@@ -89,10 +89,10 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
 
 
 def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
-    server, queue, crew, tmp_path
+    server, queue, pool, tmp_path
 ):
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
-    worker = Supervisor(queue.store, crew, Cache(tmp_path / "c"), record, TIMING, lasting=True)
+    record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
+    worker = Supervisor(queue.store, pool, Cache(tmp_path / "c"), record, TIMING, lasting=True)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     wait_for(lambda: worker.idle_for() is not None)
@@ -119,16 +119,16 @@ class Noted(Workers):
 
 @pytest.mark.parametrize("server", ["standalone"], indirect=True)
 @pytest.mark.parametrize("frozen", [True, False])
-def test_only_who_could_give_back_what_it_had_signs_off(server, queue, crew, tmp_path, frozen):
+def test_only_who_could_give_back_what_it_had_signs_off(server, queue, pool, tmp_path, frozen):
     """Its record says whose process is gone, which is how others find what it still holds."""
     workers = Noted(queue.store._client.get_default_database(), queue.store._outage)
     store = replace(queue.store, workers=workers)
     queue.submit(Sleeper(seconds=300.0), [{"value": 1}])
-    record = WorkerRecord("w", "standalone", this_process(), crew.size, required_versions({}))
-    worker = Supervisor(store, crew, Cache(tmp_path / "c"), record, Timing(), lasting=True)
+    record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
+    worker = Supervisor(store, pool, Cache(tmp_path / "c"), record, Timing(), lasting=True)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
-    wait_for(lambda: all(child.running for child in crew.children) and crew.children)
+    wait_for(lambda: all(child.running for child in pool.children) and pool.children)
     (member,) = server.members
     if frozen:
         member.signal(signal.SIGSTOP)

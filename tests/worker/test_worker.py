@@ -18,7 +18,7 @@ from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.host import Installed
-from optomatic.worker.pool import Crew, current_path
+from optomatic.worker.pool import Pool, current_path
 from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG
 
 
@@ -198,10 +198,10 @@ def test_long_units_are_renewed(queue, supervisor):
 
 
 def test_two_workers_share_a_queue(queue, supervisor, in_thread):
-    others = Crew(1, Setup(current_path()))
+    others = Pool(1, Setup(current_path()))
     ready = [threading.Event(), threading.Event()]
     try:
-        both = [supervisor(on_ready=ready[0].set), supervisor(crew=others, on_ready=ready[1].set)]
+        both = [supervisor(on_ready=ready[0].set), supervisor(pool=others, on_ready=ready[1].set)]
         threads = [in_thread(one, lambda: queue.count(state="completed") == 80) for one in both]
         assert all(event.wait(60.0) for event in ready)
         queue.submit(Sleeper(seconds=0.02), values(*range(40)))
