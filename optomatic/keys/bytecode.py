@@ -1,4 +1,4 @@
-"""What the byte code of a function says: the globals it reaches, its imports, its docstring."""
+"""Read byte code: the globals that a function reaches, its imports, its docstring."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-#: Written globals count too: what they held before may be read by another function.
+#: Written globals count too: another function may read their earlier values.
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
@@ -19,17 +19,11 @@ _FUNCTION = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What a function reaches by name.
+    """Names that a function reaches.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Globals, sorted.
-    chains : dict of str to frozenset of tuple of str
-        Global -> the attributes that follow it (``pkg.sub.f``: ``("sub", "f")``), if it is
-        never used without one.
-    imports : tuple of (int, str, tuple of str)
-        Level, module and names of each import statement.
+    ``names`` are globals, sorted.  ``chains`` has the attributes that follow a global
+    (``pkg.sub.f``: ``("sub", "f")``), if none of its uses is without one.  ``imports`` are
+    level, module and names of each import statement.
     """
 
     names: tuple[str, ...]
@@ -39,7 +33,7 @@ class Reach:
 
 @functools.lru_cache(maxsize=4096)
 def reach_of(code: types.CodeType) -> Reach:
-    """Return what `code` and all code in it reach."""
+    """Return the names that `code` and all code in it reach."""
     used: dict[str, set[tuple[str, ...]]] = {}
     imports: list[tuple[int, str, tuple[str, ...]]] = []
     for inner in codes_in(code):
@@ -75,7 +69,7 @@ def _attributes_after(instructions: list[dis.Instruction], index: int) -> Iterat
 
 
 def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
-    """Return `code` and all code in it."""
+    """Yield `code` and all code in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -84,7 +78,7 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
 
 @functools.lru_cache(maxsize=4096)
 def has_docstring(code: types.CodeType) -> bool:
-    """Tell whether the first constant of `code` is a docstring and nothing else."""
+    """Return whether the first constant of `code` is only its docstring."""
     first = code.co_consts[0] if code.co_consts else None
     if not isinstance(first, str) or code.co_flags & _FUNCTION != _FUNCTION:
         return False
@@ -106,5 +100,5 @@ _HAS_DOCSTRING_IS_SET_HERE = bool(_documented.__code__.co_flags & _HAS_DOCSTRING
 
 
 def reads_docstrings(code: types.CodeType) -> bool:
-    """Tell whether `code` may look at docstrings."""
+    """Return whether `code` may read docstrings."""
     return "__doc__" in code.co_names or "getdoc" in code.co_names or "__doc__" in code.co_consts

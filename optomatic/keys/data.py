@@ -1,33 +1,48 @@
-"""Data: container, dtypes, shape and content.
+"""Write data: container, dtypes, shape and content.
 
-Tables say what each class of numpy, scipy, pandas, polars and pyarrow is made of.  They name
-classes by library and name, as modules inside of a library move, and import nothing.
+Tables list the parts of each class of numpy, scipy, pandas, polars, pyarrow and torch.  They name
+classes by library and name, as modules inside a library move, and import nothing.
 
-A library's own container of data is never the same object as another one inside of it: two
-columns may share their categories or not.  Scalars and dtypes are not objects at all.
+The identity of parts of a library's container does not count: two columns may share their
+categories or not.  Nor does that of scalars and dtypes.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from optomatic.keys.stream import Stream
+
+class Walk(Protocol):
+    """The part of :class:`optomatic.keys.digest.Walk` that writing data needs."""
+
+    out: list[bytes]
+    rows: bool
+
+    def put(self, *texts: str | bytes | int) -> None: ...
+    def content(self, buffer: Any) -> None: ...
+    def name(self, module: str, name: str) -> None: ...
+    def doubt(self, path: str, reason: str) -> None: ...
+    def visit(self, value: Any, path: str = "") -> None: ...
+    def forget(self, value: Any) -> None: ...
+    def instance(self, value: Any, path: str) -> None: ...
+    def items(
+        self, pairs: Iterable[tuple[Any, Any]], path: str, *, attributes: bool = False
+    ) -> None: ...
 
 
-Handler = Callable[["Stream", Any, str], None]
-#: What a value is made of, by how it is called in paths.
+Handler = Callable[[Walk, Any, str], None]
+#: The parts of a value, by their names in paths.
 Parts = Callable[[Any], Mapping[str, Any]]
 
 
-#: x87 puts 10 bytes into 16; what lies in the rest is left over.
+#: Bytes that count: x87 puts 10 into 16, and the rest is padding.
 _LONG_DOUBLE = 10 if np.finfo(np.longdouble).nmant == 63 else np.dtype(np.longdouble).itemsize
-#: Attributes in which classes keep what is read below, and what they remember: not the user's.
+#: Attributes of the libraries' own: parts that are read below, and caches.
 _MADE = {
     "MaskedArray": frozenset(vars(np.ma.array(0))),
     "_spbase": frozenset({"maxprint", "_has_sorted_indices", "_has_canonical_format"}),
@@ -39,7 +54,7 @@ _MADE = {
 
 @functools.lru_cache(maxsize=1024)
 def handler_of(kind: type) -> Handler | None:
-    """Return what writes instances of `kind`, None if it is no data."""
+    """Return the function that writes instances of `kind`, None if it is no data."""
     for base in kind.__mro__:
         name = f"{_library(base)}.{base.__name__}"
         if name in _HANDLERS:
@@ -51,24 +66,36 @@ def handler_of(kind: type) -> Handler | None:
     return None
 
 
+def _tensor(walk: Walk, value: Any, path: str) -> None:
+    """Write a tensor of torch, whose pickle contains an address."""
+    torch = sys.modules["torch"]
+    walk.put(b"tensor", str(value.dtype), repr(tuple(value.shape)), repr(value.requires_grad))
+    walk.put(str(value.device), str(value.layout))
+    walk.visit(type(value), path)
+    held = value.detach().cpu()
+    flat = (held if held.layout is torch.strided else held.to_dense()).contiguous()
+    walk.content(flat.view(-1).view(torch.uint8).numpy().data if flat.numel() else b"")
+    walk.visit(dict(vars(value)), path)
+
+
 def _library(kind: type) -> str:
     return str(kind.__module__).partition(".")[0]
 
 
-def _value(parts: Parts, walk: Stream, value: Any, path: str) -> None:
-    """Write what is equal or not, but never the same object or another one."""
+def _value(parts: Parts, walk: Walk, value: Any, path: str) -> None:
+    """Write a value whose identity does not count."""
     walk.forget(value)
     _holder(parts, walk, value, path)
 
 
-def _holder(parts: Parts, walk: Stream, value: Any, path: str) -> None:
-    """Write class, parts, and what a subclass of the user's adds."""
+def _holder(parts: Parts, walk: Walk, value: Any, path: str) -> None:
+    """Write class, parts, and attributes that a user's subclass adds."""
     _class(walk, value, path)
     try:
         held = parts(value)
     except RecursionError:
         raise
-    except Exception as error:  # what a subclass of the user's raises
+    except Exception as error:  # raised by a user's subclass
         walk.doubt(path, f"{type(value).__name__}, which says {type(error).__name__}: {error}")
         return
     walk.put(len(held))
@@ -76,7 +103,7 @@ def _holder(parts: Parts, walk: Stream, value: Any, path: str) -> None:
         _inside(walk, part, path + name)
 
 
-def _class(walk: Stream, value: Any, path: str) -> None:
+def _class(walk: Walk, value: Any, path: str) -> None:
     kind = np.ndarray if type(value) is np.memmap else type(value)
     library = _library(kind)
     if library in _LIBRARIES:
@@ -89,8 +116,8 @@ def _class(walk: Stream, value: Any, path: str) -> None:
 
 
 def _own(value: Any, bases: set[str]) -> dict[str, Any]:
-    """Return attributes that a subclass of the user's adds, also those that a pickle leaves out."""
-    if "NDFrame" in bases:  # selected rows and pickles keep these alone
+    """Return attributes that a user's subclass adds, pickled or not."""
+    if "NDFrame" in bases:  # selected rows and pickles keep only these
         names = dict.fromkeys(name for name in value._metadata if name != "_name")
         return {name: getattr(value, name, None) for name in names}
     made = frozenset().union(*(_MADE.get(base, ()) for base in bases))
@@ -98,8 +125,8 @@ def _own(value: Any, bases: set[str]) -> dict[str, Any]:
     return {name: own for name, own in held.items() if name not in made}
 
 
-def _inside(walk: Stream, value: Any, path: str) -> None:
-    """Write a part: data in it are never the same object as others."""
+def _inside(walk: Walk, value: Any, path: str) -> None:
+    """Write a part; the identity of data in it does not count."""
     kind: type = type(value)
     handler = handler_of(kind)
     if handler is not None:
@@ -111,37 +138,37 @@ def _inside(walk: Stream, value: Any, path: str) -> None:
 
 
 def _is_extension(value: Any) -> bool:
-    """Tell whether `value` is an array or a dtype of a third party, for pandas."""
+    """Return whether `value` is an array or a dtype of a third party for pandas."""
     names = ("ExtensionArray", "ExtensionDtype")
     return any(base.__name__ in names for base in type(value).__mro__)
 
 
-def _array(walk: Stream, value: Any, path: str) -> None:
+def _array(walk: Walk, value: Any, path: str) -> None:
     is_root = walk.rows and not walk.out
     _class(walk, value, path)
     _content(walk, np.asarray(value), path, is_root)
 
 
-def _masked(walk: Stream, value: Any, path: str) -> None:
+def _masked(walk: Walk, value: Any, path: str) -> None:
     is_root = walk.rows and not walk.out
     _class(walk, value, path)
-    if value is not np.ma.masked:  # lets nobody look at its parts
+    if value is not np.ma.masked:  # its parts cannot be read
         _content(walk, np.ma.getdata(value, subok=False), path, is_root)
         _content(walk, np.ma.getmaskarray(value), path, is_root)
         walk.put(str(value.hardmask))
         walk.visit(value.fill_value, f"{path}.fill_value")
 
 
-def _content(walk: Stream, array: Any, path: str, is_root: bool = False) -> None:
+def _content(walk: Walk, array: Any, path: str, is_root: bool = False) -> None:
     _dtype(walk, array.dtype, path)
     walk.put(repr(array.shape), repr(_order(array, is_root)))
     _items(walk, array, path)
 
 
 def _order(array: Any, is_root: bool) -> list[int]:
-    """Return axes by their strides: sums go through memory, which changes last bits.
+    """Return axes by their strides: sums follow memory, which changes last bits.
 
-    Of data as such only selected rows are read, and those of two dimensions are in C order.
+    Of X and y only selected rows are read; those of two dimensions are in C order.
     """
     if array.ndim < 2 or not array.size:
         return []
@@ -151,8 +178,8 @@ def _order(array: Any, is_root: bool) -> list[int]:
     return sorted(axes, key=lambda axis: -int(strides[axis]))
 
 
-def _items(walk: Stream, array: Any, path: str) -> None:
-    """Write items in C order, without what lies between and in them unused."""
+def _items(walk: Walk, array: Any, path: str) -> None:
+    """Write items in C order, without padding."""
     kind = array.dtype
     if kind.names is not None:
         for name in kind.names:
@@ -170,7 +197,7 @@ def _items(walk: Stream, array: Any, path: str) -> None:
         walk.content(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
-def _objects(walk: Stream, items: list[Any], path: str) -> None:
+def _objects(walk: Walk, items: list[Any], path: str) -> None:
     if set(map(type, items)) == {str}:  # one by one would be slow
         walk.put(b"texts")
         walk.content(np.fromiter(map(len, items), "<i8", len(items)).data)
@@ -181,7 +208,7 @@ def _objects(walk: Stream, items: list[Any], path: str) -> None:
         walk.visit(item, f"{path}[...]")
 
 
-def _scalar(walk: Stream, value: Any, path: str) -> None:
+def _scalar(walk: Walk, value: Any, path: str) -> None:
     walk.forget(value)
     walk.put(b"scalar")
     if _library(type(value)) != "numpy":
@@ -191,9 +218,9 @@ def _scalar(walk: Stream, value: Any, path: str) -> None:
     _items(walk, np.asarray(text(value) if text else value), path)
 
 
-def _dtype(walk: Stream, kind: Any, path: str) -> None:
+def _dtype(walk: Walk, kind: Any, path: str) -> None:
     walk.forget(kind)
-    # A pickle does not carry by which of two names a kind of number goes (long, long long).
+    # A pickle does not keep which of two equal names a kind of number has (long, long long).
     walk.put(b"dtype", kind.str, kind.itemsize, str(kind.isalignedstruct))
     if kind.metadata:
         walk.visit(dict(kind.metadata), f"{path}.dtype.metadata")
@@ -207,7 +234,7 @@ def _dtype(walk: Stream, kind: Any, path: str) -> None:
         _fields(walk, kind, path)
 
 
-def _fields(walk: Stream, kind: Any, path: str) -> None:
+def _fields(walk: Walk, kind: Any, path: str) -> None:
     if _library(kind.type) == "numpy":
         walk.put(kind.type.__name__)
     else:
@@ -253,7 +280,7 @@ def _pandas(value: Any) -> dict[str, Any]:
 
 
 def _rows(frame: Any) -> tuple[int, ...]:
-    """Return how rows that a split selects lie in memory: it decides the last bits of scores."""
+    """Return the memory layout of selected rows, which decides the last bits of scores."""
     if len(frame) < 2:
         return ()
     groups: dict[Any, list[int]] = {}
@@ -262,7 +289,7 @@ def _rows(frame: Any) -> tuple[int, ...]:
             groups.setdefault(kind, []).append(n)
     two = frame.take([0, 1])
     orders = [two.iloc[:, own].to_numpy().flags.c_contiguous for own in groups.values()]
-    # How many columns each one lies between says which of them are selected together.
+    # The strides say which columns are selected together.
     single = [own.to_numpy() for _, own in two.items() if isinstance(own.dtype, np.dtype)]
     return (*map(int, orders), *(own.strides[0] // (own.itemsize or 1) for own in single))
 
@@ -292,7 +319,7 @@ def _texts(value: Any) -> dict[str, Any]:
 
 
 def _under_mask(value: Any) -> dict[str, Any]:
-    # No operation of pandas reads what lies under the mask.
+    # No operation of pandas reads values under the mask.
     values = value.to_numpy(value.dtype.numpy_dtype, na_value=value.dtype.type(0))
     return {".dtype": value.dtype, ".isna()": value.isna(), "": values}
 
@@ -310,12 +337,12 @@ def _moments(value: Any) -> dict[str, Any]:
     return {".dtype": value.dtype, "": value.view("i8")}
 
 
-def _arrow_array(walk: Stream, value: Any, path: str) -> None:
+def _arrow_array(walk: Walk, value: Any, path: str) -> None:
     _class(walk, value, path)
     _arrow(walk, value, path)
 
 
-def _arrow(walk: Stream, value: Any, path: str) -> None:
+def _arrow(walk: Walk, value: Any, path: str) -> None:
     pa = sys.modules["pyarrow"]
     if isinstance(value, pa.ChunkedArray):
         parts = [pa.array([], value.type), *value.chunks]
@@ -338,7 +365,7 @@ def _arrow(walk: Stream, value: Any, path: str) -> None:
         _arrow_items(walk, value, path)
 
 
-def _arrow_items(walk: Stream, value: Any, path: str) -> None:
+def _arrow_items(walk: Walk, value: Any, path: str) -> None:
     width, odd = _width(value.type)
     if odd or not len(value):
         _objects(walk, value.to_pylist(), path)
@@ -359,7 +386,7 @@ def _table(value: Any) -> dict[str, Any]:
     return {".schema": str(value.schema.to_string(show_schema_metadata=True)), **columns}
 
 
-def _polars(walk: Stream, value: Any, path: str) -> None:
+def _polars(walk: Walk, value: Any, path: str) -> None:
     """Write a series of polars."""
     walk.put(value.name, str(value.dtype), len(value))
     walk.content(np.packbits(value.is_null().to_numpy()).data)
@@ -375,10 +402,10 @@ def _polars(walk: Stream, value: Any, path: str) -> None:
         _polars_items(walk, value, name, path)
 
 
-def _polars_items(walk: Stream, value: Any, name: str, path: str) -> None:
+def _polars_items(walk: Walk, value: Any, name: str, path: str) -> None:
     if name == "Enum":
         _objects(walk, value.dtype.categories.to_list(), path)
-    if name in ("Enum", "Categorical", "Decimal"):  # their numbers are of this process
+    if name in ("Enum", "Categorical", "Decimal"):  # with numbers of this process
         value = value.cast(sys.modules["polars"].String)
     is_number = value.dtype.is_numeric() or value.dtype.is_temporal() or name == "Boolean"
     if is_number and not name.endswith("128"):
@@ -387,20 +414,20 @@ def _polars_items(walk: Stream, value: Any, name: str, path: str) -> None:
         _objects(walk, value.to_list(), path)
 
 
-def _polars_series(walk: Stream, value: Any, path: str) -> None:
+def _polars_series(walk: Walk, value: Any, path: str) -> None:
     _class(walk, value, path)
     _polars(walk, value, path)
 
 
-def _polars_frame(walk: Stream, value: Any, path: str) -> None:
+def _polars_frame(walk: Walk, value: Any, path: str) -> None:
     _class(walk, value, path)
     walk.put(repr(value.shape))
     for column in value.get_columns():
         _polars(walk, column, f"{path}[{column.name!r}]")
 
 
-def _lazy(walk: Stream, value: Any, path: str) -> None:
-    walk.doubt(path, "a LazyFrame, whose plan tells nobody what it will read")
+def _lazy(walk: Walk, value: Any, path: str) -> None:
+    walk.doubt(path, "a LazyFrame, whose plan does not say what it will read")
 
 
 _LIBRARIES = frozenset({"numpy", "scipy", "pandas", "polars", "pyarrow"})
@@ -414,6 +441,7 @@ _HANDLERS: dict[str, Handler] = {
     "polars.DataFrame": _polars_frame,
     "polars.Series": _polars_series,
     "polars.LazyFrame": _lazy,
+    "torch.Tensor": _tensor,
 }
 _VALUES: dict[str, Parts] = {
     "pandas.NAType": _named(),

@@ -1,20 +1,20 @@
 """The canonical digest of an object: everything that its pickle carries.
 
-A digest is the SHA-256 of a stream of tokens, written by one walk through the object::
+A digest is the SHA-256 of tokens that one walk through the object writes::
 
     leaf        exact type and value: 1, 1.0, True and np.float64(1) all differ
-    name        of what is found in an installed module: its version counts (keys/environment.py)
+    name        of an object in an installed module, whose version counts (keys/environment.py)
     user code   taken apart as the payload does (keys/reducers.py)
-    data        container, whole dtypes, shape, content (keys/data.py)
+    data        container, dtypes, shape, content (keys/data.py)
     set         its elements, sorted by their digests; dicts and lists in order
     object      as ``__reduce_ex__`` says
-    again       an object that was met before, by the number of its visit: identity counts
+    again       an object that the walk met before, by the number of its visit: identity counts
 
-What does not count stands in keys/not_counted.py, each with the reason.  What cannot be followed
-for certain is a :class:`Doubt` with its path, and gets a digest that nobody has again.
+keys/not_counted.py lists what does not count, with reasons.  An object that cannot be followed
+for certain gives a :class:`Doubt` with its path, and a digest that never occurs again.
 
-To change what is written here, raise ``KEY_VERSION``: older scores are then not found any more,
-but never taken for what they are not.
+A change of what is written here needs a higher ``KEY_VERSION``: older scores are then not found,
+and never taken for others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import fractions
 import hashlib
 import pathlib
 import re
+import secrets
 import struct
 import sys
 import types
@@ -39,38 +40,52 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from optomatic.keys import data, libraries, not_counted
+from optomatic.errors import shown
+from optomatic.keys import data, not_counted
 from optomatic.keys.bytecode import has_docstring, reads_docstrings
-from optomatic.keys.reducers import CannotTravel, Namespace, Reduced, Reducer
-from optomatic.keys.stream import Doubt, Stream
-from optomatic.keys.travelling import is_taken_apart
+from optomatic.keys.environment import is_taken_apart
+from optomatic.keys.reducers import (
+    CannotTravel,
+    Namespace,
+    Reduced,
+    Reducer,
+    is_distribution,
+)
 
 KEY_VERSION = 3
 
 
 #: Python's own limit ends a chain of some 200 helpers that call each other.
 _DEPTH = 20_000
-#: Characters of a digest that tells people where two objects part.
+#: Characters of a digest that people read.
 _SHORT = 8
 #: Longer texts and bytes are written as their own digest.
 _LONG = 4096
 _READ_DOCSTRINGS = frozenset({("inspect", "getdoc"), ("inspect", "getsource")})
-_OWN = ("optomatic.keys.reducers", "optomatic.keys.libraries")
+_OWN = ("optomatic.keys.reducers", "optomatic.keys.rebuild")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A place in an object that cannot be followed for certain, and the reason.
+
+    ``module`` is the user module in whose globals it stands, None elsewhere.
+    """
+
+    path: str
+    reason: str
+    module: str | None = None
+
+    def __str__(self) -> str:
+        return f"`{self.path}` holds {self.reason}" if self.path else f"it is {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A digest and what was met on the way.
+    """A digest (64 hex characters), and what the walk met.
 
-    Attributes
-    ----------
-    hex : str
-        64 hex characters.
-    doubts : tuple of Doubt
-    modules : frozenset of str
-        What went by name comes from these, so their versions count.
-    python : bool
-        Whether the Python minor counts: byte code, enums and paths are its own in each.
+    Versions of `modules` count, as objects went by name from them.  `python` says that the
+    minor version of Python counts, in which byte code, enums and paths differ.
     """
 
     hex: str
@@ -93,14 +108,14 @@ def digest_of(
     ----------
     value : object
     path : str
-        How `value` is called in doubts.
+        The name of `value` in doubts.
     varied : collection of str
         Names of the params that the space varies: they count wherever they stand.
     rows : bool
-        Whether nothing reads `value` but rows that are selected from it (X and y).
+        `value` is X or y, of which nothing but selected rows is read.
     cloned : bool
-        Whether `value` was copied by ``clone``: a distribution of scipy then holds a copy of
-        numpy's global random state, which is of this moment.
+        ``clone`` has copied `value`.  A distribution of scipy then holds a copy of numpy's
+        global random state, which is of this moment.
     """
     walk = Walk(varied)
     walk.rows, walk.cloned = rows, cloned
@@ -112,16 +127,21 @@ def digest_of(
 def combined(parts: Mapping[str, Digest]) -> Digest:
     """Return the digest of several objects by name, in order of their names."""
     text = "".join(f"{name}={parts[name].hex};" for name in sorted(parts))
+    return met_in(parts.values(), hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
+
+
+def met_in(parts: Collection[Digest], hex: str) -> Digest:
+    """Return the digest `hex` with what walks through its parts met."""
     return Digest(
-        hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        tuple(dict.fromkeys(doubt for part in parts.values() for doubt in part.doubts)),
-        frozenset().union(*(part.modules for part in parts.values())),
-        any(part.python for part in parts.values()),
+        hex,
+        tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
+        frozenset().union(*(part.modules for part in parts)),
+        any(part.python for part in parts),
     )
 
 
 def marks_of(values: Iterable[object]) -> dict[str, str]:
-    """Return short digests of user code that is reached, by its name, the innermost first."""
+    """Return short digests of the user code in `values` by its name, the innermost first."""
     walk = Walk()
     walk.marks = {}
     with deep():
@@ -131,7 +151,7 @@ def marks_of(values: Iterable[object]) -> dict[str, str]:
 
 
 def first_difference(one: object, other: object, path: str = "") -> str | None:
-    """Return the path at which two objects part, None if they are equal."""
+    """Return the path of the first difference between two objects, None if they are equal."""
     walks = [Walk(trace=[]), Walk(trace=[])]
     for walk, value in zip(walks, (one, other), strict=True):
         walk.visit(value, path)
@@ -144,17 +164,39 @@ def first_difference(one: object, other: object, path: str = "") -> str | None:
     return [where for start, where in first.trace if start <= same][-1]
 
 
-class Walk(Stream):
-    """One walk through an object: what it has written, met and doubts."""
+@contextmanager
+def deep() -> Iterator[None]:
+    """Let walks and pickles go as deep as chains of user functions do."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEPTH))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+class Walk:
+    """One walk through an object: what it has written, met and doubts.
+
+    ``rows`` and ``cloned`` are the options of :func:`digest_of`.
+    """
 
     def __init__(
         self, varied: Collection[str] = (), trace: list[tuple[int, str]] | None = None
     ) -> None:
-        super().__init__()
+        #: Tokens, each with its length: no two sequences run together.
+        self.out: list[bytes] = []
+        self.rows = self.cloned = False
+        #: Where each visit began in `out`, and its path.
         self.trace = trace
         self.marks: dict[str, str] | None = None
         self.left_out = not_counted.params(varied)
         self._reducer = Reducer(is_taken_apart)
+        self._doubts: list[Doubt] = []
+        self._modules: set[str] = set()
+        #: User modules in whose globals the walk is, the innermost last.
+        self._module: list[str] = []
+        #: Docstrings, which count only if code reads them.
         self._docs: list[bytes] = []
         self._reads_docs = False
         self._seen: dict[int, int] = {}
@@ -163,7 +205,7 @@ class Walk(Stream):
         self._drawn_from = 0
 
     def result(self) -> Digest:
-        """Return what was written, as a digest."""
+        """Return the digest of what was written."""
         docs = self._docs if self._reads_docs or LEAVES[str]("__doc__") in self.out else []
         return Digest(
             hashlib.sha256(b"".join(self.out + docs)).hexdigest(),
@@ -172,10 +214,29 @@ class Walk(Stream):
             self._python,
         )
 
+    # -- tokens --------------------------------------------------------------------------------
+
+    def put(self, *texts: str | bytes | int) -> None:
+        """Write texts."""
+        for text in texts:
+            part = text if isinstance(text, bytes) else str(text).encode("utf-8", "surrogatepass")
+            self.out.append(b"%d:" % len(part) + part)
+
+    def content(self, buffer: Any) -> None:
+        """Write the digest of a buffer."""
+        self.out.append(b"#" + hashlib.sha256(buffer).digest())
+
     def name(self, module: str, name: str) -> None:
-        """Write the name of what is found in a module that does not travel."""
-        super().name(module, name)
+        """Write the name of an object in a module that does not travel."""
+        self._modules.add(module)
+        self.put(b"name", module, name)
         self._reads_docs |= (module, name) in _READ_DOCSTRINGS
+
+    def doubt(self, path: str, reason: str) -> None:
+        """Note that the object at `path` cannot be followed; this digest never occurs again."""
+        module = self._module[-1] if self._module else None
+        self._doubts.append(Doubt(path, reason, module))
+        self.out.append(secrets.token_bytes(32))
 
     # -- visiting ------------------------------------------------------------------------------
 
@@ -205,8 +266,22 @@ class Walk(Stream):
         _handler_of(type(value))(self, value, path)
 
     def forget(self, value: Any) -> None:
-        """Let `value` be equal to others or not, but never the same object."""
+        """Let the identity of `value` not count."""
         self._seen.pop(id(value), None)
+
+    def items(
+        self, pairs: Iterable[tuple[Any, Any]], path: str, *, attributes: bool = False
+    ) -> None:
+        """Write keys and values, in order."""
+        for key, value in pairs:
+            where = f"{path}.{key}" if attributes else f"{path}[{shown(key):.40}]"
+            self.visit(key, where)
+            self.visit(value, where)
+
+    def members(self, values: Iterable[Any], path: str) -> None:
+        """Write the items of a sequence."""
+        for index, value in enumerate(values):
+            self.visit(value, f"{path}[{index}]")
 
     def unordered(self, values: Collection[Any], path: str) -> None:
         """Write the elements of a set, sorted by their digests."""
@@ -218,7 +293,7 @@ class Walk(Stream):
             self.visit(item, f"{path}{{...}}")
 
     def _digest_apart(self, value: Any) -> bytes:
-        """Return the digest that `value` would have if it came next."""
+        """Return the digest of `value` as if it came next."""
         fork = Walk()
         fork.left_out, fork._seen, fork._kept = self.left_out, dict(self._seen), self._kept
         fork.cloned = self.cloned
@@ -226,10 +301,18 @@ class Walk(Stream):
         fork.visit(value)
         return hashlib.sha256(b"".join(fork.out)).digest()
 
+    def document(self, text: Any) -> None:
+        """Write a docstring, which counts only if code reads docstrings."""
+        out, self.out, trace, self.trace = self.out, self._docs, self.trace, None
+        try:
+            self.visit(text)
+        finally:
+            self.out, self.trace = out, trace
+
     # -- objects -------------------------------------------------------------------------------
 
     def instance(self, value: Any, path: str) -> None:
-        """Write any other object as it would be rebuilt."""
+        """Write an object as its pickle would rebuild it."""
         if self.cloned and self._drawn_from and isinstance(value, np.random.RandomState):
             self.put(b"drawn from")
             return
@@ -239,14 +322,14 @@ class Walk(Stream):
             if isinstance(reduced, str):
                 self._by_home(value, reduced, path)
                 return
-            is_distribution = libraries.is_distribution(value)
-            self._python |= is_distribution or isinstance(value, (enum.Enum, pathlib.PurePath))
-            self._drawn_from += is_distribution
+            is_drawn_from = is_distribution(value)
+            self._python |= is_drawn_from or isinstance(value, (enum.Enum, pathlib.PurePath))
+            self._drawn_from += is_drawn_from
             self._reduced(value, reduced, path)
             self._hidden_state(value, path)
         except RecursionError:
             raise
-        except Exception as error:  # files, sockets, generators, what a __reduce__ raises
+        except Exception as error:  # of files, sockets, generators, user code
             self.doubt(path, _reason(error, value))
         finally:
             self._drawn_from = drawn_from
@@ -256,10 +339,10 @@ class Walk(Stream):
         return registered(value) if registered else value.__reduce_ex__(4)  # type: ignore[no-any-return]
 
     def _by_home(self, value: Any, name: str, path: str) -> None:
-        """Write what says that it is a global, by the module in which it is found."""
+        """Write an object that pickles as a global, by the module that has it."""
         home = self._reducer.home_of(value, name)
         if home is None:
-            self.doubt(path, f"{name}, which is found in no installed module")
+            self.doubt(path, f"{name}, which no installed module has")
         else:
             self.name(home, name)
 
@@ -288,7 +371,7 @@ class Walk(Stream):
         if isinstance(value, (types.FunctionType, type)) and isinstance(state, dict):
             self._code_state(value, state, path)
         elif type(state) is dict:
-            left_out = not_counted.state_of(value, self.left_out) | libraries.made_by(value)
+            left_out = not_counted.state_of(value, self.left_out) | not_counted.made_by(value)
             pairs = [(name, held) for name, held in state.items() if name not in left_out]
             self.put(b"state", len(pairs))
             self.items(pairs, path, attributes=True)
@@ -300,19 +383,19 @@ class Walk(Stream):
             self.visit(state, path)
 
     def _code_state(self, value: Any, state: Mapping[str, Any], path: str) -> None:
-        """Write what a function or a class of the user's is made of."""
+        """Write the parts of a function or a class of user code."""
         self._python = True
         module = value.__module__ if isinstance(value.__module__, str) else "?"
         own = f"{module.replace('__main__', '')}.{value.__qualname__}".lstrip(".")
         for name, held in state.items():
             if name == "doc":
-                self._document(held)
+                self.document(held)
             elif name == "cells":
                 for variable, (cell, content) in held.items():
                     self.visit(cell)
                     self.members(content, f"{own}.{variable}")
             elif name in ("globals", "body"):
-                left_out = libraries.made_by(value) if name == "body" else ()
+                left_out = not_counted.made_by(value) if name == "body" else ()
                 held = {own: part for own, part in held.items() if own not in left_out}
                 self.put(name, len(held))
                 with self._inside(module):
@@ -322,20 +405,13 @@ class Walk(Stream):
                 self.visit(held, own or path)
 
     def _named(self, held: Mapping[str, Any], owner: str) -> None:
-        """Write globals or the body of a class; mark each, where somebody wants to compare."""
+        """Write globals or the body of a class, and note the digest of each if asked for."""
         for name, value in held.items():
             start, where = len(self.out), f"{owner}.{name}"
             self.items([(name, value)], owner, attributes=True)
             if self.marks is not None:
                 short = hashlib.sha256(b"".join(self.out[start:])).hexdigest()[:_SHORT]
                 self.marks.setdefault(where, short)
-
-    def _document(self, text: Any) -> None:
-        out, self.out, trace, self.trace = self.out, self._docs, self.trace, None
-        try:
-            self.visit(text)
-        finally:
-            self.out, self.trace = out, trace
 
     @contextmanager
     def _inside(self, module: str) -> Iterator[None]:
@@ -346,18 +422,18 @@ class Walk(Stream):
             self._module.pop()
 
     def _hidden_state(self, value: Any, path: str) -> None:
-        """Write attributes that a pickle of a user class may leave out: they are here."""
+        """Write attributes that the pickle of a user class may leave out."""
         kind = type(value)
         if not self._reducer.travels(kind.__module__) or not _pickles_in_its_own_way(kind):
             return
-        if isinstance(value, enum.Enum):  # its class holds its attributes
+        if isinstance(value, enum.Enum):  # written with its class
             return
         held = {n: v for n, v in getattr(value, "__dict__", {}).items() if not callable(v)}
         self.put(b"hidden")
         self._state(value, held, path)
 
     def code(self, value: types.CodeType, path: str) -> None:
-        """Write byte code and constants; neither file name nor lines."""
+        """Write byte code and constants, without file name and lines."""
         self._python = True
         self._reads_docs = self._reads_docs or reads_docstrings(value)
         self.put(b"code", value.co_code, value.co_exceptiontable, value.co_name)
@@ -367,13 +443,13 @@ class Walk(Stream):
         self.put(repr(names), len(value.co_consts))
         for index, constant in enumerate(value.co_consts):
             if index == 0 and has_docstring(value):
-                self._document(constant)
-                self._constant(None, path)  # as stands there without one, before Python 3.13
+                self.document(constant)
+                self._constant(None, path)  # as without a docstring before Python 3.13
             else:
                 self._constant(constant, path)
 
     def _constant(self, value: Any, path: str) -> None:
-        """Write a constant of code, of which several functions may share one or not."""
+        """Write a constant of code, whose identity does not count."""
         if isinstance(value, tuple):
             self.put(b"constants", len(value))
             for item in value:
@@ -402,7 +478,7 @@ LEAVES: dict[type, Callable[[Any], bytes]] = {
     type(Ellipsis): lambda v: b"ellipsis;",
     type(NotImplemented): lambda v: b"notimplemented;",
 }
-#: Values of these kinds are equal or not, but never the same object or another one.
+#: Kinds of values whose identity does not count.
 _ALIKE = frozenset(
     {
         *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
@@ -473,7 +549,7 @@ def _property(walk: Walk, value: Any, path: str) -> None:
     walk.visit(type(value), path)
     for part in (value.fget, value.fset, value.fdel):
         walk.visit(part, path)
-    walk._document(value.__doc__)
+    walk.document(value.__doc__)
 
 
 _HANDLERS: dict[type, Callable[[Walk, Any, str], None]] = {
@@ -492,14 +568,14 @@ _HANDLERS: dict[type, Callable[[Walk, Any, str], None]] = {
 
 
 def _handler_of(kind: Any) -> Callable[[Walk, Any, str], None]:
-    """Return what writes instances of `kind`."""
+    """Return the function that writes instances of `kind`."""
     handler = _HANDLERS.get(kind)
     if handler is None:
         if issubclass(kind, fractions.Fraction):
             return _fraction_subclass
         if issubclass(kind, types.ModuleType):
             return _module
-        return data.handler_of(kind) or libraries.handler_of(kind) or Walk.instance
+        return data.handler_of(kind) or Walk.instance
     return handler
 
 
@@ -512,19 +588,8 @@ def _reason(error: Exception, value: object) -> str:
 
 
 def _pickles_in_its_own_way(kind: type) -> bool:
-    """Tell whether a class says itself what of its instances a pickle holds."""
+    """Return whether a class defines the pickles of its instances."""
     for base in kind.__mro__:
         if not {"__getstate__", "__reduce__", "__reduce_ex__"}.isdisjoint(vars(base)):
             return base is not object and not base.__module__.startswith("sklearn.")
     return False
-
-
-@contextmanager
-def deep() -> Iterator[None]:
-    """Let walks and pickles go as deep as chains of user functions do."""
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, _DEPTH))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(before)

@@ -1,7 +1,7 @@
-"""Where a module comes from, which versions count, and how precisely.
+"""The origin of modules, the versions that count and their precision, and the code that travels.
 
-Code of one's own counts by what it does; installed code counts by the versions of its
-distribution and of all that this requires.
+User code counts by its content.  Installed code counts by the versions of its distribution and
+of all requirements of that.  :data:`PRECISION` is the one table of how precisely.
 """
 
 from __future__ import annotations
@@ -9,46 +9,51 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
-from typing import NamedTuple
+from types import ModuleType
+from typing import NamedTuple, TypeVar
 
+from optomatic.errors import shown
 from optomatic.keys.not_counted import DISTRIBUTIONS
 
-#: Modules whose distributions bear other names; spares reading the files of all distributions.
+#: Modules whose distributions have other names; saves reading the files of all distributions.
 _NAMED_OTHERWISE = {
     "PIL": "pillow",
     "dateutil": "python-dateutil",
     "imblearn": "imbalanced-learn",
     "sklearn": "scikit-learn",
 }
-#: How many leading numbers of a version tell: patch releases of these keep their numbers.
-_PRECISION = {"cloudpickle": 1, "numpy": 2, "pandas": 2, "polars": 2, "scipy": 2}
-#: What changes results of a distribution where it is there, though nothing requires it.
+#: Numbers of a version that count, where patch releases return equal numbers; all of others.
+PRECISION = {"cloudpickle": 1, "numpy": 2, "pandas": 2, "polars": 2, "scipy": 2}
+#: Optional distributions that change the results of another one.
 _BESIDES = {"pandas": ("bottleneck", "numexpr", "pyarrow")}
-#: What every payload is loaded with.
+#: Distributions that load every payload.
 _ALWAYS = ("cloudpickle", "scikit-learn", "numpy")
-#: Folders in which nothing but what was installed is put.
+#: Folders that hold only installed code.
 _SITES = frozenset({"site-packages", "dist-packages"})
 _MAIN = frozenset({"__main__", "__mp_main__"})
 _COMPILED = tuple(EXTENSION_SUFFIXES)
-#: How the name of what counts by its files ends.
+#: Suffix of names of packages that count by their files.
 _FILES = " (files)"
 
 
 def is_user_code(module: str) -> bool:
     """Return whether `module` is neither installed nor of the standard library.
 
-    Scripts, notebooks, modules beside them, editable installs, source trees and what was made
-    at run time are code of the user's own.  What merely bears an installed name is so, too.
+    Scripts, notebooks, modules beside them, editable installs, source trees and modules made at
+    run time are user code, also if an installed distribution has a module of that name.
     """
     return _owners(module) is None
 
@@ -56,8 +61,8 @@ def is_user_code(module: str) -> bool:
 def goes_by_reference(module: str) -> bool:
     """Return whether `module` is user code of a package that holds compiled modules.
 
-    Compiled code cannot be sent, so all of its package goes by name.  The hash of its files
-    counts then, see :func:`files_digest`.
+    Compiled code cannot be sent, so its whole package goes by name, and the hash of its files
+    counts (:func:`files_digest`).
     """
     if not is_user_code(module) or module in _MAIN:
         return False
@@ -65,10 +70,10 @@ def goes_by_reference(module: str) -> bool:
 
 
 def files_digest(module: str) -> str | None:
-    """Return the hash of the files of the package that `module` belongs to, without an import.
+    """Return the hash of the files of the package of `module`, None if there are none.
 
-    Names and contents of all Python files and compiled modules count.  Below a namespace
-    package, what stands there counts by itself.  None says that no files were found.
+    Names and contents of all Python files and compiled modules count.  Each package below a
+    namespace package counts by itself.  Nothing is imported.
     """
     files = _files(_unit(module))
     try:
@@ -78,18 +83,10 @@ def files_digest(module: str) -> str | None:
 
 
 def versions(modules: Iterable[str]) -> dict[str, str]:
-    """Return the versions that count for code of `modules`, sorted by distribution.
+    """Return the versions that count for code of `modules` (dotted names), by distribution.
 
-    Parameters
-    ----------
-    modules : iterable of str
-        Names of modules, top-level or dotted.
-
-    Returns
-    -------
-    dict of str to str
-        The distributions of the modules and all that these require as installed.  User code
-        that goes by reference adds ``"<package> (files)"`` with the hash of its files.
+    They are those of the distributions of the modules and of all that these require as
+    installed.  User code that goes by reference adds ``"<package> (files)"`` with a hash.
     """
     path = tuple(sys.path)
     starts: set[tuple[str, str]] = set()
@@ -101,40 +98,40 @@ def versions(modules: Iterable[str]) -> dict[str, str]:
         elif goes_by_reference(module):
             name = _unit(module).name
             files[name + _FILES] = files_digest(module) or ""
-            # What it imports is not looked at, but its metadata may say it.
+            # Its imports are not read, but its metadata may name them.
             starts.update(_required(_normal(name), "", path))
     found = _closure(frozenset(starts), path)
     return dict(sorted({**found, **files}.items())) if files else dict(found)
 
 
 def matched_version(distribution: str) -> str:
-    """Return what :func:`versions` says of one distribution here, ``""`` if it is not there."""
+    """Return the version of a distribution as far as it counts, ``""`` if it is missing."""
     found = _installed(_normal(distribution), tuple(sys.path))
     return "" if found is None else found.version
 
 
 def requirement(distribution: str, version: str) -> str:
-    """Return what pip installs to have `version`, as :func:`versions` gives it.
+    """Return the requirement that has pip install `version`, as :func:`versions` gives it.
 
-    Empty where no index has it: it was installed from a folder or a repository.
+    It is empty if the distribution was installed from a folder or a repository.
 
     >>> requirement("numpy", "2.3"), requirement("scikit-learn", "1.9.1")
     ('numpy==2.3.*', 'scikit-learn==1.9.1')
     """
     if distribution == "python" or not re.fullmatch(r"[A-Za-z0-9.!]+", version):
         return ""
-    return f"{distribution}=={version}{'.*' * (distribution in _PRECISION)}"
+    return f"{distribution}=={version}{'.*' * (distribution in PRECISION)}"
 
 
 def python_minor() -> str:
-    """Return the version of Python as far as it tells, such as ``"3.11"``."""
+    """Return the version of Python as far as it counts, such as ``"3.11"``."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def required_versions(versions: Mapping[str, str]) -> dict[str, str]:
-    """Return what a worker must match to load a payload whose code has `versions`.
+    """Return the versions that a worker must match to load a payload with `versions`.
 
-    Files are no part of it: a worker that lacks some loads the payload, and says so.
+    Hashes of files are left out: a worker compares them when it loads the payload.
     """
     always = {name: matched_version(name) for name in _ALWAYS}
     found = {name: own for name, own in versions.items() if not name.endswith(_FILES)}
@@ -142,16 +139,16 @@ def required_versions(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Unit(NamedTuple):
-    """A top-level package or module, or one that stands below a namespace package."""
+    """A top-level package or module, or one directly below a namespace package."""
 
     name: str
-    place: str | None  # its file; of a namespace package, its first folder
+    place: str | None  # its file, or the first folder of a namespace package
     folders: tuple[str, ...] = ()
     is_namespace: bool = False
 
     @property
     def entry(self) -> str:
-        """Return the folder of ``sys.path`` that it was found in."""
+        """Return its folder of ``sys.path``."""
         folder = self.place or ""
         for _ in range(self.name.count(".") + 1 + (bool(self.folders) and not self.is_namespace)):
             folder = os.path.dirname(folder)
@@ -173,7 +170,7 @@ def _unit(module: str) -> _Unit:
 
 
 def _spec(name: str, folders: list[str] | None) -> ModuleSpec | None:
-    """Find a module without importing anything."""
+    """Return the spec of a module without importing anything."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
     try:
@@ -193,7 +190,7 @@ def _origin(module: str) -> str:
 
 
 def _owners(module: str) -> tuple[str, ...] | None:
-    """Return the distributions of `module`: none of the standard library, None of user code."""
+    """Return the distributions of `module`: () for the standard library, None for user code."""
     top = module.partition(".")[0]
     if top == "optomatic":  # also where it is an editable install
         return ("optomatic",)
@@ -221,7 +218,7 @@ def _is_standard(place: str | None) -> bool:
 @cache
 def _claimants(module: str, unit: _Unit, path: tuple[str, ...]) -> tuple[str, ...] | None:
     if _SITES.isdisjoint((unit.place or "").split(os.sep)):
-        # What is installed into another folder lists its files there; a source tree does not.
+        # Code installed into another folder lists its files there; a source tree does not.
         near = metadata.distributions(path=[unit.entry])
         return _narrowed([one for one in near if one.read_text("RECORD")], module, unit)
     top = module.partition(".")[0]
@@ -235,15 +232,15 @@ def _claimants(module: str, unit: _Unit, path: tuple[str, ...]) -> tuple[str, ..
 def _narrowed(
     found: list[metadata.Distribution], module: str, unit: _Unit
 ) -> tuple[str, ...] | None:
-    """Return those that brought what stands there, None if it is nobody's or may be edited."""
+    """Return the distributions that installed a module, None if there are none."""
     found = [one for one in found if not _is_editable(one) and _lists(one, unit.name, unit)]
-    if len(found) > 1 and not unit.is_namespace:  # of what several share each has its own modules
+    if len(found) > 1 and not unit.is_namespace:  # a package shared by distributions
         found = [one for one in found if _lists(one, module, unit)]
     return tuple(sorted({_name(one) for one in found})) or None
 
 
 def _lists(distribution: metadata.Distribution, module: str, unit: _Unit) -> bool:
-    """Return whether `distribution` brought a module, as far as it keeps a list."""
+    """Return whether `distribution` lists a module, or has no list."""
     record = distribution.read_text("RECORD")
     start = "\n" + module.replace(".", "/")
     ends = ("/",) if unit.is_namespace else (".", "/__init__.")
@@ -263,12 +260,12 @@ def _find(name: str) -> metadata.Distribution | None:
 
 
 def _normal(name: str) -> str:
-    # As packaging.utils.canonicalize_name does it; to import that takes longer than all else.
+    # As packaging.utils.canonicalize_name, whose import takes longer than all else here.
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class _Installed(NamedTuple):
-    version: str  # as much of it as counts
+    version: str  # as far as it counts
     requires: tuple[str, ...]
 
 
@@ -281,13 +278,13 @@ def _installed(name: str, path: tuple[str, ...]) -> _Installed | None:
     version = _fields(head, "Version")[0]
     # Metadata of old keep requirements in a file of their own.
     requires = _fields(head, "Requires-Dist") or found.requires or ()
-    numbers = 2 if name.startswith("polars-runtime-") else _PRECISION.get(name)
+    numbers = 2 if name.startswith("polars-runtime-") else PRECISION.get(name)
     short = ".".join(version.split(".")[:numbers])
     return _Installed(short + _build(found), tuple(requires))
 
 
 def _head(found: metadata.Distribution) -> str:
-    """Return the fields of the metadata, without the description, whose length costs time."""
+    """Return the fields of the metadata, without the long description."""
     text = found.read_text("METADATA") or found.read_text("PKG-INFO") or found.read_text("")
     return "\n" + (text or "").partition("\n\n")[0]
 
@@ -301,9 +298,9 @@ def _name(found: metadata.Distribution) -> str:
 
 
 def _build(found: metadata.Distribution) -> str:
-    """Return what tells builds of one version apart that did not come from an index."""
+    """Return a suffix that distinguishes builds that did not come from an index."""
     origin = _direct_url(found)
-    # Packages of conda name the folder in which they were built.
+    # Packages of conda name the folder of their build.
     if not origin or (found.read_text("INSTALLER") or "").strip() == "conda":
         return ""
     commit = origin.get("vcs_info", {}).get("commit_id")
@@ -315,7 +312,7 @@ def _build(found: metadata.Distribution) -> str:
 
 
 def _record_digest(found: metadata.Distribution, record: str) -> str:
-    """Return the hash of the files that were installed, by the hashes of them in RECORD."""
+    """Return the hash of the installed files, from their hashes in RECORD."""
     lines = []
     for name, digest, *_ in csv.reader(record.splitlines()):
         if name.startswith(("..", "/")) or name.endswith(".pyc") or ".dist-info/" in name:
@@ -338,7 +335,7 @@ def _direct_url(found: metadata.Distribution) -> dict[str, dict[str, str]]:
 
 @cache
 def _closure(starts: frozenset[tuple[str, str]], path: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of distributions (with an extra each) and of all they require."""
+    """Return the versions of distributions (with extras) and of all that they require."""
     seen: set[tuple[str, str]] = set()
     todo = list(starts)
     while todo:
@@ -351,24 +348,24 @@ def _closure(starts: frozenset[tuple[str, str]], path: tuple[str, ...]) -> dict[
 
 
 def _required(name: str, extra: str, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield what a distribution requires here for one of its extras, with extras of that."""
+    """Yield the requirements of a distribution with one of its extras, and their extras."""
     installed = _installed(name, path)
     for text in installed.requires if installed is not None else ():
         for required, wanted in _read(text, extra):
-            if f"{name} -> {required}" not in DISTRIBUTIONS:  # may not count on this account
+            if f"{name} -> {required}" not in DISTRIBUTIONS:
                 yield required, wanted
     yield from ((besides, "") for besides in _BESIDES.get(name, ()))
 
 
 def _read(text: str, extra: str) -> Iterator[tuple[str, str]]:
-    """Read a requirement; nothing comes of one that does not hold here."""
+    """Yield name and extras of a requirement, nothing if its marker is false here."""
     of_an_extra = re.search(r";.*\bextra *== *[\"']([^\"']+)[\"']", text)
     if of_an_extra and " or " not in text and _normal(of_an_extra[1]) != _normal(extra):
         return
     if re.search(r"[;@[]", text) is None:
         yield _normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]), ""
         return
-    # Most requirements are done by now, and to import this takes longer than all of them.
+    # Most requirements end above; this import takes longer than all of them.
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -380,7 +377,7 @@ def _read(text: str, extra: str) -> Iterator[tuple[str, str]]:
 
 
 def _files(unit: _Unit) -> list[tuple[str, str]]:
-    """Return name and path of the files of a unit, sorted."""
+    """Return the names and paths of the files of a unit, sorted."""
     if not unit.folders:
         return [(os.path.basename(unit.place), unit.place)] if unit.place else []
     found = []
@@ -396,9 +393,9 @@ def _files(unit: _Unit) -> list[tuple[str, str]]:
 
 @cache
 def _holds_compiled(unit: _Unit) -> bool:
-    if unit.is_namespace:  # has no code of its own
+    if unit.is_namespace:  # without code of its own
         return False
-    # Some editable installs keep compiled modules elsewhere; they are loaded by now.
+    # Some editable installs keep compiled modules elsewhere, loaded by now.
     loaded = [_origin(one) for one in list(sys.modules) if one.startswith(f"{unit.name}.")]
     return any(path.endswith(_COMPILED) for path in (*loaded, *dict(_files(unit)).values()))
 
@@ -416,3 +413,78 @@ def _content_then(path: str, changed: int, size: int) -> bytes:
 
 def _hash(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+# -- which modules travel ------------------------------------------------------------------------
+
+# Keys take apart all user code that is not compiled.  It travels, too, unless `ship_modules`
+# names other modules; workers import the rest, and compare it by its digest.
+
+_T = TypeVar("_T")
+#: Modules that travel; None for all user modules that can.
+_shipped: ContextVar[frozenset[str] | None] = ContextVar("shipped", default=None)
+#: Packages with compiled modules on the host that made a payload.
+_compiled: ContextVar[frozenset[str]] = ContextVar("compiled", default=frozenset())
+_sending: ContextVar[bool] = ContextVar("sending", default=False)
+
+
+def is_taken_apart(module: str) -> bool:
+    """Return whether functions and classes of a module count by their content."""
+    if module in _MAIN:
+        return True
+    if module.partition(".")[0] in _compiled.get() or not is_user_code(module):
+        return False
+    return not goes_by_reference(module)
+
+
+def travels(module: str) -> bool:
+    """Return whether functions and classes of a module go by value in this context."""
+    shipped = _shipped.get()
+    if shipped is None or module in _MAIN:
+        return is_taken_apart(module)
+    return any(module == name or module.startswith(f"{name}.") for name in shipped)
+
+
+def sending() -> AbstractContextManager[None]:
+    """Note that objects of this context go to workers: they leave addresses out."""
+    return _holding(_sending, True)
+
+
+def is_sending() -> bool:
+    """Return whether objects are being taken apart for workers."""
+    return _sending.get()
+
+
+def shipping(modules: Collection[str | ModuleType] | None) -> AbstractContextManager[None]:
+    """Send classes and functions of `modules` and their submodules by value, no others.
+
+    None stands for all user modules that can travel.  Raises TypeError for anything but modules
+    and their names, ImportError for a name without a module.
+    """
+    return _holding(_shipped, None if modules is None else frozenset(_names(modules)))
+
+
+def as_sent(compiled: Collection[str]) -> AbstractContextManager[None]:
+    """Send the same packages by name as the maker of a payload."""
+    return _holding(_compiled, frozenset(compiled))
+
+
+@contextmanager
+def _holding(variable: ContextVar[_T], value: _T) -> Iterator[None]:
+    token = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(token)
+
+
+def _names(modules: Collection[str | ModuleType]) -> Iterator[str]:
+    if isinstance(modules, str) or not isinstance(modules, Collection):
+        raise TypeError(f"ship_modules is a list of modules or their names, not {shown(modules)}")
+    for module in modules:
+        if not isinstance(module, str | ModuleType):
+            raise TypeError(
+                f"ship_modules is a list of modules or their names, not of {shown(module)}"
+            )
+        found = importlib.import_module(module) if isinstance(module, str) else module
+        yield found.__name__

@@ -1,10 +1,10 @@
-"""The digest of an estimator after a candidate is applied to it, at what it changes.
+"""The digest of an estimator with a candidate applied, at the cost of its changes.
 
-The params of an estimator and of those in it form a Merkle tree: each value is digested by
-itself, so that identity counts inside of one value and not between two.  A candidate that only
-puts other values where plain params stand (``svc__C``) changes one leaf and the nodes above it.
-Any other one (whole steps, unknown names, estimators with a ``set_params`` of their own) is
-applied to a clone, and all of it is digested.
+The params of an estimator and of those in it form a Merkle tree.  Each value has its own digest,
+so identity counts inside one value and not between two.  A candidate that only replaces plain
+params (``svc__C``) changes a leaf and the nodes above it.  Any other candidate (whole steps,
+unknown names, estimators with their own ``set_params``) is applied to a clone, which is digested
+as a whole.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from sklearn.base import BaseEstimator, clone
 
 from optomatic.keys import not_counted
-from optomatic.keys.digest import LEAVES, Digest, digest_of
+from optomatic.keys.digest import LEAVES, Digest, digest_of, met_in
 
 _PLAIN = frozenset({int, float, bool, str, type(None)})
 
@@ -52,26 +52,15 @@ def _node(kind: str, *children: bytes) -> bytes:
 
 
 def digest_of_estimator(estimator: Any, path: str = "") -> Digest:
-    """Return the digest of a clone of `estimator`, as of an empty candidate."""
+    """Return the digest of a clone of `estimator`."""
     return Effective(estimator, path=path).of({})
 
 
 class Effective:
     """Digests of `base` with candidates applied.
 
-    Parameters
-    ----------
-    base : estimator
-        Not changed; what clones of it keep counts.
-    varied : collection of str
-        Names of all params that the space varies.
-    path : str
-        How `base` is called in doubts.
-
-    Notes
-    -----
-    A candidate of scalars costs some ten microseconds; one that is applied to a clone, what the
-    clone costs and a walk.
+    `base` is not changed, and everything that its clones keep counts.  `varied` are the names
+    of all params that the space varies, `path` is the name of `base` in doubts.
     """
 
     def __init__(self, base: Any, *, varied: Collection[str] = (), path: str = "") -> None:
@@ -85,10 +74,7 @@ class Effective:
     def of(self, params: Mapping[str, Any]) -> Digest:
         """Return the digest of ``clone(base).set_params(**params)``.
 
-        Raises
-        ------
-        ValueError
-            scikit-learn's own, for a name that the estimator does not have.
+        Raises scikit-learn's ValueError for a name that the estimator does not have.
         """
         if not params:
             return self._found
@@ -99,14 +85,14 @@ class Effective:
         if fast is None:
             self._checked[names] = False
             return self._applied(params)
-        if names not in self._checked:  # once for each set of names: the shortcut is right
+        if names not in self._checked:  # check the shortcut once for each set of names
             slow = self._applied(params)
             self._checked[names] = slow.hex == fast.hex
             return slow
         return fast
 
     def params(self) -> dict[str, str]:
-        """Return the digest (hex) of each value in `base`, by the name of its param."""
+        """Return the digest (hex) of each value in `base`, by its param's name."""
         return dict(self._tree.values(self._root, ""))
 
     def _is_plain(self, params: Mapping[str, Any]) -> bool:
@@ -123,7 +109,7 @@ class Effective:
         return tree.result(root)
 
     def _replaced(self, params: Mapping[str, Any]) -> Digest | None:
-        """Return the digest with leaves replaced, or None where that is not all."""
+        """Return the digest with leaves replaced, None if `params` change more."""
         changes = []
         for name, value in params.items():
             place = self._place(name)
@@ -142,7 +128,7 @@ class Effective:
         return Digest(digest.hex(), (), self._found.modules, self._found.python)
 
     def _digest_up(self, stale: dict[int, _Branch], undo: list[Any]) -> bytes:
-        """Hash the changed branches and all above them, the deepest first."""
+        """Hash the changed branches and those above them, the deepest first."""
         for branch in list(stale.values()):
             above = branch.parent
             while above is not None:
@@ -155,7 +141,7 @@ class Effective:
         return self._root.digest()
 
     def _place(self, name: str) -> tuple[_Branch, int] | None:
-        """Return the branch and the position of a param, or None if it is no plain one."""
+        """Return the branch and the position of a plain param, else None."""
         branch: _Branch | None = self._root
         *path, last = name.split("__")
         for step in path:
@@ -166,7 +152,7 @@ class Effective:
 
 
 class _Tree:
-    """Makes trees, and notes what is met in them."""
+    """Makes trees, and collects the digests in them."""
 
     def __init__(self, varied: Collection[str]) -> None:
         self._varied = varied
@@ -176,20 +162,14 @@ class _Tree:
         self._classes: dict[type, Digest] = {}
 
     def another(self) -> _Tree:
-        """Return one that knows the same classes."""
+        """Return a new one with the same cache of classes."""
         tree = _Tree(self._varied)
         tree._classes = self._classes
         return tree
 
     def result(self, root: _Branch) -> Digest:
-        """Return the digest of a tree, with what was met."""
-        met = self._digests
-        return Digest(
-            root.digest().hex(),
-            tuple(dict.fromkeys(doubt for own in met for doubt in own.doubts)),
-            frozenset().union(*(own.modules for own in met)),
-            any(own.python for own in met),
-        )
+        """Return the digest of a tree, with doubts and modules of its values."""
+        return met_in(self._digests, root.digest().hex())
 
     def values(self, branch: _Branch, prefix: str) -> Iterator[tuple[str, str]]:
         """Yield the values below `branch`, by their names."""
@@ -206,7 +186,7 @@ class _Tree:
         return _Branch("other", b"", [], [self.leaf(value, path)], None, 0, 0)
 
     def leaf(self, value: Any, path: str) -> bytes:
-        """Return what stands for a value in which no params can be set."""
+        """Return the digest of a value without settable params."""
         plain = LEAVES.get(type(value))
         if plain is not None:
             return plain(value)
@@ -234,7 +214,7 @@ class _Tree:
         return bytes.fromhex(found.hex)
 
     def _rest(self, value: Any, params: Mapping[str, Any], path: str) -> bytes:
-        """Return what stands for attributes besides params: routing, output, what clones keep."""
+        """Return the digest of attributes besides params that clones keep, as routing."""
         if not _has_plain_state(type(value)):
             return self.leaf(value, path)
         left_out = not_counted.state_of(value, self._left_out)
@@ -248,7 +228,7 @@ class _Tree:
     def _grow(
         self, branch: _Branch, index: int, name: str, held: Any, path: str, owner: _Branch
     ) -> None:
-        """Put `held` at `index` of `branch`: as a branch if params may be set inside it."""
+        """Put `held` at `index` of `branch`, as a branch if it has settable params."""
         if is_standard(held):
             inner = self._branch(held, branch, index, path)
             branch.children[index] = inner.digest()
@@ -259,7 +239,7 @@ class _Tree:
             part = _Branch(kind, b"", [], [b""] * len(held), branch, index, depth)
             owner.holders.add(name)
             label = next((item for item in held if type(item) is str), name)
-            above = path.rpartition(".")[0]  # people know steps by their names
+            above = path.rpartition(".")[0]  # doubts name steps
             named = f"{above}.{label}" if above else label
             for n, item in enumerate(held):
                 where = named if is_standard(item) else f"{path}[{n}]"
@@ -270,7 +250,7 @@ class _Tree:
 
 
 def is_standard(value: Any) -> bool:
-    """Tell whether scikit-learn's own code reads and sets the params of an estimator."""
+    """Return whether scikit-learn's own code gets and sets the params of an estimator."""
     if not hasattr(value, "get_params") or not hasattr(value, "set_params"):
         return False
     if isinstance(value, type) or _has_own_clone(value):
@@ -288,7 +268,7 @@ def _has_own_clone(value: object) -> bool:
 
 
 def _has_plain_state(kind: type) -> bool:
-    """Tell whether pickles of `kind` hold its attributes and nothing else."""
+    """Return whether pickles of `kind` hold exactly its attributes."""
     plain = (object, BaseEstimator)
     return all(
         any(getattr(kind, name, None) is getattr(base, name, None) for base in plain)
@@ -297,7 +277,7 @@ def _has_plain_state(kind: type) -> bool:
 
 
 def _acts_when_set(kind: type, names: Iterable[str]) -> bool:
-    """Tell whether code of the class runs when one of its params is set: it may set others."""
+    """Return whether setting a param runs code of the class, which may set others."""
     return any("__setattr__" in vars(base) for base in kind.__mro__[:-1]) or any(
         hasattr(getattr(kind, name, None), "__set__") for name in names
     )
@@ -310,9 +290,9 @@ def _holds_estimator(value: Any) -> bool:
 
 
 def _reports(estimator: Any, given: Mapping[str, Any]) -> bool:
-    """Tell whether `estimator` says that it has the params that were set.
+    """Return whether `estimator` reports the params that were set.
 
-    One with a ``get_params`` of its own may not, and would look the same for all of them.
+    An estimator with its own ``get_params`` may not, and would look the same for all candidates.
     """
     reported = estimator.get_params(deep=True)
     return all(name in reported and reported[name] is value for name, value in given.items())

@@ -1,35 +1,35 @@
-"""What does not count in keys: the exceptions, each with the reason.
+"""What does not count in keys: the exceptions, each with its reason.
 
-Everything that a pickle carries counts but for the rows here.  ``tests/keys/test_not_counted.py``
+Everything that a pickle carries counts, except for these rows.  tests/keys/test_not_counted.py
 measures that none of them changes a score.
 
 ==========================  ====================================================================
 not counted                 reason
 ==========================  ====================================================================
-HOW                         params of scikit-learn's estimators that say how to compute, not what.
-                            Sums of several jobs may end in other last bits, those of forests from
-                            run to run; so may those of a view that `memory` has kept.  `n_jobs`
-                            counts where each job draws for itself (DRAWN_IN_JOBS)
-HOW_OF_A_SEARCH             the same of our own searches, where one stands inside of another
+HOW                         params of scikit-learn's estimators that say how to compute.  Sums of
+                            several jobs may differ in their last bits, as forests do from run to
+                            run, and as views do that `memory` has kept.  `n_jobs` counts where
+                            each job draws random numbers of its own (DRAWN_IN_JOBS)
+HOW_OF_A_SEARCH             the same of our own searches, inside of another search
 CODE_FLAGS                  whether Python kept the docstring of a function
-docstrings                  unless code that is reached reads ``__doc__`` (keys/digest.py)
-lines and file names        they stand in tracebacks only (keys/digest.py)
-_sklearn_version            the version counts already (keys/environment.py)
-_skl_callbacks              they are told of fits; those that may end one count beside the
-                            estimator (fitting/request.py)
-what pydantic makes         it makes it from the rest of a class or an object (keys/libraries.py)
-numbers of numba's types    they are counted as they are made (keys/libraries.py)
-what numba has compiled     a function is compiled for each type that it meets; loops of ufuncs
-                            count, since one for floats takes integers too (keys/libraries.py)
+docstrings                  unless the code that is reached reads ``__doc__`` (digest.py)
+lines and file names        only tracebacks have them (digest.py)
+_sklearn_version            the version counts already (environment.py)
+_skl_callbacks              callbacks only observe fits; those that may end one count beside the
+                            estimator (search/request.py)
+MADE_OF_MODELS, _OBJECTS    pydantic derives them from the rest of a class or an object
+numbers of numba's types    numba counts its types in the order of creation (reducers.py)
+code compiled by numba      numba compiles for each type that it meets; loops of ufuncs count,
+                            because a loop for floats takes integers too (reducers.py)
 order of metrics            each scorer is called by itself (planning/payload.py)
 order of fit keywords       keyword arguments go by name (planning/payload.py)
-order of params             they are set by name (keys/estimators.py)
-layout of 2-D arrays        rows that a split selects come out in C order (keys/data.py)
-padding of long doubles     no operation reads it (keys/data.py)
-state of distributions      clone copies numpy's global one with a distribution in params; draws of
-                            unseeded ones are one draw anyway (keys/digest.py)
-filled lru_cache            it returns what its function would (keys/reducers.py)
-cached methods of classes   Python and abc make them from the rest (keys/reducers.py)
+order of params             set_params takes names (estimators.py)
+layout of 2-D arrays        rows that a split selects come out in C order (data.py)
+padding of long doubles     no operation reads it (data.py)
+state of distributions      ``clone`` copies numpy's global random state with a distribution, and
+                            an unseeded one never draws the same twice (digest.py)
+filled lru_cache            it returns the results of its function (reducers.py)
+cached methods of classes   Python and abc derive them from the rest (reducers.py)
 DISTRIBUTIONS               packages whose versions cannot change a score
 ==========================  ====================================================================
 """
@@ -37,11 +37,12 @@ DISTRIBUTIONS               packages whose versions cannot change a score
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
-#: Libraries whose estimators have these params with this meaning.
+#: Libraries whose params of these names have this meaning.
 _LIBRARIES = ("sklearn", "optomatic")
 HOW = frozenset({"n_jobs", "verbose", "memory"})
-#: Each of their jobs draws from a copy of the random state, so another number draws other numbers.
+#: Each job draws from a copy of the random state, so the number of jobs changes the draws.
 DRAWN_IN_JOBS = frozenset({"LatentDirichletAllocation", "MDS"})
 HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
 
@@ -49,7 +50,22 @@ HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
 
 
-#: Distribution (or distribution -> what it requires) -> why its version does not count.
+#: Derived by pydantic in classes of models and dataclasses.
+MADE_OF_MODELS = frozenset(
+    {
+        *("__pydantic_complete__", "__pydantic_core_schema__", "__pydantic_fields_complete__"),
+        *("__pydantic_serializer__", "__pydantic_setattr_handlers__", "__pydantic_validator__"),
+        *("__return_pydantic_validator__", "__signature__"),
+    }
+)
+#: Derived in its own objects, such as a TypeAdapter; they contain addresses.
+MADE_OF_OBJECTS = MADE_OF_MODELS | {
+    *("_default_factory_takes_validated_data", "cls_ref"),
+    *("core_schema", "serializer", "validator"),
+}
+
+
+#: Distribution, or distribution -> requirement, to the reason why its version does not count.
 DISTRIBUTIONS: Mapping[str, str] = {
     "joblib": "It distributes calls and returns what they return.",
     "threadpoolctl": "It sets how many threads run.",
@@ -63,18 +79,12 @@ DISTRIBUTIONS: Mapping[str, str] = {
 
 
 def params(varied: Collection[str]) -> frozenset[str]:
-    """Return the params of scikit-learn's estimators that do not count.
-
-    Parameters
-    ----------
-    varied : collection of str
-        Names of the params that the space varies: these count.
-    """
+    """Return the params that do not count; those that a space varies count."""
     return HOW - {name.rpartition("__")[2] for name in varied}
 
 
 def params_of(value: object, left_out: frozenset[str]) -> frozenset[str]:
-    """Return the params of the estimator `value` that do not count, if `left_out` does not."""
+    """Return the params of the estimator `value` that do not count, given :func:`params`."""
     library = type(value).__module__.partition(".")[0]
     if library not in _LIBRARIES or not hasattr(value, "get_params"):
         return frozenset()
@@ -88,3 +98,10 @@ def state_of(value: object, left_out: frozenset[str]) -> frozenset[str]:
     if not hasattr(value, "get_params"):
         return frozenset()
     return params_of(value, left_out) | {"_sklearn_version", "_skl_callbacks"}
+
+
+def made_by(value: Any) -> frozenset[str]:
+    """Return the attributes of a class or an object that a library derives from the others."""
+    if isinstance(value, type):
+        return MADE_OF_MODELS if "__pydantic_decorators__" in vars(value) else frozenset()
+    return MADE_OF_OBJECTS if type(value).__module__.startswith("pydantic.") else frozenset()

@@ -1,20 +1,20 @@
-"""How objects are taken apart: the same way for the digest and for the payload.
+"""Take objects apart, in the same way for the digest and for the payload.
 
 Pickle's reduce protocol is the basis.  :class:`Reducer` adds user code, which travels by value::
 
-    function   code, cells, defaults, attributes, and the globals that it can reach
+    function   code, cells, defaults, attributes, and the globals that it reaches
     class      metaclass, name, bases, and its body in order
-    module     a namespace that is filled with what is reached of it, or with all of it
-    cell       a place of its own, so that closures go on to share it
+    module     a namespace with its reached attributes, or with all of them
+    cell       an object of its own, so that closures keep sharing it
 
-The functions of one module share one namespace, as they share the globals of that module.
-Everything else goes by name if it is found under its name in an installed module.
+Functions of one module share one namespace, as they share the globals of that module.
+All other objects go by name if an installed module has them under their name.
+keys/rebuild.py has the functions that put objects together again.
 """
 
 from __future__ import annotations
 
 import abc
-import builtins
 import copyreg
 import enum
 import functools
@@ -33,29 +33,13 @@ from typing import Any
 
 import numpy as np
 
-from optomatic.keys import libraries
+from optomatic.keys import rebuild
 from optomatic.keys.bytecode import Reach, reach_of
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: or not, as Decimal since Python 3.13
-#: Class attributes that Python makes from the rest of the class.
-_MADE_OF_CLASSES = frozenset(
-    {
-        *("__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__slotnames__"),
-        *("_abc_impl", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-        *("__firstlineno__", "__static_attributes__"),
-    }
-)
-_MADE_OF_ENUMS = frozenset(
-    {
-        *("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_"),
-        *("_value2member_map_", "_unhashable_values_", "_hashable_values_", "__new_member__"),
-        *("_use_args_", "_new_member_", "_value_repr_", "_singles_mask_", "_flag_mask_"),
-        *("_all_bits_", "_boundary_", "_inverted_", "_iter_member_", "_unhashable_values_map_"),
-    }
-)
 _MADE_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
-#: Entries of a module's dict that the import system makes.
+#: Entries of a module's dict that the import system adds.
 _MADE_OF_MODULES = frozenset(
     {
         *("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__"),
@@ -65,7 +49,6 @@ _MADE_OF_MODULES = frozenset(
 _MAIN = ("__main__", "__mp_main__")
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, since Python 3.13
-_TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 _CACHED_FUNCTION = type(functools.lru_cache(len))
 
 
@@ -74,11 +57,11 @@ Reduced = tuple[Any, ...]
 
 
 class CannotTravel(PicklingError):
-    """An object cannot be sent; the text says what it is."""
+    """An object cannot be sent; the text describes it."""
 
 
 class Namespace:
-    """The globals of functions, before there is a module for them on the other side."""
+    """The globals of a user module, which becomes a new module on a worker."""
 
     def __init__(self, space: Mapping[str, Any]) -> None:
         self.name = space.get("__name__")
@@ -86,7 +69,7 @@ class Namespace:
         self.space = space  # kept alive: namespaces are known by the id of a dict
 
     def __reduce__(self) -> Reduced:
-        return make_namespace, (str(self.name), self.package)
+        return rebuild.make_namespace, (str(self.name), self.package)
 
 
 class Cell:
@@ -104,51 +87,45 @@ class Part:
         self.values = values
 
     def __reduce__(self) -> Reduced:
-        return _same, (self.namespace,), self.values, None, None, fill_namespace
+        return _same, (self.namespace,), self.values, None, None, rebuild.fill_namespace
 
 
 class Reducer:
-    """Takes objects apart.  One of them remembers which namespaces and cells it has met.
+    """Takes objects apart, and remembers namespaces and cells that it has met.
 
-    Parameters
-    ----------
-    travels : callable
-        Module name -> whether its functions and classes go by value.
+    ``travels`` says of a module name whether its functions and classes go by value.
     """
 
     def __init__(self, travels: Callable[[str], bool]) -> None:
         self.travels = travels
         self._namespaces: dict[int, Namespace] = {}
         self._cells: dict[int, tuple[object, Cell]] = {}
-        #: User modules that imports in function bodies find, by name.
+        #: User modules for imports in function bodies, by name.
         self.modules: dict[str, Namespace] = {}
-        #: What was reached of user modules, by ``module.name``.
+        #: Reached objects of user modules, by ``module.name``.
         self.reached: dict[str, object] = {}
 
     def reduce(self, value: Any) -> Reduced | str | None:
-        """Return how to rebuild `value`; None if it is left to pickle's own protocol.
+        """Return how to rebuild `value`, None to leave it to pickle's own protocol.
 
-        Raises
-        ------
-        CannotTravel
-            If it cannot be sent, or not all of it.
+        Raises :class:`CannotTravel` if `value`, or a part of it, cannot be sent.
         """
         for kind in (type(value), *_BASES):
             take_apart = _TAKERS.get(kind)
             if take_apart is not None and isinstance(value, kind):
                 return take_apart(self, value)
-        of_library = libraries.reducer_of(value)
+        of_library = _reducer_of_library(value)
         if of_library is not None and not self.goes_by_name(value):
             return of_library(value)
-        if value is os.environ:  # it is each process's own, and passwords stand in it
+        if value is os.environ:  # each process has its own, with passwords
             return getattr, (os, "environ")
         return self._singleton(value)
 
     def _singleton(self, value: Any) -> Reduced | str | None:
-        """Take an object apart that is, or pickles as, a global of a module."""
+        """Take apart an object that is, or pickles as, a global of a module."""
         kind = type(value)
         if getattr(value, "__dict__", None) == {} and not self.travels(kind.__module__):
-            # It is nothing but itself: code asks for the one that is there, as dataclasses.MISSING.
+            # A sentinel such as dataclasses.MISSING: code compares by identity.
             there = getattr(sys.modules.get(kind.__module__), "__dict__", {})
             return next((name for name, held in [*there.items()] if held is value), None)
         own = (kind.__reduce__, kind.__reduce_ex__)
@@ -159,7 +136,7 @@ class Reducer:
         return copyreg.__newobj__, (kind,), vars(value)  # type: ignore[attr-defined]
 
     def goes_by_name(self, value: Any) -> bool:
-        """Tell whether `value` is found under its name in a module that does not travel."""
+        """Return whether a module that does not travel has `value` under its name."""
         module = getattr(value, "__module__", None)
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
         if not isinstance(module, str) or module in _MAIN or not name or self.travels(module):
@@ -169,7 +146,7 @@ class Reducer:
         return find(sys.modules.get(module), name) is value
 
     def home_of(self, value: Any, name: str) -> str | None:
-        """Return the installed module in which `value` is found under `name`."""
+        """Return the installed module that has `value` under `name`."""
         said = getattr(value, "__module__", None)
         first = [said] if isinstance(said, str) else []
         for module in [*first, "numpy", "scipy.special", *sorted(sys.modules)]:
@@ -180,7 +157,7 @@ class Reducer:
         return None
 
     def ufunc(self, value: np.ufunc) -> Reduced:
-        """Take a ufunc apart: pickle looks for its name in all modules, which some warn of."""
+        """Take a ufunc apart; pickle would look into all modules, of which some warn."""
         home = self.home_of(value, value.__name__)
         if home is None:
             raise CannotTravel(f"{value.__name__}, a ufunc of no installed module")
@@ -206,7 +183,14 @@ class Reducer:
         }
         if getattr(value, "__type_params__", ()):  # since Python 3.12
             state["type_params"] = value.__type_params__  # type: ignore[attr-defined]
-        return make_function, (code, self.namespace(value), cells), state, None, None, set_function
+        return (
+            rebuild.make_function,
+            (code, self.namespace(value), cells),
+            state,
+            None,
+            None,
+            rebuild.set_function,
+        )
 
     def _cell(self, cell: object) -> Cell:
         return self._cells.setdefault(id(cell), (cell, Cell()))[1]
@@ -216,7 +200,7 @@ class Reducer:
         return zip(cells, held, strict=True)
 
     def namespace(self, function: types.FunctionType) -> object:
-        """Return what stands for the globals of `function`."""
+        """Return the module or the namespace that holds the globals of `function`."""
         space = function.__globals__
         name = str(space.get("__name__"))
         module = sys.modules.get(name)
@@ -229,9 +213,9 @@ class Reducer:
         return self._namespaces.setdefault(id(space), Namespace(space))
 
     def _globals_of(self, function: types.FunctionType) -> dict[str, Any]:
-        """Return the globals that `function` reaches, and the modules that it imports."""
+        """Return the globals that `function` reaches, and modules that it imports."""
         namespace = self.namespace(function)
-        if not isinstance(namespace, Namespace):  # of an installed module: they are there
+        if not isinstance(namespace, Namespace):  # of an installed module
             return {"globals": {}, "imports": []}
         space, reach = function.__globals__, reach_of(function.__code__)
         reached: dict[str, object] = {}
@@ -248,7 +232,7 @@ class Reducer:
     def _reached(
         self, value: object, chains: Iterable[tuple[str, ...]] | None
     ) -> tuple[object, list[object]]:
-        """Return what a global is sent as, and submodules that must be loaded beside it."""
+        """Return the form in which a global is sent, and submodules to load beside it."""
         if not isinstance(value, types.ModuleType) or chains is None:
             return value, []
         if self.travels(value.__name__):
@@ -257,7 +241,7 @@ class Reducer:
         return value, [module for module in inner if module is not None]
 
     def _part(self, module: types.ModuleType, chains: Iterable[tuple[str, ...]]) -> object:
-        """Return what the attribute chains in `chains` reach of `module`."""
+        """Return the part of `module` that the attribute chains in `chains` reach."""
         if module.__name__ in _MAIN or "__getattr__" in vars(module):
             return module
         values: dict[str, object] = {}
@@ -273,14 +257,14 @@ class Reducer:
         return Part(self._enter(module), values)
 
     def _enter(self, module: types.ModuleType) -> Namespace:
-        """Return the namespace of a user module, which imports then find."""
+        """Return the namespace of a user module, and let imports find it."""
         namespace = self._space(vars(module))
         if module.__name__ not in _MAIN:
             self.modules[module.__name__] = namespace
         return namespace
 
     def _imported(self, reach: Reach, package: str) -> Iterator[object]:
-        """Return what imports in the body of a function need of user modules."""
+        """Yield the parts of user modules that imports in a function body need."""
         for level, name, names in reach.imports:
             whole = _absolute(level, name, package)
             for module in dict.fromkeys([whole, *(f"{whole}.{own}" for own in names)]):
@@ -292,18 +276,17 @@ class Reducer:
                 yield from self._parents(module)
 
     def _user_module(self, name: str) -> types.ModuleType | None:
-        # A key must be the same before and after the first call, so what a function is going to
-        # import is imported here.
+        # Import now what the function would import: a key must not change with its first call.
         if not self.travels(name) or name in _MAIN:
             return None
         try:
             found = sys.modules.get(name) or importlib.import_module(name)
-        except (Exception, SystemExit):  # whatever a user module raises as it is imported
+        except (Exception, SystemExit):  # raised by the user module
             return None
         return found if isinstance(found, types.ModuleType) else None
 
     def _parents(self, name: str) -> Iterator[object]:
-        """Return the packages that a dotted name needs, each with the one below it."""
+        """Yield the packages above a dotted name, each with the next one below it."""
         above, _, last = name.rpartition(".")
         if above and (package := self._user_module(above)) is not None:
             below = self._user_module(name)
@@ -312,7 +295,7 @@ class Reducer:
             yield from self._parents(above)
 
     def module(self, value: types.ModuleType) -> Reduced:
-        """Take a module apart that is used as an object."""
+        """Take apart a module that is used as an object."""
         name = value.__name__
         if not self.travels(name) and sys.modules.get(name) is value:
             return importlib.import_module, (name,)
@@ -320,7 +303,7 @@ class Reducer:
             raise CannotTravel("the module __main__ as a whole")
         held = {n: v for n, v in vars(value).items() if n not in _MADE_OF_MODULES}
         self.reached.update({f"{name}.{own}": part for own, part in held.items()})
-        return _same, (self._enter(value),), held, None, None, fill_module
+        return _same, (self._enter(value),), held, None, None, rebuild.fill_module
 
     # -- classes -------------------------------------------------------------------------------
 
@@ -328,7 +311,7 @@ class Reducer:
         """Take a class apart."""
         if self.goes_by_name(value):
             return None
-        libraries.complete(value)
+        _complete(value)
         if issubclass(value, enum.Enum) and "_member_map_" in vars(value):
             return self._enum(value)
         space: dict[str, Any] = {"__module__": value.__module__}
@@ -337,31 +320,38 @@ class Reducer:
         if "__orig_bases__" in vars(value):  # Generic looks for them
             space["__orig_bases__"] = vars(value)["__orig_bases__"]
         left_out = {"__slots__", "__orig_bases__", "__pydantic_parent_namespace__"}
-        state = _class_state(value, _MADE_OF_CLASSES | _slots(value) | left_out)
+        state = _class_state(value, rebuild.MADE_OF_CLASSES | rebuild.slots_of(value) | left_out)
         args = (type(value), value.__name__, value.__bases__, space)
         is_typed_dict = type(value).__name__ == "_TypedDictMeta"
-        make = make_typed_dict if is_typed_dict else make_class
-        return make, args, state, None, None, set_class
+        make = rebuild.make_typed_dict if is_typed_dict else rebuild.make_class
+        return make, args, state, None, None, rebuild.set_class
 
     def _enum(self, value: type[enum.Enum]) -> Reduced:
         members = {name: member._value_ for name, member in value.__members__.items()}
-        state = _class_state(value, _MADE_OF_CLASSES | _MADE_OF_ENUMS | set(members))
-        # What __init__ or __new__ have given to members.
+        state = _class_state(value, rebuild.MADE_OF_CLASSES | rebuild.MADE_OF_ENUMS | set(members))
+        # Attributes that __init__ or __new__ have set on members.
         state["members"] = {
             name: {n: v for n, v in _attributes(member).items() if n not in _MADE_OF_MEMBERS}
             for name, member in value.__members__.items()
         }
         args = (type(value), value.__name__, value.__bases__, members, value.__module__)
-        return make_enum, (*args, *_contents_of_members(value)), state, None, None, set_class
+        return (
+            rebuild.make_enum,
+            (*args, *_contents_of_members(value)),
+            state,
+            None,
+            None,
+            rebuild.set_class,
+        )
 
     # -- what pickle cannot do -----------------------------------------------------------------
 
     def cached_function(self, value: Any) -> Reduced | None:
-        """Take a function behind ``lru_cache`` apart; what is cached does not travel."""
+        """Take apart a function behind ``lru_cache``; its cache does not travel."""
         if self.goes_by_name(value):
             return None
         asked = value.cache_parameters()
-        return make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
+        return rebuild.make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
 
     def type_parameter(self, value: Any) -> Reduced | None:
         """Take a TypeVar, a ParamSpec or a TypeVarTuple apart."""
@@ -373,11 +363,11 @@ class Reducer:
         if _is_made_of(bound, value):  # class C[T: C]
             cell = self._cell(value)
             text = f"def made[{value.__name__}: __held__()](): 0"
-            return make_late, (text, cell), (cell, bound), None, None, set_late
-        return make_type_parameter, (type(value), value.__name__, constraints, asked)
+            return rebuild.make_late, (text, cell), (cell, bound), None, None, rebuild.set_late
+        return rebuild.make_type_parameter, (type(value), value.__name__, constraints, asked)
 
     def type_alias(self, value: Any) -> Reduced | None:
-        """Take what a ``type`` statement makes apart."""
+        """Take apart an alias made by a ``type`` statement."""
         if self.goes_by_name(value):
             return None
         held = value.__value__
@@ -386,14 +376,14 @@ class Reducer:
                 raise CannotTravel(f"{value.__name__}, a generic type that is made of itself")
             cell = self._cell(value)
             text = f"type {value.__name__} = __held__()"
-            return make_late, (text, cell), (cell, held), None, None, set_late
-        return make_type_alias, (value.__name__, held, value.__type_params__)
+            return rebuild.make_late, (text, cell), (cell, held), None, None, rebuild.set_late
+        return rebuild.make_type_alias, (value.__name__, held, value.__type_params__)
 
     def new_type(self, value: Any) -> Reduced | None:
         """Take a NewType apart."""
         if self.goes_by_name(value):
             return None
-        return make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
+        return rebuild.make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
 
 
 def _content(cell: types.CellType) -> tuple[object, ...]:
@@ -404,7 +394,7 @@ def _content(cell: types.CellType) -> tuple[object, ...]:
 
 
 def find(module: object, name: str) -> object:
-    """Return what is found under a dotted name in a module, None if nothing is."""
+    """Return the object under a dotted name in a module, None if there is none."""
     found = module
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -412,7 +402,7 @@ def find(module: object, name: str) -> object:
 
 
 def _submodule(module: types.ModuleType, chain: Iterable[str]) -> types.ModuleType | None:
-    """Return the deepest module that attributes lead to, as ``scipy.optimize`` of ``scipy``."""
+    """Return the deepest module on a chain of attributes, as ``scipy.optimize`` of ``scipy``."""
     name, found = module.__name__, None
     for part in chain:
         name = f"{name}.{part}"
@@ -423,32 +413,21 @@ def _submodule(module: types.ModuleType, chain: Iterable[str]) -> types.ModuleTy
 
 
 def _absolute(level: int, name: str, package: str) -> str:
-    """Return the whole name of a module that is imported from `level` packages up."""
+    """Return the absolute name of a module imported from `level` packages up."""
     if not level:
         return name
     above = package.rsplit(".", level - 1)[0]
     return f"{above}.{name}" if name else above
 
 
-def _slots(kind: type) -> set[str]:
-    own = vars(kind).get("__slots__", ())
-    names = [own] if isinstance(own, str) else list(own)
-    return {_mangled(kind, name) for name in names}
-
-
-def _mangled(kind: type, name: str) -> str:
-    private = name.startswith("__") and not name.endswith("__") and kind.__name__.strip("_")
-    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
-
-
 def _attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an object, in slots too."""
+    """Return the attributes of an object, those in slots included."""
     slots = copyreg._slotnames(type(value))  # type: ignore[attr-defined]
     return {**{n: getattr(value, n) for n in slots if hasattr(value, n)}, **vars(value)}
 
 
 def _contents_of_members(kind: Any) -> tuple[Any, ...]:
-    """Return what members are besides their values, as texts are; nothing if they are the same."""
+    """Return the content of members of a data type such as str, unless it is their value."""
     if kind._member_type_ is object:
         return ()
     of_code = _HEAP_TYPE | _IMMUTABLE
@@ -457,7 +436,7 @@ def _contents_of_members(kind: Any) -> tuple[Any, ...]:
     for name, member in kind.__members__.items():
         if hasattr(base, "__getnewargs__"):
             contents[name] = base.__getnewargs__(member)
-        else:  # moments of datetime say it in this way
+        else:  # as those of datetime
             contents[name] = () if base is object else base.__reduce__(member)[1]
     values = {name: member._value_ for name, member in kind.__members__.items()}
     are_plain = all(
@@ -468,12 +447,12 @@ def _contents_of_members(kind: Any) -> tuple[Any, ...]:
 
 
 def _as_type(value: Any) -> Any:
-    """Return a type as typing stores it that is given by its name."""
+    """Return a type given by its name as typing stores it."""
     return typing.ForwardRef(value) if isinstance(value, str) else value
 
 
 def _asked_of(value: Any) -> dict[str, Any]:
-    """Return what a type parameter was made with."""
+    """Return the arguments that a type parameter was made with."""
     names = ("bound", "covariant", "contravariant", "infer_variance", "default")
     asked = {name: getattr(value, f"__{name}__", _NO_DEFAULT) for name in names}
     if asked["bound"] in (None, type(None)):  # which ParamSpec makes of no bound
@@ -482,7 +461,7 @@ def _asked_of(value: Any) -> dict[str, Any]:
 
 
 def _is_made_of(kind: Any, value: Any) -> bool:
-    """Tell whether `value` stands in the type `kind`."""
+    """Return whether the type `kind` contains `value`."""
     left, met = [kind], set()
     while left:
         one = left.pop()
@@ -490,7 +469,7 @@ def _is_made_of(kind: Any, value: Any) -> bool:
             return True
         if id(one) not in met:
             met.add(id(one))
-            left.append(one.__value__ if type(one) is _TYPE_ALIAS else None)
+            left.append(one.__value__ if type(one) is rebuild.TYPE_ALIAS else None)
             left.append(getattr(one, "__origin__", None))
             for name in ("__args__", "__orig_bases__", "__type_params__"):
                 parts = getattr(one, name, ())
@@ -500,7 +479,7 @@ def _is_made_of(kind: Any, value: Any) -> bool:
 
 def _class_state(value: type, left_out: Iterable[str]) -> dict[str, Any]:
     body = {name: held for name, held in vars(value).items() if name not in left_out}
-    if body.get("__annotations__") == {}:  # Python makes them when somebody asks
+    if body.get("__annotations__") == {}:  # Python makes them on access
         del body["__annotations__"]
     if "__annotations__" not in body and "__annotate__" in vars(value):
         body["__annotations__"] = value.__annotations__
@@ -524,7 +503,7 @@ def _lock(reducer: Reducer, value: Any) -> Reduced:
 
 
 def _random_state(reducer: Reducer, value: Any) -> Reduced | None:
-    return (global_random_state, ()) if value is global_random_state() else None
+    return (rebuild.global_random_state, ()) if value is rebuild.global_random_state() else None
 
 
 def _file(reducer: Reducer, value: Any) -> Reduced | None:
@@ -541,7 +520,7 @@ def _memory_view(reducer: Reducer, value: memoryview) -> Reduced:
 
 
 def _path(reducer: Reducer, value: pathlib.PurePath) -> Reduced:
-    # Python 3.13 itself says how it was written: as a//b, which is a/b.
+    # Python 3.13 keeps the spelling: a//b for a/b.
     return type(value), value.parts
 
 
@@ -553,7 +532,7 @@ def _weak_set(reducer: Reducer, value: Any) -> Reduced:
     return weakref.WeakSet, (set(value),)
 
 
-#: Looked for in this order if the exact type is not in the table.
+#: Tried in this order if the exact type is not in the table.
 _BASES = (type, types.ModuleType)
 _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     types.FunctionType: Reducer.function,
@@ -576,153 +555,82 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
 }
 
 
-if _TYPE_ALIAS is not None:
-    _TAKERS[_TYPE_ALIAS] = Reducer.type_alias
-
-
-def make_namespace(name: str, package: str | None) -> types.ModuleType:
-    """Return an empty module for globals; it stands in ``sys.modules`` while units are scored."""
-    module = types.ModuleType(name)
-    vars(module).update(__builtins__=builtins, __package__=package)
-    return module
+if rebuild.TYPE_ALIAS is not None:
+    _TAKERS[rebuild.TYPE_ALIAS] = Reducer.type_alias
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-def fill_namespace(module: types.ModuleType, values: Mapping[str, object]) -> None:
-    """Set attributes of a module."""
-    vars(module).update(values)
+# -- libraries whose objects pickle in a way that is new in each process ------------------------
 
 
-def fill_module(module: types.ModuleType, values: Mapping[str, object]) -> None:
-    """Set all attributes of a module, in order."""
-    for name in values:
-        vars(module).pop(name, None)
-    vars(module).update(values)
+def _complete(kind: Any) -> None:
+    """Complete a class of pydantic, as its first use would; refuse classes of numba."""
+    if type(kind).__module__.startswith("numba."):
+        _refused(kind)
+    if vars(kind).get("__pydantic_complete__") is False:
+        options = {"raise_errors": False, "_parent_namespace_depth": 0}
+        if hasattr(kind, "model_rebuild"):
+            kind.model_rebuild(**options)
+        else:
+            sys.modules["pydantic.dataclasses"].rebuild_dataclass(kind, **options)
 
 
-def make_function(
-    code: types.CodeType, module: types.ModuleType, cells: tuple[types.CellType, ...]
-) -> types.FunctionType:
-    """Return a function in the namespace of `module`."""
-    return types.FunctionType(code, vars(module), code.co_name, None, cells)
+def _reducer_of_library(value: object) -> Callable[[Any], tuple[Any, ...]] | None:
+    """Return the function that takes apart `value` of a library, None if pickle does."""
+    kind = type(value)
+    library = kind.__module__.partition(".")[0]
+    if library == "numba" and hasattr(kind, "_reduce_states"):
+        return _dispatcher
+    if library == "numba" and hasattr(kind, "_intern"):
+        return _numba_type
+    if library == "numba" and callable(value):
+        return _refused
+    if library == "scipy" and hasattr(kind, "__setstate__") and hasattr(value, "_delegate_to"):
+        return _interpolation
+    return _PYDANTIC.get(kind.__name__) if library == "pydantic" else None
 
 
-def set_function(function: Any, state: Mapping[str, Any]) -> None:
-    """Set the rest of a function."""
-    function.__name__, function.__qualname__, function.__module__ = state["names"]
-    function.__defaults__, function.__kwdefaults__ = state["defaults"], state["kwdefaults"]
-    function.__annotations__, function.__doc__ = state["annotations"], state["doc"]
-    if "type_params" in state:
-        function.__type_params__ = state["type_params"]
-    function.__dict__.update(state["attributes"])
-    function.__globals__.update(state["globals"])
-    for cell, content in state["cells"].values():
-        if content:
-            (cell.cell_contents,) = content
+#: Without names and options that pydantic has cached so far.
+_PYDANTIC: Mapping[str, Callable[[Any], tuple[Any, ...]]] = {
+    "ConfigWrapper": lambda value: (type(value), (value.config_dict,)),
+    "NsResolver": lambda value: (type(value), ()),
+}
 
 
-def make_class(meta: type, name: str, bases: tuple[Any, ...], space: Mapping[str, Any]) -> type:
-    """Return a class without its body."""
-    return types.new_class(name, bases, {"metaclass": meta}, lambda own: own.update(space))
+def _refused(value: Any) -> tuple[Any, ...]:
+    raise PicklingError(f"a {type(value).__name__} of numba")
 
 
-def make_typed_dict(
-    meta: type, name: str, bases: tuple[type, ...], space: Mapping[str, Any]
-) -> type:
-    """Return a class of dicts with types for checkers, without its body."""
-    return type.__new__(meta, name, bases, dict(space))
+def _interpolation(value: Any) -> tuple[Any, ...]:
+    """Take an interpolation of scipy apart; loading changes the order of its attributes."""
+    make, args, state, *rest = value.__reduce_ex__(4)
+    return make, args, dict(sorted(state.items())) if type(state) is dict else state, *rest
 
 
-def make_enum(
-    meta: Any,
-    name: str,
-    bases: tuple[type, ...],
-    members: Mapping[str, Any],
-    module: str,
-    base: Any = None,
-    contents: Mapping[str, tuple[Any, ...]] | None = None,
-) -> type[enum.Enum]:
-    """Return an enum with its members and without the rest of its body."""
-    space = meta.__prepare__(name, bases)
-    for member, value in members.items():
-        space[member] = enum.member(value)  # functions, too
-    if contents is not None:
-        made = iter([(members[member], own) for member, own in contents.items()])
-
-        def make_member(kind: Any, *args: Any) -> Any:
-            value, own = next(made)
-            member = base.__new__(kind, *own)
-            member._value_ = value
-            return member
-
-        space["__new__"] = make_member
-    space["__module__"] = module
-    return meta.__new__(meta, name, bases, space)  # type: ignore[no-any-return]
+def _numba_type(value: Any) -> tuple[Any, ...]:
+    """Take a type of numba apart, without its number in the order of creation."""
+    load, (make, args, state) = value.__reduce__()
+    return load, (make, args, {n: held for n, held in (state or {}).items() if n != "_code"})
 
 
-def set_class(kind: Any, state: Mapping[str, Any]) -> None:
-    """Set the body of a class, in order; remove what its bases have put there meanwhile."""
-    body, members = state["body"], state.get("members", {})
-    made = _MADE_OF_CLASSES | _MADE_OF_ENUMS | _slots(kind)
-    made |= {*members, "__slots__", "__orig_bases__"}
-    for name in [*vars(kind)]:
-        if name in body or name not in made:
-            type.__delattr__(kind, name)
-    for name, held in body.items():
-        type.__setattr__(kind, name, held)
-    for name, own in members.items():
-        member, slots = kind.__members__[name], copyreg._slotnames(kind)  # type: ignore[attr-defined]
-        for slot in own.keys() & slots:
-            object.__setattr__(member, slot, own[slot])
-        vars(member).update({n: v for n, v in own.items() if n not in slots})
-    kind.__qualname__ = state["qualname"]
-    if state["doc"] is not None:
-        type.__setattr__(kind, "__doc__", state["doc"])
-    for other in state["registered"]:
-        kind.register(other)
+def _dispatcher(value: Any) -> tuple[Any, ...]:
+    """Take a function of numba apart, without the id that each process makes anew."""
+    kind, states = type(value), value._reduce_states()
+    if "uuid" not in states:  # ufuncs, whose loops count: one for floats takes integers too
+        return rebuild.make_ufunc, (kind, states)
+    del states["uuid"]
+    if states["can_compile"]:  # signatures of the calls so far
+        states["sigs"] = []
+    # The state of a recursive function contains the function itself.
+    return rebuild.make_dispatcher, (kind,), states, None, None, rebuild.set_dispatcher
 
 
-def make_cached(function: Any, maxsize: int | None, typed: bool) -> Any:
-    """Return `function` behind an empty cache."""
-    return functools.lru_cache(maxsize, typed)(function)
-
-
-def make_type_parameter(
-    kind: Any, name: str, constraints: tuple[Any, ...], asked: Mapping[str, Any]
-) -> Any:
-    """Return a TypeVar, a ParamSpec or a TypeVarTuple."""
-    return kind(name, *constraints, **asked)
-
-
-def make_type_alias(name: str, value: Any, params: tuple[Any, ...]) -> Any:
-    """Return what a ``type`` statement makes."""
-    return _TYPE_ALIAS(name, value, type_params=params)
-
-
-def make_late(text: str, cell: types.CellType) -> Any:
-    """Return what `text` makes of types, which are read from `cell` when they are asked for."""
-    space: dict[str, Any] = {}
-    exec(text, {"__held__": lambda: cell.cell_contents}, space)
-    (made,) = space.values()
-    return made if type(made) is _TYPE_ALIAS else made.__type_params__[0]
-
-
-def set_late(made: Any, state: tuple[types.CellType, Any]) -> None:
-    """Set the types that are read later."""
-    cell, held = state
-    cell.cell_contents = held
-
-
-def make_new_type(name: str, base: Any, module: str) -> Any:
-    """Return a NewType."""
-    kind: Any = typing.NewType(name, base)  # type: ignore[misc]
-    kind.__module__ = module
-    return kind
-
-
-def global_random_state() -> Any:
-    """Return numpy's global RandomState."""
-    return np.random.mtrand._rand
+def is_distribution(value: object) -> bool:
+    """Return whether `value` is a distribution of scipy, or of a derived class."""
+    kind = type(value)
+    return hasattr(kind, "random_state") and any(
+        base.__module__.startswith("scipy.stats.") for base in kind.__mro__
+    )

@@ -38,12 +38,17 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.errors import NotShippable, warn
-from optomatic.keys.digest import Digest, deep, digest_of, first_difference, marks_of
-from optomatic.keys.environment import files_digest, is_user_code
+from optomatic.keys.digest import Digest, Doubt, deep, digest_of, first_difference, marks_of
+from optomatic.keys.environment import (
+    as_sent,
+    files_digest,
+    is_taken_apart,
+    is_user_code,
+    sending,
+    travels,
+)
 from optomatic.keys.estimators import digest_of_estimator
 from optomatic.keys.reducers import Reduced, Reducer
-from optomatic.keys.stream import Doubt
-from optomatic.keys.travelling import as_sent, is_taken_apart, sending, travels
 from optomatic.planning.serialization import dump, dump_raw, part_of
 from optomatic.records import SCHEMA, Part
 

@@ -38,7 +38,7 @@ from optomatic.driver.recording import check_name, define, new_record, record_be
 from optomatic.driver.state import Ledger
 from optomatic.driver.summary import rather
 from optomatic.errors import shown, warn
-from optomatic.keys.travelling import shipping
+from optomatic.keys.environment import shipping
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.params import decode_extra
 from optomatic.planning.planner import Plan, Planner

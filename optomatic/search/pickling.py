@@ -11,7 +11,7 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic._uri import Address, NoAddress, guarded, masked
 from optomatic.candidates.grids import Replayed
-from optomatic.keys.travelling import is_sending
+from optomatic.keys.environment import is_sending
 
 # A fitted search without the credentials of databases.
 #

@@ -17,7 +17,7 @@ from optomatic.candidates.stopping import Budget
 from optomatic.driver.recording import check_name
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
-from optomatic.keys.travelling import shipping
+from optomatic.keys.environment import shipping
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.payload import Sender
 from optomatic.planning.planner import Plan, Planner

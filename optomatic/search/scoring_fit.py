@@ -27,7 +27,7 @@ from optomatic.driver.recording import define, new_record
 from optomatic.driver.state import Ledger, Race
 from optomatic.driver.summary import Ending
 from optomatic.errors import warn
-from optomatic.keys.travelling import shipping
+from optomatic.keys.environment import shipping
 from optomatic.planning.constraints import tags_of
 from optomatic.planning.planner import Plan, Planner
 from optomatic.records import Outcome, SearchRecord

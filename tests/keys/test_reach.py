@@ -10,8 +10,8 @@ from keys.elsewhere import modules
 
 from optomatic.keys.bytecode import has_docstring, reach_of, reads_docstrings
 from optomatic.keys.digest import digest_of
+from optomatic.keys.environment import shipping, travels
 from optomatic.keys.reducers import Reducer
-from optomatic.keys.travelling import shipping, travels
 
 
 def code_of(text):

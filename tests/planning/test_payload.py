@@ -21,7 +21,7 @@ from sklearn.svm import SVC
 
 from optomatic.errors import NotShippable
 from optomatic.keys.digest import digest_of
-from optomatic.keys.travelling import shipping
+from optomatic.keys.environment import shipping
 from optomatic.planning import serialization
 from optomatic.planning.payload import Sender, digest_of_role, head_of, load_payload
 
