@@ -8,9 +8,8 @@ A generator of one's own is any iterable of dicts, an object with ``ask(n)`` and
 
 from __future__ import annotations
 
-from optomatic.candidates.async_halving import AsyncHalving
-from optomatic.candidates.async_halving import Rung as Rung
 from optomatic.candidates.grids import Replayed as Replayed
-from optomatic.candidates.samplers import OptunaGenerator, QuasiRandom
+from optomatic.candidates.samplers import AsyncHalving, OptunaGenerator, QuasiRandom
+from optomatic.candidates.samplers import Rung as Rung
 
 __all__ = ["AsyncHalving", "OptunaGenerator", "QuasiRandom"]

@@ -1,34 +1,46 @@
-"""Whatever proposes candidates, behind one pair of calls: ask and tell.
+"""Ask a generator of any kind for candidates, and tell it their results.
 
 =====================  ==========================================================================
 generator              asked how
 =====================  ==========================================================================
-has ``ask(n)``         ``ask(n)`` or ``ask(n, history)`` returns up to `n` dicts; none: not now,
-                       or, while nothing is in flight, never again.  ``tell(evaluations)``, if it
-                       is there, is called with what has ended since.
-a function             ``propose(history)`` or ``propose(history, n)`` returns a dict, up to `n` of
-                       them, or None: as above.  One that takes nothing gives an iterable.
+has ``ask(n)``         ``ask(n)`` or ``ask(n, history)`` returns up to `n` dicts.  None of them
+                       means: not now, or never again if nothing is in flight.  Its optional
+                       ``tell(evaluations)`` gets the candidates that have ended since.
+a function             ``propose(history)`` or ``propose(history, n)`` returns a dict, up to `n`
+                       of them, or None as above.  One without arguments returns an iterable.
 iterable of dicts      in its order, no further than is needed
 =====================  ==========================================================================
 
-``history`` is a DataFrame of all candidates so far, those in flight included (``state`` is
-``pending``); of one that racing stopped (``stopped``) the score is the mean over the splits that it
-has, there and in what ``tell`` is given.  A generator that has ``begin(directions)`` is told first
-what is sought: a dict of metric -> ``maximize`` or ``minimize``, of one metric mostly.
+``history`` is a DataFrame of all candidates so far, with ``pending`` as the ``state`` of those in
+flight.  The score of a candidate that racing stopped (``stopped``) is the mean over its splits,
+there and in ``tell``.  An optional ``begin(directions)`` of a generator is called first, with a
+dict of metric -> ``maximize`` or ``minimize``, mostly of one metric.
 
-With ``warm_start`` scores of earlier searches come before the first ``ask``, as evaluations that
-are completed and have a ``number`` below 0: the one told last, the latest, has -1.  As nobody
-asked the generator for these, it hears of them by a method of its own,
-``tell_earlier(evaluations)``, and only if it has that one (``tell_earlier = tell`` may do); it
-may return how many of them it could use.  If it has a ``space`` (a dict of params, or a list of
-them), these have the params of that.  In ``history`` they are the first rows, with ``earlier``
-true.
+With ``warm_start`` scores of earlier searches come before the first ``ask``, as completed
+evaluations whose ``number`` is below 0: -1 is told last and is the latest.  The generator was not
+asked for these, so it gets them by a method of its own, ``tell_earlier(evaluations)``, if it has
+that (``tell_earlier = tell`` may do); it may return how many it could use.  If it has a ``space``
+(a dict of params, or a list of them), they have the params of that.  In ``history`` they are the
+first rows, with ``earlier`` true.
 
-A generator that never ends by itself says so: ``endless = True``.  A search refuses it unless it
-has ``n_iter``, ``time_budget``, ``target_score`` or ``n_no_improve`` (or repeats another search,
-by ``replay``).  One that does not say so is taken to end.  Without ``n_iter`` a search also ends,
-with a warning, after :data:`~optomatic.candidates.schedule.NOTHING_NEW` candidates in a row that
-filters left out or that it had asked for before.
+A generator that never ends says so by ``endless = True``.  A search refuses it without ``n_iter``,
+``time_budget``, ``target_score`` or ``n_no_improve``, unless it repeats another one by ``replay``.
+Without ``n_iter`` a search also ends, with a warning, after :data:`NOTHING_NEW` candidates in a
+row that filters left out or that it had asked for before.
+
+Each ask and each tell decides what an adaptive generator proposes.  So they are recorded as
+events, and a replay goes through them one by one: the generator sees the same, in any order of
+scoring::
+
+    ["earlier", ...]   scores of earlier searches, before all else (candidates/warm_start.py)
+    ["ask", 2]         it was asked for 2 candidates
+    ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
+
+In a race (:mod:`optomatic.driver.state`) there are also::
+
+    ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
+    ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out (and are in
+                               again if they get one later)
 """
 
 from __future__ import annotations
@@ -37,57 +49,33 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from math import ceil
 from typing import Any, Protocol
 
-from optomatic.candidates.schedule import NOTHING_NEW, TRIED_BEFORE
 from optomatic.errors import GeneratorFailed, shown, warn
 from optomatic.keys.digest import digest_of
 from optomatic.records import Evaluation
 
-#: Returns the history; made only if somebody looks at it.
+#: Returns the history, which is made only on demand.
 History = Callable[[], Any]
 Directions = Mapping[str, str]
+Event = list[Any]
 
 
-class Proposer(Protocol):
-    """Gives candidates when asked; hears what came of them.
-
-    Attributes
-    ----------
-    name : str
-        For errors.
-    adaptive : bool
-        What it gives depends on what it was told, so it is asked as late as possible.
-    """
-
-    name: str
-    adaptive: bool
-
-    def ask(self, n: int, history: History) -> list[dict[str, Any]]:
-        """Return up to `n` candidates.
-
-        Raises
-        ------
-        GeneratorFailed
-            For whatever the generator raises, or if it gives something else than dicts.
-        """
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Tell what came of candidates, each once."""
-
-    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        """Tell what came of candidates of earlier searches; return how many could be used."""
+#: A search asks no more after so many candidates in a row without a new one.
+NOTHING_NEW = 1000
+TRIED_BEFORE = "had all been tried before"
 
 
 def is_generator(space: Any) -> bool:
-    """Tell whether `space` is a generator of candidates: no grid and no list of grids."""
+    """Return whether `space` is a generator of candidates, not a grid or a list of grids."""
     if isinstance(space, Mapping | list | tuple | str):
         return False
     return hasattr(space, "ask") or callable(space) or isinstance(space, Iterable)
 
 
 def is_adaptive(space: Any) -> bool:
-    """Tell whether what `space` gives depends on what comes of it."""
+    """Return whether the candidates of `space` depend on results."""
     return is_generator(space) and (hasattr(space, "ask") or _wants_history(space))
 
 
@@ -97,16 +85,16 @@ def is_endless(space: Any) -> bool:
 
 
 def refuse_endless(space: Any, *, ends: bool) -> None:
-    """Raise ValueError for a generator without an end, if nothing else `ends` the search."""
+    """Raise ValueError for a generator without an end, unless the search `ends` otherwise."""
     if is_endless(space) and not ends:
         raise ValueError(
-            f"The generator {_name_of(space)} never ends, and nothing ends the search. Nothing "
+            f"The generator {name_of(space)} never ends, and nothing ends the search. Nothing "
             "was queued. Give n_iter=, time_budget=, target_score= or n_no_improve=."
         )
 
 
 def up_to_repeats(space: Any) -> Any:
-    """Return an iterable that ends, with a warning, once it gives only what it gave before.
+    """Return an iterable that ends, with a warning, when it gives only repeats.
 
     A space that is no iterable, or has a length, is returned as it is.
     """
@@ -124,12 +112,12 @@ def _up_to_repeats(items: Iterable[Any]) -> Iterator[Any]:
         repeated = repeated + 1 if digest in seen else 0
         seen.add(digest)
         if repeated >= NOTHING_NEW:
-            warn_of_repeats(_name_of(items), f"the last {repeated:,} candidates {TRIED_BEFORE}")
+            warn_of_repeats(name_of(items), f"the last {repeated:,} candidates {TRIED_BEFORE}")
             return
 
 
 def warn_of_repeats(name: str, reason: str) -> None:
-    """Say that a search ended as its generator gave nothing new."""
+    """Warn that a search ends because its generator gives nothing new."""
     warn(
         f"The generator {name} is asked no more, as it gave nothing new: {reason}. The search "
         "ends with the scores that it has. Give n_iter= to have repeats too, other filters, or "
@@ -138,29 +126,33 @@ def warn_of_repeats(name: str, reason: str) -> None:
     )
 
 
-def proposer_for(space: Any, directions: Directions) -> Proposer:
-    """Return a proposer that begins anew, whatever was asked of `space` before.
+def name_of(given: Any) -> str:
+    """Return the name of a generator or a filter for errors."""
+    return getattr(given, "__qualname__", None) or type(given).__qualname__
 
-    An object with ``ask`` is copied for that; what can be gone through once, such as a Python
-    generator, goes on where it is.
+
+def proposer_for(space: Any, directions: Directions) -> Proposer:
+    """Return a proposer that starts anew, with a copy of an object that has ``ask``.
+
+    An iterator, such as a Python generator, continues where it is.
     """
     if hasattr(space, "ask"):
         return _AskTell(_begun(_copied(space), directions))
     if callable(space) and _wants_history(space):
         return _FromHistory(space)
-    return _FromIterable(space() if callable(space) else space, _name_of(space))
+    return _FromIterable(space() if callable(space) else space, name_of(space))
 
 
 def _copied(generator: Any) -> Any:
     try:
         return copy.deepcopy(generator)
-    except Exception:  # of the user's: what cannot be copied is used as it is
+    except Exception:  # of user code: use it without a copy
         return generator
 
 
 def _begun(generator: Any, directions: Directions) -> Any:
     if hasattr(generator, "begin"):
-        _guarded(_name_of(generator), lambda: generator.begin(dict(directions)))
+        _guarded(name_of(generator), lambda: generator.begin(dict(directions)))
     return generator
 
 
@@ -173,66 +165,54 @@ def _wants_history(space: Any) -> bool:
         return True
 
 
-def _name_of(generator: Any) -> str:
-    return getattr(generator, "__qualname__", None) or type(generator).__qualname__
+class Proposer:
+    """A generator of any kind.
 
+    It has a ``name`` for errors.  It is ``adaptive`` if its candidates depend on results: then it
+    is asked as late as possible.
+    """
 
-def _guarded(name: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as error:  # of the user's
-        raise GeneratorFailed(
-            f"The generator {name} raised {type(error).__name__}: {error}. All finished units are "
-            "stored, and what was queued is withdrawn. Mend it and search again: nothing that "
-            "is stored is scored twice."
-        ) from error
-
-
-def _checked(name: str, given: Any) -> list[dict[str, Any]]:
-    """Return what a generator gave as a list of dicts."""
-    if given is None:
-        return []
-    items = [given] if isinstance(given, Mapping) else given
-    if isinstance(items, str) or not isinstance(items, Iterable):
-        raise _nonsense(name, items)
-    found = _guarded(name, lambda: list(items))
-    for item in found:
-        if not isinstance(item, Mapping) or not all(isinstance(key, str) for key in item):
-            raise _nonsense(name, item)
-    return [dict(item) for item in found]
-
-
-def _nonsense(name: str, item: Any) -> GeneratorFailed:
-    return GeneratorFailed(
-        f"The generator {name} gave {shown(item)} ({type(item).__name__}), which is no candidate: "
-        "one is a dict of params by name. All finished units are stored, and what was queued is "
-        "withdrawn."
-    )
-
-
-def _takes_second(function: Any, name: str) -> bool:
-    """Tell whether `function` has a second argument, called `name` or without a default."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # no signature is known
-        return False
-    if len(parameters) < 2:
-        return False
-    second = parameters[1]
-    return second.name == name or second.default is inspect.Parameter.empty
-
-
-class _AskTell:
     adaptive = True
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def ask(self, n: int, history: History) -> list[dict[str, Any]]:
+        """Return up to `n` candidates.
+
+        Raises GeneratorFailed for any error of the generator, and for anything but dicts.
+        """
+        given = _guarded(self.name, lambda: self._ask(n, history))
+        if given is None:
+            return []
+        items = [given] if isinstance(given, Mapping) else given
+        if isinstance(items, str) or not isinstance(items, Iterable):
+            raise _nonsense(self.name, items)
+        found = _guarded(self.name, lambda: list(items))
+        for item in found:
+            if not isinstance(item, Mapping) or not all(isinstance(key, str) for key in item):
+                raise _nonsense(self.name, item)
+        return [dict(item) for item in found]
+
+    def _ask(self, n: int, history: History) -> Any:
+        raise NotImplementedError
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Tell the results of candidates, each once."""
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        """Tell results of earlier searches; return how many the generator could use."""
+        return len(evaluations)  # it, or filters, have them in the history
+
+
+class _AskTell(Proposer):
     def __init__(self, generator: Any) -> None:
-        self.name = _name_of(generator)
+        super().__init__(name_of(generator))
         self._generator = generator
         self._with_history = _takes_second(generator.ask, "history")
 
-    def ask(self, n: int, history: History) -> list[dict[str, Any]]:
-        arguments = (n, history()) if self._with_history else (n,)
-        return _checked(self.name, _guarded(self.name, lambda: self._generator.ask(*arguments)))
+    def _ask(self, n: int, history: History) -> Any:
+        return self._generator.ask(*((n, history()) if self._with_history else (n,)))
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         tell = getattr(self._generator, "tell", None)
@@ -247,37 +227,225 @@ class _AskTell:
         return used if isinstance(used, int) else len(evaluations)
 
 
-class _FromHistory:
-    adaptive = True
-
+class _FromHistory(Proposer):
     def __init__(self, propose: Callable[..., Any]) -> None:
-        self.name = _name_of(propose)
+        super().__init__(name_of(propose))
         self._propose = propose
         self._with_number = _takes_second(propose, "n")
 
-    def ask(self, n: int, history: History) -> list[dict[str, Any]]:
-        arguments = (history(), n) if self._with_number else (history(),)
-        return _checked(self.name, _guarded(self.name, lambda: self._propose(*arguments)))
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """It reads the history."""
-
-    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        return len(evaluations)
+    def _ask(self, n: int, history: History) -> Any:
+        return self._propose(*((history(), n) if self._with_number else (history(),)))
 
 
-class _FromIterable:
+class _FromIterable(Proposer):
     adaptive = False
 
     def __init__(self, items: Iterable[Any], name: str) -> None:
-        self.name = name
+        super().__init__(name)
         self._items: Iterator[Any] = _guarded(name, lambda: iter(items))
 
-    def ask(self, n: int, history: History) -> list[dict[str, Any]]:
-        return _checked(self.name, _guarded(self.name, lambda: list(islice(self._items, n))))
+    def _ask(self, n: int, history: History) -> Any:
+        return list(islice(self._items, n))
 
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """What comes of them changes nothing."""
 
-    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        return len(evaluations)  # filters have them in the history
+def _guarded(name: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:  # of user code
+        raise GeneratorFailed(
+            f"The generator {name} raised {type(error).__name__}: {error}. All finished units are "
+            "stored, and what was queued is withdrawn. Mend it and search again: nothing that "
+            "is stored is scored twice."
+        ) from error
+
+
+def _nonsense(name: str, item: Any) -> GeneratorFailed:
+    return GeneratorFailed(
+        f"The generator {name} gave {shown(item)} ({type(item).__name__}), which is no candidate: "
+        "one is a dict of params by name. All finished units are stored, and what was queued is "
+        "withdrawn."
+    )
+
+
+def _takes_second(function: Any, name: str) -> bool:
+    """Return whether `function` has a second argument, called `name` or without a default."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # without a signature
+        return False
+    if len(parameters) < 2:
+        return False
+    second = parameters[1]
+    return second.name == name or second.default is inspect.Parameter.empty
+
+
+# -- events ----------------------------------------------------------------------------------------
+
+
+class Deciding(Protocol):
+    """Decides which candidates get further splits."""
+
+    def is_ready(self, number: int) -> bool:
+        """Return whether a candidate can be judged."""
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """Return a decision, None if there is none now."""
+
+
+class NoRace:
+    """Every candidate gets all of its splits at once."""
+
+    told = ""
+    opening: list[Event] = []
+
+    def is_ready(self, number: int) -> bool:
+        """Return False: no candidate waits."""
+        return False
+
+    def decide(self, *, all_known: bool) -> Event | None:
+        """Return None."""
+        return None
+
+
+NO_RACE = NoRace()
+
+
+class Live:
+    """The events of a new search: tell results at once, ask as late as keeps workers busy.
+
+    Parameters
+    ----------
+    ahead : callable
+        Returns how many units should be queued or running.
+    n_splits : int
+        Units of a candidate.
+    budget : int or None
+        How many candidates are asked for in all.
+    sized : bool
+        The candidates are a list or the like: ask for all of them, repeats included.
+
+    Attributes
+    ----------
+    exhausted : bool
+        Nothing more is asked for.
+    reason : str
+        Why, unless the generator ended by itself.
+    """
+
+    def __init__(
+        self, ahead: Callable[[], int], n_splits: int, budget: int | None, *, sized: bool = False
+    ) -> None:
+        self._ahead = ahead
+        self._n_splits = n_splits
+        self._budget = self._left = budget
+        self._sized = sized
+        self._in_vain = self._repeated = 0
+        #: Units that were open at an ask without a new candidate; 0 after others.
+        self._open_then = 0
+        self.exhausted = False
+        self.reason = ""
+
+    def next(
+        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+    ) -> Event | None:
+        """Return the event that is due, None to wait.
+
+        `untold` are candidates that have ended and that the generator was not told of.
+        """
+        if untold:
+            if open_units < self._open_then:  # the generator is told of units in flight
+                self._open_then = 0
+            return ["tell", list(untold)]
+        decided = race.decide(all_known=self.exhausted)
+        if decided is not None:
+            return decided
+        if self.exhausted or (self._open_then and open_units):
+            return None
+        wanted = self._ahead() - open_units
+        return ["ask", self._at_most(ceil(wanted / self._n_splits))] if wanted > 0 else None
+
+    def _at_most(self, n: int) -> int:
+        return n if self._left is None else min(n, self._left)
+
+    def given(self, count: int, open_units: int, *, adaptive: bool, kept: int, new: bool) -> None:
+        """Note the result of the last ``ask``.
+
+        Parameters
+        ----------
+        count : int
+            Candidates.
+        open_units : int
+        adaptive : bool
+            Results of open units may change the generator's answer.
+        kept : int
+            Candidates that passed the filters.
+        new : bool
+            The search had not asked for one of them before.
+        """
+        if self._left is not None:
+            self._left -= count
+        self._count_in_vain(count, kept, new)
+        gives_nothing = not count or self._in_vain >= NOTHING_NEW
+        hears_more = adaptive and open_units > 0
+        if self._left == 0:
+            self.exhausted = True
+        elif gives_nothing and not hears_more:
+            self.exhausted = True
+            self.reason = self._why() if count else ""
+        waits = gives_nothing or (kept > 0 and not new)
+        self._open_then = open_units if hears_more and waits else 0
+
+    def _count_in_vain(self, count: int, kept: int, new: bool) -> None:
+        """Count useless candidates in a row; with `n_iter` repeats are not useless."""
+        brings_nothing = not new if self._budget is None else not kept
+        if self._sized or not brings_nothing:
+            self._in_vain = self._repeated = 0
+        else:
+            self._in_vain += count
+            self._repeated += kept
+
+    def _why(self) -> str:
+        if not self._repeated:
+            how = "were all left out"
+        elif self._repeated == self._in_vain:
+            how = TRIED_BEFORE
+        else:
+            how = "were all left out or had been tried before"
+        return f"the last {self._in_vain:,} candidates {how}"
+
+
+class Recorded:
+    """The events of an earlier search, one by one."""
+
+    reason = ""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = list(events)
+        self._done = 0
+        asks = [place for place, event in enumerate(events) if event[0] == "ask"]
+        self._last_ask = max(asks, default=-1)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more was asked."""
+        return self._done > self._last_ask
+
+    def next(
+        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+    ) -> Event | None:
+        """Return the next event once all its candidates have ended, as :meth:`Live.next`.
+
+        After the last event, candidates still in the race are judged as in a new search.
+        """
+        if self._done == len(self._events):
+            return race.decide(all_known=True)
+        event = self._events[self._done]
+        if event[0] == "tell" and not set(event[1]) <= set(untold):
+            return None
+        if event[0] == "race" and not all(map(race.is_ready, (*event[1], *event[2]))):
+            return None
+        self._done += 1
+        return event
+
+    def given(self, count: int, open_units: int, *, adaptive: bool, kept: int, new: bool) -> None:
+        """Do nothing; see :meth:`Live.given`."""

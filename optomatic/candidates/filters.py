@@ -1,4 +1,8 @@
-"""Filters: candidates and history -> why to leave a candidate out."""
+"""Filters: the reasons to leave candidates out, from candidates and history.
+
+A filter of the user's is any callable of this kind.  It returns one answer a candidate: True or
+None keeps it, False or a text (the reason) leaves it out.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,16 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
+from optomatic.candidates.ask_tell import name_of
 from optomatic.errors import FilterFailed
 from optomatic.keys.digest import digest_of
 
-#: Categories that a histogram gradient boosting model can tell apart.
+#: Categories of histogram gradient boosting, at most.
 _MOST_CATEGORIES = 255
 
 
 def candidates_in(history: Any) -> list[dict[str, Any]]:
-    """Return the candidates of a history, without the params that they do not have."""
+    """Return the candidates of a history."""
     columns = {name: history[name] for name in history if name.startswith("param_")}
     return [
         {
@@ -31,7 +36,7 @@ def candidates_in(history: Any) -> list[dict[str, Any]]:
 
 
 def candidates_from(history: Any, number: int) -> tuple[list[int], list[dict[str, Any]]]:
-    """Return numbers and candidates of a history from a number on; numbers ascend in it."""
+    """Return the numbers and the candidates of a history from `number` on."""
     fresh = history.iloc[int(np.searchsorted(history.index.to_numpy(), number)) :]
     return [int(n) for n in fresh.index], candidates_in(fresh)
 
@@ -41,18 +46,13 @@ def _is_missing(value: Any) -> bool:
 
 
 class Columns:
-    """Which params there are, which of them are numbers, and the codes of categories.
+    """Translates candidates into rows of numbers.
 
-    A param is a number if all its values are ints or floats; of any other one each value is
-    a category, told apart by type and text.
-
-    Attributes
-    ----------
-    names : list of str
-    categorical : list of bool
+    A param of `names` is a number if all its values are ints or floats.  Others are
+    ``categorical``: each type and text of a value is a category with a code.
     """
 
-    __module__ = "optomatic.filters"  # where pickles of filters look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles
 
     def __init__(self, candidates: Sequence[Mapping[str, Any]]) -> None:
         self.names = list(dict.fromkeys(name for c in candidates for name in c))
@@ -65,7 +65,7 @@ class Columns:
         }
 
     def table(self, candidates: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-        """Return an array of shape (n_candidates, n_names); NaN for what is missing or unknown."""
+        """Return an array of shape (n_candidates, n_names), NaN for missing and unknown values."""
         rows = np.full((len(candidates), len(self.names)), np.nan)
         for n, candidate in enumerate(candidates):
             for k, name in enumerate(self.names):
@@ -74,7 +74,7 @@ class Columns:
         return rows
 
     def take_in(self, candidates: Sequence[Mapping[str, Any]]) -> bool:
-        """Take note of more candidates; False, and nothing is, if they make other columns."""
+        """Add categories of more candidates; return False if they need other columns."""
         for candidate in candidates:
             for name, value in candidate.items():
                 if name not in self._codes and not (name in self.names and _is_number(value)):
@@ -111,9 +111,9 @@ def _add_code(codes: dict[tuple[type, str], int], label: tuple[type, str]) -> No
 
 
 class GrowingTable:
-    """A table of candidates to which others are added, mostly without making it anew."""
+    """A table of candidates that grows, mostly without a new start."""
 
-    __module__ = "optomatic.filters"  # where pickles of filters look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles
 
     def __init__(self) -> None:
         self._candidates: list[Mapping[str, Any]] = []
@@ -131,24 +131,18 @@ class GrowingTable:
     def followed_by(
         self, candidates: Sequence[Mapping[str, Any]]
     ) -> tuple[Columns, npt.NDArray[np.float64]]:
-        """Return columns and table, with rows of `candidates` at the end."""
+        """Return the columns and the table with `candidates` at the end."""
         if self._columns.take_in(candidates):
             return self._columns, np.vstack([self._rows, self._columns.table(candidates)])
         columns = Columns([*self._candidates, *candidates])
         return columns, columns.table([*self._candidates, *candidates])
 
 
-# Filters that come with us: candidates and history -> why to leave a candidate out.
-#
-# A filter of one's own is any callable of the same kind: it returns one answer a candidate,
-# True to keep it, False or a text (the reason) to leave it out.
-
-
 Candidates = Sequence[Mapping[str, Any]]
 
 
 class ValidFilter:
-    """Leaves out combinations that make no sense.
+    """Leaves out invalid combinations of params.
 
     Parameters
     ----------
@@ -163,7 +157,7 @@ class ValidFilter:
     ['invalid', None]
     """
 
-    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles and keys
 
     def __init__(
         self, predicate: Callable[[Mapping[str, Any]], Any], reason: str = "invalid"
@@ -177,13 +171,13 @@ class ValidFilter:
 
 
 class SeenFilter:
-    """Leaves out candidates that were proposed before, in this search or in the same breath.
+    """Leaves out candidates that this search has proposed before.
 
-    Equal are those whose values are equal in type and content, whatever their order.  Candidates
-    of earlier searches do not count (``warm_start``): the best may be among them.
+    Candidates are equal if their values are equal in type and content, in any order.  Those of
+    earlier searches do not count (``warm_start``), since the best may be among them.
     """
 
-    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles and keys
 
     def __init__(self) -> None:
         self.begin({})
@@ -198,7 +192,7 @@ class SeenFilter:
         numbers, fresh = candidates_from(history, self._next)
         self._next = max(numbers, default=self._next - 1) + 1
         self._seen.update(map(_digest, fresh))
-        here: set[str] = set()  # later filters may leave them out, and then they may come again
+        here: set[str] = set()  # later filters may leave these out, so they may come again
         reasons: list[str | None] = []
         for digest in map(_digest, candidates):
             reasons.append("seen" if digest in self._seen or digest in here else None)
@@ -211,20 +205,20 @@ def _digest(candidate: Mapping[str, Any]) -> str:
 
 
 class NearFilter:
-    """Leaves out candidates that are too near to one that was tried, or is in flight.
+    """Leaves out candidates that are too near to one that was tried or is in flight.
 
-    Candidates of earlier searches do not count (``warm_start``): the best may be near them.
+    Candidates of earlier searches do not count (``warm_start``), since the best may be near them.
 
     Parameters
     ----------
     distance : float, default=0.05
-        Two candidates are near if no number differs by as much as this part of the range of
-        what was proposed so far, and nothing else differs at all.
+        Two candidates are near if each number differs by less than this part of the range of
+        all proposed values, and all other values are equal.
     log : collection of str, default=()
-        Params whose logarithms are compared.
+        Params that are compared by their logarithms.
     """
 
-    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles and keys
 
     def __init__(self, distance: float = 0.05, log: Collection[str] = ()) -> None:
         self.distance = distance
@@ -271,32 +265,32 @@ def _any_is_near(row: Any, others: Any, limits: Any) -> bool:
 
 
 class PromisingFilter:
-    """Leaves out what gradient boosting on the history says will hardly be good.
+    """Leaves out candidates for which gradient boosting on the history predicts low scores.
 
-    Of each candidate a quantile of its score is predicted, the optimistic one: high if scores
-    are maximized, low if minimized.  Kept is the best part by this bound, among all candidates
-    that the filter has seen.
+    It predicts an optimistic quantile of the score of each candidate: high if scores are
+    maximized, low if minimized.  It keeps the best part by this bound, among all candidates that
+    it has seen.
 
     Parameters
     ----------
     keep : float, default=0.5
         The part to keep.
     quantile : float, default=0.8
-        How optimistic; 0.5 is the median.
+        The predicted quantile; 0.5 is the median.
     min_history : int, default=20
-        With fewer scores everything is kept.
+        With fewer scores it keeps all candidates.
     seed : int, default=0
     metric : str, default=None
-        Which score, where there are several; the first if not given.
+        The score to predict if there are several; by default the first.
 
     Notes
     -----
-    scikit-learn's HistGradientBoostingRegressor(loss="quantile"), with categories as such and
-    NaN for params that a candidate does not have.  It is fitted anew each time the history has
-    grown by a fifth.
+    The model is scikit-learn's HistGradientBoostingRegressor(loss="quantile"), with categories,
+    and NaN for params that a candidate does not have.  It is fitted again whenever the history
+    has grown by a fifth.
     """
 
-    __module__ = "optomatic.filters"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.filters"  # the name in pickles and keys
 
     def __init__(
         self,
@@ -316,7 +310,7 @@ class PromisingFilter:
         self.begin({})
 
     def begin(self, directions: Mapping[str, str]) -> None:
-        """Forget an earlier search; note what is sought."""
+        """Forget an earlier search; note the direction."""
         direction = directions.get(self.metric or "", next(iter(directions.values()), "maximize"))
         self._sign = -1.0 if direction == "minimize" else 1.0
         self._shown: list[dict[str, Any]] = []
@@ -333,7 +327,7 @@ class PromisingFilter:
             self._fit(done)
         if self._model is None:
             return [None] * len(candidates)
-        # What was predicted of those that were shown before holds until it is fitted anew.
+        # Earlier predictions hold until the next fit.
         new = self._predicted(self._shown[len(self._bounds) :])
         self._bounds = np.concatenate([self._bounds, new])
         worst = np.quantile(self._bounds, 1 - self.keep)
@@ -363,7 +357,7 @@ class PromisingFilter:
             random_state=self.seed,
         )
         scores = self._sign * done[self._label(done)].to_numpy()
-        # More threads would wait for each other, and for the workers, longer than they compute.
+        # More threads would wait for each other and for workers longer than they compute.
         with threadpool_limits(1):
             self._model.fit(self._columns.table(tried), scores)
         self._fitted_on = len(tried)
@@ -375,25 +369,20 @@ class PromisingFilter:
             return self._model.predict(self._columns.table(candidates))
 
 
-#: ``(candidates, history) -> `` for each candidate True to keep it, False, or a reason.
+#: ``(candidates, history) -> answers``, one a candidate.
 Filter = Callable[[list[dict[str, Any]], Any], Iterable[Any]]
 
 
 class Filters:
-    """Leaves candidates out, and counts why.
+    """Asks one filter after another, and counts their reasons.
 
-    Parameters
-    ----------
-    filters : sequence of callable
-        Each gets the candidates that those before it keep, and the history (DataFrame), and
-        returns one answer a candidate: True or None keeps it, False leaves it out, and so
-        does a text, which is the reason.  One that has ``begin(directions)`` is told first
-        what is sought.
+    Each filter gets the candidates that those before it keep, and the history (DataFrame).  If it
+    has ``begin(directions)``, that is called first.
     """
 
     def __init__(self, filters: Sequence[Filter], directions: Mapping[str, str]) -> None:
         self._filters = [_begun(one, directions) for one in filters]
-        #: Candidates left out, by reason, in the order in which reasons came up.
+        #: Number of candidates left out, by reason, in the order of the first of each.
         self.left_out: dict[str, int] = {}
 
     def __bool__(self) -> bool:
@@ -402,12 +391,9 @@ class Filters:
     def reasons(
         self, candidates: Sequence[dict[str, Any]], history: Callable[[], Any]
     ) -> list[str | None]:
-        """Return for each candidate why it is left out, or None if it is kept.
+        """Return the reason for each candidate that is left out, None for the others.
 
-        Raises
-        ------
-        FilterFailed
-            For whatever a filter raises, or if it does not give an answer for each candidate.
+        Raises FilterFailed for any error of a filter, and for a wrong number of answers.
         """
         found: list[str | None] = [None] * len(candidates)
         for one in self._filters:
@@ -432,15 +418,11 @@ def _begun(one: Filter, directions: Mapping[str, str]) -> Filter:
     return one
 
 
-def _name_of(one: Any) -> str:
-    return getattr(one, "__qualname__", None) or type(one).__qualname__
-
-
 def _answers(one: Filter, candidates: list[dict[str, Any]], history: Any) -> list[str | None]:
-    name = _name_of(one)
+    name = name_of(one)
     try:
         answers = list(one(candidates, history))
-    except Exception as error:  # of the user's
+    except Exception as error:  # of user code
         raise FilterFailed(
             f"The filter {name} raised {type(error).__name__}: {error}. {_STORED}"
         ) from error
@@ -467,7 +449,7 @@ def _reason(name: str, answer: Any) -> str | None:
 
 
 def shown_left_out(left_out: Mapping[str, int], proposed: int) -> str:
-    """Say what was left out.
+    """Return a line about the candidates that were left out.
 
     >>> shown_left_out({"invalid": 8, "unpromising": 4}, 400)
     '12 of 400 left out: 8 invalid, 4 unpromising'

@@ -1,4 +1,4 @@
-"""Params to try.  A generator is any iterable of dicts; these make the usual two."""
+"""Grids and draws: the candidates of GridSearchCV and RandomizedSearchCV."""
 
 from __future__ import annotations
 
@@ -22,24 +22,11 @@ def candidates_of(
 ) -> list[dict[str, Any]]:
     """Return the candidates of `space`, in the order of ``cv_results_``.
 
-    Parameters
-    ----------
-    space : dict, list of dict, or iterable of dict
-        A grid or distributions as GridSearchCV and RandomizedSearchCV take them, whose
-        values may be Series too; an iterable that is no list, tuple or dict gives its
-        candidates itself.
-    n_iter : int or None
-        Number of draws where the space is sampled, by default 10; of an iterable of
-        candidates, how many are taken, by default all.
-    sampled : bool
-        Draw, as RandomizedSearchCV does, whatever `space` holds.
-    random_state : int, RandomState or None
-        Seed of the draws; equal seeds give the candidates of RandomizedSearchCV.
-
-    Raises
-    ------
-    TypeError, ValueError
-        scikit-learn's own, for a space that is no space.
+    `space` is a grid or distributions as for GridSearchCV and RandomizedSearchCV, with values
+    that may be Series too, or an iterable of candidates that is no list, tuple or dict.  `n_iter`
+    is the number of draws (10), or of candidates that are taken from an iterable (all).
+    `sampled` draws also from lists alone; equal `random_state` give the candidates of
+    RandomizedSearchCV.  Raises scikit-learn's own errors for a wrong space.
     """
     if _is_iterable_of_candidates(space):
         return [_candidate(item, n) for n, item in enumerate(islice(space, n_iter))]
@@ -51,7 +38,7 @@ def candidates_of(
 
 
 def has_distributions(space: Any) -> bool:
-    """Tell whether a value of `space` has ``rvs``, so that only sampling can work it off."""
+    """Return whether a value of `space` is a distribution (``rvs``), so it must be sampled."""
     grids = [space] if isinstance(space, Mapping) else space
     if not isinstance(grids, list | tuple):
         return False
@@ -78,7 +65,7 @@ def _candidate(item: Any, place: int) -> dict[str, Any]:
 
 
 def _with_arrays(space: Any) -> Any:
-    """Return `space` with arrays for Series, which scikit-learn takes for no list of values."""
+    """Return `space` with arrays for Series, which scikit-learn refuses."""
     if isinstance(space, Mapping):
         return {name: _array_of_series(values) for name, values in space.items()}
     if isinstance(space, list | tuple):
@@ -92,7 +79,7 @@ def _array_of_series(values: Any) -> Any:
 
 
 def shown_space(space: Any) -> str:
-    """Write down `space` for people: of many values the first, and no more than that."""
+    """Return `space` as text for people, with the first of many values."""
     writer = _Writer()
     writer.maxdict = writer.maxlist = writer.maxtuple = writer.maxset = 20
     writer.maxlevel, writer.maxstring, writer.maxother = 8, 200, 500
@@ -101,14 +88,14 @@ def shown_space(space: Any) -> str:
 
 class _Writer(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
-        """Return numbers of numpy as Python's own, and distributions by name and arguments."""
+        """Return numbers of numpy as Python's, and distributions by name and arguments."""
         if type(x).__module__.startswith("scipy.stats.") and hasattr(x, "dist"):
             given = [*map(str, plain(x.args)), *(f"{k}={v}" for k, v in plain(x.kwds).items())]
             return f"{x.dist.name}({', '.join(given)})"
         return super().repr1(plain(x) if isinstance(x, np.generic) else x, level)
 
     def repr_int(self, x: int, level: int) -> str:
-        """Return an int in short, which may have more digits than Python writes."""
+        """Return an int in short, also one with more digits than Python writes."""
         try:
             return super().repr_int(x, level)
         except ValueError:
@@ -116,24 +103,22 @@ class _Writer(reprlib.Repr):
 
 
 class Replayed:
-    """What an iterator gives, as often as it is asked for.
+    """An iterator that can be read again.
 
-    An iterator can be gone through once and cannot be copied.  So that a search over one can
-    be fitted twice, cloned and pickled, what it gives is remembered.  Copies are this object
-    itself.  It may be gone through in several threads at once; each item is fetched when it
-    is first needed, so the iterator may be endless.  A pickle holds what was fetched and all
-    that is left.
+    A search over an iterator may be fitted twice, cloned and pickled, so the items are kept.
+    Copies are this object itself.  Threads may read it at the same time.  Each item is fetched on
+    demand, so the iterator may be endless.  A pickle holds all items to the end.
     """
 
-    __module__ = "optomatic.generators"  # where pickles look for it, wherever it stands
+    __module__ = "optomatic.generators"  # the name in pickles
 
     def __init__(self, items: Iterable[Any], shown: str | None = None) -> None:
         self._rest = iter(items)
         self._shown = shown or repr(items)
-        # By this name errors call it.
+        # The name in errors.
         self.__qualname__ = getattr(items, "__qualname__", type(items).__qualname__)
         self._seen: list[Any] = []
-        # Again, as a generator may come to ask for itself.
+        # Reentrant, as a generator may read this object.
         self._lock = threading.RLock()
 
     def __iter__(self) -> Iterator[Any]:

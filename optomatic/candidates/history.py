@@ -1,4 +1,4 @@
-"""The history of a search: a frame of its candidates that grows, and costs little each time."""
+"""The history of a search: a frame of its candidates that grows at little cost."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ import pandas as pd
 from optomatic.records import Evaluation
 from optomatic.results.frames import SCORE, label_of
 
-#: Rows for which there is room at first; doubled whenever it is full.
+#: Rows at first; doubled whenever they are used up.
 _ROOM = 64
 
 
 class History:
-    """What :func:`~optomatic.results.frames.frame_of` returns, of rows that come and change.
+    """The frame of :func:`~optomatic.results.frames.frame_of`, for rows that change.
 
-    Only what has changed is put in anew.  A frame is a copy: what was handed out stays as it is,
-    and whoever has it may write into it.
+    Only changed rows are written.  Each frame is a copy, into which users may write.
     """
 
     def __init__(self) -> None:
         self._rows: dict[int, int] = {}
         self._params: dict[str, npt.NDArray[Any]] = {}
         self._scores: dict[str, npt.NDArray[Any]] = {}
-        #: Where a metric comes up first: row and place in it.
+        #: First row and place of each metric.
         self._first: dict[str, tuple[int, int]] = {}
         self._others = {
             "number": np.zeros(_ROOM, dtype=np.int64),
@@ -36,7 +35,7 @@ class History:
         }
 
     def put(self, evaluation: Evaluation) -> None:
-        """Add the row of a candidate, or write it anew; it keeps its place and its params."""
+        """Add or replace the row of a candidate; it keeps its place and its params."""
         row = self._row_of(evaluation)
         for values in self._scores.values():
             values[row] = np.nan
@@ -75,7 +74,7 @@ class History:
             self._others[name] = np.concatenate([values, values])
 
     def frame(self) -> pd.DataFrame:
-        """Return all rows, in the order in which they came; ``earlier`` is true below 0."""
+        """Return all rows in the order of their arrival; ``earlier`` is true below 0."""
         n = len(self._rows)
         numbers = self._others["number"][:n].copy()
         columns = {f"param_{name}": values[:n] for name, values in self._params.items()}

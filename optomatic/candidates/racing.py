@@ -1,7 +1,4 @@
-"""Racing: which candidates are so clearly behind that more splits cannot be worth it.
-
-Decisions on scores that are handed in; whoever asks has them scored.
-"""
+"""Racing: stop candidates that are clearly behind before they get all splits."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ from optomatic.errors import shown
 Floats = npt.NDArray[np.float64]
 
 
-#: Scores that differ by less than this part of them are equal: sums in another order.
+#: Relative difference below which scores are equal: sums in another order.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Racing:
-    r"""When a candidate gets no further splits.
+    r"""The rule by which a candidate gets no further splits.
 
     Each candidate in the race is compared with the leader, the one with the best mean over the
     splits that both have, by a paired t-test, one-sided, whose variance is corrected for
@@ -34,23 +31,23 @@ class Racing:
     Parameters
     ----------
     alpha : float, default=0.05
-        A candidate is out if such a lead, or a larger one, had less than this probability were
-        the two equally good.
+        A candidate is out if such a lead, or a larger one, had less than this probability if
+        both were equally good.
     min_splits : int, default=3
-        So many splits every candidate gets; from then on there is a test after each.  At least 2,
-        as less has no variance.
+        Splits that every candidate gets; from then on there is a test after each.  At least 2,
+        since one split has no variance.
 
     Notes
     -----
-    Let :math:`d_1 \dots d_k` be by how much the leader is better on each of the `k` splits,
+    Let :math:`d_1 \dots d_k` be the leads of the leader on each of the `k` splits,
     :math:`\bar d` their mean, :math:`s^2` their variance (divided by ``k - 1``) and :math:`r` the
     mean of ``n_test / n_train`` over these splits.  Then
 
     .. math:: t = \bar d / \sqrt{(1 / k + r) \, s^2}
 
     is looked up in Student's distribution with ``k - 1`` degrees of freedom [1]_.  The plain test
-    has ``1 / k`` alone, which takes splits for independent though they share training rows, and
-    so stops too many [1]_, [2]_.
+    has ``1 / k`` alone: it takes splits for independent, though they share training rows, and so
+    stops too many candidates [1]_, [2]_.
 
     Racing by tests is Maron and Moore's [3]_ and, with tests of this kind, F-Race's [4]_.  irace
     offers Friedman's test and the plain t-test; caret [5]_ and finetune fit one model to all
@@ -64,8 +61,8 @@ class Racing:
     about one in six is out after three splits.  The leader itself is never stopped, so what
     racing can cost is a candidate that only later splits would have put in front.
 
-    If a candidate is behind by the same amount on each split it is out, and one that is level
-    with the leader is not.  One whose mean is NaN (a split that failed, with
+    A candidate that is behind by the same amount on each split is out; one that is level with
+    the leader is not.  One whose mean is NaN (a split that failed, with
     ``error_score=nan``) or minus infinity is out, as it cannot become the best.
 
     References
@@ -86,19 +83,13 @@ class Racing:
     >>> MongoSearchCV(model, grid, cv=10, racing=Racing(min_splits=5))  # doctest: +SKIP
     """
 
-    __module__ = "optomatic"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic"  # the name in pickles and keys
 
     alpha: float = 0.05
     min_splits: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what can never be meant.
-
-        Raises
-        ------
-        ValueError
-            If `alpha` is no probability, or there are fewer than 2 splits.
-        """
+        """Raise ValueError if `alpha` is no probability, or there are fewer than 2 splits."""
         if not (_is_a(numbers.Real, self.alpha) and 0 < self.alpha < 1):
             raise ValueError(
                 f"alpha is a probability, above 0 and below 1, not {shown(self.alpha)}"
@@ -120,23 +111,11 @@ def losers(
     ratios: Sequence[float],
     alpha: float,
 ) -> list[int]:
-    """Return which candidates are out.
+    """Return the candidates of `judged` that are out, in ascending order.
 
-    Parameters
-    ----------
-    scores : mapping of int to sequence of float
-        Of each candidate that is not out yet, by its number: one score a split, in the order
-        of splits, as far as it has come.  Greater is better.
-    judged : collection of int
-        Those that are to be judged; each on all the splits that it has.
-    ratios : sequence of float
-        ``n_test / n_train`` of each split.
-    alpha : float
-
-    Returns
-    -------
-    list of int
-        In ascending order.
+    `scores` has the scores of each candidate that is not out yet on its first splits; greater is
+    better.  Each candidate is judged on all splits that it has.  `ratios` has
+    ``n_test / n_train`` of each split.
     """
     found: list[int] = []
     for k in sorted({len(scores[number]) for number in judged}):
@@ -149,9 +128,9 @@ def losers(
 
 
 def leaders(scores: Mapping[int, Sequence[float]]) -> set[int]:
-    """Return which candidates have the best mean over their first `k` splits, for each `k`.
+    """Return the candidates with the best mean over their first `k` splits, for each `k`.
 
-    :func:`losers` compares with nobody else, as long as none of `scores` is out.
+    These are all that :func:`losers` compares with, as long as none of `scores` is out.
     """
     found = set()
     for k in range(1, 1 + max(map(len, scores.values()), default=0)):
@@ -164,7 +143,7 @@ def _is_out(own: Floats, rivals: Floats, ratio: float, alpha: float) -> npt.NDAr
     """Judge each row of `own` against the best row of `rivals`."""
     means = _means(rivals)
     best = int(np.argmax(means))
-    if means[best] == -np.inf:  # nobody leads
+    if means[best] == -np.inf:
         return np.zeros(len(own), dtype=bool)
     hopeless = _means(own) == -np.inf
     return np.asarray(hopeless | (p_values(rivals[best], own, ratio) < alpha))
@@ -178,21 +157,10 @@ def _means(scores: Floats) -> Floats:
 
 
 def p_values(leader: Floats, others: Floats, ratio: float) -> Floats:
-    """Return how likely such leads are if both are equally good: see :class:`Racing`.
+    """Return the probability of such leads over `others` if all are equally good: `Racing`.
 
-    Parameters
-    ----------
-    leader : ndarray of shape (k,)
-        Scores, greater is better.
-    others : ndarray of shape (n, k)
-        Of `n` others on the same splits.
-    ratio : float
-        ``n_test / n_train``.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        0 for a lead that does not vary, 1 for none at all, NaN where a score is no number.
+    `others` has a row for each other candidate, `ratio` is ``n_test / n_train``.  It is 0 for a
+    lead that does not vary, 1 for no lead at all, and NaN if a score is NaN.
     """
     k = len(leader)
     with np.errstate(invalid="ignore", divide="ignore"):

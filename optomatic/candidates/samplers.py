@@ -1,8 +1,14 @@
-"""Generators that draw from a space: low-discrepancy sequences, and Optuna's samplers."""
+"""Generators for users: low-discrepancy sequences, Optuna's samplers, successive halving."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import bisect
+import copy
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +25,7 @@ from optomatic.candidates.space import (
 from optomatic.keys.digest import digest_of
 from optomatic.records import Evaluation
 
-#: Points that are drawn at once: Sobol' points are even in powers of two.
+#: Points drawn at once; Sobol' points are even in powers of two.
 _BATCH = 64
 
 
@@ -29,11 +35,11 @@ class QuasiRandom:
     Parameters
     ----------
     space : dict or list of dict
-        Lists of values, and distributions of scipy (by their quantiles).  Of a list of
-        dicts each candidate has the params of one.
+        Lists of values, and distributions of scipy (by their quantiles).  If it is a list,
+        each candidate has the params of one dict.
     method : {"sobol", "halton"}, default="sobol"
     seed : int, default=None
-        Of the scrambling.  None draws other candidates each time.
+        Seed of the scrambling.  None draws other candidates each time.
 
     Raises
     ------
@@ -41,13 +47,13 @@ class QuasiRandom:
         If `space` is no dict or list of dicts, or a param has neither a list of values nor a
         distribution.
     ValueError
-        If a list of values is empty, or `method` is another one.
+        If a list of values is empty, or `method` is unknown.
 
     Notes
     -----
-    It is an iterable that starts anew each time, so that equal seeds give equal candidates.
-    A search needs an end of its own: ``n_iter``, for Sobol' best a power of two,
-    ``time_budget``, ``target_score`` or ``n_no_improve``.
+    Each iteration starts again, so equal seeds give equal candidates.  The search must end
+    otherwise: by ``n_iter``, for Sobol' best a power of two, ``time_budget``, ``target_score`` or
+    ``n_no_improve``.
 
     Examples
     --------
@@ -57,7 +63,7 @@ class QuasiRandom:
     ['C', 'kernel']
     """
 
-    __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.generators"  # the name in pickles and keys
 
     endless = True
 
@@ -72,14 +78,14 @@ class QuasiRandom:
         self._branches = branches_of(space)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give candidates, without end.
+        """Yield candidates without end.
 
         Raises
         ------
         TypeError
             If a distribution has no quantiles (``ppf``).
         ValueError
-            If Sobol' points are to have more dimensions than there are (21,201).
+            If Sobol' points would have more than 21,201 dimensions.
         """
         engine = qmc.Sobol if self.method == "sobol" else qmc.Halton
         sequence = engine(dimensions(self._branches), seed=self.seed)
@@ -91,33 +97,25 @@ class QuasiRandom:
         return f"QuasiRandom({self.space!r}, method={self.method!r}, seed={self.seed!r})"
 
 
-# A space in Optuna's terms: how a trial suggests a candidate, and what would have suggested it.
-#
-# Lists of values are categories.  Of scipy's distributions ``uniform``, ``loguniform`` and
-# ``randint`` are translated exactly; of all others the quantile is suggested.
+# A space in Optuna's terms.  Lists of values are categories.  scipy's distributions ``uniform``,
+# ``loguniform`` and ``randint`` are translated exactly; for all others Optuna suggests a quantile.
 
 
-#: Of these Optuna takes values as they are; others go by their place in the list.
+#: Kinds of values that Optuna takes; others go by their place in the list.
 _PLAIN = (type(None), bool, int, float, str)
-#: The quantiles that are suggested; at those of 0 and 1 a value may be infinite.
+#: Bounds of quantiles; values at 0 and 1 may be infinite.
 _LEAST, _MOST = 1e-9, 1 - 1e-9
 _BRANCH = "(branch)"
 _WHOLE = (int, np.integer)
 _REAL = (*_WHOLE, float, np.floating)
 
 
-#: What a trial suggested by label, and the distributions that it is from.
+#: Suggested values by label, and the distributions of them.
 Suggested = tuple[dict[str, Any], dict[str, Any]]
 
 
 def optuna_module() -> Any:
-    """Return Optuna, which is imported when it is used.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed, with what to do.
-    """
+    """Return Optuna, which is imported only when it is used."""
     try:
         import optuna
     except ImportError as error:
@@ -129,7 +127,7 @@ def optuna_module() -> Any:
 
 
 def suggest_candidate(trial: Any, branches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the candidate that `trial` suggests: first one of the branches, then its params."""
+    """Return the candidate that `trial` suggests: one of the branches, then its params."""
     several = len(branches) > 1
     number = trial.suggest_categorical(_BRANCH, range(len(branches))) if several else 0
     return {
@@ -141,7 +139,7 @@ def suggest_candidate(trial: Any, branches: Sequence[Mapping[str, Any]]) -> dict
 def as_suggested(
     candidate: Mapping[str, Any], branches: Sequence[Mapping[str, Any]]
 ) -> Suggested | None:
-    """Return what a trial holds that suggests `candidate`; None if none of the branches can."""
+    """Return the content of a trial that suggests `candidate`, None if no branch can."""
     several = len(branches) > 1
     for number, branch in enumerate(branches):
         found = _inverted(candidate, branch) if set(branch) == set(candidate) else None
@@ -187,7 +185,7 @@ def _suggest(trial: Any, label: str, name: str, values: Any) -> Any:
 
 
 def _distribution(values: Any) -> Any:
-    """Return what :func:`_suggest` has Optuna draw from."""
+    """Return the distribution from which :func:`_suggest` draws."""
     kinds = optuna_module().distributions
     if not is_distribution(values):
         return kinds.CategoricalDistribution(values if _is_plain(values) else range(len(values)))
@@ -200,9 +198,9 @@ def _distribution(values: Any) -> Any:
 
 
 def _from_list(values: Sequence[Any], value: Any) -> tuple[Any] | None:
-    """Return, in a tuple, what is suggested for `value`; None if it is none of `values`.
+    """Return, in a tuple, the suggestion for `value`, None if it is not in `values`.
 
-    Equal are values of equal type and content: ``1`` is not ``1.0``.
+    Values are equal in type and content: ``1`` is not ``1.0``.
     """
     wanted = digest_of(value).hex
     place = next((n for n, v in enumerate(values) if digest_of(v).hex == wanted), None)
@@ -212,7 +210,7 @@ def _from_list(values: Sequence[Any], value: Any) -> tuple[Any] | None:
 
 
 def _from_distribution(values: Any, value: Any) -> tuple[Any] | None:
-    """Return, in a tuple, what is suggested for `value`; None if it is never drawn."""
+    """Return, in a tuple, the suggestion for `value`, None if it is never drawn."""
     whole = is_discrete(values)
     if not isinstance(value, _WHOLE if whole else _REAL) or type(value) is bool:
         return None
@@ -229,7 +227,7 @@ def _is_plain(values: Sequence[Any]) -> bool:
 
 
 def _exact(values: Any) -> str | None:
-    """Return the name of a distribution of scipy's that Optuna has too."""
+    """Return the name of a distribution of scipy that Optuna has too."""
     exact = _SAME.get(getattr(getattr(values, "dist", None), "name", ""))
     return exact if exact is not None and len(values.args) + len(values.kwds) > 0 else None
 
@@ -247,23 +245,17 @@ def _bounds(values: Any, kind: Callable[[Any], Any]) -> tuple[Any, Any]:
     return kind(low), kind(high)
 
 
-# Optuna's samplers as generators: TPE, GP, CMA-ES, NSGA-II and all others.
-#
-# Optuna is imported when it is used; ``pip install "optomatic[optuna]"`` brings it.  Of Optuna
-# only the samplers are used: scores are kept in the store, and the study lives in memory.
-
-
 class OptunaGenerator:
-    """Asks a sampler of Optuna, and tells it what came of its candidates.
+    """Candidates of a sampler of Optuna: TPE, GP, CMA-ES, NSGA-II and all others.
 
     Parameters
     ----------
     space : dict or list of dict
-        Lists of values are categories.  Of scipy's distributions ``uniform``, ``loguniform``
-        and ``randint`` are translated exactly; of all others the sampler chooses a
-        quantile.  Of a list of dicts it chooses one first, and then the params of that.
+        Lists of values are categories.  scipy's distributions ``uniform``, ``loguniform`` and
+        ``randint`` are translated exactly; for all others the sampler chooses a quantile.  From
+        a list of dicts it chooses one, and then the params of that.
     sampler : optuna.samplers.BaseSampler, default=None
-        With its own seed; Optuna's default sampler, unseeded, if not given.
+        With its own seed.  The default is Optuna's default sampler, unseeded.
 
     Raises
     ------
@@ -275,19 +267,22 @@ class OptunaGenerator:
 
     Notes
     -----
-    Candidates and numbers of a sequential search are those of ``study.optimize`` with the same
-    sampler.  With several workers candidates are in flight when new ones are asked for;
+    ``pip install "optomatic[optuna]"`` installs Optuna.  Only its samplers are used: scores are
+    in the store, and the study is in memory.
+
+    Candidates and their numbers in a sequential search are those of ``study.optimize`` with the
+    same sampler.  With several workers other candidates are in flight at each ask;
     ``TPESampler(constant_liar=True)`` takes them into account.
 
-    With ``warm_start`` the study begins with scores of earlier searches, as by ``study.add_trial``;
-    those whose values are not in `space` are left out.
+    With ``warm_start`` the study begins with scores of earlier searches, as by
+    ``study.add_trial``, as far as their values are in `space`.
 
-    Several metrics need a sampler that knows several (NSGA-II, TPE), and ``direction=`` of the
-    search as a dict of metrics.
+    Several metrics need a sampler for several (NSGA-II, TPE), and ``direction=`` of the search as
+    a dict of metrics.
 
-    ``GridSampler`` and ``BruteForceSampler`` end once they have been through the space.  All others
-    propose for ever, repeats included, so a search over them needs an end of its own: ``n_iter``,
-    ``time_budget``, ``target_score`` or ``n_no_improve``.
+    ``GridSampler`` and ``BruteForceSampler`` end with the space.  All others propose for ever,
+    repeats included, so the search must end otherwise: by ``n_iter``, ``time_budget``,
+    ``target_score`` or ``n_no_improve``.
 
     Examples
     --------
@@ -295,7 +290,7 @@ class OptunaGenerator:
     >>> OptunaGenerator({"C": loguniform(1e-2, 1e2)}, TPESampler(seed=0))  # doctest: +SKIP
     """
 
-    __module__ = "optomatic.generators"  # where pickles and keys look for it, wherever it stands
+    __module__ = "optomatic.generators"  # the name in pickles and keys
 
     def __init__(self, space: Any, sampler: Any = None) -> None:
         self.space = space
@@ -314,7 +309,7 @@ class OptunaGenerator:
         return not isinstance(self.sampler, samplers.GridSampler | samplers.BruteForceSampler)
 
     def begin(self, directions: Mapping[str, str]) -> None:
-        """Make the study: what is sought is known now.
+        """Start a study for these directions.
 
         Raises
         ------
@@ -327,7 +322,7 @@ class OptunaGenerator:
             sampler=self.sampler, directions=list(directions.values())
         )
         self._is_through = False
-        self._study.stop = self._stop  # Optuna's own raises where it does not run the loop
+        self._study.stop = self._stop  # Optuna's own raises outside its loop
 
     def _stop(self) -> None:
         self._is_through = True
@@ -338,9 +333,9 @@ class OptunaGenerator:
         Raises
         ------
         TypeError
-            If a distribution that Optuna has not has no quantiles (``ppf``).
+            If a distribution that Optuna does not have has no quantiles (``ppf``).
         Exception
-            Whatever the sampler raises.
+            Any error of the sampler.
         """
         return [] if self._is_through else [self._ask() for _ in range(n)]
 
@@ -350,7 +345,7 @@ class OptunaGenerator:
         return suggest_candidate(trial, self._branches)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Tell the study: scores, or that a candidate has failed or was left out."""
+        """Tell the study scores, or that a candidate failed or was left out."""
         for evaluation in evaluations:
             self._tell(self._trials[evaluation.number], evaluation)
 
@@ -362,7 +357,7 @@ class OptunaGenerator:
             self._study.tell(trial, state=optuna_module().trial.TrialState.FAIL)
 
     def _values(self, evaluation: Evaluation) -> list[float] | None:
-        """Return the score for each direction; None unless there are all."""
+        """Return the score for each direction, None if one is missing."""
         scores = evaluation.scores
         if len(self._directions) == 1 and len(scores) >= 1:
             (metric,) = self._directions
@@ -370,12 +365,12 @@ class OptunaGenerator:
         else:
             values = [scores[metric] for metric in self._directions if metric in scores]
         complete = len(values) == len(self._directions) and not any(v != v for v in values)
-        # Of one that racing stopped, the mean over fewer splits says more to a sampler than
-        # that it was pruned: most samplers learn nothing from that.
+        # For a candidate that racing stopped, a sampler learns more from the mean over fewer
+        # splits than from a pruned trial, which most samplers ignore.
         return values if complete and evaluation.state in ("completed", "stopped") else None
 
     def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        """Add trials of earlier searches to the study; return how many of them are in the space."""
+        """Add trials of earlier searches to the study; return how many are in the space."""
         create_trial = optuna_module().trial.create_trial
         used = 0
         for evaluation in evaluations:
@@ -391,3 +386,179 @@ class OptunaGenerator:
 
     def __repr__(self) -> str:
         return f"OptunaGenerator({self.space!r}, {self.sampler!r})"
+
+
+# Asynchronous successive halving: a candidate goes on as soon as it is among the best.
+#
+# The rule is that of ASHA (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys
+# 2020, algorithm 2).  Rung k gives ``min_resources * factor**k`` to each of its candidates, and the
+# best ``1 / factor`` of those that have ended in a rung may enter the next one.  A free worker
+# serves the highest rung with such a candidate; without one, a new candidate enters the lowest.
+
+
+@dataclass(slots=True)
+class Rung:
+    """The candidates that have ended in a rung, and those that were promoted.
+
+    They are ranked by (-score, number): the best first, and the earlier one of equal scores.
+    """
+
+    resources: int
+    ended: dict[int, dict[str, Any]] = field(default_factory=dict)
+    promoted: set[int] = field(default_factory=set)
+    ranks: list[tuple[float, int]] = field(default_factory=list)
+    waiting: list[tuple[float, int]] = field(default_factory=list)
+
+    def end(self, score: float, number: int, candidate: dict[str, Any]) -> None:
+        """Note a candidate that has ended."""
+        self.ended[number] = candidate
+        bisect.insort(self.ranks, (-score, number))
+        heapq.heappush(self.waiting, (-score, number))
+
+    def promotable(self, factor: int) -> tuple[int, dict[str, Any]] | None:
+        """Return the best candidate that may go on and has not, None if there is none."""
+        while self.waiting and self.waiting[0][1] in self.promoted:
+            heapq.heappop(self.waiting)
+        if not self.waiting:
+            return None
+        rank, number = bisect.bisect_left(self.ranks, self.waiting[0]), self.waiting[0][1]
+        return (number, self.ended[number]) if rank < len(self.ended) // factor else None
+
+
+#: The name in pickles; set here, as dataclass reads the module.
+Rung.__module__ = "optomatic.generators"
+
+
+class AsyncHalving:
+    """ASHA over an integer param, with candidates from any iterable.
+
+    Parameters
+    ----------
+    candidates : iterable of dict
+        New candidates: a ParameterSampler, :class:`QuasiRandom`, a list.  If it is endless, give
+        the search ``n_iter``, which counts each (candidate, rung), or ``time_budget``,
+        ``target_score`` or ``n_no_improve``.
+    resource : str
+        The param that limits a candidate; candidates themselves do not have it.
+    min_resources, max_resources : int
+        Its value in the lowest rung, and its upper bound.
+    factor : int, default=3
+
+    Raises
+    ------
+    ValueError
+        If `min_resources` is not from 1 to `max_resources`, or `factor` is no int from 2 on.
+
+    Notes
+    -----
+    The best score of the search may belong to a low rung.  To compare scores, take those with
+    the largest `resource` in ``results_`` or ``cv_results_``.
+
+    With ``warm_start`` candidates of earlier searches with the resources of a rung count as ended
+    there, so the best of them may go on.
+    """
+
+    __module__ = "optomatic.generators"  # the name in pickles and keys
+
+    def __init__(
+        self,
+        candidates: Iterable[Mapping[str, Any]],
+        *,
+        resource: str,
+        min_resources: int,
+        max_resources: int,
+        factor: int = 3,
+    ) -> None:
+        if not 1 <= min_resources <= max_resources:
+            raise ValueError(
+                f"min_resources is from 1 to max_resources, not {min_resources!r} of "
+                f"{max_resources!r}"
+            )
+        if not (isinstance(factor, int) and factor >= 2):
+            raise ValueError(f"factor is a whole number from 2 on, not {factor!r}")
+        self.candidates = candidates
+        self.resource = resource
+        self.min_resources = min_resources
+        self.max_resources = max_resources
+        self.factor = factor
+
+    @property
+    def endless(self) -> bool:
+        """Whether new candidates never end."""
+        return getattr(self.candidates, "endless", False) is True
+
+    def begin(self, directions: Mapping[str, str]) -> None:
+        """Start again, with this direction.
+
+        Raises
+        ------
+        TypeError
+            If `candidates` is not iterable.
+        """
+        ((self._metric, direction), *_) = directions.items()
+        self._sign = -1.0 if direction == "minimize" else 1.0
+        steps = math.floor(math.log(self.max_resources / self.min_resources, self.factor) + 1e-9)
+        self._rungs = [Rung(self.min_resources * self.factor**k) for k in range(steps + 1)]
+        self._new: Iterator[Mapping[str, Any]] = iter(copy.copy(self.candidates))
+        self._asked: list[tuple[int, dict[str, Any]]] = []
+
+    def ask(self, n: int) -> list[dict[str, Any]]:
+        """Return up to `n` candidates, promoted ones before new ones.
+
+        Raises
+        ------
+        ValueError
+            If a candidate has the param that is the resource.
+        Exception
+            Any error of `candidates`.
+        """
+        found = (self._next() for _ in range(n))
+        return [candidate for candidate in found if candidate is not None]
+
+    def _next(self) -> dict[str, Any] | None:
+        for k in range(len(self._rungs) - 2, -1, -1):
+            promotable = self._rungs[k].promotable(self.factor)
+            if promotable is not None:
+                number, candidate = promotable
+                self._rungs[k].promoted.add(number)
+                return self._enter(k + 1, candidate)
+        fresh = next(self._new, None)
+        return None if fresh is None else self._enter(0, dict(fresh))
+
+    def _enter(self, rung: int, candidate: dict[str, Any]) -> dict[str, Any]:
+        if self.resource in candidate:
+            raise ValueError(f"{self.resource!r} is the resource, so no candidate may have it")
+        self._asked.append((rung, candidate))
+        return {**candidate, self.resource: self._rungs[rung].resources}
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Note candidates that have ended; one without a score is never promoted."""
+        for evaluation in evaluations:
+            rung, candidate = self._asked[evaluation.number]
+            self._rungs[rung].end(self._score(evaluation), evaluation.number, candidate)
+
+    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
+        """Note candidates of earlier searches that fit a rung; return how many do."""
+        used = 0
+        for evaluation in evaluations:
+            candidate = dict(evaluation.params)
+            resources = candidate.pop(self.resource, None)
+            for rung in (rung for rung in self._rungs if rung.resources == resources):
+                rung.end(self._score(evaluation), evaluation.number, candidate)
+                used += 1
+        for low, high in itertools.pairwise(self._rungs):
+            gone_on = list(high.ended.values())
+            low.promoted.update(n for n, candidate in low.ended.items() if candidate in gone_on)
+        return used
+
+    def _score(self, evaluation: Evaluation) -> float:
+        scores = evaluation.scores
+        score = scores.get(self._metric, next(iter(scores.values()), math.nan))
+        return -math.inf if math.isnan(score) else self._sign * score
+
+    def __repr__(self) -> str:
+        return (
+            f"AsyncHalving({self.candidates!r:.200}, resource={self.resource!r}, "
+            f"min_resources={self.min_resources}, max_resources={self.max_resources}, "
+            f"factor={self.factor})"
+        )

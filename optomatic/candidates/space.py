@@ -1,7 +1,7 @@
-"""A space, seen by those that choose points in it: grids of lists and scipy distributions.
+"""Spaces of lists and scipy distributions, and the points of the unit cube in them.
 
-A space is a dict of param -> list of values or distribution with ``ppf`` and ``rvs``, or a list of
-such dicts, of which a candidate has the params of one (a conditional space).
+A space is a dict of param -> list of values, or distribution with ``ppf`` and ``rvs``.  It may be
+a list of such dicts (a conditional space): a candidate has the params of one of them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ import numpy as np
 
 
 def branches_of(space: Any) -> list[dict[str, Any]]:
-    """Return `space` as a list of dicts.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is no space, or a param has no values.
-    """
+    """Return `space` as a list of dicts; raise TypeError or ValueError if it is none."""
     branches = [space] if isinstance(space, Mapping) else space
     if not isinstance(branches, list | tuple) or not branches:
         raise TypeError(f"a space is a dict or a list of dicts, not {space!r:.100}")
@@ -44,18 +38,12 @@ def _values(name: str, values: Any) -> Any:
 
 
 def is_distribution(values: Any) -> bool:
-    """Tell whether values are drawn, not listed."""
+    """Return whether values are drawn, not listed."""
     return hasattr(values, "rvs")
 
 
 def at_quantile(name: str, values: Any, u: float) -> Any:
-    """Return the value of a param at `u`, from 0 to 1: an item of a list, or a quantile.
-
-    Raises
-    ------
-    TypeError
-        If a distribution has no quantiles (``ppf``).
-    """
+    """Return the value of a param at `u`, from 0 to 1: an item of a list, or a quantile."""
     if not is_distribution(values):
         return values[min(int(u * len(values)), len(values) - 1)]
     if not hasattr(values, "ppf"):
@@ -68,12 +56,12 @@ def at_quantile(name: str, values: Any, u: float) -> Any:
 
 
 def is_discrete(distribution: Any) -> bool:
-    """Tell whether a frozen distribution is one of integers."""
+    """Return whether a frozen distribution is one of integers."""
     return hasattr(getattr(distribution, "dist", None), "_pmf")
 
 
 def point_to_candidate(branches: Sequence[Mapping[str, Any]], point: Any) -> dict[str, Any]:
-    """Translate a point of the unit cube: the first coordinate chooses among several branches."""
+    """Return the candidate at a point, whose first coordinate chooses among several branches."""
     coordinates = [float(u) for u in np.clip(point, 1e-12, 1 - 1e-12)]
     first = 0
     if len(branches) > 1:
@@ -86,5 +74,5 @@ def point_to_candidate(branches: Sequence[Mapping[str, Any]], point: Any) -> dic
 
 
 def dimensions(branches: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many coordinates :func:`point_to_candidate` needs."""
+    """Return the number of coordinates that :func:`point_to_candidate` needs."""
     return max(1, max(map(len, branches)) + (len(branches) > 1))

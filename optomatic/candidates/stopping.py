@@ -1,7 +1,4 @@
-"""When a search has found enough, or taken long enough.
-
-Decisions on scores and times that are handed in; whoever asks has the clock.
-"""
+"""End a search that has found enough, or has taken long enough."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from optomatic.errors import shown
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What ends a search before its generator does.  None of it is the default.
+    """The limits of a search, by default none.
 
     Attributes
     ----------
     time_budget : float or None
         Seconds.
     target_score : float or None
-        A candidate with this score or a better one is good enough.
+        The search ends with a candidate that has this score or a better one.
     n_no_improve : int or None
-        So many candidates in a row, as they end, none of them better than the best before.
+        The search ends after this many candidates in a row that were no better than the best.
     direction : {"maximize", "minimize"}
     """
 
@@ -34,13 +31,7 @@ class Budget:
     direction: str = "maximize"
 
     def __post_init__(self) -> None:
-        """Refuse what can never be meant.
-
-        Raises
-        ------
-        ValueError
-            For a budget that is no positive number, or a target that is none.
-        """
+        """Raise ValueError for a limit that is no positive number, or a target that is none."""
         if self.time_budget is not None and not _is_positive(self.time_budget):
             raise ValueError(
                 f"time_budget is a number of seconds above 0, not {shown(self.time_budget)}"
@@ -53,7 +44,7 @@ class Budget:
             raise ValueError(f"target_score is a number, not {shown(self.target_score)}")
 
     def limits_anything(self) -> bool:
-        """Tell whether there is any limit at all."""
+        """Return whether there is any limit."""
         return (self.time_budget, self.target_score, self.n_no_improve) != (None, None, None)
 
 
@@ -61,7 +52,7 @@ def _is_number(value: Any) -> bool:
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
         return is_real and not math.isnan(value)
-    except OverflowError:  # an int beyond all floats
+    except OverflowError:  # an int above all floats
         return False
 
 
@@ -74,7 +65,7 @@ def _is_count(value: Any) -> bool:
 
 
 class Stopping:
-    """Follows one search; :attr:`reason` says why it is to end, once it is."""
+    """Follows one search; :attr:`reason` says why it must end, None while it goes on."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -84,13 +75,13 @@ class Stopping:
         self.reason: str | None = None
 
     def after(self, seconds: float) -> None:
-        """Note how long the search has taken."""
+        """Note the duration of the search so far."""
         limit = self._budget.time_budget
         if self.reason is None and limit is not None and seconds >= limit:
             self.reason = f"time_budget of {limit:g} s is over"
 
     def note(self, score: float) -> None:
-        """Note the score of a candidate that has ended; NaN for one without."""
+        """Note the score of a candidate that has ended, NaN if it has none."""
         better = self._sign * score > self._best
         self._since_best = 0 if better else self._since_best + 1
         if better:

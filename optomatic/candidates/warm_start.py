@@ -1,13 +1,13 @@
-"""Scores of earlier searches: how a generator is told of them, and how that is written down.
+"""Scores of earlier searches, as candidates of this one, and as recorded events.
 
-An earlier candidate is one of this search if its params, given to what this search scores, come
-to the very estimator (or call) that was scored then; the key of its units tells.  It may be
-named by other params than it was then: a generator with a ``space`` (a dict of params, or a list of
-them) knows those only, and what it does not vary must be as it is in this search.
+An earlier candidate belongs to this search if its params give the same estimator (or call) here;
+the key of its units tells.  It may have other params than it had then: a generator with a
+``space`` (a dict of params, or a list of them) only knows the params in that, and all others must
+be as in this search.
 
     ["earlier", [[params, [[metric, score], ...], seconds], ...]]
 
-is the event that is recorded, so that a replay tells the same.
+is the recorded event, so that a replay tells the generator the same.
 """
 
 from __future__ import annotations
@@ -15,30 +15,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from optomatic.candidates.schedule import Event
+from optomatic.candidates.ask_tell import Event
 from optomatic.errors import StoreIncompatible
 from optomatic.planning.params import decode, encode
 from optomatic.records import Evaluation
 
 EARLIER = "earlier"
-#: Characters: some thousand candidates go into one record.
+#: Characters of a candidate: one record holds some thousand of them.
 _LONGEST = 4000
 
 
 def readings(
     params: Mapping[str, Any], space: Any, fixed: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield `params` as candidates that a generator over `space` may propose.
+    """Yield `params` of an earlier candidate as candidates over `space`.
 
-    Parameters
-    ----------
-    params : mapping
-        Of a candidate of an earlier search.
-    space : object
-        If it is a dict or a list of dicts, its names are those of candidates; otherwise `params`
-        are taken as they are.
-    fixed : mapping
-        What stands where a candidate says nothing.
+    If `space` is no dict or list of dicts, they are `params` themselves.  `fixed` has the values
+    of params that a candidate does not set.
     """
     branches = [space] if isinstance(space, Mapping) else space
     if not isinstance(branches, list | tuple) or not branches:
@@ -51,7 +44,7 @@ def readings(
 
 
 def written(params: Mapping[str, Any]) -> str | None:
-    """Return a candidate as exact text; None if it holds objects, or much."""
+    """Return a candidate as exact text, None if it holds objects or is too long."""
     try:
         text = encode(params, _refuse).text
     except _Opaque:
@@ -60,7 +53,7 @@ def written(params: Mapping[str, Any]) -> str | None:
 
 
 def read(text: str) -> dict[str, Any] | None:
-    """Return a candidate from its text; None if it holds objects: nothing is run to read it."""
+    """Return a candidate from its text, None if it holds objects, which are not unpickled."""
     try:
         return decode(text, _refuse)
     except (_Opaque, StoreIncompatible):
@@ -68,7 +61,7 @@ def read(text: str) -> dict[str, Any] | None:
 
 
 def event_of(evaluations: Sequence[Evaluation]) -> Event:
-    """Write down what is told."""
+    """Return the event that tells `evaluations`."""
     rows = [
         [written(e.params), [list(pair) for pair in e.scores.items()], e.seconds]
         for e in evaluations
@@ -77,7 +70,7 @@ def event_of(evaluations: Sequence[Evaluation]) -> Event:
 
 
 def told_in(events: Sequence[Event]) -> list[Evaluation]:
-    """Return what was told of earlier searches, by the events of a recorded one."""
+    """Return the evaluations of earlier searches in recorded events."""
     rows = [row for event in events if event[0] == EARLIER for row in event[1]]
     return [
         Evaluation(n - len(rows), read(text) or {}, "completed", dict(map(tuple, scores)), seconds)
@@ -86,7 +79,7 @@ def told_in(events: Sequence[Event]) -> list[Evaluation]:
 
 
 class _Opaque(Exception):
-    """A value is an object, and would have to be pickled or unpickled."""
+    """A value is an object, which would need a pickle."""
 
 
 def _refuse(_: object) -> Any:

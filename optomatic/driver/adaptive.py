@@ -9,14 +9,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from optomatic.candidates.ask_tell import (
+    NO_RACE,
+    Event,
+    Live,
+    NoRace,
     Proposer,
+    Recorded,
     is_adaptive,
     is_endless,
     proposer_for,
     warn_of_repeats,
 )
 from optomatic.candidates.filters import Filter, Filters, shown_left_out
-from optomatic.candidates.schedule import NO_RACE, Event, Live, NoRace, Recorded
 from optomatic.candidates.stopping import Budget, Stopping
 from optomatic.candidates.warm_start import event_of
 from optomatic.driver.earlier_searches import to_repeat

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from optomatic.candidates.schedule import Event
+from optomatic.candidates.ask_tell import Event
 from optomatic.candidates.warm_start import EARLIER, read, readings, told_in, written
 from optomatic.errors import shown
 from optomatic.records import Described, EarlierSearch, Evaluation, Subject

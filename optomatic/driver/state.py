@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from optomatic.candidates.ask_tell import Event
 from optomatic.candidates.history import History
 from optomatic.candidates.racing import Racing, leaders, losers
-from optomatic.candidates.schedule import Event
 from optomatic.planning.planner import Plan
 from optomatic.records import Evaluation, Outcome, Unit
 from optomatic.results.frames import evaluation_of
@@ -229,7 +229,7 @@ class Ledger:
 # Where all candidates are known beforehand a decision is taken when all that are in the race
 # have as many splits, so it depends on scores alone, whoever scores and in whatever order.
 # Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
-# then; the events of the search (:mod:`optomatic.candidates.schedule`) say what came of it, and a
+# then; the events of the search (:mod:`optomatic.candidates.ask_tell`) say what came of it, and a
 # replay repeats that.  If all that have got every split failed in the end, the best of the others
 # is taken back into the race.
 

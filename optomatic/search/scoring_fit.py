@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.candidates.ask_tell import is_adaptive, is_generator
+from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, is_generator
 from optomatic.candidates.racing import Racing
-from optomatic.candidates.schedule import NO_RACE, NoRace
 from optomatic.driver.adaptive import Asking, Course, Rounds, asking_for
 from optomatic.driver.earlier_searches import earlier_evaluations, named
 from optomatic.driver.executors import Executor, executor_for

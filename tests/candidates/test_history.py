@@ -7,8 +7,8 @@ import scoring
 from pymongo import MongoClient
 
 from optomatic import MongoSearch
-from optomatic.candidates.async_halving import Rung
 from optomatic.candidates.history import History
+from optomatic.candidates.samplers import Rung
 from optomatic.filters import NearFilter, SeenFilter
 from optomatic.records import Evaluation
 from optomatic.results.frames import frame_of
