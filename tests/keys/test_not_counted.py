@@ -848,7 +848,7 @@ def test_seeds_of_distributions_count_where_they_are_drawn_from():
 # Other libraries
 
 
-@measures("what pydantic makes")
+@measures("what pydantic derives")
 def test_what_pydantic_makes():
     pytest.importorskip("pydantic", reason="pydantic is optional")
     source = IMPORTS + textwrap.dedent("""
@@ -875,7 +875,7 @@ made = make_pipeline(FunctionTransformer(f), Ridge())
 """
 
 
-@measures("what numba has compiled")
+@measures("code compiled by numba")
 def test_what_numba_has_compiled():
     pytest.importorskip("numba", reason="numba is optional")
     uses = ("", "double(1)", "double(1.5), double(2)")
