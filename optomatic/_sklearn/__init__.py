@@ -1,15 +1,15 @@
-"""Every private name of scikit-learn that optomatic uses, with the reason.
+"""Private names of scikit-learn that optomatic uses, with the reasons.
 
-Held by tests against the oldest and the newest supported version (1.6 and 1.9).  When a
-release moves one of these, this is the only place to mend.
+Tests check them on the oldest and the newest supported version (1.6 and 1.9).  If a release
+moves one of them, only this package must change.
 
 =============================================  ==========================================
 name (versions it was checked on)              why there is no public way
 =============================================  ==========================================
 ``BaseSearchCV`` and its methods               tools ask ``isinstance(search, BaseSearchCV)``;
-``_get_scorers``,                              the methods hold the rules for scoring, routing,
-``_get_routed_params_for_fit``,                refit and the table, and copying them would drift
-``_check_refit_for_multimetric``,              from release to release
+``_get_scorers``,                              the methods have the rules for scoring, routing,
+``_get_routed_params_for_fit``,                refit and the table, and copies would become
+``_check_refit_for_multimetric``,              wrong with a release
 ``_select_best_index``, ``_format_results``
 (1.6-1.9)
 ``_fit_context`` (1.6-1.9)                     validates constructor parameters as fit does
@@ -18,22 +18,22 @@ name (versions it was checked on)              why there is no public way
 ``_MultimetricScorer`` (1.6-1.9)               shares predictions among metrics, bit for bit
 ``_PassthroughScorer`` (1.6-1.9)               recognises "the estimator's own score"
 ``_check_method_params`` (1.6-1.9)             fit parameters become arrays as in GridSearchCV
-``_warn_or_raise_about_fit_failures``,         the warnings people know, word for word
+``_warn_or_raise_about_fit_failures``,         scikit-learn's warnings, word for word
 ``_insert_error_scores`` (1.6-1.9)
-``_init_callback_context``,                    callbacks of a search, where there are any:
-``_skl_callbacks``, ``_parent_callback_ctx``,  which of them are called inside of the fits, and
-``_propagation_depth``,                        which errors are theirs and not the estimator's
+``_init_callback_context``,                    callbacks of a search: which of them are called
+``_skl_callbacks``, ``_parent_callback_ctx``,  inside the fits, and which errors are theirs and
+``_propagation_depth``,                        not the estimator's
 ``CallbackContext._call_hooks`` (1.9)
 ``_param_validation.Interval``,                bounds of constructor parameters, and their text
 ``_param_validation.HasMethods``,
 ``_param_validation.InvalidParameterError``
 (1.6-1.9)
-``HalvingGridSearchCV``,                       its rungs, and which candidates go on, without
-``HalvingRandomSearchCV``, ``_run_search``,    asking for its experimental names for everybody;
-``_check_input_parameters`` (1.6-1.9)          calling scikit-learn's own keeps them equal to it
-``_repr_html_inner``,                          what stands below the diagram of a search
-``_repr_mimebundle_`` (1.6-1.9)                (diagrams.py)
-``_safe_split`` (1.6-1.9)                      the rows that a callback is shown of a unit
+``HalvingGridSearchCV``,                       its rungs and decisions, without enabling its
+``HalvingRandomSearchCV``, ``_run_search``,    experimental names for all code; calls of
+``_check_input_parameters`` (1.6-1.9)          scikit-learn's own keep them equal to it
+``_repr_html_inner``,                          HTML below the diagram of a search: notebooks
+``_repr_mimebundle_`` (1.6-1.9)                call these, which respect ``set_config(display=)``
+``_safe_split`` (1.6-1.9)                      the rows of a unit for a callback
 =============================================  ==========================================
 """
 
@@ -67,7 +67,6 @@ from optomatic._sklearn.callbacks import (
     has_callbacks,
     raised_by_callback,
 )
-from optomatic._sklearn.diagrams import WithMoreHTML
 from optomatic._sklearn.scoring import failure_of, fit_and_score
 
 __all__ = [
@@ -104,8 +103,8 @@ warn_or_raise_about_fit_failures = _warn_or_raise_about_fit_failures
 insert_error_scores = _insert_error_scores
 safe_split = _safe_split
 
-#: Decorator of ``fit``: validates the constructor's parameters; the inner estimator is
-#: left to its own ``fit``, as in GridSearchCV.
+#: Decorator of ``fit``: validates the constructor's parameters, but not those of the inner
+#: estimator, as in GridSearchCV.
 fit_context = _fit_context(prefer_skip_nested_validation=False)
 
 #: A constraint for constructor parameters: an adaptive generator.
@@ -117,7 +116,7 @@ _VERSION = tuple(int(number) for number in sklearn.__version__.split(".")[:2])
 
 
 def inconsistent_splits(expected: int, got: int) -> str:
-    """Return what scikit-learn says of a splitter that does not keep to its own number."""
+    """Return scikit-learn's error for a splitter with another number of splits than it says."""
     verb = "return" if _VERSION >= (1, 9) else "returned"
     return (
         f"cv.split and cv.get_n_splits {verb} inconsistent results. "
@@ -125,12 +124,12 @@ def inconsistent_splits(expected: int, got: int) -> str:
     )
 
 
-#: Entries of ``sklearn.get_config()`` that only change what is printed.
+#: Entries of ``sklearn.get_config()`` that only change output.
 _PRESENTATION = ("display", "print_changed_only")
 
 
 def numeric_config() -> dict[str, Any]:
-    """Return the entries of scikit-learn's global configuration that may change scores."""
+    """Return the entries of scikit-learn's configuration that may change scores."""
     return {k: v for k, v in sklearn.get_config().items() if k not in _PRESENTATION}
 
 
@@ -140,17 +139,17 @@ def scorers_by_name(scorer: Any) -> dict[str, Any] | None:
 
 
 def uses_own_score(scorer: Any) -> bool:
-    """Tell whether `scorer` is the estimator's own ``score`` (``scoring=None``)."""
+    """Return whether `scorer` is the estimator's own ``score`` (``scoring=None``)."""
     return isinstance(scorer, _PassthroughScorer)
 
 
 def estimator_of(scorer: Any) -> Any:
-    """Return the estimator that holds the ``score`` which `scorer` is."""
+    """Return the estimator whose ``score`` is `scorer`."""
     return scorer._estimator
 
 
 def own_score_of(estimator: Any, scorer: Any) -> Any:
-    """Return `scorer`, or if it is an estimator's own ``score``, the same of `estimator`."""
+    """Return `scorer`, or ``score`` of `estimator` if it is that of another estimator."""
     if not uses_own_score(scorer) or scorer._estimator is estimator:
         return scorer
     made = copy.copy(scorer)
@@ -161,8 +160,8 @@ def own_score_of(estimator: Any, scorer: Any) -> Any:
 def format_results(
     candidates: Any, n_splits: int, rows: Any, *, return_train_score: bool, more_results: Any = None
 ) -> dict[str, Any]:
-    """Return the ``cv_results_`` that scikit-learn's own search makes of `rows`."""
-    # The method reads nothing else of its search.
+    """Return scikit-learn's ``cv_results_`` of `rows`."""
+    # The method reads only this attribute of its search.
     search = SimpleNamespace(return_train_score=return_train_score)
     results: dict[str, Any] = BaseSearchCV._format_results(
         search, candidates, n_splits, rows, more_results
@@ -171,8 +170,25 @@ def format_results(
 
 
 def run_search(search: Any, evaluate: Any, context: Any) -> None:
-    """Let scikit-learn's own search decide what ``evaluate(candidates, cv, ...)`` gets."""
+    """Run scikit-learn's own search, which calls ``evaluate(candidates, cv, ...)``."""
     if "callback_ctx" in inspect.signature(search._run_search).parameters:
         search._run_search(evaluate, callback_ctx=context)
     else:
         search._run_search(evaluate)
+
+
+class WithMoreHTML:
+    """A base class, before scikit-learn's, that adds HTML below the diagram of an estimator."""
+
+    def _html_below(self) -> str:
+        """Return the HTML below the diagram."""
+        return ""
+
+    def _repr_html_inner(self) -> str:
+        return f"{super()._repr_html_inner()}{self._html_below()}"  # type: ignore[misc]
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        if "text/html" in bundle:
+            bundle["text/html"] += self._html_below()
+        return bundle

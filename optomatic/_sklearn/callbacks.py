@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks: those of a search, where there are any."""
+"""scikit-learn's callbacks, which versions before 1.9 do not have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.model_selection._search import BaseSearchCV
 
 
 class _NoCallbacks:
-    """Stands in for a callback context on versions that have none."""
+    """A callback context that does nothing, for versions without callbacks."""
 
     def subcontext(self, **_: Any) -> _NoCallbacks:
         return self
@@ -28,22 +28,22 @@ class _NoCallbacks:
 
 
 def callback_context(search: Any, max_subtasks: int) -> Any:
-    """Return the callback context of a fit, or one that does nothing where there is none."""
+    """Return the callback context of a fit."""
     if not hasattr(search, "_init_callback_context"):
         return _NoCallbacks()
     return search._init_callback_context(max_subtasks=max_subtasks)
 
 
 def has_callbacks(search: Any) -> bool:
-    """Tell whether anybody listens to the units of `search`, or to what goes on in them."""
+    """Return whether `search`, or its estimator, has callbacks."""
     return bool(_callbacks_of(search) or _own_callbacks(search.estimator))
 
 
 def callbacks_inside_fits(search: Any) -> list[Any]:
-    """Return the callbacks that are called while the estimator of `search` is being fitted.
+    """Return the callbacks that run inside the fits of the estimator of `search`.
 
-    They are those that are set on it or on something in it, and those of the search that
-    scikit-learn hands down.  Its ProgressBar is left out, which only draws.
+    They are set on the estimator or on its parts, or scikit-learn hands them down from the
+    search.  ProgressBar, which only draws, is left out.
     """
     above = getattr(search, "_parent_callback_ctx", None)
     depth = 0 if above is None else above._propagation_depth + 1
@@ -72,13 +72,13 @@ def _own_callbacks(estimator: Any) -> list[Any]:
 
 
 def _callbacks_of(value: Any) -> Sequence[Any]:
-    """Return the callbacks set on `value`: its own attribute, not what its class makes up."""
+    """Return the callbacks set on `value` itself, not those that its class computes."""
     own: Sequence[Any] = getattr(value, "__dict__", {}).get("_skl_callbacks", ())
     return own
 
 
 def raised_by_callback(error: BaseException) -> bool:
-    """Tell whether `error` comes out of a callback, and not out of what is being fitted."""
+    """Return whether `error` comes from a callback, not from the estimator."""
     if not hasattr(BaseSearchCV, "_init_callback_context"):
         return False
     from sklearn.callback._callback_context import CallbackContext

@@ -1,4 +1,4 @@
-"""A unit fitted and scored as scikit-learn does it, with the errors that it keeps as text."""
+"""Fit and score a unit as scikit-learn does, and keep its errors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from optomatic.records import Failure, Result, Scores
 
 
 class _Watch(float):
-    """An ``error_score`` that notices the exception of a fit that it stands in for.
+    """An ``error_score`` that keeps the exception of a fit.
 
-    scikit-learn asks ``error_score == "raise"`` while it handles an exception of the
-    estimator, and keeps only its text.  So the exception can be seen at the question.
+    scikit-learn asks ``error_score == "raise"`` while it handles an exception of the estimator,
+    of which it keeps only the text.  The exception is visible during this comparison.
     """
 
     seen: list[BaseException]
@@ -36,16 +36,16 @@ class _Watch(float):
 
 
 class _WatchedScorer:
-    """A scorer that gives the watch instead of raising, and keeps what was raised.
+    """A scorer that returns the watch instead of raising, and keeps the exception.
 
-    scikit-learn would warn of a failed score where the unit is scored; that may be another
-    process, or long ago, so whoever makes the table does, for all units alike.
+    scikit-learn would warn of a failed score in the process that scores.  Here the table warns,
+    for stored units too.
     """
 
     def __init__(self, scorer: Any, watch: _Watch) -> None:
         self._scorer = scorer
         self._watch = watch
-        #: An error, or None, a call: the test score first, the train score second.
+        #: An error or None for each call: the test score first, the train score second.
         self.seen: list[BaseException | None] = []
 
     def __repr__(self) -> str:
@@ -69,15 +69,12 @@ class _WatchedScorer:
 
 
 class _WatchedScorers(_MultimetricScorer):  # type: ignore[misc]  # it has no types
-    """Several metrics, with the watch for those that failed.
-
-    scikit-learn keeps errors as text, so that is all there is of them.
-    """
+    """Several metrics, with the watch for failed ones, of which scikit-learn keeps texts."""
 
     def __init__(self, scorers: Mapping[str, Any], watch: _Watch) -> None:
         super().__init__(scorers=scorers, raise_exc=False)
         self._watch = watch
-        #: Tracebacks by name, a call.
+        #: Tracebacks by name, for each call.
         self.seen: list[dict[str, str]] = []
 
     def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -118,29 +115,12 @@ def fit_and_score(
     verbose: int = 0,
     progress: Mapping[str, Any] | None = None,
 ) -> tuple[Result, BaseException | None]:
-    """Fit a clone of `estimator` with `params` on `train`, score it on `test`.
+    """Fit a clone of `estimator` with `params` on the rows `train`, score it on `test`.
 
-    Parameters
-    ----------
-    scorer : callable or dict of str to callable
-        One scorer, or several by name.
-    train, test : ndarray of int
-        Row indices.
-    error_score : float
-        Only printed and warned of; a failed score is in ``Result.failures``.
-
-    Returns
-    -------
-    result : Result
-        With what the estimator or a scorer raised in ``failures``.
-    error : exception or None
-        The first exception itself, for a caller in this process that raises it.
-
-    Raises
-    ------
-    Exception
-        What GridSearchCV would raise whatever `error_score` is: data that cannot be
-        split, a score that is no number.
+    `scorer` is a callable, or several by name.  `error_score` is only printed.  Return the result
+    with errors of estimator and scorers in ``failures``, and the first exception itself.  Raise
+    the errors that GridSearchCV raises for any `error_score`: data that cannot be split, a score
+    that is no number.
     """
     watch = _Watch(error_score)
     watch.seen = []
@@ -179,10 +159,9 @@ def fit_and_score(
 
 
 def _not_shared(fit_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Copy arrays: some estimators write into them (SGDClassifier into ``coef_init``).
+    """Copy arrays, as some estimators write into them (SGDClassifier into ``coef_init``).
 
-    Then the next unit would not be what its key says.  GridSearchCV shares them within a
-    process and copies them to others.
+    The next unit would then differ from its key.  GridSearchCV shares them within a process.
     """
     if not fit_params:
         return None
@@ -190,7 +169,7 @@ def _not_shared(fit_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _scores(scores: Any, watch: _Watch) -> Scores | None:
-    """Return plain floats, without those that failed."""
+    """Return plain floats, without failed ones."""
     if isinstance(scores, Mapping):
         return {str(n): float(s) for n, s in scores.items() if s is not watch}
     return None if scores is None or scores is watch else float(scores)
@@ -208,7 +187,7 @@ def _last_error(traceback_text: str) -> tuple[str, str]:
 
 
 def failure_of(error: BaseException, stage: str, text: str | None = None) -> Failure:
-    """Describe `error` as a :class:`Failure`; `text` is its traceback if already formatted."""
+    """Return `error` as a :class:`Failure`; `text` is its traceback if formatted already."""
     kind = type(error)
     return Failure(
         stage=stage,
