@@ -1,43 +1,44 @@
-"""What optomatic raises.
+"""The exceptions and warnings of optomatic.
 
 ::
 
     OptomaticError
-    ├── StoreError                        the database, or the way to it
-    │   ├── StoreURIError       (ValueError)       the address cannot be one
-    │   ├── StoreUnavailable    (ConnectionError)  nobody answers, or not in time
-    │   ├── StoreRefused        (PermissionError)  credentials or rights
-    │   ├── StoreIncompatible                      not a MongoDB we can use; unknown schema
-    │   ├── StoreFull           (OSError)          no space left for the server
-    │   ├── RecordTooLarge      (ValueError)       over 16 MB, measured before it is sent
-    │   └── BundleDamaged                          bytes do not match their hash
-    ├── ServerMissing           (FileNotFoundError) no mongod for the embedded server
-    ├── ServerFailed            (RuntimeError)     the embedded mongod did not start, or died
-    ├── FolderRefused           (PermissionError)  a folder is not ours, or cannot be used
-    ├── CacheFull               (OSError)          no space left for what local workers load
-    ├── DefinitionError         (ValueError)       a search definition file cannot be used
-    ├── NotShippable            (TypeError, PicklingError)  cannot be pickled for workers
-    ├── OtherCode               (RuntimeError)     workers load something else than they were sent
-    ├── SearchCancelled         (RuntimeError)     somebody withdrew the search
-    ├── SearchRunning           (RuntimeError)     a search that runs cannot be removed
-    ├── FitTimeout              (TimeoutError)     a unit took longer than fit_timeout
-    ├── MemoryLimit             (MemoryError)      a unit took more than memory_limit
-    ├── GeneratorFailed         (ValueError)       a generator raised, or gave no candidates
-    ├── FilterFailed            (ValueError)       a filter raised, or gave no answers
-    ├── UnitFailed              (RuntimeError)     error_score="raise", original type unknown
-    ├── CallFailed              (RuntimeError)     a call raised what cannot be had here
-    └── CallLost                (RuntimeError)     a call ended its workers, or was removed
+    ├── StoreError                             the database, or the way to it
+    │   ├── StoreURIError    (ValueError)        the address is invalid
+    │   ├── StoreUnavailable (ConnectionError)   the server does not answer, or not in time
+    │   ├── StoreRefused     (PermissionError)   credentials or rights
+    │   ├── StoreIncompatible                    another server or version, or an unknown schema
+    │   ├── StoreFull        (OSError)           the server has no space left
+    │   ├── RecordTooLarge   (ValueError)        over 16 MB, measured before it is sent
+    │   └── BundleDamaged                        stored bytes do not match their hash
+    ├── ServerMissing        (FileNotFoundError) there is no mongod for the private server
+    ├── ServerFailed         (RuntimeError)      the private mongod did not start, or ended
+    ├── FolderRefused        (PermissionError)   a folder is not ours, or cannot be used
+    ├── CacheFull            (OSError)           the workers' cache has no space left
+    ├── DefinitionError      (ValueError)        a search definition file cannot be used
+    ├── NotShippable         (TypeError, PicklingError)  an object cannot be pickled for workers
+    ├── OtherCode            (RuntimeError)      workers have loaded something else than was sent
+    ├── SearchCancelled      (RuntimeError)      the search was withdrawn while it waited
+    ├── SearchRunning        (RuntimeError)      a running search cannot be removed
+    ├── FitTimeout           (TimeoutError)      a unit took longer than fit_timeout
+    ├── MemoryLimit          (MemoryError)       a unit took more than memory_limit
+    ├── GeneratorFailed      (ValueError)        a generator raised, or gave no candidates
+    ├── FilterFailed         (ValueError)        a filter raised, or gave no answers
+    ├── UnitFailed           (RuntimeError)      a unit failed with an exception unknown here
+    ├── CallFailed           (RuntimeError)      a call of joblib did so
+    └── CallLost             (RuntimeError)      a call ended its workers, or was removed
 
-    KeyNotCertain               (UserWarning)      scored for this search only, not reused
-    UnitsDied                   (UserWarning)      units that killed their workers
-    NoWorkers                   (UserWarning)      n_jobs=0 and nobody is there
-    NoProgress                  (UserWarning)      nobody works on what is waited for
-    RecordsInvalid              (UserWarning)      stored records that cannot be read
-    WorkersRefuse               (UserWarning)      some workers lack what a search was made with
-    RandomnessUnseeded          (UserWarning)      the splits are one draw, and nothing is reused
+    UserWarning
+    ├── KeyNotCertain        an object has no certain key: scored for this search only
+    ├── UnitsDied            units killed their workers, and were given up
+    ├── NoWorkers            n_jobs=0, and no standalone worker has been seen
+    ├── NoProgress           no worker has made progress for 10 s
+    ├── RecordsInvalid       stored records cannot be read: kept, and scored again
+    ├── WorkersRefuse        some workers have other code or versions, and skip the search
+    └── RandomnessUnseeded   a splitter without a seed: nothing is reused
 
-Each text says what happened, what it means for the data, and what to do next; no text
-ever holds a password (see :func:`redact`).
+Each text says what happened, what it means for the data, and what to do next.  No text holds a
+password (:func:`optomatic._uri.redact`).
 """
 
 from __future__ import annotations
@@ -49,27 +50,27 @@ from types import FrameType
 
 
 class OptomaticError(Exception):
-    """Base of everything that optomatic raises by itself."""
+    """Base of all exceptions of optomatic."""
 
 
 class StoreError(OptomaticError):
-    """Something is wrong with the database or the way to it."""
+    """The database, or the way to it, does not work."""
 
 
 class StoreURIError(StoreError, ValueError):
-    """The address of the store cannot be one."""
+    """The address of the store is invalid."""
 
 
 class StoreUnavailable(StoreError, ConnectionError):
-    """Nobody answers at the store's address, or not in time."""
+    """The store does not answer, or not in time."""
 
 
 class StoreRefused(StoreError, PermissionError):
-    """The server answers and says no: credentials or rights."""
+    """The server refuses the credentials, or lacks rights for the user."""
 
 
 class StoreIncompatible(StoreError):
-    """The server is not one that can be used, or holds a newer format."""
+    """The server cannot be used, or holds a newer format."""
 
 
 class StoreFull(StoreError, OSError):
@@ -77,7 +78,7 @@ class StoreFull(StoreError, OSError):
 
 
 class RecordTooLarge(StoreError, ValueError):
-    """A record is over what MongoDB stores in one document."""
+    """A record is larger than a document of MongoDB may be."""
 
 
 class BundleDamaged(StoreError):
@@ -85,21 +86,21 @@ class BundleDamaged(StoreError):
 
 
 class ServerMissing(OptomaticError, FileNotFoundError):
-    """There is no mongod for the embedded server."""
+    """There is no mongod for the private server."""
 
 
 class ServerFailed(OptomaticError, RuntimeError):
-    """The embedded mongod did not start, or ended."""
+    """The private mongod did not start, or ended."""
 
 
 class FolderRefused(OptomaticError, PermissionError):
-    """A folder cannot be used for the files of this program, or is not its own."""
+    """A folder cannot be used, or optomatic did not make it."""
 
 
 class CacheFull(OptomaticError, OSError):
-    """The disk of the cache, from which workers load data, has no space left.
+    """The disk of the workers' cache has no space left.
 
-    ``where`` says in short why, in which folder, and how much is free there.
+    ``where`` is a short reason, with the folder and its free space.
     """
 
     def __init__(self, text: str, where: str = "") -> None:
@@ -112,10 +113,7 @@ class DefinitionError(OptomaticError, ValueError):
 
 
 class NotShippable(OptomaticError, TypeError, PicklingError):
-    """An object cannot be pickled, so no worker can have it.
-
-    ``cause`` says which and why, in short.
-    """
+    """An object cannot be pickled, so workers cannot have it; ``cause`` is the short reason."""
 
     def __init__(self, text: str, cause: str | None = None) -> None:
         super().__init__(text)
@@ -123,7 +121,7 @@ class NotShippable(OptomaticError, TypeError, PicklingError):
 
 
 class OtherCode(OptomaticError, RuntimeError):
-    """Workers of this process have loaded something else than they were sent."""
+    """Workers of this process have loaded something else than was sent."""
 
 
 class SearchCancelled(OptomaticError, RuntimeError):
@@ -135,15 +133,15 @@ class SearchRunning(OptomaticError, RuntimeError):
 
 
 class FitTimeout(OptomaticError, TimeoutError):
-    """A unit was ended as it took longer than the search's ``fit_timeout``."""
+    """A unit took longer than the search's ``fit_timeout``, and was ended."""
 
 
 class MemoryLimit(OptomaticError, MemoryError):
-    """A unit was ended as it took more memory than the search's ``memory_limit``."""
+    """A unit took more memory than the search's ``memory_limit``, and was ended."""
 
 
 class GeneratorFailed(OptomaticError, ValueError):
-    """A generator of candidates raised, or gave something that is no candidate."""
+    """A generator raised, or gave something that is no candidate."""
 
 
 class FilterFailed(OptomaticError, ValueError):
@@ -151,30 +149,30 @@ class FilterFailed(OptomaticError, ValueError):
 
 
 class UnitFailed(OptomaticError, RuntimeError):
-    """A unit failed with an exception whose type cannot be had here."""
+    """A unit failed with an exception whose type cannot be imported here."""
 
 
 class CallFailed(OptomaticError, RuntimeError):
-    """A call of joblib raised an exception that cannot be had here."""
+    """A call of joblib raised an exception that cannot be unpickled here."""
 
 
 class CallLost(OptomaticError, RuntimeError):
-    """A call of joblib ended each worker that ran it, or somebody removed it."""
+    """A call of joblib ended each of its workers, or was removed."""
 
 
 class RemoteTraceback(Exception):
-    """The cause of an exception that was raised on a worker: its traceback there, as text."""
+    """The cause of an exception from a worker: its traceback there, as text."""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
 
 
 class KeyNotCertain(UserWarning):
-    """Something cannot be keyed for certain: scored for this search, never shared."""
+    """An object has no certain key: it is scored for this search only."""
 
 
 class UnitsDied(UserWarning):
-    """Some units killed the process that scored them, and were given up."""
+    """Some units killed their workers, and were given up."""
 
 
 class NoWorkers(UserWarning):
@@ -182,46 +180,45 @@ class NoWorkers(UserWarning):
 
 
 class NoProgress(UserWarning):
-    """For 10 s nobody has worked on what a search waits for."""
+    """For 10 s no worker has made progress on the units of a search."""
 
 
 class RecordsInvalid(UserWarning):
-    """Stored records could not be read: they are kept, and their units are scored again."""
+    """Stored records cannot be read: they are kept, and their units are scored again."""
 
 
 class WorkersRefuse(UserWarning):
-    """Some workers have something else than a search was made with, and leave it alone."""
+    """Some workers have other code or versions than a search, and skip it."""
 
 
 class RandomnessUnseeded(UserWarning):
-    """The splitter has no seed: each fit draws other splits, and can reuse nothing."""
+    """The splitter has no seed: each fit draws other splits, and reuses nothing."""
 
 
-#: Names of searches have at most so many characters.
+#: Characters of the name of a search, at most.
 LONGEST_NAME = 1_000
 _SHOWN = 200
 
 
 def shown(value: object) -> str:
-    """Return the ``repr`` of what a user gave, cut short.  Never raises.
+    """Return the ``repr`` of a value of the user, cut short, without ever raising.
 
     >>> shown("x" * 1_000)[-9:], shown(10**5_000)
     ('xxxxxx...', '<int>')
     """
     try:
         text = repr(value)
-    except Exception:  # a repr of the user's; and an int may have too many digits for Python
+    except Exception:  # of user code, or of an int with too many digits
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-#: Between a call of the user's and what it leads to stand these: joblib where scikit-learn fits
-#: a search as part of something else.
+#: Packages between user code and a warning: joblib, if scikit-learn fits a search inside another.
 _BETWEEN = ("optomatic", "sklearn", "joblib")
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line that led here from outside, however many calls lie between."""
+    """Warn at the line of user code that led here."""
     depth, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_between(frame):
         depth, frame = depth + 1, frame.f_back
