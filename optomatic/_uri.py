@@ -1,18 +1,18 @@
-"""URIs of databases: credentials are masked wherever a URI is shown."""
+"""URIs of databases, whose credentials are masked in all output."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-#: Stands for what is not shown.
+#: Replaces secrets.
 WITHHELD = "***"
 
 
 _HOST = r"(?:\[[\w:.%-]+\]|[\w.%~+-]+)(?::\d{1,5})?"
 _OPTION = re.compile(r"(\w+)=([^&;?@]*)")
-# Where something is not of this form, nobody knows which part of it is a password.  The login goes
-# up to the last @: a password may hold @, / or a line break, unescaped.
+# In a text of another form any part may be a password.  The login goes up to the last @: a
+# password may contain @, / or a line break, unescaped.
 _ADDRESS = re.compile(
     rf"(mongodb(?:\+srv)?://)(.*@)?({_HOST}(?:,{_HOST})*(?:/[^/?@:\s]*)?)"
     rf"(\?(?:{_OPTION.pattern}(?:[&;]{_OPTION.pattern})*)?)?",
@@ -30,7 +30,7 @@ _SECRETS_IN_TEXT = re.compile(rf"\b(\w*{_SECRET}\w*)=[^&;\s]+")
 def redact(text: str) -> str:
     """Return `text` without the credentials of any URI in it.
 
-    The user name goes too: it tells an attacker half of what is needed.
+    The user name is removed too, as it helps attackers.
 
     >>> redact("cannot reach mongodb://ann:secret@host/iris")
     'cannot reach mongodb://***@host/iris'
@@ -39,7 +39,7 @@ def redact(text: str) -> str:
 
 
 def masked(db: object) -> str:
-    """Return how an address is shown: whatever may be a password in it is not.
+    """Return an address for output, without all parts that may be a password.
 
     >>> masked("mongodb://ann:secret@host/iris?w=1&proxyPassword=secret")
     'mongodb://***@host/iris?w=1&proxyPassword=***'
@@ -58,10 +58,10 @@ def _shown_option(option: re.Match[str]) -> str:
 
 
 class Address(str):
-    """A URI that is printed without its credentials, in whatever it stands.
+    """A URI whose ``repr`` has no credentials.
 
-    scikit-learn prints constructor parameters, also those of nested estimators, with
-    ``repr``; that is how passwords get into notebooks and logs.  As a string it is whole.
+    scikit-learn prints constructor parameters by ``repr``, those of nested estimators included,
+    so passwords would get into notebooks and logs.  As a string it is whole.
 
     >>> Address("mongodb://ann:secret@host/iris")
     'mongodb://***@host/iris'
@@ -74,7 +74,7 @@ class Address(str):
 
 
 class NoAddress:
-    """What was given in place of a URI, such as bytes or a list of hosts: kept, and not printed."""
+    """A value in place of a URI, such as bytes or a list of hosts: kept, but not printed."""
 
     __slots__ = ("_given",)
 
@@ -97,9 +97,8 @@ class NoAddress:
 
 
 def guarded(db: Any) -> Any:
-    """Return what a user gives as a URI such that it is printed masked, whatever it is."""
-    # An Address stays the object that it is: clone() looks whether it does.
-    # A number has no password in it, and check_estimator looks whether it stays what it is.
+    """Return a value that a user gives as a URI in a form that is printed masked."""
+    # clone() checks that an Address stays the same object, check_estimator that a number does.
     if db is None or isinstance(db, Address | NoAddress | int | float):
         return db
     if not isinstance(db, str):

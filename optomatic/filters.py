@@ -1,4 +1,4 @@
-"""Filters of candidates, for users: the names, from where they live.
+"""Public names of the filters of candidates.
 
 >>> from optomatic.filters import SeenFilter, ValidFilter
 """

@@ -1,8 +1,8 @@
-"""Generators of candidates, for users: the names, from where they live.
+"""Public names of the generators of candidates.
 
 >>> from optomatic.generators import QuasiRandom
 
-A generator of one's own is any iterable of dicts, an object with ``ask(n)`` and maybe
+A generator may also be any iterable of dicts, an object with ``ask(n)`` and maybe
 ``tell(evaluations)``, or a function of the history (see :mod:`optomatic.candidates.ask_tell`).
 """
 
