@@ -1,9 +1,8 @@
-"""The values that pass between the layers: frozen, and without behaviour.
+"""Values that pass between layers: frozen, and without behaviour.
 
-``plan`` makes :class:`Unit` and :class:`Part`, ``store`` keeps them as documents and
-hands out :class:`Lease` and :class:`Job`, ``worker`` turns a job into a
-:class:`Result`, ``results`` turns :class:`Outcome` into a table.  Nobody subclasses
-these and nothing here imports anything of ours, so that the layers can be strangers.
+``planning`` makes :class:`Unit` and :class:`Part`.  ``store`` keeps them as documents, and hands
+out :class:`Lease` and :class:`Job`.  ``worker`` turns a job into a :class:`Result`, and
+``results`` turns :class:`Outcome` into a table.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from typing import Any, Literal
 
 from optomatic._config import DEFAULT_LEASE
 
-#: Number of the stored formats (unit documents, search records, bundle headers,
-#: parameter text).  A reader leaves alone what carries a number it does not know.
+#: Number of the stored formats (units, searches, headers of payloads, params as text).  Readers
+#: leave records with another number alone.
 SCHEMA = 1
 
 
-#: Characters of a key that say what is computed; the others stand for versions.
+#: Characters of a key for what is computed; the others are for versions.
 CONTENT = 48
 
 
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
-#: States that no worker will change by itself.
+#: States that no worker changes.
 TERMINAL = ("completed", "failed", "dead", "cancelled")
 
 
@@ -34,10 +33,10 @@ Scores = float | Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One content-addressed piece of a bundle: an estimator, X, y, splits, a scorer.
+    """A stored piece of content, by its hash: a payload, X, y, splits.
 
-    ``sha`` is the SHA-256 (hex) of ``kind``, a zero byte and the content, so that it
-    identifies bytes and the way to read them.  ``buffers`` are joined in order.
+    ``sha`` is the SHA-256 (hex) of ``kind``, a zero byte and the content, so it identifies the
+    bytes and how to read them.  ``buffers`` are joined in order.
     """
 
     sha: str
@@ -48,25 +47,25 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What all units of one search have in common.
+    """The common part of all units of a search.
 
     Attributes
     ----------
     kind : {"score", "function", "call"}
     spec : mapping of str to str or None
-        ``sha`` of each :class:`Part` by role: ``payload`` (planning/payload.py), ``splits``, and
-        data and large arrays that the payload names (``X``, ``y``, ``large0``).
+        ``sha`` of each :class:`Part` by role: ``payload``, ``splits``, and data and large arrays
+        that the payload names (``X``, ``y``, ``large0``).
     options : mapping
-        Plain values that the worker needs besides: ``return_train_score`` (bool).
+        Plain values for the worker, such as ``return_train_score`` (bool).
     env : mapping of str to str
         Versions that a worker must match to load the parts: ``python`` (minor),
         ``cloudpickle`` (major), ``scikit-learn`` (exact), ``numpy`` (major.minor), ...
     requires : tuple of str
         Tags that a worker must carry.
     queue : str
-        Hash of what a worker must be able to do.  Queued work is claimed by queue.
+        Hash of what a worker needs; workers claim by queue.
     constraints : str
-        Hash of how the work may be run (env, requires, limits, outputs).
+        Hash of how the work must be run (env, requires, limits, outputs).
     """
 
     kind: str
@@ -79,16 +78,10 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What the units of a search have in common, written down: enough to make more of them.
+class JobSpec:
+    """The stored common part of units of a function, from which more of them can be made.
 
-    Attributes
-    ----------
-    key : str
-        Of all but the params: version and hash of function and data.
-    work : Work
-    environment : mapping of str to str
-        Versions that count, by distribution.
+    ``key`` is that of all but the params.  ``environment`` has the versions that count.
     """
 
     key: str
@@ -98,10 +91,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Candidate x split: the smallest work that has a score.
+    """A candidate on one split: the smallest work that has a score.
 
-    ``id`` is ``"u1:<key>:<constraints>"``.  ``params`` is a best effort for people and
-    queries; ``params_text`` is exact and the only one that code reads.
+    ``id`` is ``"u1:<key>:<constraints>"``.  ``params`` are for people and queries;
+    ``params_text`` is exact, and code reads only that.
     """
 
     id: str
@@ -114,11 +107,11 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One thing that went wrong while a unit was scored.
+    """An error while a unit was scored.
 
-    ``stage`` is ``fit``, ``score``, ``train_score``, ``load``, ``limit`` or ``call``;
-    ``metric`` the scorer's name where there are several; ``type`` the qualified name of the
-    exception (``builtins.ValueError``).
+    ``stage`` is ``fit``, ``score``, ``train_score``, ``load``, ``limit`` or ``call``.  ``type`` is
+    the qualified name of the exception (``builtins.ValueError``).  ``metric`` is the scorer's
+    name if there are several.
     """
 
     stage: str
@@ -130,12 +123,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one unit.
+    """The result of one unit.
 
-    ``test`` and ``train`` are a float, or floats by metric name; ``None`` where there
-    are none (the fit failed, no train scores asked for).  A metric that failed is
-    absent from the mapping and present in ``failures``.  Times are seconds.  ``extra`` is what
-    a scoring function returned beside its score, as text (plan/packing/extras.py).
+    ``test`` and ``train`` are a float, or floats by metric name; None if the fit failed, or train
+    scores were not asked for.  A failed metric is only in ``failures``.  Times are seconds.
+    ``extra`` has all that a scoring function returned beside its score, as text.
     """
 
     test: Scores | None
@@ -149,10 +141,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of joblib, written down: a batch of functions with their arguments.
+    """A stored call of joblib: a batch of functions with their arguments.
 
-    ``unit`` is what is queued for it, ``own`` the part that holds its pickle if that is too
-    large for the record; it is removed with the call.
+    ``unit`` is queued for it.  ``own`` is a part with its pickle if that is too large for the
+    record; it is removed with the call.
     """
 
     unit: Unit
@@ -161,11 +153,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What came of one call of joblib.
+    """The result of a call of joblib.
 
-    ``data`` is the pickled value or exception, ``part`` the same where it is large; at most
-    one of them is there, and only the process that made the call unpickles it.  A call that
-    raised has one failure, of stage ``call``, or ``load`` if it could not even begin.
+    ``data``, or ``part`` if it is large, is the pickled value or exception, which only the caller
+    unpickles.  A call that raised has one failure, of stage ``call``, or ``load`` before it began.
     """
 
     data: bytes | None = field(default=None, repr=False)
@@ -174,32 +165,12 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
-class CallEnd:
-    """The stored end of a call, as the process reads it that made it.
-
-    ``sha`` is the hash of the part that holds the pickle, where ``data`` does not; ``own``
-    that of the part with its arguments, if there is one.  Of what cannot be read the state is
-    ``invalid``.
-    """
-
-    id: str
-    state: State | Literal["invalid"]
-    data: bytes | None = field(default=None, repr=False)
-    sha: str | None = None
-    own: str | None = None
-    failure: Failure | None = None
-    losses: int = 0
-    lost_on: tuple[str, ...] = ()
-    history: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The stored end of a unit, as a search reads it.
+    """The stored end of a unit.
 
-    ``id`` is the document that served (under other constraints than the asked ones, maybe).
-    ``result`` is present when ``state`` is ``completed`` or ``failed``.  ``lost_on``
-    lists hosts, ``history`` the reasons, of a unit that killed its workers.
+    ``id`` is that of the document, which may have other constraints than the asked ones.
+    Completed and failed units have a ``result``.  ``lost_on`` are the hosts, ``history`` the
+    reasons, of a unit that killed its workers.
     """
 
     id: str
@@ -214,7 +185,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A unit as one sees it from outside: its params, and what has come of it so far."""
+    """A unit with its params and its outcome so far."""
 
     params: Mapping[str, Any]
     params_text: str
@@ -224,9 +195,9 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class LostAttempt:
-    """An attempt at a unit that came to nothing, as its worker ended or was not heard of.
+    """An attempt at a unit whose worker ended or vanished.
 
-    ``began`` is None if the unit had not been started.
+    ``began`` is None if the worker had not started the unit.
     """
 
     number: int | None
@@ -239,20 +210,11 @@ class LostAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Inspected(Described):
-    """A unit with all that is known of who scored it, and when.
+    """A unit with its attempts.
 
-    Attributes
-    ----------
-    kind : str
-        As of :class:`Work`.
-    attempt : int
-        Number of the last attempt; 0 if there was none.
-    worker, host : str or None
-        Who has it now, or has scored it.
-    began, ended : datetime or None
-        Of the last attempt, by the server's clock.
-    lost : tuple of LostAttempt
-        The last five of them at most.
+    ``attempt`` is the number of the last one, 0 if there was none.  ``worker`` and ``host`` have
+    the unit now, or have scored it.  ``began`` and ``ended`` are by the server's clock.  ``lost``
+    has the last five lost attempts at most.
     """
 
     kind: str
@@ -265,16 +227,8 @@ class Inspected(Described):
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """How far a unit is: its state, and when it came to its end."""
-
-    state: str
-    ended: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
 class SetAside:
-    """A record of a unit that could not be read, and why."""
+    """A record of a unit that cannot be read, with the reason."""
 
     id: str
     why: str
@@ -283,27 +237,27 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is known of one candidate: what generators are told, and a row of a frame.
+    """The results of a candidate, for generators and for rows of frames.
 
     Attributes
     ----------
     number : int
-        Of the candidate in its search, from 0; below 0 if it is one of an earlier search, of
-        which a generator is told before it is asked.
+        Number of the candidate in its search, from 0; below 0 for a candidate of an earlier
+        search, which a generator is told before the first ask.
     params : mapping
     state : {"pending", "completed", "failed", "stopped", "left out"}
-        Pending: queued or being scored.  Failed: not all of its units have a score.  Stopped: by
-        racing, so it has the scores of its first splits only.  Left out: by a filter, whose
-        reason is in ``error``.
+        Pending: queued or running.  Failed: some of its units have no score.  Stopped: by
+        racing, so it has the scores of its first splits only.  Left out: by a filter, with the
+        reason in ``error``.
     scores : mapping of str to float
-        By metric, ``score`` if there is one without a name; means over the splits that have
-        a score, NaN where none has.
+        Means over the splits with a score, NaN if there is none, by metric; ``score`` is the
+        name of a single one.
     seconds : float
-        What its units took together.
+        Time of its units together.
     extra : str or None
-        What a scoring function returned beside the score, as text.
+        Values that a scoring function returned beside the score, as text.
     error : str or None
-        Of a failed one, type and text of the first error.
+        Type and text of the first error of a failed candidate.
     """
 
     number: int
@@ -317,9 +271,9 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A unit in the hands of a worker.  Fields as in the stored document.
+    """A unit that a worker has claimed, with the fields of its document.
 
-    ``searches`` are the ids of the searches that waited for it when it was claimed.
+    ``searches`` are the ids of the searches that waited for it then.
     """
 
     id: str
@@ -337,7 +291,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to work on some jobs, proved by a random 128-bit ``token`` (hex)."""
+    """Claimed jobs, with the random 128-bit ``token`` (hex) that proves the claim."""
 
     token: str
     jobs: tuple[Job, ...]
@@ -345,7 +299,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Which process a worker is: enough to tell on the same host that it is gone."""
+    """The identity of a process, so that others on its host can see that it has ended."""
 
     host: str
     boot: str
@@ -356,9 +310,9 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """A worker as the store knows it.  ``id`` is random, never host and pid alone.
+    """A registered worker, with a random ``id``.
 
-    ``refused`` says why it leaves queues alone that it has tried, by queue.
+    ``refused`` has the reasons for which it skips queues, by queue.
     """
 
     id: str
@@ -372,7 +326,7 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What a worker must be able to do to be given some work (see :class:`Work`)."""
+    """The needs of work that share a queue (see :class:`Work`)."""
 
     id: str
     env: Mapping[str, str]
@@ -383,19 +337,10 @@ class Queue:
 class Candidate:
     """A candidate as its search asked for it.
 
-    The document of a unit has the params of the search that queued it first, which may have set
-    the same values elsewhere.
-
-    Attributes
-    ----------
-    text : str or None
-        Its exact params; None if they are so long that only its units hold them.
-    units : tuple of str
-        Ids of its units, one a split.  As stored, the beginnings of their keys.
-    shown : mapping of str to str
-        Values that are objects, by the name of their param, for people.
-    reason : str or None
-        Why a filter left it out.
+    Units have the params of the search that queued them first, which may set the same values by
+    other params.  ``text`` has the exact params, None if they are so long that only units have
+    them.  ``units`` are the ids of its units, one a split; as stored, the beginnings of their
+    keys.  ``shown`` has values that are objects, for people.  ``reason`` is that of a filter.
     """
 
     text: str | None
@@ -405,18 +350,13 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What the scores of a search are about: whether another one can learn from them.
+class TaskSignature:
+    """The task of a search: others of the same task can use its scores (``warm_start``).
 
-    Attributes
-    ----------
-    digest : str
-        Hash of all that candidates share but the params of the estimator and the splits: its
-        class, data, scorer, params of fit and score, versions; of a function, its code.
-    splits : tuple of str
-        Hash of each split, so that the key of a unit can be told from its candidate.
-    n_train : int
-        Rows on which a unit is fitted, the fewest of all splits; 0 for a function.
+    ``digest`` is the hash of all that candidates share, without params and splits: class of the
+    estimator, data, scorer, params of fit and score, versions; or the code of a function.
+    ``splits`` has the hash of each split, from which keys of units follow.  ``n_train`` is the
+    smallest number of training rows, 0 for a function.
     """
 
     digest: str
@@ -425,26 +365,13 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierSearch:
-    """A search as another one sees it that may learn from it; ``n_units`` so far.
-
-    ``listings`` are the names of the lists of its units.
-    """
-
-    id: str
-    n_units: int
-    subject: Subject
-    listings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class SearchRecord:
-    """One ``fit``: what was asked, by whom, with what.
+    """One ``fit``: the question, the user, the process and the versions.
 
-    ``ingredients`` are short digests of all that the keys of its units are made of, by name, so
-    that one can say in which of them two searches differ.  ``facts`` say how its table is made
-    (results/stored_table.py).  An iteration of successive halving is ``part_of`` the search of the
-    first one, and has ``more`` columns: one value for all its candidates.
+    ``ingredients`` are short digests of all that goes into keys, by name, to explain differences.
+    ``facts`` say how to make its table (search/stored_table.py).  An iteration of successive
+    halving is ``part_of`` the search of the first one, and has ``more`` columns with one value
+    for all its candidates.
     """
 
     id: str
@@ -456,7 +383,7 @@ class SearchRecord:
     n_splits: int
     env: Mapping[str, str]
     process: Process
-    subject: Subject | None = None
+    signature: TaskSignature | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     part_of: str | None = None
@@ -465,75 +392,11 @@ class SearchRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """What was removed from the database, or would be (``dry_run``).
-
-    Attributes
-    ----------
-    searches : int
-    units : int
-        Scores, failures, and units that were withdrawn.
-    parts : int
-        Estimators, data, splits, functions, and what interrupted uploads have left of some.
-    bytes : int
-        BSON sizes of all documents, with the lists of units and the sets of versions.  MongoDB
-        compresses documents, and uses their place for the next ones.
-    dry_run : bool
-        Nothing was removed.
-    """
-
-    searches: int = 0
-    units: int = 0
-    parts: int = 0
-    bytes: int = 0
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseCheck:
-    """What :func:`optomatic.check_database` has found.  ``str()`` of it is a line for each field.
-
-    Attributes
-    ----------
-    address : str
-        Without credentials.
-    server : str
-        Whether it is a single server, a replica set or the private one, and on which hosts.
-    version : str
-        Of MongoDB.
-    rights : str
-        As whom the server knows us, and what that user may not do.
-    write_concern : str
-        What is asked of the server before a write counts as done.
-    indexes : str
-        Which are there, and which are missing.
-    size : str
-        Documents, bytes, and the free space of the disk where the server tells it.
-    problems : tuple of str
-        What to mend; empty if all is well.
-    """
-
-    address: str
-    server: str
-    version: str
-    rights: str
-    write_concern: str
-    indexes: str
-    size: str
-    problems: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        named = [(name.replace("_", " "), getattr(self, name)) for name in self.__slots__[:-1]]
-        lines = [f"{name:<14} {text}" for name, text in named]
-        return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
-
-
-@dataclass(frozen=True, slots=True)
 class Timing:
-    """The protocol's durations, in seconds, and how often a unit may kill a worker.
+    """Durations of the protocol in seconds, and the number of workers that a unit may kill.
 
-    A worker renews after ``lease / 3``, reaps each ``lease / 6``.  ``unstarted`` is the
-    lease of what is claimed but not begun: short, as nobody renews it.
+    A worker renews after ``lease / 3``, and reaps each ``lease / 6``.  ``unstarted`` is the lease
+    of claimed units that have not begun: it is short, as no process renews it.
     """
 
     lease: float = DEFAULT_LEASE
@@ -543,10 +406,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A claimed unit in the hands of this worker.
+    """A unit that this worker has claimed, at the time ``at`` of its clock.
 
-    ``at`` is when it was claimed by the worker's clock, ``work`` is equal for units that
-    share a bundle and options, ``parts`` are the hashes of what is needed to score it.
+    ``work`` is equal for units that share a bundle and options.  ``parts`` are the hashes of the
+    parts that scoring needs.
     """
 
     job: Job

@@ -16,8 +16,8 @@ from optomatic.commands.ending import RUNS, USAGE, refuse, say
 from optomatic.commands.names import find
 from optomatic.commands.options import Db, Search, Searches
 from optomatic.errors import SearchRunning, shown
-from optomatic.records import Removed
 from optomatic.search.remove import remove as remove_searches
+from optomatic.store.removal import Removed
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from optomatic.candidates.ask_tell import Event
 from optomatic.candidates.warm_start import EARLIER, read, readings, told_in, written
 from optomatic.errors import shown
-from optomatic.records import Described, EarlierSearch, Evaluation, Subject
+from optomatic.records import Described, Evaluation, TaskSignature
 from optomatic.results.frames import evaluation_of
 from optomatic.store.connection import Store, open_store
+from optomatic.store.searches import EarlierSearch
 from optomatic.worker.host import inside_worker
 
 #: At most so many candidates are told, those of the latest searches first.
@@ -30,7 +31,7 @@ WarmStart = bool | str | Sequence[str] | None
 class Comparing(Protocol):
     """Tells which units of other searches are those of a candidate of this one."""
 
-    subject: Subject | None
+    signature: TaskSignature | None
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
         """Return the keys that the units of `candidate` have on these splits."""
@@ -121,9 +122,9 @@ def earlier_evaluations(
     -----
     At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and two.
     """
-    if (names is not None and not names) or planner.subject is None:
+    if (names is not None and not names) or planner.signature is None:
         return []
-    searches = _searches(store, planner.subject, names)
+    searches = _searches(store, planner.signature, names)
     found: dict[str, tuple[int, Evaluation]] = {}
     for text, n_splits, evaluation in _told_by(store, searches, planner, space, fixed or {}):
         if text not in found or found[text][0] < n_splits:
@@ -136,10 +137,10 @@ def _numbered(latest: Sequence[Evaluation]) -> Iterator[tuple[int, Evaluation]]:
     return zip(range(-len(latest), 0), reversed(latest), strict=True)
 
 
-def _searches(store: Store, own: Subject, names: Sequence[str] | None) -> list[EarlierSearch]:
+def _searches(store: Store, own: TaskSignature, names: Sequence[str] | None) -> list[EarlierSearch]:
     """Return the searches to look at, the latest first."""
     found = store.searches.about(own.digest, _MOST_SEARCHES, names)
-    found = [s for s in found if s.subject.n_train >= _LEAST_PART * own.n_train]
+    found = [s for s in found if s.signature.n_train >= _LEAST_PART * own.n_train]
     if names is not None and not found:
         raise ValueError(
             f"Scores of {', '.join(map(shown, names))} cannot be compared with those of this "
@@ -171,7 +172,7 @@ def _told_by(
         texts = list(dict.fromkeys(unit.params_text for unit in _completed(units)))
         for candidate in filter(None, map(read, reversed(texts))):
             for params in readings(candidate, space, fixed):
-                keys = planner.keys_on(params, search.subject.splits)
+                keys = planner.keys_on(params, search.signature.splits)
                 outcomes = [by_key[key] for key in keys if key in by_key]
                 own = written(params)
                 if outcomes and own is not None:

@@ -14,7 +14,7 @@ from optomatic import definition as files
 from optomatic.candidates.grids import shown_space
 from optomatic.errors import LONGEST_NAME, DefinitionError, StoreError, shown
 from optomatic.keys.environment import required_versions
-from optomatic.records import SearchRecord, Subject
+from optomatic.records import SearchRecord, TaskSignature
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.host import inside_worker
@@ -93,7 +93,7 @@ def new_record(
     scoring: str,
     n_candidates: int,
     n_splits: int,
-    subject: Subject | None = None,
+    signature: TaskSignature | None = None,
     ingredients: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     part_of: str | None = None,
@@ -111,7 +111,7 @@ def new_record(
         Shown to people, with its first values.
     n_candidates : int
         0 if it is not known yet.
-    subject : Subject, optional
+    signature : TaskSignature, optional
         By which later searches find what they can learn from.
     ingredients : mapping, optional
         Short digests of all that keys are made of.
@@ -132,7 +132,7 @@ def new_record(
         n_splits=n_splits,
         env=required_versions({}),
         process=this_process(),
-        subject=subject,
+        signature=signature,
         ingredients=ingredients or {},
         facts=facts or {},
         part_of=part_of,

@@ -34,8 +34,8 @@ from optomatic.errors import (
 )
 from optomatic.keys.environment import required_versions
 from optomatic.planning.call_packing import renew_call
-from optomatic.records import Call, CallEnd, Part, WorkerRecord
-from optomatic.store.calls import holder_name
+from optomatic.records import Call, Part, WorkerRecord
+from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
 from optomatic.store.parts import Bundles
 from optomatic.store.workers import this_process

@@ -35,7 +35,7 @@ from optomatic.planning.workload import (
     constraints_of_call,
     digest_of_params,
 )
-from optomatic.records import CONTENT, SCHEMA, Candidate, Part, Recipe, Subject, Unit, Work
+from optomatic.records import CONTENT, SCHEMA, Candidate, JobSpec, Part, TaskSignature, Unit, Work
 
 _SHORT = _ENVIRONMENT = 16
 
@@ -56,9 +56,9 @@ class Plan:
         Where something cannot be keyed for certain, so that no other search shares it.
     refusal : NotShippable or None
         Why no other process can score these units.
-    subject : Subject or None
+    signature : TaskSignature or None
         By which later searches find what they can learn from.
-    asked : Recipe or None
+    asked : JobSpec or None
         What more units can be made of without the objects themselves; of a function only.
     ingredients : mapping
         Short digests of all that keys are made of, and the versions that count.
@@ -73,8 +73,8 @@ class Plan:
     parts: Mapping[str, Part] = field(default_factory=dict, repr=False)
     doubts: tuple[str, ...] = ()
     refusal: NotShippable | None = None
-    subject: Subject | None = None
-    asked: Recipe | None = None
+    signature: TaskSignature | None = None
+    asked: JobSpec | None = None
     ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     encoded: Sequence[Encoded] = field(default=(), repr=False)
@@ -99,7 +99,7 @@ class Planner:
     workload : Workload
     sender : Sender
         Makes payloads, and knows the digests of what is shared.
-    subject : Subject or None
+    signature : TaskSignature or None
         By which later searches find what they can learn from.
     """
 
@@ -115,7 +115,7 @@ class Planner:
         self._common = workload.common(self.sender.digests)
         self._environments = Environments(self._common, workload.always)
         env = self._environments.hash_of(Digest(""))
-        self.subject = workload.subject(self._common, self.sender.digests, env)
+        self.signature = workload.signature(self._common, self.sender.digests, env)
 
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`.
@@ -143,8 +143,8 @@ class Planner:
             parts={} if private else parts,
             doubts=doubts,
             refusal=refusal,
-            subject=self.subject,
-            asked=None if private else self._recipe(work),
+            signature=self.signature,
+            asked=None if private else self._job_spec(work),
             # An ingredient says why no other search shares keys, if that is so.
             ingredients={**self.ingredients, **({"uncertain": doubts[0][:500]} if doubts else {})},
             environments=self._environments.known,
@@ -196,14 +196,14 @@ class Planner:
             payload=self.sender.holds_user_code,
         )
 
-    def _recipe(self, work: Work) -> Recipe | None:
+    def _job_spec(self, work: Work) -> JobSpec | None:
         if not isinstance(self.workload, FunctionWorkload):
             return None
         common = self.workload.prefix(self._common.hex + self._salt)
-        return Recipe(common, work, self._environments.of(Digest("")))
+        return JobSpec(common, work, self._environments.of(Digest("")))
 
 
-def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
+def plan_more(asked: JobSpec, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     """Return units of more candidates of a search whose function and data need not be here.
 
     They have the keys that :class:`Planner` gives them where both are.
@@ -240,7 +240,7 @@ def plan_more(asked: Recipe, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     )
 
 
-def _environment_of(asked: Recipe, own: Digest) -> str:
+def _environment_of(asked: JobSpec, own: Digest) -> str:
     environment = {**versions(own.modules), **asked.environment}
     if own.python:
         environment["python"] = python_minor()

@@ -20,14 +20,14 @@ from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
 from optomatic.keys.estimators import Effective
 from optomatic.planning.serialization import dump
 from optomatic.planning.splits import pack_splits
-from optomatic.records import Part, Subject
+from optomatic.records import Part, TaskSignature
 
 #: How a function takes a candidate: as one dict, or as keyword arguments.
 Style = Literal["params", "keywords"]
 
 #: Options that say how a unit may be run, not what is computed.
 _CONSTRAINTS = ("inner_max_num_threads", "limits")
-#: A search with more splits has no subject: its record would be large.
+#: A search with more splits has no signature: its record would be large.
 _MOST_SPLITS = 2000
 _SHORT = 16
 #: Roles of a function's data begin so.
@@ -90,7 +90,9 @@ class Workload(ABC):
         """
 
     @abstractmethod
-    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+    def signature(
+        self, common: Digest, digests: Mapping[str, Digest], env: str
+    ) -> TaskSignature | None:
         """Return what scores are about, for searches that begin with them."""
 
     @abstractmethod
@@ -190,12 +192,14 @@ class FitWorkload(Workload):
         start = hashlib.sha256(f"{KEY_VERSION}:{common}:{own.hex}".encode()).digest()
         return [start + split for split in (self._split_hashes() if splits is None else splits)]
 
-    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+    def signature(
+        self, common: Digest, digests: Mapping[str, Digest], env: str
+    ) -> TaskSignature | None:
         """Return what scores are about; None if there are too many splits to say it."""
         if len(self.splits) > _MOST_SPLITS:
             return None
         text = f"{KEY_VERSION}:{common.hex}:{env}:{self._class()}"
-        return Subject(
+        return TaskSignature(
             hashlib.sha256(text.encode()).hexdigest(),
             tuple(split.hex() for split in self._split_hashes()),
             min((len(train) for train, _ in self.splits), default=0),
@@ -300,10 +304,12 @@ class FunctionWorkload(Workload):
         """Return the part of that text which is equal for all candidates."""
         return f"{CALL_PREFIX}{self.style}:{common}"
 
-    def subject(self, common: Digest, digests: Mapping[str, Digest], env: str) -> Subject | None:
+    def signature(
+        self, common: Digest, digests: Mapping[str, Digest], env: str
+    ) -> TaskSignature | None:
         """Return the function.  The data are not in it: keys tell scores on other ones apart."""
         text = f"{CALL_PREFIX}{digests['function'].hex}"
-        return Subject(hashlib.sha256(text.encode()).hexdigest(), ("",), 0)
+        return TaskSignature(hashlib.sha256(text.encode()).hexdigest(), ("",), 0)
 
     def constraints(self) -> list[object]:
         """Return the limits."""

@@ -14,7 +14,7 @@ from optomatic.driver.additions import extend
 from optomatic.driver.preflight import report_doubts
 from optomatic.errors import shown, warn
 from optomatic.planning.planner import plan_more
-from optomatic.records import Recipe
+from optomatic.records import JobSpec
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.stored_search import StoredSearch
 from optomatic.search.stored_table import Best, StoredTable, listed_ids, records_of
@@ -375,7 +375,7 @@ def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[
     return candidates
 
 
-def _asked(store: Store, search: str) -> Recipe:
+def _asked(store: Store, search: str) -> JobSpec:
     asked = store.searches.asked(search)
     if asked is None:
         raise ValueError(

@@ -10,10 +10,11 @@ from html import escape
 from typing import Any
 
 from optomatic.planning.params import names_of
-from optomatic.records import Candidate, Glance, Queue, WorkerRecord
+from optomatic.records import Candidate, Queue, WorkerRecord
 from optomatic.search.stored_table import Part, read_parts
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm, key_of
+from optomatic.store.jobs import Glance
 from optomatic.store.searches import ids_that_wait, state_of
 from optomatic.worker.availability import lacking, missing_in, refusing, start_command
 from optomatic.worker.host import timing_here
@@ -354,7 +355,7 @@ def _most_alike(store: Store, record: RecordForm) -> RecordForm | None:
 
 def _comparable(earlier: RecordForm, record: RecordForm) -> Mapping[str, Any]:
     """Return the ingredients of `earlier`, with our splits where ours are among its own."""
-    ours, theirs = ((one.subject or {}).get("splits") or () for one in (record, earlier))
+    ours, theirs = ((one.signature or {}).get("splits") or () for one in (record, earlier))
     if ours and set(ours) <= set(theirs):
         return {**earlier.ingredients, "splits": record.ingredients.get("splits")}
     return earlier.ingredients

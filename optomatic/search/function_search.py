@@ -558,7 +558,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
             scoring=repr(self.direction),
             n_candidates=n_candidates,
             n_splits=1,
-            subject=plan.subject,
+            signature=plan.signature,
             ingredients=plan.ingredients,
             facts={
                 "kind": "function",

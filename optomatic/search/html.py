@@ -10,9 +10,9 @@ from itertools import islice
 
 from optomatic.display.grid import MOST_ROWS, Cell, grid_html
 from optomatic.plain_values import shown_params
-from optomatic.records import Glance
 from optomatic.search.stored_table import Part, StoredTable, read_parts, shown_params_of
 from optomatic.store.connection import Store
+from optomatic.store.jobs import Glance
 from optomatic.store.searches import state_of
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from optomatic.records import DatabaseCheck, Process
+from optomatic.records import Process
 from optomatic.search.stored_table import StoredTable
 from optomatic.store.connection import Store, open_store
-from optomatic.store.inventory import ListedForm, PresentForm, RunningForm
+from optomatic.store.inventory import DatabaseCheck, ListedForm, PresentForm, RunningForm
 from optomatic.store.searches import state_of
 from optomatic.worker.host import timing_here
 

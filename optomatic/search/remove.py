@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from numbers import Real
 
-from optomatic.records import Removed
 from optomatic.store.connection import open_store
+from optomatic.store.removal import Removed
 
 
 def remove(

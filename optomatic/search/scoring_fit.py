@@ -232,7 +232,7 @@ def _record(search: Any, request: Request, n_candidates: int, plan: Plan | Plann
         scoring=repr(search.scoring)[:1000],
         n_candidates=n_candidates,
         n_splits=search.n_splits_,
-        subject=plan.subject,
+        signature=plan.signature,
         ingredients=plan.ingredients,
         facts=_facts(search, request),
         part_of=part_of,

@@ -12,7 +12,6 @@ import pandas as pd
 from optomatic._uri import redact
 from optomatic.driver.additions import retry
 from optomatic.planning.params import decode_extra
-from optomatic.records import Removed
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,
@@ -25,6 +24,7 @@ from optomatic.search.explain import Explanation, explain
 from optomatic.search.html import search_html, stored_html
 from optomatic.search.stored_table import read_parts, rows_of
 from optomatic.store.connection import open_store
+from optomatic.store.removal import Removed
 
 Level = Literal["candidate", "split", "attempt"]
 #: Seconds for which a notebook waits for a server that is away.

@@ -15,19 +15,19 @@ or beat, and stops.  Beyond a unit's, its document has::
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
-from optomatic.records import SCHEMA, Call, CallEnd
+from optomatic.records import SCHEMA, TERMINAL, Call, Failure, State
 from optomatic.store.documents import failures_of, unit_document
 from optomatic.store.forms import INVALID, CallEndForm, UnitForm, fields_of
 from optomatic.store.jobs import slices
 from optomatic.store.parts import Bundles
 from optomatic.store.retry import Outage, Patient
 
-_ENDED = ("completed", "failed", "dead", "cancelled")
 #: A client that was not seen for so many seconds will not come back for its calls.
 _VANISHED = 86_400
 
@@ -40,6 +40,25 @@ def holder_name(client: str, number: int) -> str:
 def client_of(holder: str) -> str:
     """Return whose name `holder` is."""
     return holder.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """The stored end of a call, for the process that made it.
+
+    The pickled result is in ``data``, or in the part with the hash ``sha``.  ``own`` is the hash
+    of the part with its arguments.  A record that cannot be read has the state ``invalid``.
+    """
+
+    id: str
+    state: State | Literal["invalid"]
+    data: bytes | None = field(default=None, repr=False)
+    sha: str | None = None
+    own: str | None = None
+    failure: Failure | None = None
+    losses: int = 0
+    lost_on: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
 
 
 class Missed(NamedTuple):
@@ -86,7 +105,7 @@ class Calls:
 
         One that could not be read has the state ``invalid``.
         """
-        query = {"kind": "call", "call_of": client, "state": {"$in": [*_ENDED, INVALID]}}
+        query = {"kind": "call", "call_of": client, "state": {"$in": [*TERMINAL, INVALID]}}
         documents = self._units.find({**query, "v": SCHEMA}, fields_of(CallEndForm))
         whole = [document for document in documents if document["state"] != INVALID]
         ends: list[CallEnd] = self._units.formed(CallEndForm, whole, _end)
@@ -176,7 +195,7 @@ def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any
 
 
 def _goes_on(document: Mapping[str, Any]) -> bool:
-    return document.get("state") in ("queued", "running", *_ENDED)
+    return document.get("state") in ("queued", "running", *TERMINAL)
 
 
 def _broken(name: str) -> CallEnd:

@@ -186,7 +186,7 @@ class SearchForm(Form):
     began_at: datetime
     seen_at: datetime | None
     ended_at: datetime | None
-    subject: dict[str, Any] | None
+    signature: dict[str, Any] | None
     listing: str | None
     checksum: str
     facts: dict[str, Any]
@@ -197,7 +197,7 @@ class SearchForm(Form):
 
     def check(self) -> None:
         """Raise Misfit if what the search is about was changed."""
-        own = (self.subject, self.listing, self.facts, self.part_of, self.more)
+        own = (self.signature, self.listing, self.facts, self.part_of, self.more)
         if self.checksum != search_checksum(self.id, self.name, *own):
             raise Misfit("what it is about does not match its checksum")
 
@@ -218,7 +218,7 @@ class RecordForm(SearchForm, kw_only=True):
     withdrawn: bool = False
 
 
-class RecipeForm(Form):
+class JobSpecForm(Form):
     """What more units of a search can be made of."""
 
     key: str

@@ -41,7 +41,7 @@ SEARCHES = [
     # by name: what workers score for, what is attached to, replayed, learned from
     IndexModel([("name", _UP), ("began_at", _DOWN)], name="name"),
     # what is about the same data, the latest first
-    IndexModel([("subject.digest", _UP), ("began_at", _DOWN)], name="subject"),
+    IndexModel([("signature.digest", _UP), ("began_at", _DOWN)], name="signature"),
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
-from optomatic.records import SCHEMA, DatabaseCheck, Process
+from optomatic.records import SCHEMA, Process
 from optomatic.store.documents import Document
 from optomatic.store.forms import INVALID, Form, Misfit, WorkerForm, fields_of, read
 from optomatic.store.indexes import INDEXES
@@ -71,6 +72,45 @@ class RunningForm(Form):
     attempt: int
     host: str | None = None
     started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseCheck:
+    """The result of :func:`optomatic.check_database`.  Its ``str()`` has a line for each field.
+
+    Attributes
+    ----------
+    address : str
+        Without credentials.
+    server : str
+        A single server, a replica set or the private one, and its hosts.
+    version : str
+        Of MongoDB.
+    rights : str
+        The user at the server, and the rights that it lacks.
+    write_concern : str
+        The write concern of all writes.
+    indexes : str
+        Those that exist, and those that are missing.
+    size : str
+        Documents, bytes, and the free space of the disk if the server tells it.
+    problems : tuple of str
+        What to mend, if anything.
+    """
+
+    address: str
+    server: str
+    version: str
+    rights: str
+    write_concern: str
+    indexes: str
+    size: str
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        named = [(name.replace("_", " "), getattr(self, name)) for name in self.__slots__[:-1]]
+        lines = [f"{name:<14} {text}" for name, text in named]
+        return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
 class Overview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +14,6 @@ from pymongo.database import Database
 from optomatic.records import (
     SCHEMA,
     Described,
-    Glance,
     Inspected,
     LostAttempt,
     Outcome,
@@ -46,6 +46,14 @@ T = TypeVar("T")
 #: Ids or keys in one query: a thousand answers with results are well under 16 MB.
 _SLICE = 1000
 _OPEN = ("queued", "running", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The state of a unit, and the time of its end."""
+
+    state: str
+    ended: datetime | None
 
 
 class Submitted(NamedTuple):

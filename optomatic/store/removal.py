@@ -1,7 +1,7 @@
 """Remove searches, and what nothing refers to any more, beside searches that run.
 
-A record refers to the lists of its units and to the parts of its recipe, a list to units, by their
-keys, and to parts.  Two rules make it safe without a lock, and without waiting:
+A record refers to the lists of its units and to the parts of its job spec; a list refers to its
+units, by their keys, and to parts.  Two rules make it safe without a lock, and without waiting:
 
 1. A search writes down what it refers to before it looks whether that is there, and whatever it
    finds or stores in a list or a part gets a new ``at``.
@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo.database import Database
 
 from optomatic.errors import SearchRunning, StoreError, StoreIncompatible
-from optomatic.records import SCHEMA, TERMINAL, Removed
+from optomatic.records import SCHEMA, TERMINAL
 from optomatic.store.documents import Document
 from optomatic.store.forms import INVALID, PageForm, SearchForm, VersionsForm, key_of
 from optomatic.store.jobs import Jobs, slices
@@ -50,6 +51,31 @@ _REMOVED = (*TERMINAL, INVALID)
 #: Keys that are looked for in all lists at once, and pages that are read at once.
 _KEYS, _PAGES = 200_000, 20
 _SHA = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Numbers of removed records, or of those to remove (``dry_run``).
+
+    Attributes
+    ----------
+    searches : int
+    units : int
+        Scores, failures, and units that were withdrawn.
+    parts : int
+        Estimators, data, splits, functions, and leftovers of interrupted uploads.
+    bytes : int
+        BSON sizes of all documents, with the lists of units and the sets of versions.  MongoDB
+        compresses documents, and reuses their space.
+    dry_run : bool
+        Nothing was removed.
+    """
+
+    searches: int = 0
+    units: int = 0
+    parts: int = 0
+    bytes: int = 0
+    dry_run: bool = False
 
 
 class Removal:
@@ -225,8 +251,8 @@ class _OneRemoval:
         units = sum(
             self._remove_units(keys, states, live) for keys, states in self._candidates(dead)
         )
-        dead, live, recipes = self._lists()
-        parts = self._remove_parts(self._unneeded_parts(dead, live, recipes))
+        dead, live, job_specs = self._lists()
+        parts = self._remove_parts(self._unneeded_parts(dead, live, job_specs))
         if self._everything:
             parts += self._remove_returned()
             if not self._dry:
@@ -239,7 +265,7 @@ class _OneRemoval:
     # -- what refers to what ---------------------------------------------------------------
 
     def _lists(self) -> tuple[list[str], list[str], set[str]]:
-        """Return the pages of lists to remove, those of others, and what recipes are made of."""
+        """Return the pages of lists to remove, those of others, and the parts of job specs."""
         found = self._pages.find({}, {"_id": 1}, sort=[("_id", 1)])
         pages = [d["_id"] for d in found if is_page(d["_id"])]
         # Records are written before pages, so are read after them.
@@ -255,7 +281,7 @@ class _OneRemoval:
             and (self._everything or name in mine)
         ]
         others = [page for page in pages if listing_and_number(page)[0] in live]
-        return dead, others, set(_recipes(records))
+        return dead, others, set(_job_specs(records))
 
     def _on(self, pages: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
         """Yield the list and the keys of each page, reading a few at once."""
@@ -331,13 +357,13 @@ class _OneRemoval:
     # -- parts -----------------------------------------------------------------------------
 
     def _unneeded_parts(
-        self, dead: Sequence[str], live: Sequence[str], recipes: set[str]
+        self, dead: Sequence[str], live: Sequence[str], job_specs: set[str]
     ) -> set[str]:
         """Return the parts that only what is removed refers to."""
-        parts = {*self._parts_on(dead), *_recipes(self._chosen)}
+        parts = {*self._parts_on(dead), *_job_specs(self._chosen)}
         if self._everything:
             parts |= {d["_id"] for d in self._headers.find({"holders": SEARCHES}, {"_id": 1})}
-        parts -= recipes | self._parts_on(live)
+        parts -= job_specs | self._parts_on(live)
         return parts - self._noted_elsewhere(parts, dead, live)
 
     def _noted_elsewhere(
@@ -437,7 +463,7 @@ def _parts_of_call(call: Document) -> set[str]:
     return {*_SHA.findall(repr(call))}
 
 
-def _recipes(records: Iterable[Document]) -> Iterator[str]:
+def _job_specs(records: Iterable[Document]) -> Iterator[str]:
     """Yield the parts that more units of searches would be made of."""
     for record in records:
         yield from _SHA.findall(repr(record.get("asked")))

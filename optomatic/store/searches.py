@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -19,17 +19,16 @@ from optomatic.errors import LONGEST_NAME
 from optomatic.records import (
     SCHEMA,
     Candidate,
-    EarlierSearch,
+    JobSpec,
     Process,
-    Recipe,
     SearchRecord,
-    Subject,
+    TaskSignature,
     Work,
 )
 from optomatic.store.documents import storable
 from optomatic.store.forms import (
+    JobSpecForm,
     Misfit,
-    RecipeForm,
     RecordForm,
     SearchForm,
     VersionsForm,
@@ -59,6 +58,19 @@ def ids_that_wait(search: str) -> list[str]:
     return [search, added_to(search)]
 
 
+@dataclass(frozen=True, slots=True)
+class EarlierSearch:
+    """A stored search whose scores another one may use.
+
+    ``n_units`` are those so far, ``listings`` the names of the lists of its units.
+    """
+
+    id: str
+    n_units: int
+    signature: TaskSignature
+    listings: tuple[str, ...]
+
+
 class Extending:
     """Calls that make a search wider.  Every call may be repeated."""
 
@@ -85,17 +97,17 @@ class Extending:
         record = self._searches.find_one({"_id": search}, {"listing": 1})
         return self._listings.invalid(listings_of(record)) if record else 0
 
-    def note_asked(self, search: str, asked: Recipe | None) -> None:
+    def note_asked(self, search: str, asked: JobSpec | None) -> None:
         """Note what more units of `search` can be made of, if that can be written down."""
         if asked is not None:
             change = {"$set": {"asked": asked_document(asked)}}
             self._searches.update({"_id": search}, [change])
 
-    def asked(self, search: str) -> Recipe | None:
+    def asked(self, search: str) -> JobSpec | None:
         """Return what :meth:`note_asked` wrote, None if there is nothing."""
         found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1}) or {}
         try:
-            return _asked(read(RecipeForm, found.get("asked") or {}))
+            return _asked(read(JobSpecForm, found.get("asked") or {}))
         except Misfit:
             return None
 
@@ -135,7 +147,7 @@ _AGAIN: dict[str, Any] = {
 }
 
 
-def asked_document(asked: Recipe | None) -> dict[str, Any]:
+def asked_document(asked: JobSpec | None) -> dict[str, Any]:
     """Return the stored form, for an update that is a pipeline."""
     if asked is None:
         return {"$literal": None}
@@ -148,11 +160,11 @@ def asked_document(asked: Recipe | None) -> dict[str, Any]:
     return {"$literal": own}
 
 
-def _asked(recipe: RecipeForm) -> Recipe:
-    work = recipe.work
+def _asked(spec: JobSpecForm) -> JobSpec:
+    work = spec.work
     env, requires = dict(work["env"]), tuple(work["requires"])
     whole = Work(**{**work, "env": env, "requires": requires})
-    return Recipe(recipe.key, whole, dict(recipe.environment))
+    return JobSpec(spec.key, whole, dict(spec.environment))
 
 
 # Which versions stand behind the ends of keys.
@@ -188,7 +200,7 @@ class Environments:
 #     searches      {_id, v, name, estimator, space, scoring, n_candidates, n_splits, n_units, env,
 #                    process, state: running | completed | interrupted | cancelled, began_at,
 #                    seen_at, ended_at, summary, withdrawn, asked, extended, listing,
-#                    subject: {digest, splits, n_train} or None,
+#                    signature: {digest, splits, n_train} or None,
 #                    facts: how its table is made (results/stored_table.py), part_of, more,
 #                    best: {index, score, metric} or None}
 #                   seen_at is None where no client is to be waited for; withdrawn: somebody
@@ -210,7 +222,7 @@ class Searches(Extending):
         record: SearchRecord,
         unit_ids: Sequence[str],
         candidates: Sequence[Candidate] = (),
-        asked: Recipe | None = None,
+        asked: JobSpec | None = None,
     ) -> str:
         """Write the record of a search that begins, and which units it asks for.
 
@@ -218,7 +230,7 @@ class Searches(Extending):
 
         Parameters
         ----------
-        asked : Recipe, optional
+        asked : JobSpec, optional
             What more of them can be made of, where that can be written down.
 
         Returns
@@ -231,9 +243,9 @@ class Searches(Extending):
         document: dict[str, Any] = {**fields, "v": SCHEMA, "state": "running"}
         document["n_units"] = len(unit_ids)
         document.update(asked=asked_document(asked), listing=listing)
-        subject = record.subject and asdict(record.subject)
+        signature = record.signature and asdict(record.signature)
         name = storable(record.name)
-        about = (subject, listing, record.facts, record.part_of, record.more)
+        about = (signature, listing, record.facts, record.part_of, record.more)
         document["checksum"] = search_checksum(record.id, name, *about)
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None}
         document.update(summary=None, best=None)
@@ -345,7 +357,7 @@ class Searches(Extending):
         Parameters
         ----------
         digest : str
-            Of their :class:`~optomatic.records.Subject`.
+            Of their :class:`~optomatic.records.TaskSignature`.
         names : sequence of str, optional
             Only searches that have one of these as name or id.
 
@@ -354,11 +366,11 @@ class Searches(Extending):
         Reads through all records, as :meth:`ids_of` does: they are few beside units, and an index
         that comes later never gets ready on a set of one node that listens on a socket only.
         """
-        query: dict[str, Any] = {"subject.digest": digest}
+        query: dict[str, Any] = {"signature.digest": digest}
         if names is not None:
             query["$or"] = [{"_id": _any_of(names)}, {"name": _any_of(names)}]
         found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
-        return [EarlierSearch(s.id, s.n_units, _subject_of(s), _listings_of(s)) for s in found]
+        return [EarlierSearch(s.id, s.n_units, _signature_of(s), _listings_of(s)) for s in found]
 
     def earlier(self, moment: datetime, most: int) -> list[RecordForm]:
         """Return the searches that began before `moment`, the latest first, at most so many."""
@@ -478,9 +490,9 @@ def _any_of(names: Sequence[str]) -> dict[str, list[str]]:
     return {"$in": [storable(name) for name in names if len(name) <= LONGEST_NAME]}
 
 
-def _subject_of(search: SearchForm) -> Subject:
-    subject = search.subject or {}
-    return Subject(subject["digest"], tuple(subject["splits"]), subject["n_train"])
+def _signature_of(search: SearchForm) -> TaskSignature:
+    signature = search.signature or {}
+    return TaskSignature(signature["digest"], tuple(signature["splits"]), signature["n_train"])
 
 
 def _listings_of(search: SearchForm) -> tuple[str, ...]:

@@ -242,7 +242,7 @@ def test_searches_whose_records_do_not_say_what_they_are_about_are_left_alone(ur
     own = records.find_one({"_id": search.search_id_})
     about = (None, own["listing"], own["facts"], own["part_of"], own["more"])
     checksum = search_checksum(own["_id"], own["name"], *about)
-    change = {"$set": {"subject": None, "checksum": checksum}}
+    change = {"$set": {"signature": None, "checksum": checksum}}
     records.update_one({"_id": search.search_id_}, change)
     assert heard_by(uri, {"C": 3.0}) == []
     with pytest.raises(ValueError, match="cannot be compared"):

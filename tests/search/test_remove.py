@@ -22,7 +22,7 @@ from working_off import work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach, remove
 from optomatic.errors import SearchCancelled, SearchRunning, StoreIncompatible
-from optomatic.records import Removed
+from optomatic.store.removal import Removed
 
 X, Y = load_iris(return_X_y=True)
 DATA = {"X": np.arange(6.0), "y": np.arange(3)}

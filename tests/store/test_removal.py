@@ -19,9 +19,9 @@ from optomatic.errors import SearchRunning
 from optomatic.planning.planner import Planner
 from optomatic.planning.serialization import dump
 from optomatic.planning.workload import FunctionWorkload
-from optomatic.records import Removed
 from optomatic.store.connection import open_store
 from optomatic.store.parts import SEARCHES
+from optomatic.store.removal import Removed
 from optomatic.store.retry import Patient
 
 KEPT = ("searches", "search_units", "units", "bundles", "chunks", "environments")
@@ -184,7 +184,7 @@ def test_a_unit_keeps_the_parts_of_the_search_that_queued_it_first(store, databa
     assert database["chunks"].count_documents({}) == 0
 
 
-def test_a_recipe_keeps_its_parts(store):
+def test_a_job_spec_keeps_its_parts(store):
     """By them the second search can be extended, though it has stored none of them."""
     scored(store, "first", plan([1, 2]))
     second = scored(store, "second", plan([1]))
