@@ -26,7 +26,7 @@ from pymongo import MongoClient
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import servers
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 
 from optomatic.records import Timing
 from optomatic.store.connection import open_store

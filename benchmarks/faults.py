@@ -25,7 +25,7 @@ import numpy as np
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 import servers
-from misbehaving import Glutton, Misbehaver
+from estimators import Glutton, Misbehaver
 from pymongo import MongoClient
 
 from optomatic import MongoSearchCV

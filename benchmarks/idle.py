@@ -23,7 +23,7 @@ from pymongo import MongoClient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import servers
-from units import some_units
+from store.units import some_units
 
 from optomatic.keys.environment import required_versions
 from optomatic.records import Work

@@ -3,7 +3,7 @@
 import time
 
 
-def wait_for(condition, process=None, seconds=30.0):
+def wait_for(condition, process=None, seconds=120.0):
     """Return once `condition()` is true; fail when `process` ends before, or after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

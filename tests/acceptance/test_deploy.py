@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pymongo import MongoClient
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 from waiting import wait_for
 
 from optomatic.store import connection
@@ -220,7 +220,7 @@ def start(tmp_path, stubs):
 @pytest.fixture
 def fit(start, uri):
     """Start a fit of so many candidates and seconds a unit that leaves all to workers."""
-    script = str(TESTS / "hosts" / "client.py")
+    script = str(TESTS / "acceptance" / "hosts" / "client.py")
     return lambda *what: start(sys.executable, script, *map(str, what), OPTOMATIC_DB=uri)
 
 

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
 from scipy.stats import uniform
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -48,7 +48,7 @@ def two_workers(uri):
 
 def test_several_workers_at_once(uri, two_workers):
     """Both do their part, and nothing is done twice."""
-    search = MongoSearch(scoring.slow, {"x": range(40), "seconds": [0.1]}, n_jobs=0, db=uri).run()
+    search = MongoSearch(functions.slow, {"x": range(40), "seconds": [0.1]}, n_jobs=0, db=uri).run()
     assert search.best_score_ == 39
     assert [u["runs"] for u in units(uri)] == [1] * 40
     assert len({u["completed_by"] for u in units(uri)}) == search.summary_.workers == 2
@@ -56,10 +56,10 @@ def test_several_workers_at_once(uri, two_workers):
 
 def test_a_sweep_that_grows_by_a_category_and_a_value_repeats_nothing(uri):
     space = {"kind": ["b", "c"], "x": [0.5, 2]}
-    MongoSearch(scoring.metrics_of_kind, space, db=uri).run()
+    MongoSearch(functions.metrics_of_kind, space, db=uri).run()
     before = {u["_id"]: u["completed_at"] for u in units(uri)}
     for kinds in (["a", "b", "c"], ["c", "a", "b"], ["b", "new", "c", "a"]):
-        wider = MongoSearch(scoring.metrics_of_kind, {"kind": kinds, "x": [2, 0.5]}, db=uri).run()
+        wider = MongoSearch(functions.metrics_of_kind, {"kind": kinds, "x": [2, 0.5]}, db=uri).run()
         assert {tuple(row) for row in wider.results_[["param_kind", "param_x"]].to_numpy()} == {
             (kind, x) for kind in kinds for x in (0.5, 2)
         }
@@ -79,12 +79,12 @@ def test_a_generator_of_ones_own_is_a_few_lines(uri):
             return [{"x": x} for x in self.pair]
 
         def tell(self, evaluations):
-            first, second = (scoring.parabola(x) for x in self.pair)
+            first, second = (functions.parabola(x) for x in self.pair)
             self.low, self.high = (
                 (self.low, self.pair[1]) if first > second else (self.pair[0], self.high)
             )
 
-    search = MongoSearch(scoring.parabola, Golden(), db=uri).run()
+    search = MongoSearch(functions.parabola, Golden(), db=uri).run()
     assert abs(search.best_params_["x"] - 3) < 0.1
     assert len(search.results_) < 40
 

@@ -2,8 +2,8 @@
 
 from itertools import count, cycle
 
+import functions
 import pytest
-import scoring
 from pymongo import MongoClient
 from scipy.stats import uniform
 from sklearn.datasets import load_iris
@@ -184,7 +184,7 @@ def test_repeats_and_what_is_left_out_end_a_search_together(uri, search):
 def test_what_is_queued_is_scored_when_all_else_is_left_out(uri):
     with pytest.warns(UserWarning, match=r"nothing new: the last [\d,]+ candidates were all left"):
         search = MongoSearch(
-            scoring.slow,
+            functions.slow,
             ({"x": x} for x in count()),
             filters=[ValidFilter(lambda c: c["x"] < 3)],
             n_jobs=2,
@@ -222,7 +222,7 @@ class Steady:
 
 @pytest.mark.timeout(120)
 def test_a_generator_is_not_asked_on_and_on_for_what_is_in_flight(uri):
-    search = MongoSearch(scoring.slow, Steady(), n_jobs=2, db=uri).run()
+    search = MongoSearch(functions.slow, Steady(), n_jobs=2, db=uri).run()
     assert sorted(set(search.results_["param_x"])) == [0, 1, 2, 3]
     assert len(search.results_) < 20
 
@@ -247,6 +247,6 @@ class Impatient:
 
 @pytest.mark.timeout(120)
 def test_nothing_new_is_no_end_while_something_is_in_flight(uri, recwarn):
-    search = MongoSearch(scoring.slow, Impatient(), n_jobs=2, db=uri).run()
+    search = MongoSearch(functions.slow, Impatient(), n_jobs=2, db=uri).run()
     assert set(search.results_["param_x"]) == {0, 1, 2}
     assert not [w for w in recwarn if "nothing new" in str(w.message)]

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+import functions
 import pytest
-import scoring
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import ParameterSampler
@@ -65,7 +65,7 @@ def test_failures_never_go_on_and_less_may_be_more():
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_search_by_asha_finds_the_best_with_most_resources(uri, n_jobs):
     candidates = [{"x": x} for x in (5, 0, 3, 1, 6, 2, 4, 9, 8)]
-    search = MongoSearch(scoring.noisy_parabola, halving(candidates), n_jobs=n_jobs, db=uri).run()
+    search = MongoSearch(functions.noisy_parabola, halving(candidates), n_jobs=n_jobs, db=uri).run()
     frame = search.results_
     counts = frame["param_r"].value_counts()
     assert counts[1] == 9
@@ -73,7 +73,7 @@ def test_a_search_by_asha_finds_the_best_with_most_resources(uri, n_jobs):
     most = frame[frame["param_r"] == 9]
     assert most.loc[most["score"].idxmax(), "param_x"] in (2, 3, 4)
     again = MongoSearch(
-        scoring.noisy_parabola, halving(candidates), db=uri, replay=search.search_id_
+        functions.noisy_parabola, halving(candidates), db=uri, replay=search.search_id_
     ).run()
     assert again.summary_.scored == 0
     assert again.results_["param_r"].tolist() == frame["param_r"].tolist()
@@ -108,4 +108,4 @@ def test_bad_options(options, message):
 
 def test_the_resource_is_no_param_of_a_candidate(uri):
     with pytest.raises(ValueError, match="AsyncHalving raised ValueError: 'r' is the resource"):
-        MongoSearch(scoring.noisy_parabola, halving([{"x": 1, "r": 2}]), db=uri).run()
+        MongoSearch(functions.noisy_parabola, halving([{"x": 1, "r": 2}]), db=uri).run()

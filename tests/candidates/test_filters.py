@@ -2,9 +2,9 @@
 
 from itertools import count
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
 from scipy.stats import uniform
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -17,7 +17,7 @@ from optomatic.records import Evaluation
 from optomatic.results.frames import frame_of
 
 
-def run(uri, space, filters, function=scoring.parabola, **options):
+def run(uri, space, filters, function=functions.parabola, **options):
     return MongoSearch(function, space, filters=filters, db=uri, **options).run()
 
 
@@ -143,7 +143,7 @@ def test_a_search_with_the_promising_filter(uri):
     search = run(uri, iter(shuffled), [PromisingFilter(min_history=20)])
     assert len(search.results_) < 50
     assert "unpromising" in str(search.summary_)
-    assert search.best_params_ == max(shuffled, key=lambda c: scoring.parabola(**c))
+    assert search.best_params_ == max(shuffled, key=lambda c: functions.parabola(**c))
 
 
 def test_a_history_gives_its_candidates_back():

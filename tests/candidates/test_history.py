@@ -1,9 +1,9 @@
 """The history of a search grows; what is made of it is what would be made of it anew."""
 
+import functions
 import numpy as np
 import pandas as pd
 import pytest
-import scoring
 from pymongo import MongoClient
 
 from optomatic import MongoSearch
@@ -95,7 +95,7 @@ def test_a_long_search_writes_down_page_after_page(uri, monkeypatch):
     monkeypatch.setattr("optomatic.store.listings.IDS", 4)
     space = {"x": list(range(11))}
     for _ in range(2):
-        search = MongoSearch(scoring.parabola, space, db=uri, time_budget=3600.0).run()
+        search = MongoSearch(functions.parabola, space, db=uri, time_budget=3600.0).run()
         pages = MongoClient(uri).get_default_database()["search_units"]
         own = pages.find({"_id": {"$regex": f"^{search.search_id_}:"}})
         sizes = [len(page["ids"]) for page in own]

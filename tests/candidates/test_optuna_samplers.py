@@ -2,8 +2,8 @@
 
 from importlib.util import find_spec
 
+import functions
 import pytest
-import scoring
 from scipy.stats import loguniform, norm, randint, uniform
 
 from optomatic import MongoSearch
@@ -74,7 +74,7 @@ def test_conditional_spaces_other_distributions_and_values(uri, n_jobs):
     ]
     generator = OptunaGenerator(space, optuna.samplers.TPESampler(seed=0))
     search = MongoSearch(
-        scoring.of_kind, generator, n_iter=20, n_jobs=n_jobs, db=uri, direction="minimize"
+        functions.of_kind, generator, n_iter=20, n_jobs=n_jobs, db=uri, direction="minimize"
     ).run()
     rows = list(zip(search.results_["param_kind"], search.results_["param_x"], strict=True))
     assert {kind for kind, _ in rows} == {"a", "b", "long"}
@@ -88,11 +88,11 @@ def test_several_metrics_with_nsga2(uri):
 
     def both(trial):
         x = trial.suggest_float("x", 0, 4)
-        return scoring.two_goals(x).values()
+        return functions.two_goals(x).values()
 
     study.optimize(both, n_trials=12)
     search = MongoSearch(
-        scoring.two_goals,
+        functions.two_goals,
         OptunaGenerator({"x": uniform(0, 4)}, make()),
         direction={"cost": "minimize", "gain": "maximize"},
         n_iter=12,

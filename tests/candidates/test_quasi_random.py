@@ -2,8 +2,8 @@
 
 from itertools import islice
 
+import functions
 import pytest
-import scoring
 from scipy.stats import loguniform, qmc, randint, uniform
 
 from optomatic import MongoSearch
@@ -22,7 +22,7 @@ def test_points_are_those_of_scipy(method, engine):
 
 def test_a_search_remembers_them(uri):
     def run(n):
-        return MongoSearch(scoring.parabola, QuasiRandom(SPACE, seed=1), n_iter=n, db=uri).run()
+        return MongoSearch(functions.parabola, QuasiRandom(SPACE, seed=1), n_iter=n, db=uri).run()
 
     assert run(8).summary_.scored == 8
     assert (run(16).summary_.stored, run(16).summary_.stored) == (8, 16)

@@ -2,20 +2,20 @@
 
 import time
 
+import functions
 import pytest
-import scoring
 from pymongo import MongoClient
 
 from optomatic import MongoSearch
 
 
-def run(uri, space, function=scoring.parabola, **options):
+def run(uri, space, function=functions.parabola, **options):
     return MongoSearch(function, space, db=uri, **options).run()
 
 
 def warm_up(uri):
     """Have two local workers ready, so that a budget is not spent on starting them."""
-    run(uri, {"x": [-1, -2], "seconds": [0.2]}, scoring.slow, n_jobs=2)
+    run(uri, {"x": [-1, -2], "seconds": [0.2]}, functions.slow, n_jobs=2)
 
 
 def states(uri):
@@ -26,7 +26,7 @@ def states(uri):
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_a_time_budget(uri, standalone_uri, n_jobs):
     warm_up(standalone_uri)
-    search = run(uri, {"x": range(2000)}, scoring.slow, time_budget=3.0, n_jobs=n_jobs, verbose=1)
+    search = run(uri, {"x": range(2000)}, functions.slow, time_budget=3.0, n_jobs=n_jobs, verbose=1)
     assert 1 <= len(search.results_) < 2000
     assert set(search.results_["state"]) == {"completed"}
     assert search.best_score_ == search.results_["score"].max()
@@ -40,7 +40,7 @@ def test_a_time_budget(uri, standalone_uri, n_jobs):
 def test_what_runs_at_the_end_gets_its_grace_and_is_then_ended(uri, standalone_uri):
     warm_up(standalone_uri)
     began = time.monotonic()
-    search = run(uri, {"x": [0, 1], "seconds": [0, 600]}, scoring.slow, time_budget=3, n_jobs=2)
+    search = run(uri, {"x": [0, 1], "seconds": [0, 600]}, functions.slow, time_budget=3, n_jobs=2)
     assert time.monotonic() - began < 120  # it did not wait for what takes 600 s
     assert search.results_["param_seconds"].tolist() == [0, 0]
     assert sorted(states(uri).values()) == ["cancelled", "cancelled", "completed", "completed"]
@@ -71,15 +71,15 @@ def test_no_improvement(uri):
 
 
 def test_the_next_search_goes_on_from_there(uri):
-    first = run(uri, {"x": range(40)}, scoring.slow, time_budget=1.0)
-    whole = run(uri, {"x": range(40)}, scoring.slow)
+    first = run(uri, {"x": range(40)}, functions.slow, time_budget=1.0)
+    whole = run(uri, {"x": range(40)}, functions.slow)
     assert whole.summary_.stored == len(first.results_) < 40
     assert len(whole.results_) == 40
 
 
 def test_nothing_in_time(uri):
     with pytest.raises(ValueError, match=r"No candidate was completed \(time_budget of 0.5 s"):
-        run(uri, {"x": [1], "seconds": [600]}, scoring.slow, time_budget=0.5, n_jobs=2)
+        run(uri, {"x": [1], "seconds": [600]}, functions.slow, time_budget=0.5, n_jobs=2)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import math
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient, monitoring
 from scipy.stats import loguniform, norm, randint, uniform
 from sklearn.datasets import load_iris
@@ -271,8 +271,8 @@ def test_candidates_that_hold_objects_are_not_told(uri):
 
 def test_failures_and_what_was_withdrawn_are_not_told(uri):
     with pytest.warns(match="candidates failed"):
-        MongoSearch(scoring.fails_at_two, {"x": [1, 2, 3]}, db=uri).run()
-    MongoSearch(scoring.fails_at_two, Listener({"x": 9}), db=uri, warm_start=True).run()
+        MongoSearch(functions.fails_at_two, {"x": [1, 2, 3]}, db=uri).run()
+    MongoSearch(functions.fails_at_two, Listener({"x": 9}), db=uri, warm_start=True).run()
     assert [e.params["x"] for e in Listener.heard] == [1, 3]
 
 
@@ -280,7 +280,7 @@ def test_the_cost_is_bounded(uri, monkeypatch):
     from optomatic.driver import earlier_searches
 
     for n in range(5):
-        MongoSearch(scoring.parabola, {"x": range(10 * n, 10 * n + 10)}, db=uri).run()
+        MongoSearch(functions.parabola, {"x": range(10 * n, 10 * n + 10)}, db=uri).run()
     monkeypatch.setattr(earlier_searches, "MOST_TOLD", 25)
 
     class Commands(monitoring.CommandListener):
@@ -300,7 +300,7 @@ def test_the_cost_is_bounded(uri, monkeypatch):
         commands = Commands()
         monitoring.register(commands)
         try:
-            MongoSearch(scoring.parabola, Listener({"x": 7}), db=uri, **options).run()
+            MongoSearch(functions.parabola, Listener({"x": 7}), db=uri, **options).run()
         finally:
             monitoring._LISTENERS.command_listeners.remove(commands)
         return commands.finds
@@ -321,23 +321,23 @@ def test_scores_of_a_function_are_told_by_its_code_and_data(uri):
         return [(e.params, e.scores) for e in Listener.heard or ()]
 
     data = {"X": X, "y": Y}
-    first = MongoSearch(scoring.of_data, {"weight": [1.0, 2.0]}, data=data, db=uri).run()
+    first = MongoSearch(functions.of_data, {"weight": [1.0, 2.0]}, data=data, db=uri).run()
     expected = [
         ({"weight": w}, {"score": s})
         for w, s in zip(first.results_["param_weight"], first.results_["score"], strict=True)
     ]
-    assert told(scoring.of_data, data) == expected
-    assert told(scoring.of_data, {"X": X + 1, "y": Y}, warm_start=first.search_id_) == []
-    assert told(scoring.parabola, {}, {"x": 1}) == []
+    assert told(functions.of_data, data) == expected
+    assert told(functions.of_data, {"X": X + 1, "y": Y}, warm_start=first.search_id_) == []
+    assert told(functions.parabola, {}, {"x": 1}) == []
     with pytest.raises(TypeError, match="warm_start is True for all searches"):
-        told(scoring.of_data, data, warm_start=3)
+        told(functions.of_data, data, warm_start=3)
 
 
 def test_earlier_scores_count_for_no_limit(uri):
-    MongoSearch(scoring.parabola, {"x": range(6)}, db=uri).run()
+    MongoSearch(functions.parabola, {"x": range(6)}, db=uri).run()
     candidates = [{"x": 20.0 + n} for n in range(6)]
     search = MongoSearch(
-        scoring.parabola,
+        functions.parabola,
         Listener(*candidates),
         db=uri,
         warm_start=True,
@@ -351,7 +351,7 @@ def test_earlier_scores_count_for_no_limit(uri):
 
 
 def test_a_function_of_the_history_sees_them_flagged(uri):
-    MongoSearch(scoring.parabola, {"x": [1.0, 2.5]}, db=uri).run()
+    MongoSearch(functions.parabola, {"x": [1.0, 2.5]}, db=uri).run()
 
     def beside_the_best(history):
         if len(history) == 4:
@@ -364,12 +364,12 @@ def test_a_function_of_the_history_sees_them_flagged(uri):
         seen.append(history)
         return beside_the_best(history)
 
-    search = MongoSearch(scoring.parabola, watched, db=uri, warm_start=True).run()
+    search = MongoSearch(functions.parabola, watched, db=uri, warm_start=True).run()
     assert search.results_["param_x"].tolist() == [2.75, 3.0]
     assert "earlier" not in search.results_
     assert seen[-1]["earlier"].tolist() == [True, True, False, False]
     assert seen[-1].index.tolist() == [-2, -1, 0, 1]
-    again = MongoSearch(scoring.parabola, beside_the_best, db=uri, replay=search.search_id_).run()
+    again = MongoSearch(functions.parabola, beside_the_best, db=uri, replay=search.search_id_).run()
     assert again.results_["param_x"].tolist() == [2.75, 3.0]
 
 
@@ -388,9 +388,9 @@ def test_a_generator_that_cannot_hear_of_them_is_not_told_and_that_is_said(uri):
         def tell(self, evaluations):
             assert all(self.asked[e.number] == e.params for e in evaluations)
 
-    MongoSearch(scoring.parabola, {"x": [7.0, 8.0]}, db=uri).run()
+    MongoSearch(functions.parabola, {"x": [7.0, 8.0]}, db=uri).run()
     with pytest.warns(match=r"None of 2 earlier .*Counting: it has no tell_earlier"):
-        search = MongoSearch(scoring.parabola, Counting(), db=uri, warm_start=True).run()
+        search = MongoSearch(functions.parabola, Counting(), db=uri, warm_start=True).run()
     assert search.results_["param_x"].tolist() == [0.0, 1.0, 2.0]
 
 
@@ -404,10 +404,10 @@ def test_spaces_that_do_not_learn_are_searched_as_without(uri):
 
 @pytest.mark.parametrize("options", [{}, {"time_budget": 600.0}, {"filters": [SeenFilter()]}])
 def test_a_name_that_is_not_there_is_said_though_nothing_learns(uri, options):
-    known = MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="known").run()
+    known = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="known").run()
     searches = MongoClient(uri).get_default_database()["searches"]
     options = {"db": uri, "warm_start": ["known", known.search_id_, "unknown"], **options}
-    search = MongoSearch(scoring.parabola, {"x": [2]}, **options)
+    search = MongoSearch(functions.parabola, {"x": [2]}, **options)
     for go in (
         search.run,
         lambda: grid_on(uri, **options),
@@ -421,11 +421,11 @@ def test_a_name_that_is_not_there_is_said_though_nothing_learns(uri, options):
 
 
 def test_filters_learn_from_them_and_leave_out_by_this_search_alone(uri):
-    MongoSearch(scoring.parabola, {"x": [float(x) for x in range(40)]}, db=uri).run()
+    MongoSearch(functions.parabola, {"x": [float(x) for x in range(40)]}, db=uri).run()
     grid = {"x": [3.0, 3.5, 30.0, 31.0, 35.0]}
 
     def run(filters, **options):
-        search = MongoSearch(scoring.parabola, grid, db=uri, filters=filters, **options).run()
+        search = MongoSearch(functions.parabola, grid, db=uri, filters=filters, **options).run()
         return search.results_["param_x"].tolist()
 
     assert run([PromisingFilter(keep=0.5)]) == grid["x"]
@@ -442,10 +442,10 @@ def test_asynchronous_halving_lets_the_best_of_earlier_rungs_go_on(uri):
             [{"x": x} for x in xs], resource="r", min_resources=1, max_resources=9, factor=3
         )
 
-    first = MongoSearch(scoring.noisy_parabola, asha(0.0, 2.0, 3.5), db=uri).run()
+    first = MongoSearch(functions.noisy_parabola, asha(0.0, 2.0, 3.5), db=uri).run()
     told = first.results_[["param_x", "param_r"]].to_numpy().tolist()
     assert told == [[0.0, 1], [2.0, 1], [3.5, 1], [3.5, 3]]
-    search = MongoSearch(scoring.noisy_parabola, asha(9.0, 3.0, 9.5), db=uri, warm_start=True)
+    search = MongoSearch(functions.noisy_parabola, asha(9.0, 3.0, 9.5), db=uri, warm_start=True)
     rows = search.run().results_[["param_x", "param_r"]].to_numpy().tolist()
     assert [3.5, 3] not in rows  # it was there before
     assert rows == [[9.0, 1], [3.0, 1], [9.5, 1], [3.0, 3]]

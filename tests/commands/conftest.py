@@ -2,8 +2,8 @@
 
 import uuid
 
-import many_searches
 import pytest
+from commands import many_searches
 from pymongo import MongoClient
 
 from optomatic.commands.app import main

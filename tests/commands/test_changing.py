@@ -7,12 +7,12 @@ import os
 import stat
 from threading import Thread
 
+import functions
 import pandas as pd
 import pytest
-import scoring
 from openpyxl import load_workbook
 from waiting import wait_for
-from working_off import work_off
+from workers import work_off
 
 import optomatic
 from optomatic import MongoSearch, attach
@@ -24,7 +24,7 @@ from optomatic.results import export
 def failed(uri):
     """Return the address of a store with a search of which one unit of three has failed."""
     with pytest.warns(match="1 of 3 candidates failed"):
-        MongoSearch(scoring.fails_at_two, {"x": [1, 2, 3]}, db=uri, name="failed").run()
+        MongoSearch(functions.fails_at_two, {"x": [1, 2, 3]}, db=uri, name="failed").run()
     return uri
 
 
@@ -41,7 +41,7 @@ def test_failed_units_are_queued_again_for_workers(failed, run):
 
 
 def test_given_up_units_get_a_clean_slate(uri, run):
-    MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="dead").submit()
+    MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="dead").submit()
     from pymongo import MongoClient
 
     units = MongoClient(uri).get_default_database()["units"]
@@ -70,7 +70,7 @@ def test_what_no_worker_can_score_is_not_queued_again(failed, run):
 
 
 def test_a_search_is_cancelled_once(uri, run):
-    MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, name="left").submit()
+    MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, name="left").submit()
     code, out, _ = run("cancel", "left", db=uri)
     assert (code, out) == (0, "left is cancelled. 0 of 2 units are stored.\n")
     assert attach("left", db=uri).counts() == {"cancelled": 2}
@@ -87,7 +87,7 @@ def test_the_client_of_a_cancelled_search_ends(uri, run, space):
 
     def client():
         try:
-            MongoSearch(scoring.parabola, space, db=uri, name="waits", n_jobs=0).run()
+            MongoSearch(functions.parabola, space, db=uri, name="waits", n_jobs=0).run()
         except SearchCancelled as error:
             ended.append(error)
 
@@ -100,7 +100,7 @@ def test_the_client_of_a_cancelled_search_ends(uri, run, space):
 
 
 def test_what_runs_is_not_removed(uri, run):
-    MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="left").submit()
+    MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="left").submit()
     code, out, err = run("rm", "left", "--yes", db=uri)
     assert (code, out) == (4, "")
     assert err.endswith("Nothing was removed. Cancel it first: optomatic cancel left\n")

@@ -8,12 +8,12 @@ import sys
 import warnings
 from pathlib import Path
 
-import many_searches
 import numpy as np
 import pandas as pd
 import pexpect
 import pytest
 import servers
+from commands import many_searches
 from pymongo import MongoClient
 
 import optomatic

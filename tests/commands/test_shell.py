@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import functions
 import pexpect
 import pytest
-import scoring
 
 import optomatic
 from optomatic import MongoSearch
@@ -25,7 +25,7 @@ SECRET = "s3cr3t"
 def named(uri):
     """Return the address of a store with searches of some names."""
     for name in ("churn", "churn-2", "two words", "a:b", "revenue"):
-        MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name=name).submit()
+        MongoSearch(functions.parabola, {"x": [1]}, db=uri, name=name).submit()
     return uri
 
 

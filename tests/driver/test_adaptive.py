@@ -5,9 +5,9 @@ import signal
 import threading
 from itertools import count
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
 from waiting import wait_for
 
@@ -18,7 +18,7 @@ from optomatic.store.connection import open_store
 ENGINES = [None, 2]
 
 
-def run(space, uri, function=scoring.parabola, **options):
+def run(space, uri, function=functions.parabola, **options):
     return MongoSearch(function, space, db=uri, **options).run()
 
 
@@ -56,7 +56,7 @@ def test_in_this_process_each_candidate_knows_all_before(uri):
     alone = Climber()
     for _ in range(8):
         (candidate,) = alone.ask(1)
-        score = scoring.parabola(**candidate)
+        score = functions.parabola(**candidate)
         alone.best = max(alone.best, (score, candidate["x"]))
         alone.seen.append(candidate)
     search = run(Climber(), uri, n_iter=8)
@@ -64,7 +64,7 @@ def test_in_this_process_each_candidate_knows_all_before(uri):
 
 
 def test_a_search_over_a_generator_begins_anew_each_time(uri):
-    search = MongoSearch(scoring.parabola, Climber(), n_iter=4, db=uri)
+    search = MongoSearch(functions.parabola, Climber(), n_iter=4, db=uri)
     first = search.run().results_["param_x"].tolist()
     assert search.run().results_["param_x"].tolist() == first
     assert search.summary_.scored == 0
@@ -153,7 +153,7 @@ def test_what_is_in_flight_is_known(uri):
         seen.append((n, list(history["state"]) if len(history) else []))
         return [{"x": float(len(history) + k)} for k in range(n)] if len(history) < 8 else None
 
-    run(one_more, uri, function=scoring.slow, n_jobs=2)
+    run(one_more, uri, function=functions.slow, n_jobs=2)
     assert seen[0] == (3, [])
     assert any("pending" in states and "completed" in states for _, states in seen)
 
@@ -161,7 +161,7 @@ def test_what_is_in_flight_is_known(uri):
 def test_failures_are_told(uri):
     generator = Failing()
     with pytest.warns(match="1 of 4 candidates failed"):
-        run(generator, uri, function=scoring.fails_at_two)
+        run(generator, uri, function=functions.fails_at_two)
     assert [e.state for e in Failing.told] == ["completed", "completed", "failed", "completed"]
     assert "two is too much" in Failing.told[2].error
 
@@ -256,7 +256,7 @@ def test_a_search_that_is_withdrawn_ends(uri, n_jobs):
     canceller = threading.Thread(target=withdraw)
     canceller.start()
     with pytest.raises(SearchCancelled, match="All finished scores are stored"):
-        run(({"x": x} for x in count()), uri, function=scoring.slow, n_jobs=n_jobs, n_iter=5000)
+        run(({"x": x} for x in count()), uri, function=functions.slow, n_jobs=n_jobs, n_iter=5000)
     canceller.join()
     assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
 

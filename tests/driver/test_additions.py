@@ -6,15 +6,15 @@ import subprocess
 import sys
 import threading
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC
 from waiting import wait_for
-from working_off import TESTS, work_off
+from workers import TESTS, work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.driver.recording import new_record
@@ -32,7 +32,7 @@ DATA = {"X": np.arange(6.0), "y": np.arange(3)}
 ELSEWHERE = """
 import sys
 try:
-    import scoring
+    import functions
 except ImportError:
     from optomatic import attach
     print(attach("weights", db=sys.argv[1]).extend({"weight": [1, 2, 3.5, 4]}))
@@ -44,7 +44,7 @@ def units(uri):
 
 
 def search_of(uri, weights, **options):
-    return MongoSearch(scoring.of_data, {"weight": weights}, data=DATA, db=uri, **options)
+    return MongoSearch(functions.of_data, {"weight": weights}, data=DATA, db=uri, **options)
 
 
 def test_what_is_added_elsewhere_is_that_of_the_wider_search(uri, tmp_path):
@@ -85,7 +85,7 @@ def test_units_are_equal_whoever_makes_them(limit):
     values = [1, 1.0, np.float64(1), True, None, "a", (1, 2), [1, "b"], {"a": {1}}, SVC(C=2)]
     candidates = [{"kind": "k", "x": value} for value in values]
     how = {"limits": {"seconds": limit}} if limit else {}
-    planner = Planner(FunctionWorkload(scoring.metrics_of_kind, {}, how), requires=("gpu",))
+    planner = Planner(FunctionWorkload(functions.metrics_of_kind, {}, how), requires=("gpu",))
     asked = planner.plan(candidates[:1]).asked
     theirs = planner.plan(candidates)
     ours = plan_more(asked, candidates)
@@ -106,7 +106,7 @@ def test_a_client_that_runs_scores_and_awaits_only_its_own(uri):
     """In this process it has no params of what others added; with workers it would wait for it."""
     done = []
     space = {"x": range(20)}
-    search = MongoSearch(scoring.slow, space, db=uri, name="long")
+    search = MongoSearch(functions.slow, space, db=uri, name="long")
     client = threading.Thread(target=lambda: done.append(search.run()))
     client.start()
     wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
@@ -128,7 +128,7 @@ def test_a_client_whose_search_was_cancelled_ends_though_it_goes_on(uri):
 
     def run():
         try:
-            MongoSearch(scoring.slow, {"x": range(3000)}, db=uri, name="long").run()
+            MongoSearch(functions.slow, {"x": range(3000)}, db=uri, name="long").run()
         except SearchCancelled as error:
             raised.append(error)
 
@@ -144,21 +144,21 @@ def test_a_client_whose_search_was_cancelled_ends_though_it_goes_on(uri):
 
 
 def test_a_search_that_was_cancelled_goes_on_with_what_is_added(uri):
-    MongoSearch(scoring.parabola, {"x": range(6)}, db=uri, name="left").submit()
+    MongoSearch(functions.parabola, {"x": range(6)}, db=uri, name="left").submit()
     seen = attach("left", db=uri)
     seen.cancel()
     assert seen.counts() == {"cancelled": 6}
     assert seen.extend({"x": [5, 6]}) == 2
     assert seen.record()["state"] == "running"
     assert seen.counts() == {"cancelled": 5, "queued": 2}
-    MongoSearch(scoring.parabola, {"x": [5, 6]}, db=uri).run()  # it stands for a worker
+    MongoSearch(functions.parabola, {"x": [5, 6]}, db=uri).run()  # it stands for a worker
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
 
 
 def test_a_search_with_a_generator_can_be_made_wider_too(uri):
     points = ({"x": x} for x in range(3))
-    MongoSearch(scoring.parabola, points, db=uri, name="drawn").run()
+    MongoSearch(functions.parabola, points, db=uri, name="drawn").run()
     seen = attach("drawn", db=uri)
     assert seen.extend({"x": [2, 3]}) == 1
     assert seen.counts() == {"completed": 3, "queued": 1}
@@ -220,8 +220,8 @@ def test_what_workers_would_lack_is_said_before_anything_is_queued(uri):
 
 
 def test_watching_to_the_end(uri):
-    MongoSearch(scoring.slow, {"x": range(12)}, db=uri, name="left").submit()
-    search = MongoSearch(scoring.slow, {"x": range(12)}, db=uri)
+    MongoSearch(functions.slow, {"x": range(12)}, db=uri, name="left").submit()
+    search = MongoSearch(functions.slow, {"x": range(12)}, db=uri)
     seen = []
     for counts in attach("left", db=uri).watch():
         if not seen:

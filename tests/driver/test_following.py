@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import servers
 from estimators import Gated
-from scoring import gated
+from functions import gated
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
 

@@ -1,8 +1,8 @@
 """Searches enter their definition file, or say why they cannot, before anything is queued."""
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.base import clone
@@ -26,14 +26,14 @@ def documents(uri):
 
 
 def parabola(uri, **options):
-    return MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, **options)
+    return MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, **options)
 
 
 def test_both_searches_enter_it_however_they_are_scored(uri, here, monkeypatch):
     parabola(uri, name="run", definition="sweep").run()
     parabola(uri, name="left", definition=here / "sweep").submit()
     generator = ({"x": x} for x in range(2))
-    MongoSearch(scoring.parabola, generator, db=uri, name="open", definition="sweep").run()
+    MongoSearch(functions.parabola, generator, db=uri, name="open", definition="sweep").run()
     fitted = MongoSearchCV(
         Sleeper(), {"value": [1]}, cv=2, db=uri, name="cv", definition="sweep"
     ).fit(X, Y)
@@ -73,11 +73,11 @@ def test_a_file_that_is_no_use_ends_it_before_anything_is_queued(uri, content, w
 
 
 def run_one(**options):
-    MongoSearch(**{"function": scoring.parabola, "space": {"x": [1]}, **options}).run()
+    MongoSearch(**{"function": functions.parabola, "space": {"x": [1]}, **options}).run()
 
 
 def submit_one(**options):
-    MongoSearch(**{"function": scoring.parabola, "space": {"x": [1]}, **options}).submit()
+    MongoSearch(**{"function": functions.parabola, "space": {"x": [1]}, **options}).submit()
 
 
 def fit_one(**options):

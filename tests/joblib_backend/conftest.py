@@ -8,9 +8,9 @@ from pathlib import Path
 
 import joblib
 import pytest
-from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
+from workers import Executed
 
 from optomatic.joblib_backend.client import close_callers
 

@@ -1,7 +1,7 @@
 """``verbose=1`` begins with how much there is to do, as far as that is known."""
 
+import functions
 import pytest
-import scoring
 from scipy.stats import uniform
 from sklearn.datasets import load_iris
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -110,5 +110,5 @@ def test_successive_halving_says_what_scikit_learns_says(uri, capsys):
     ids=["grid", "budget", "n_iter", "iterator"],
 )
 def test_a_search_of_a_function_has_no_folds(uri, capsys, space, options, line):
-    search = MongoSearch(scoring.parabola, space, verbose=1, db=uri, **options)
+    search = MongoSearch(functions.parabola, space, verbose=1, db=uri, **options)
     assert lines_of(capsys, search.run) == [line, str(search.summary_)]

@@ -5,15 +5,15 @@ import threading
 import warnings
 from functools import partial
 
+import functions
 import numpy as np
 import pandas as pd
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.svm import SVC
 from waiting import wait_for
-from working_off import work_off
+from workers import work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import NoWorkers, SearchCancelled
@@ -26,7 +26,7 @@ def units(uri):
 def test_the_frame_is_that_of_the_search(uri):
     space = {"x": [2, 1, (1, 2)], "y": [0]}
     with pytest.warns(match="1 of 3 candidates failed"):
-        search = MongoSearch(scoring.parabola, space, db=uri, name="sweep").run()
+        search = MongoSearch(functions.parabola, space, db=uri, name="sweep").run()
     seen = attach("sweep", db=uri)
     frame = seen.to_frame()
     same = [name for name in search.results_ if name in frame]
@@ -63,7 +63,7 @@ def test_watching_and_withdrawing_a_search_that_runs(uri):
 
     def run():
         try:
-            MongoSearch(scoring.slow, {"x": range(3000)}, db=uri, name="long").run()
+            MongoSearch(functions.slow, {"x": range(3000)}, db=uri, name="long").run()
         except SearchCancelled as error:
             raised.append(error)
 
@@ -88,22 +88,22 @@ def test_there_is_no_such_search(uri):
 
 
 def test_a_search_that_is_left_to_workers(uri):
-    left = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri, name="left").submit()
+    left = MongoSearch(functions.parabola, {"x": range(6)}, db=uri, name="left").submit()
     seen = attach("left", db=uri)
     assert seen.search_id == left
     assert seen.counts() == {"queued": 6}
     work_off(uri)
     assert seen.wait(timeout=60)
     assert seen.record()["state"] == "completed"
-    assert seen.to_frame()["score"].tolist() == [scoring.parabola(x) for x in range(6)]
-    search = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri)
+    assert seen.to_frame()["score"].tolist() == [functions.parabola(x) for x in range(6)]
+    search = MongoSearch(functions.parabola, {"x": range(6)}, db=uri)
     assert search.run().summary_.stored == 6
     again = attach(search.submit(), db=uri)
     assert again.record()["state"] == "completed"
 
 
 def test_who_waits_is_told_that_nobody_can_score(uri):
-    left = MongoSearch(scoring.parabola, {"x": range(6)}, db=uri, name="left").submit()
+    left = MongoSearch(functions.parabola, {"x": range(6)}, db=uri, name="left").submit()
     seen = attach("left", db=uri)
     minutes = partial(next, itertools.count(step=60.0))
     searches = MongoClient(uri).get_default_database()["searches"]
@@ -132,13 +132,13 @@ def test_who_waits_is_told_that_nobody_can_score(uri):
 def test_what_needs_its_driver_is_not_left(uri, options):
     options = {"space": {"x": [1]}, **options}
     with pytest.raises(ValueError, match="so it cannot be left"):
-        MongoSearch(scoring.parabola, db=uri, **options).submit()
+        MongoSearch(functions.parabola, db=uri, **options).submit()
     assert units(uri).count_documents({}) == 0
 
 
 def test_so_many_of_an_endless_iterable_can_be_left(uri):
     endless = ({"x": x} for x in itertools.count())
-    MongoSearch(scoring.parabola, endless, n_iter=3, db=uri, name="left").submit()
+    MongoSearch(functions.parabola, endless, n_iter=3, db=uri, name="left").submit()
     assert attach("left", db=uri).counts() == {"queued": 3}
 
 

@@ -5,10 +5,10 @@ import re
 import socket
 import threading
 
+import functions
 import joblib
 import numpy as np
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.base import clone
@@ -220,7 +220,7 @@ def test_an_address_is_masked_whatever_it_looks_like(db):
     halving = MongoHalvingGridSearchCV(SVC(), {"C": [1]}, db=db)
     for one in (search, outer, halving):
         assert SECRET not in repr(one) + one._repr_html_()
-    other = MongoSearch(scoring.parabola, {"x": [1]}, db=db)
+    other = MongoSearch(functions.parabola, {"x": [1]}, db=db)
     assert SECRET not in repr(other) + str(vars(other)) + str(vars(OptomaticBackend(db)))
     other.db = db
     assert SECRET not in str(vars(other))
@@ -235,8 +235,10 @@ def test_no_error_text_has_the_password_of_what_is_no_address(kind, capsys):
     db = ADDRESSES[kind]
     asked = [
         lambda: fit(db),
-        lambda: MongoSearch(scoring.parabola, {"x": [1]}, db=db).run(),
-        lambda: MongoSearch(scoring.parabola, {"x": [1]}, db=db, name="a", definition="a").submit(),
+        lambda: MongoSearch(functions.parabola, {"x": [1]}, db=db).run(),
+        lambda: MongoSearch(
+            functions.parabola, {"x": [1]}, db=db, name="a", definition="a"
+        ).submit(),
         lambda: attach("a", db=db),
         lambda: calls_at(db),
     ]
@@ -268,7 +270,7 @@ def test_an_address_without_a_secret_is_shown_as_it_is(uri):
 
 def test_what_is_done_is_pickled_without_credentials_and_finds_them_again(auth_server, monkeypatch):
     uri = auth_server.uri("pickles", user="ann", password="the%20right%20one")
-    search = MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, name="kept")
+    search = MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, name="kept")
     waiting = pickle.loads(pickle.dumps(search))  # on its way to where it is run
     assert waiting.db == uri
     search_id = search.submit()
@@ -378,7 +380,7 @@ def test_a_text_or_a_class_is_no_space(uri, space):
     with pytest.raises(expected.type, match="The 'param_distributions' parameter of MongoSearchCV"):
         MongoSearchCV(SVC(), param_distributions=space, db=uri).fit(X, Y)
     with pytest.raises(expected.type, match="and has to be a dict of lists"):
-        MongoSearch(scoring.parabola, space, db=uri).run()
+        MongoSearch(functions.parabola, space, db=uri).run()
     assert nothing_is_queued(uri)
 
 
@@ -424,7 +426,7 @@ def test_what_cannot_be_meant_is_refused_by_fit_and_run(
     monkeypatch.chdir(tmp_path)
     searches = [
         MongoSearchCV(SVC(), {"C": [1, 2]}, cv=2, db=uri, **options),
-        MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, **options),
+        MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, **options),
     ]
     for ask in (lambda: searches[0].fit(X, Y), searches[1].run):
         with pytest.raises(kind, match=said) as caught:
@@ -466,7 +468,7 @@ def test_what_cannot_be_meant_is_refused_by_fit_and_run(
 def test_a_function_search_says_which_argument_is_none(uri, options, kind):
     (name,) = options
     with pytest.raises(kind, match=name):
-        MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, **options).run()
+        MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, **options).run()
     assert nothing_is_queued(uri)
 
 

@@ -21,7 +21,7 @@ SCRIPT = """
 import itertools, pickle, signal, sys
 import numpy as np
 from estimators import Sleeper
-from scoring import slow
+from functions import slow
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
 
 # Started from a shell's background it would ignore it.

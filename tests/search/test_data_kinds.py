@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from comparing import assert_same_search
 from estimators import ConfigReader, Scoreless, Writer
+from search.comparing import assert_same_search
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer

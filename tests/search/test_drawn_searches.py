@@ -7,8 +7,8 @@ import random
 import warnings
 
 import pytest
-from comparing import assert_same_search
 from scipy.stats import loguniform, randint, uniform
+from search.comparing import assert_same_search
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,

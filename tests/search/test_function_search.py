@@ -1,8 +1,8 @@
 """MongoSearch: any function, the same units, workers and reuse."""
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
 from scipy.stats import uniform
 from sklearn.exceptions import FitFailedWarning
@@ -21,12 +21,12 @@ def units(uri):
 @pytest.mark.parametrize("n_jobs", ENGINES)
 def test_the_best_of_a_grid(uri, n_jobs):
     search = MongoSearch(
-        scoring.parabola, {"x": range(6), "y": [0, 1]}, n_jobs=n_jobs, db=uri
+        functions.parabola, {"x": range(6), "y": [0, 1]}, n_jobs=n_jobs, db=uri
     ).run()
     assert search.best_params_ == {"x": 3, "y": 0}
     assert search.best_score_ == 0.0
     assert search.results_["score"].tolist() == [
-        scoring.parabola(**candidate) for candidate in ParameterGrid({"x": range(6), "y": [0, 1]})
+        functions.parabola(**candidate) for candidate in ParameterGrid({"x": range(6), "y": [0, 1]})
     ]
     assert (search.summary_.scored, search.summary_.stored) == (12, 0)
     assert {(u["kind"], u["state"], u["runs"]) for u in units(uri)} == {
@@ -35,14 +35,14 @@ def test_the_best_of_a_grid(uri, n_jobs):
 
 
 def test_minimize_takes_the_least(uri):
-    search = MongoSearch(scoring.parabola, {"x": range(6)}, direction="minimize", db=uri).run()
+    search = MongoSearch(functions.parabola, {"x": range(6)}, direction="minimize", db=uri).run()
     assert (search.best_params_, search.best_score_) == ({"x": 0}, -9.0)
 
 
 @pytest.mark.parametrize("n_jobs", ENGINES)
 def test_an_extra_comes_back_as_it_was(uri, n_jobs):
     for _ in range(2):  # computed, then stored
-        search = MongoSearch(scoring.with_extra, {"x": [1, 2]}, n_jobs=n_jobs, db=uri).run()
+        search = MongoSearch(functions.with_extra, {"x": [1, 2]}, n_jobs=n_jobs, db=uri).run()
         assert search.best_extra_["path"] == (2, "é", None)
         assert search.results_["extra"][0]["path"] == (1, "é", None)
     assert search.summary_.stored == 2
@@ -50,7 +50,7 @@ def test_an_extra_comes_back_as_it_was(uri, n_jobs):
 
 def test_several_metrics(uri):
     def best(**options):
-        return MongoSearch(scoring.metrics, {"x": [1, 2, 3]}, db=uri, **options).run()
+        return MongoSearch(functions.metrics, {"x": [1, 2, 3]}, db=uri, **options).run()
 
     assert best(direction="minimize").best_params_ == {"x": 1}
     by_gain = best(metric="gain", direction="minimize")
@@ -68,7 +68,7 @@ def test_data_is_given_once_and_counts(uri, n_jobs):
     def run(X):
         data = {"X": X, "y": y}
         return MongoSearch(
-            scoring.of_data, {"weight": [1, 2]}, data=data, n_jobs=n_jobs, db=uri
+            functions.of_data, {"weight": [1, 2]}, data=data, n_jobs=n_jobs, db=uri
         ).run()
 
     assert run(X).best_score_ == 33.0
@@ -81,17 +81,17 @@ def test_data_is_given_once_and_counts(uri, n_jobs):
 
 def test_a_longer_sweep_scores_exactly_what_is_new(uri):
     """Values are stored as they are: a category that is added, wherever, moves no other."""
-    MongoSearch(scoring.metrics_of_kind, {"kind": ["a", "b"], "x": [1, 2]}, db=uri).run()
+    MongoSearch(functions.metrics_of_kind, {"kind": ["a", "b"], "x": [1, 2]}, db=uri).run()
     wider = {"x": [2, 1, 3], "kind": ["new", "b", "a"]}
-    search = MongoSearch(scoring.metrics_of_kind, wider, db=uri).run()
+    search = MongoSearch(functions.metrics_of_kind, wider, db=uri).run()
     assert (search.summary_.stored, search.summary_.scored) == (4, 5)
-    again = MongoSearch(scoring.metrics_of_kind, wider, db=uri).run()
+    again = MongoSearch(functions.metrics_of_kind, wider, db=uri).run()
     assert again.summary_.scored == 0
     assert again.best_params_ == search.best_params_ == {"kind": "new", "x": 3}
 
 
 def test_exact_types_are_apart(uri):
-    search = MongoSearch(scoring.parabola, {"x": [1, 1.0, True, np.float64(1)]}, db=uri).run()
+    search = MongoSearch(functions.parabola, {"x": [1, 1.0, True, np.float64(1)]}, db=uri).run()
     assert search.summary_.units == 4
     assert [type(x) for x in search.results_["param_x"]] == [int, float, bool, np.float64]
 
@@ -117,7 +117,7 @@ def test_an_edited_function_scores_anew(uri):
     ids=["ParameterGrid", "ParameterSampler", "conditional", "generator", "distribution"],
 )
 def test_spaces(uri, space, n):
-    search = MongoSearch(scoring.parabola, space, random_state=0, db=uri).run()
+    search = MongoSearch(functions.parabola, space, random_state=0, db=uri).run()
     assert len(search.results_) == search.summary_.units == n
 
 
@@ -125,7 +125,7 @@ def test_spaces(uri, space, n):
 def test_a_failure_is_kept_and_not_the_best(uri, n_jobs):
     def run(**options):
         return MongoSearch(
-            scoring.fails_at_two, {"x": [2, 1, 0]}, n_jobs=n_jobs, db=uri, **options
+            functions.fails_at_two, {"x": [2, 1, 0]}, n_jobs=n_jobs, db=uri, **options
         ).run()
 
     for stored in (0, 3):
@@ -144,7 +144,7 @@ def test_a_failure_is_kept_and_not_the_best(uri, n_jobs):
 def test_what_kills_its_worker_is_given_up(uri):
     def run(**options):
         return MongoSearch(
-            scoring.crashes_at_two, {"x": [1, 2]}, n_jobs=1 + 1, db=uri, **options
+            functions.crashes_at_two, {"x": [1, 2]}, n_jobs=1 + 1, db=uri, **options
         ).run()
 
     with pytest.warns(FitFailedWarning, match="killed the process that scored it 3 times"):
@@ -199,7 +199,7 @@ def test_all_of_nan_is_no_best(uri):
     ],
 )
 def test_bad_arguments_are_named_before_anything_is_stored(uri, arguments, error, message):
-    arguments = {"function": scoring.parabola, "space": {"x": [1]}, **arguments}
+    arguments = {"function": functions.parabola, "space": {"x": [1]}, **arguments}
     with pytest.raises(error, match=message):
         MongoSearch(**arguments, db=uri).run()
     assert units(uri) == []
@@ -218,7 +218,7 @@ def test_what_cannot_be_pickled_is_scored_here_only(uri):
 
 
 def test_credentials_are_not_printed():
-    search = MongoSearch(scoring.parabola, {"x": [1]}, db="mongodb://ann:secret@host/iris")
+    search = MongoSearch(functions.parabola, {"x": [1]}, db="mongodb://ann:secret@host/iris")
     assert "secret" not in repr(vars(search))
     assert str(search.db) == "mongodb://ann:secret@host/iris"
 
@@ -227,7 +227,7 @@ def test_a_search_inside_of_what_is_scored(uri):
     def run(**options):
         data = {"uri": uri, **options}
         return MongoSearch(
-            scoring.of_a_search_inside, {"top": [2, 5]}, data=data, n_jobs=2, db=uri
+            functions.of_a_search_inside, {"top": [2, 5]}, data=data, n_jobs=2, db=uri
         ).run()
 
     assert run().results_["score"].tolist() == [-4.0, 0.0]
@@ -242,12 +242,12 @@ def test_a_search_inside_of_what_is_scored(uri):
 def test_a_call_that_takes_too_long_is_ended(uri):
     space = {"x": [1], "seconds": [0.0, 600.0]}
     with pytest.warns(FitFailedWarning, match=r"1 of 2 candidates failed.*\n.*FitTimeout"):
-        search = MongoSearch(scoring.slow, space, fit_timeout=5.0, db=uri).run()
+        search = MongoSearch(functions.slow, space, fit_timeout=5.0, db=uri).run()
     assert search.best_params_ == {"x": 1, "seconds": 0.0}
     assert search.results_["state"].tolist() == ["completed", "failed"]
 
 
 def test_a_limit_is_how_and_not_what(uri):
-    MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri).run()
-    limited = MongoSearch(scoring.parabola, {"x": [1, 2]}, fit_timeout=60, db=uri).run()
+    MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri).run()
+    limited = MongoSearch(functions.parabola, {"x": [1, 2]}, fit_timeout=60, db=uri).run()
     assert limited.summary_.stored == 2

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from misbehaving import Misbehaver
+from estimators import Misbehaver
 from scipy.stats import loguniform, randint
 from sklearn.base import clone
 from sklearn.datasets import make_classification

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bson import ObjectId
-from comparing import assert_same_table
 from pymongo import MongoClient
+from search.comparing import assert_same_table
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier

@@ -1,8 +1,8 @@
 """The table, the best and the refitted model are GridSearchCV's, to the last bit."""
 
 import pytest
-from comparing import assert_same_search
 from scipy.stats import loguniform, randint
+from search.comparing import assert_same_search
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Ridge

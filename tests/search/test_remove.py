@@ -8,17 +8,17 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+import functions
 import numpy as np
 import pytest
-import scoring
-from comparing import assert_same_search
 from estimators import Sleeper
 from pymongo import MongoClient
+from search.comparing import assert_same_search
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.tree import DecisionTreeClassifier
 from waiting import wait_for
-from working_off import work_off
+from workers import work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach, remove
 from optomatic.errors import SearchCancelled, SearchRunning, StoreIncompatible
@@ -37,7 +37,7 @@ def units(uri):
 
 
 def search_of(uri, weights, **options):
-    return MongoSearch(scoring.of_data, {"weight": weights}, data=DATA, db=uri, **options)
+    return MongoSearch(functions.of_data, {"weight": weights}, data=DATA, db=uri, **options)
 
 
 def test_what_was_removed_is_scored_again(uri):
@@ -117,7 +117,7 @@ def test_what_is_added_to_one_of_two_equal_searches_is_not_added_to_the_other(ur
 def test_many_equal_searches_can_be_learned_from_and_replayed(uri):
     space = {"x": [1, 2, 3]}
     for _ in range(2):
-        MongoSearch(scoring.parabola, space, db=uri, direction="maximize").run()
+        MongoSearch(functions.parabola, space, db=uri, direction="maximize").run()
     seen = []
 
     def filtered(candidates, history):
@@ -125,7 +125,7 @@ def test_many_equal_searches_can_be_learned_from_and_replayed(uri):
         return [None] * len(candidates)
 
     search = MongoSearch(
-        scoring.parabola,
+        functions.parabola,
         {"x": [3, 4]},
         db=uri,
         filters=[filtered],
@@ -136,7 +136,7 @@ def test_many_equal_searches_can_be_learned_from_and_replayed(uri):
     assert sorted(seen[0]) == [-4.0, -1.0, 0.0]
     assert attach("filtered", db=uri).counts() == {"completed": 2}
     again = MongoSearch(
-        scoring.parabola, {"x": [3, 4]}, db=uri, replay=search.search_id_, direction="maximize"
+        functions.parabola, {"x": [3, 4]}, db=uri, replay=search.search_id_, direction="maximize"
     ).run()
     assert again.results_["score"].tolist() == search.results_["score"].tolist()
 

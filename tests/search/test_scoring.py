@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from comparing import assert_same_search, assert_same_table
+from search.comparing import assert_same_search, assert_same_table
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
 from sklearn.metrics import accuracy_score, confusion_matrix, make_scorer

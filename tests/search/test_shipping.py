@@ -58,7 +58,7 @@ def test_what_only_this_process_has_travels_unless_others_are_named(uri, ghost, 
     assert scores(search(ghost.Own(), uri, n_jobs=n_jobs).fit(X, Y)) == [2.0, 4.0]
 
 
-@pytest.mark.parametrize("named", [[], ["scoring"]])
+@pytest.mark.parametrize("named", [[], ["functions"]])
 def test_what_does_not_travel_and_is_missing_elsewhere_scores_nothing(uri, ghost, named):
     with pytest.raises((ImportError, OptomaticError), match="ghost"):
         search(ghost.Own(), uri, n_jobs=2, ship_modules=named, error_score="raise").fit(X, Y)

@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from comparing import assert_same_search
 from estimators import Sleeper
 from scipy.stats import loguniform, randint
+from search.comparing import assert_same_search
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from comparing import assert_same_table
 from estimators import ConfigReader, Crasher, Sleeper
 from pymongo import MongoClient
+from search.comparing import assert_same_table
 from sklearn import config_context
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import FitFailedWarning

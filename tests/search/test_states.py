@@ -6,15 +6,15 @@ import subprocess
 import sys
 import threading
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 from waiting import wait_for
-from working_off import TESTS, work_off
+from workers import TESTS, work_off
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
 from optomatic.driver import uploads
@@ -55,7 +55,7 @@ def test_a_search_whose_client_was_killed_is_abandoned(uri):
 
 
 def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
-    search = MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="far").run()
+    search = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="far").run()
     records = MongoClient(uri).get_default_database()["searches"]
     far = {"state": "running", "process.host": "elsewhere", "process.boot": "another"}
     records.update_one({"_id": search.search_id_}, {"$set": far})
@@ -81,13 +81,13 @@ def test_who_uploads_is_known_to_live(uri, monkeypatch):
     for n, filters in enumerate((None, keep)):
         search = MongoSearchCV(Sleeper(seconds=0), {"value": [n]}, cv=2, db=uri, filters=filters)
         assert (search.fit(X + n, y).search_id_, threading.current_thread()) in touched
-    left = MongoSearch(scoring.parabola, {"x": [1]}, db=uri).submit()
+    left = MongoSearch(functions.parabola, {"x": [1]}, db=uri).submit()
     assert (left, threading.current_thread()) in touched
     assert attach(left, db=uri).state == "left"
 
 
 def test_a_search_that_was_left_to_workers_is_left_until_they_are_done(uri):
-    found = MongoSearch(scoring.parabola, {"x": [1, 2]}, db=uri, name="left").submit()
+    found = MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, name="left").submit()
     seen = attach(found, db=uri)
     assert seen.state == "left"
     assert seen.cv_results_ == {}
@@ -99,8 +99,8 @@ def test_a_search_that_was_left_to_workers_is_left_until_they_are_done(uri):
 
 
 def test_of_several_searches_of_one_name_the_latest_is_meant(uri):
-    first = MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="daily").run()
-    second = MongoSearch(scoring.parabola, {"x": [2]}, db=uri, name="daily").run()
+    first = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="daily").run()
+    second = MongoSearch(functions.parabola, {"x": [2]}, db=uri, name="daily").run()
     with pytest.warns(UserWarning, match=f"2 searches.*Before it: {first.search_id_}"):
         seen = attach("daily", db=uri)
     assert seen.search_id == second.search_id_

@@ -11,10 +11,10 @@ import uuid
 import warnings
 from pathlib import Path
 
+import functions
 import numpy as np
 import pandas as pd
 import pytest
-import scoring
 import servers
 from pymongo import MongoClient
 from scipy.stats import loguniform
@@ -99,11 +99,11 @@ def searches(uri, database):
             ).run(),
         }
     abandon(uri, database)
-    MongoSearch(scoring.parabola, {"x": [1, 2, 3]}, db=uri, name="runs").submit()
+    MongoSearch(functions.parabola, {"x": [1, 2, 3]}, db=uri, name="runs").submit()
     with open_store(uri) as store:
         lease = store.jobs.claim("a worker", 1, search=attach("runs", db=uri).search_id)
         store.jobs.start(lease.token, [lease.jobs[0].id], 600)
-    gone = MongoSearch(scoring.parabola, {"x": [7]}, db=uri, name="gone").run()
+    gone = MongoSearch(functions.parabola, {"x": [7]}, db=uri, name="gone").run()
     attach("gone", db=uri).remove()
     return {**made, "abandoned": None, "runs": None, "gone": gone}
 
@@ -337,11 +337,11 @@ def test_the_html_of_a_fitted_search_stands_below_the_diagram(searches):
 def test_the_html_of_a_search_that_is_not_fitted_is_scikit_learns():
     html = MongoSearchCV(MODEL, GRID)._repr_html_()
     assert "optomatic-search" not in html
-    assert MongoSearch(scoring.parabola, {"x": [1]})._repr_html_() is None
+    assert MongoSearch(functions.parabola, {"x": [1]})._repr_html_() is None
 
 
 def test_the_html_of_a_large_search_is_cut(uri):
-    MongoSearch(scoring.parabola, {"x": range(300)}, db=uri, name="large").submit()
+    MongoSearch(functions.parabola, {"x": range(300)}, db=uri, name="large").submit()
     html = attach("large", db=uri)._repr_html_()
     assert "100 more candidates" in html
     assert "x=199" in html
@@ -362,7 +362,7 @@ def test_the_html_says_soon_and_without_password_that_the_store_is_away(uri):
 
 
 def test_what_is_not_fitted_has_nothing_to_look_at():
-    for held in (MongoSearchCV(MODEL, GRID), MongoSearch(scoring.parabola, {"x": [1]})):
+    for held in (MongoSearchCV(MODEL, GRID), MongoSearch(functions.parabola, {"x": [1]})):
         for look in (held.to_frame, held.errors, held.explain, held.remove):
             with pytest.raises(NotFittedError):
                 look()
@@ -380,7 +380,7 @@ def test_a_search_that_was_unpickled_is_looked_at_by_variable_or_db(uri, searche
 
 
 def test_a_fitted_search_removes_itself(uri):
-    made = MongoSearch(scoring.parabola, {"x": [1041, 1042]}, db=uri, name="to remove").run()
+    made = MongoSearch(functions.parabola, {"x": [1041, 1042]}, db=uri, name="to remove").run()
     assert made.remove(dry_run=True).units == 2
     assert made.remove().searches == 1
     assert len(made.to_frame()) == 0

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 from pymongo import MongoClient
-from user_code import UNITS, User, end, standalone_worker
+from search.user_code import UNITS, User, end, standalone_worker
 from waiting import wait_for
 
 # What one test has run is there for many.
@@ -33,7 +33,7 @@ class Scored(BaseEstimator):
 """
 RUN = """
 if __name__ == "__main__":
-    from user_code import report
+    from search.user_code import report
     report(KINDS)
 """
 
@@ -1120,7 +1120,7 @@ IN_MEMORY = {
     + """
 import importlib
 from pathlib import Path
-from user_code import report
+from search.user_code import report
 
 report(KINDS)
 was = helpers.by, helpers.Methods.times
@@ -1260,7 +1260,7 @@ kind = OfALoneOne(), GRID
     )
     + """
 import os
-from user_code import report
+from search.user_code import report
 
 report({name: KINDS[name] for name in [os.environ["KIND"]]} if "KIND" in os.environ else KINDS)
 """,

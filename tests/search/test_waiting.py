@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparing import assert_same_table
 from estimators import Sleeper
 from pymongo import MongoClient
+from search.comparing import assert_same_table
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
 

@@ -2,7 +2,7 @@
 
 import pytest
 from pymongo import MongoClient
-from units import SHORT
+from store.units import SHORT
 
 from optomatic.store.connection import open_store
 

@@ -3,7 +3,7 @@
 import datetime
 
 import pytest
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 
 from optomatic.records import Queue
 

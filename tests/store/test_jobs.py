@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from units import SHORT, bad, good, ids, some_units, unit
+from store.units import SHORT, bad, good, ids, some_units, unit
 from waiting import wait_for
 
 from optomatic.errors import RecordTooLarge

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from units import bad, good, ids, some_units
+from store.units import bad, good, ids, some_units
 
 from optomatic.records import Timing
 from optomatic.store.connection import open_store

@@ -5,7 +5,7 @@ import threading
 import pytest
 from pymongo import monitoring
 from pymongo.uri_parser import parse_uri
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 from waiting import wait_for
 
 from optomatic.store.connection import open_store

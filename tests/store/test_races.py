@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 
 from optomatic.errors import StoreError
 from optomatic.records import Timing

@@ -5,11 +5,11 @@ import re
 import threading
 from datetime import timedelta
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
-from units import good, unit
+from store.units import good, unit
 from waiting import wait_for
 
 from optomatic.driver.fixed import _open, leave
@@ -60,7 +60,7 @@ def record(name):
 def plan(values, offset=0.0):
     """Return units with data of their own, in parts."""
     data = {"X": np.arange(9.0) + offset, "y": [1]}
-    return Planner(FunctionWorkload(scoring.of_data, data, {})).plan(
+    return Planner(FunctionWorkload(functions.of_data, data, {})).plan(
         [{"weight": value} for value in values]
     )
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 from pymongo import MongoClient
 from pymongo import errors as driver
-from units import good, ids, some_units
+from store.units import good, ids, some_units
 
 from optomatic import errors
 from optomatic.store import retry

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from misbehaving import own_score
+from estimators import own_score
 from pymongo import MongoClient
 
 from optomatic.keys.environment import required_versions

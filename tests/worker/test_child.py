@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from estimators import Sleeper
-from misbehaving import Misbehaver, Unloadable, own_score
+from estimators import Misbehaver, Sleeper, Unloadable, own_score
 from waiting import wait_for
 
 from optomatic.planning.payload import Sender

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from estimators import Sleeper
-from misbehaving import Misbehaver
+from estimators import Misbehaver, Sleeper
 from waiting import wait_for
 
 import optomatic

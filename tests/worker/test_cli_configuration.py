@@ -4,8 +4,8 @@ import contextlib
 import threading
 from functools import partial
 
+import functions
 import pytest
-import scoring
 from estimators import Sleeper
 from pymongo import MongoClient, monitoring
 from waiting import wait_for
@@ -42,7 +42,7 @@ def leave(uri, name, numbers, definition="sweep", **options):
     """Submit a search as a driver script does, that leaves it to workers."""
     space = {"x": list(numbers)}
     return MongoSearch(
-        scoring.parabola, space, db=uri, name=name, definition=definition, **options
+        functions.parabola, space, db=uri, name=name, definition=definition, **options
     ).submit()
 
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from misbehaving import Glutton, Misbehaver
+from estimators import Glutton, Misbehaver
 from sklearn.exceptions import FitFailedWarning
 from waiting import wait_for
 

@@ -11,8 +11,7 @@ import threading
 import numpy as np
 import psutil
 import pytest
-from estimators import Sleeper
-from misbehaving import Misbehaver
+from estimators import Misbehaver, Sleeper
 from waiting import wait_for
 
 from optomatic import MongoSearchCV

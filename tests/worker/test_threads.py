@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from misbehaving import ThreadCounter
+from estimators import ThreadCounter
 
 from optomatic import MongoSearchCV
 

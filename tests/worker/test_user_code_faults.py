@@ -7,7 +7,7 @@ import re
 
 import psutil
 import pytest
-from misbehaving import Misbehaver
+from estimators import Misbehaver
 
 #: Units that are poisoned, on two splits; what ends its process runs three times.
 FATAL, HARMLESS = [-1, -2], [-1, -2, -3, -4, -5]

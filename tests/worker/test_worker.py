@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from estimators import Crasher, Sleeper
-from misbehaving import Misbehaver, Unloadable
+from estimators import Crasher, Misbehaver, Sleeper, Unloadable
 from sklearn.pipeline import Pipeline
 from waiting import wait_for
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import joblib
 import pytest
 import sklearn.utils  # noqa: F401  # what it loads, the workers have loaded; some tests compare
-from executed import Executed
 from pymongo import MongoClient
 from waiting import wait_for
+from workers import Executed
 
 from optomatic.joblib_backend.backend import OptomaticBackend
 from optomatic.joblib_backend.client import close_callers

@@ -17,7 +17,7 @@ import warnings
 import zlib
 from pathlib import Path
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 #: Of each kind: two candidates on two splits.
 UNITS = 4

@@ -6,23 +6,22 @@ import subprocess
 import sys
 import warnings
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
+import functions
 import numpy as np
-import scoring
+import workers
 from estimators import Sleeper
 from pymongo import MongoClient
 from sklearn.svm import SVC
 from waiting import wait_for
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
-from optomatic.worker.pool import current_path
 
 X, Y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
 NAMES = ("running", "abandoned", "left", "function", "halved", "raced", "ill", "done")
 _CLIENT = """
 import sys
-from many_searches import X, Y
+from commands.many_searches import X, Y
 from estimators import Sleeper
 from optomatic import MongoSearchCV
 name, uri, n_jobs = sys.argv[1:]
@@ -45,10 +44,8 @@ class Ill(Sleeper):
 
 def client(name, uri, n_jobs):
     """Start a process that waits for a search, some units of which take ten minutes."""
-    paths = os.pathsep.join([str(Path(__file__).parent), *current_path()])
-    return subprocess.Popen(
-        [sys.executable, "-c", _CLIENT, name, uri, str(n_jobs)],
-        env={**os.environ, "PYTHONPATH": paths},
+    return workers.start(
+        *(sys.executable, "-c", _CLIENT, name, uri, n_jobs),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -68,8 +65,8 @@ def fill(uri):
         MongoSearchCV(Sleeper(), grid, cv=5, db=uri, name="raced", racing=True).fit(X, Y)
         grid = {"C": [0.1, 0.2, 1.0, 10.0]}
         MongoHalvingGridSearchCV(SVC(), grid, cv=2, db=uri, name="halved").fit(X, Y)
-        MongoSearch(scoring.parabola, {"x": range(4)}, db=uri, name="function").run()
-        MongoSearch(scoring.parabola, {"x": [10, 11]}, db=uri, name="left").submit()
+        MongoSearch(functions.parabola, {"x": range(4)}, db=uri, name="function").run()
+        MongoSearch(functions.parabola, {"x": [10, 11]}, db=uri, name="left").submit()
     vanished = client("abandoned", uri, 0)
     wait_for(lambda: units.count_documents({"state": "queued"}) > 2, vanished)
     vanished.kill()

@@ -1,10 +1,35 @@
-"""What standalone workers ran, counted in the database."""
+"""Standalone workers, and other processes that can import the modules of tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 from pymongo import MongoClient
 
+TESTS = Path(__file__).parent
+
+
+def environment(**own):
+    """Return the environment of a process that can import the package and the modules of tests."""
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    return {**os.environ, "PYTHONPATH": path, **own}
+
+
+def start(*command, **options):
+    """Start a process; `options` are variables of its environment, in capitals, and Popen's."""
+    own = {name: options.pop(name) for name in list(options) if name.isupper()}
+    return subprocess.Popen(list(map(str, command)), env=environment(**own), text=True, **options)
+
+
+def work_off(uri):
+    """Have a standalone worker score all that is queued."""
+    worker = [sys.executable, "-m", "optomatic.worker", "--db", uri, "--until-empty"]
+    subprocess.run(worker, env=environment(), check=True, timeout=120)
+
 
 class Executed:
-    """Counts, from the database's own log of changes, the calls that workers finished."""
+    """Counts the calls that workers finished, from the change stream of the database."""
 
     def __init__(self, uri):
         self._client = MongoClient(uri)
