@@ -142,6 +142,8 @@ def _mapping(ingredients: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 #: So many earlier searches are looked at.
 _MOST_SEARCHES = 200
+#: So many lists of candidates of earlier searches are read at most.
+_MOST_LISTS = 20
 #: So many differences are named.
 _SHOWN = 4
 _ENDED = ("completed", "failed", "dead")
@@ -166,7 +168,9 @@ def _of_its_state(
     store: Store, parts: Sequence[Part], ids: Sequence[str], glances: Mapping[str, Glance]
 ) -> Iterator[Finding]:
     counts = Counter(glances[i].state if i in glances else "missing" for i in ids)
-    waits = counts["queued"] + counts["running"] > 0
+    waiting = [one for part in parts for one in ids_that_wait(part.record.id)]
+    foreign = len(store.jobs.foreign_for(waiting))
+    waits = counts["queued"] + counts["running"] + foreign > 0
     record = parts[-1].record
     state = state_of(record, store.jobs.server_time(), waits=waits)
     done = sum(counts[name] for name in _ENDED)
@@ -176,11 +180,16 @@ def _of_its_state(
     yield from _of_its_client(record, state)
     if not waits:
         return
-    waiting = [one for part in parts for one in ids_that_wait(part.record.id)]
     running = store.jobs.running_for(waiting)
     if running:
         yield Finding("running", f"{_who_runs(running)}.")
     yield from _of_losses(store, waiting)
+    if foreign:
+        yield Finding(
+            "other version",
+            f"Another version of optomatic queued {_units(foreign)} in a form that this version "
+            "does not know. Only workers of that version take them.",
+        )
     if counts["queued"]:
         yield from _of_workers(store, waiting, state, bool(running))
 
@@ -211,9 +220,9 @@ def _of_losses(store: Store, waiting: Sequence[str]) -> Iterator[Finding]:
     if lost:
         yield Finding(
             "losses",
-            f"{_units(sum(lost.values()))} ended a process that scored them, up to {max(lost)} "
-            f"times. Each runs alone from then on, and is given up after {timing_here().max_losses}"
-            " times.",
+            f"{_units(sum(lost.values()))} ended the scoring process, up to {max(lost)} "
+            f"time{'s' if max(lost) > 1 else ''}. Such a unit runs alone, and is given up after "
+            f"{timing_here().max_losses} times.",
         )
 
 
@@ -222,13 +231,6 @@ def _of_workers(store: Store, waiting: Sequence[str], state: str, moves: bool) -
     queued = list(dict.fromkeys(queue for one in waiting for queue in store.jobs.queues_of(one)))
     queues = store.workers.queues(queued)
     alive = store.workers.alive(timing_here().lease)
-    foreign = store.jobs.foreign_for(waiting)
-    if foreign:
-        yield Finding(
-            "other version",
-            f"{_units(len(foreign))} were queued by another version of optomatic, in a form that "
-            "this one does not know. Only its workers take them.",
-        )
     if len(queues) < len(queued):
         yield Finding(
             "workers",
@@ -302,20 +304,19 @@ def _of_reuse(store: Store, part: Part, glances: Mapping[str, Glance]) -> Iterat
         why = record.ingredients["uncertain"]
         yield Finding("reuse", f"{reused}. It is scored for itself only: {why}.")
         return
-    earlier = _most_alike(store, record)
-    if earlier is None:
+    found = _most_alike(store, part)
+    if found is None:
         yield Finding("reuse", f"{reused}. No earlier search here has its name or kind.")
         return
-    theirs = store.searches.listed(earlier.id)
-    varied = _names_in(part.listed.candidates) | _names_in(theirs.candidates)
-    found = differences(record.ingredients, _comparable(earlier, record), varied)
+    earlier, differing = found
     which = f"{earlier.name!r} ({earlier.id}, of {_shown_moment(earlier.began_at)})"
-    if found:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        also = f" Also: {', '.join(found[1:_SHOWN])}{more}." if found[1:] else ""
-        yield Finding("reuse", f"{reused}. Other than in {which}: {found[0]}.{also}")
+    if differing:
+        more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+        also = f" Also: {', '.join(differing[1:_SHOWN])}{more}." if differing[1:] else ""
+        yield Finding("reuse", f"{reused}. Other than in {which}: {differing[0]}.{also}")
     else:
-        said = f"{reused}. {_of_candidates(part, theirs.ids, stored, earlier, which)}."
+        theirs = store.searches.unit_ids(earlier.id)
+        said = f"{reused}. {_of_candidates(part, theirs, stored, earlier, which)}."
         yield Finding("reuse", said)
 
 
@@ -341,16 +342,37 @@ def _names_in(candidates: Sequence[Candidate]) -> set[str]:
     return {name for candidate in candidates if candidate.text for name in names_of(candidate.text)}
 
 
-def _most_alike(store: Store, record: RecordForm) -> RecordForm | None:
-    """Return the earlier search of this name or kind whose keys differ least, the latest first."""
+def _most_alike(store: Store, part: Part) -> tuple[RecordForm, list[str]] | None:
+    """Return the earlier search of this name or kind whose keys differ least, and in what."""
+    record = part.record
+    varied = _names_in(part.listed.candidates)
     found = [
-        other
+        (_ingredients_but_params(record, other), other)
         for other in store.searches.earlier(record.began_at, _MOST_SEARCHES)
         if other.part_of is None and (other.name == record.name or _kind(other) == _kind(record))
     ]
-    varied = set(record.ingredients.get("params") or ())  # which are varied is looked up for one
-    ranked = [(len(differences(record.ingredients, o.ingredients, varied)), o) for o in found]
-    return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+    best: tuple[RecordForm, list[str]] | None = None
+    lists = 0
+    # Stable: among equals the latest comes first.
+    for least, other in sorted(found, key=lambda pair: pair[0]):
+        if best is not None and len(best[1]) <= least:
+            break
+        theirs = _comparable(other, record)
+        differing = differences(record.ingredients, theirs, varied)
+        # A param that only the other search varies does not count, but its list must be read.
+        if len(differing) > least and lists < _MOST_LISTS:
+            lists += 1
+            names = varied | _names_in(store.searches.listed(other.id).candidates)
+            differing = differences(record.ingredients, theirs, names)
+        if best is None or len(differing) < len(best[1]):
+            best = other, differing
+    return best
+
+
+def _ingredients_but_params(record: RecordForm, other: RecordForm) -> int:
+    """Return in how many ingredients two searches differ, if all params are varied."""
+    params = _mapping(record.ingredients, "params").keys() | _mapping(other.ingredients, "params")
+    return len(differences(record.ingredients, _comparable(other, record), params))
 
 
 def _comparable(earlier: RecordForm, record: RecordForm) -> Mapping[str, Any]:
