@@ -180,6 +180,21 @@ def test_a_raced_search_has_the_means_of_cv_results(searches):
     assert (splits["state"] == "stopped").sum() == 10 - results["stopped_after"][2]
 
 
+def test_iterations_of_halving_have_columns_of_their_own(uri, searches):
+    results = searches["halved"].cv_results_
+    for level in LEVELS:
+        frame = searches["halved"].to_frame(level)
+        pd.testing.assert_frame_equal(frame, attach("halved", db=uri).to_frame(level))
+    for level, repeats in (("candidate", 1), ("split", 2)):
+        frame = searches["halved"].to_frame(level)
+        assert list(frame)[:2] == ["iter", "n_resources"]
+        for name in ("iter", "n_resources"):
+            assert frame[name].dtype == np.int64
+            np.testing.assert_array_equal(frame[name], np.repeat(results[name], repeats))
+    assert set(searches["halved"].to_frame()["iter"]) == {0, 1}
+    assert "iter" not in searches["done"].to_frame()
+
+
 def test_columns_have_the_types_of_their_values(searches):
     types = searches["done"].to_frame("split").dtypes
     assert types["param_svc__C"] == np.int64
