@@ -20,8 +20,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV, attach
 from optomatic.results.table import cv_results_of
-from optomatic.search.grid_search import stored_search
-from optomatic.search.stored_table import StoredTable, read_parts, rows_of
+from optomatic.search import stored_search
+from optomatic.search.reader import SearchReader
 from optomatic.store.connection import open_store
 from optomatic.store.forms import InspectedForm, fields_of
 
@@ -66,7 +66,7 @@ def query_all(search_id: str) -> int:
 def table_seconds(search_id: str, level: str, rounds: int) -> float:
     """Return the median seconds of making the table of what was read."""
     with open_store(None) as store:
-        read = rows_of(store, read_parts(store, search_id))
+        read = SearchReader(store, search_id).candidate_rows()
     return seconds_of(lambda: stored_search._LEVELS[level](read), rounds)
 
 
@@ -91,8 +91,8 @@ def main() -> None:
         for level in ("candidate", "split", "attempt")
     }
     with open_store(None) as store:
-        stored = StoredTable(store, seen.search_id)
-        rows, record = stored.rows, stored.records[0]
+        reader = SearchReader(store, seen.search_id)
+        rows, record = reader.rows, reader.first
     facts = (record.n_splits, record.facts)
     table = seconds_of(lambda: cv_results_of(rows, *facts), chosen.rounds)
     members["cv_results_"] = (lambda: seen.cv_results_, table)

@@ -29,12 +29,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def shown_params(params: Mapping[str, Any]) -> str:
-    """Return params in one line, without the prefix ``param_``.
+def params_line(params: Mapping[str, Any]) -> str:
+    """Return params in one line, as scikit-learn prints them.
 
     Examples
     --------
-    >>> shown_params({"C": np.float64(0.3), "kernel": "rbf"})
+    >>> params_line({"C": np.float64(0.3), "kernel": "rbf"})
     'C=0.3, kernel=rbf'
     """
     return ", ".join(f"{name}={_shown(value)}" for name, value in params.items())

@@ -16,10 +16,10 @@ from optomatic.errors import shown, warn
 from optomatic.planning.planner import plan_more
 from optomatic.records import JobSpec
 from optomatic.search.pickling import KeepsAddress
+from optomatic.search.reader import Best, SearchReader
 from optomatic.search.stored_search import StoredSearch
-from optomatic.search.stored_table import Best, StoredTable, listed_ids, records_of
 from optomatic.store.connection import Store, open_store
-from optomatic.store.searches import added_to, ids_that_wait, state_of
+from optomatic.store.searches import added_to, ids_that_wait
 from optomatic.worker.availability import Availability
 from optomatic.worker.host import timing_here
 
@@ -113,15 +113,13 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         if it was left to workers on purpose, ``abandoned`` if its client vanished without a word.
         """
         with open_store(self.db) as store:
-            last = records_of(store, self.search_id)[-1]
-            waits = store.jobs.waits(ids_that_wait(last.id))
-            return state_of(last, store.jobs.server_time(), waits=waits)
+            return SearchReader(store, self.search_id).state
 
     @property
     def n_splits_(self) -> int:
         """Number of splits of each candidate; 1 for a function."""
         with open_store(self.db) as store:
-            return records_of(store, self.search_id)[0].n_splits
+            return SearchReader(store, self.search_id).first.n_splits
 
     @property
     def cv_results_(self) -> dict[str, Any]:
@@ -132,7 +130,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         unless this was attached with ``load_objects=True``.  Each access reads the store.
         """
         with open_store(self.db) as store:
-            return StoredTable(store, self.search_id, load_objects=self.load_objects).results
+            return SearchReader(store, self.search_id, load_objects=self.load_objects).results
 
     @property
     def best_index_(self) -> int:
@@ -157,7 +155,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
     def _best(self) -> Best:
         with open_store(self.db) as store:
-            best = StoredTable(store, self.search_id, load_objects=self.load_objects).best()
+            best = SearchReader(store, self.search_id, load_objects=self.load_objects).best()
         if best is None:
             raise AttributeError(
                 "This search has no best candidate: none is complete yet, or it has several "
@@ -323,10 +321,11 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
 
 def _counts(store: Store, search: str) -> dict[str, int]:
-    ids = dict.fromkeys(listed_ids(store, search))  # its client may ask for what was added
-    states = store.jobs.states(list(ids))
-    counts = Counter(states.get(unit_id, "missing") for unit_id in ids)
-    counts["invalid"] += store.jobs.invalid(list(ids))
+    reader = SearchReader(store, search)
+    reader.warn_of_lost_lists()
+    states = store.jobs.states(reader.ids)
+    counts = Counter(states.get(unit_id, "missing") for unit_id in reader.ids)
+    counts["invalid"] += store.jobs.invalid(reader.ids)
     return dict(+counts)
 
 

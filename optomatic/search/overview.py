@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from optomatic.records import Process
-from optomatic.search.stored_table import StoredTable
+from optomatic.records import DatabaseCheck, Process
+from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store, open_store
 from optomatic.store.inventory import DatabaseCheck, ListedForm, PresentForm, RunningForm
 from optomatic.store.searches import state_of
@@ -88,7 +88,7 @@ def _best_so_far(store: Store, searches: Iterable[ListedForm]) -> Iterator[tuple
         left -= search.n_units
         if left >= 0:
             with suppress(ValueError):  # it was removed meanwhile
-                found = StoredTable(store, search.id).best()
+                found = SearchReader(store, search.id).best()
                 if found is not None and found.score is not None:
                     yield search.id, found.score
 

@@ -1,106 +1,54 @@
-"""Read a search from the store: its candidates, their units, its table and its best candidate."""
+"""Read a search from the store: records, candidates, units, table and best candidate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from optomatic.errors import BundleDamaged, RecordsInvalid, warn
 from optomatic.plain_values import plain
 from optomatic.planning.params import decode
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
-from optomatic.records import Candidate, Described
+from optomatic.records import Candidate, Described, Glance
 from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm
 from optomatic.store.listings import Listed
+from optomatic.store.searches import ids_that_wait, state_of
+
+#: States of units that no worker changes any more.
+ENDED = ("completed", "failed", "dead")
 
 
-def listed_ids(store: Store, search: str) -> list[str]:
-    """Return the ids of the units of `search`; warn if some of them are not known."""
-    parts = store.searches.parts(search)
-    ids = [unit_id for part in parts for unit_id in store.searches.unit_ids(part)]
-    warn_of_lost_lists(store, parts)
-    return ids
-
-
-def warn_of_lost_lists(store: Store, parts: Sequence[str]) -> None:
-    """Warn if lists of units of these searches cannot be read."""
-    if lost := sum(map(store.searches.invalid_lists, parts)):
-        warn(
-            f"{lost} lists of units of this search could not be read, as something changed what "
-            "was written: what is told of it is of the other units. No score was lost. Make the "
-            "search again to have all of it: what is stored is not scored again.",
-            RecordsInvalid,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a search asks for, or an iteration of one.
+class Asked(NamedTuple):
+    """A candidate of a search, and the units that the search asked for.
 
     Attributes
     ----------
+    candidate : Candidate
+    ids : sequence of str
+        Units on the first splits: a race does not ask for all, and for none that a filter left out.
+    stopped : bool
+        Racing stopped the candidate: it gets no more splits.
     record : RecordForm
-    listed : Listed
-    got : list of int
-        On how many splits each candidate was asked for.
-    stopped : set of int
-        Candidates that racing gave no more.
+        Of the search, or of the iteration that has this candidate.
     """
 
+    candidate: Candidate
+    ids: Sequence[str]
+    stopped: bool
     record: RecordForm
-    listed: Listed
-    got: list[int]
-    stopped: set[int]
 
-    def rest(self, number: int) -> str:
-        """Return the state of the splits on which a candidate was not asked for."""
-        if number in self.stopped:
+    @property
+    def rest(self) -> str:
+        """Return the state of the splits that were not asked for."""
+        if self.stopped:
             return "stopped"
         return "pending" if self.record.state == "running" else "cancelled"
-
-
-def read_parts(store: Store, search: str) -> list[Part]:
-    """Return what a search asks for, by iteration; empty if it is not there any more."""
-    parts = []
-    for record in store.searches.records(search):
-        listed = store.searches.listed(record.id)
-        race = splits_in_race(listed.events, len(listed.candidates), record.n_splits)
-        parts.append(Part(record, listed, *race))
-    warn_of_lost_lists(store, [part.record.id for part in parts])
-    return parts
-
-
-def rows_of(
-    store: Store, parts: Sequence[Part], ids: Sequence[str] | None = None
-) -> list[CandidateRow]:
-    """Return the candidates in order, with their units; of these only `ids`, if given."""
-    asked = [unit_id for part in parts for unit_id in part.listed.ids]
-    units = store.jobs.inspected(asked if ids is None else ids)
-    rows: list[CandidateRow] = []
-    for part in parts:
-        for number, candidate in enumerate(part.listed.candidates):
-            got = 0 if candidate.reason is not None else part.got[number]
-            own = [units.get(unit_id) for unit_id in candidate.units[:got]]
-            rest = part.rest(number)
-            own += [None] * (len(candidate.units) - len(own))
-            params = shown_params_of(candidate, own)
-            rows.append(
-                CandidateRow(len(rows), params, candidate.reason, own, got, rest, part.record.more)
-            )
-    return rows
-
-
-def shown_params_of(candidate: Candidate, units: Iterable[Described | None] = ()) -> dict[str, Any]:
-    """Return the params of a candidate for people: objects as text, numbers as Python's."""
-    text = candidate.text or next((unit.params_text for unit in units if unit), None)
-    params = {} if text is None else decode(text, str)
-    return {name: plain(value) for name, value in {**params, **candidate.shown}.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +60,8 @@ class Best:
     score: float | None
 
 
-def records_of(store: Store, search: str) -> list[RecordForm]:
-    """Return the record of a search, and those of its later iterations.
-
-    Raises
-    ------
-    ValueError
-        If it is not there any more, or cannot be read.
-    """
-    found = store.searches.records(search)
-    if not found:
-        raise ValueError(
-            f"The search {search} is not in the database any more, or its record cannot be read. "
-            "Scores that other searches need are kept. Look at optomatic.searches()."
-        )
-    return found
-
-
-class StoredTable:
-    """Reads a search from the store, once.
+class SearchReader:
+    """Reads a search from the store, each thing once.  The only reader of what searches list.
 
     Parameters
     ----------
@@ -139,72 +70,155 @@ class StoredTable:
         Its id.
     load_objects : bool
         Unpickle params that are objects, which runs code; otherwise they are text.
+
+    Attributes
+    ----------
+    records : list of RecordForm
+        Of the search, and of later iterations of successive halving; empty if it was removed.
     """
 
     def __init__(self, store: Store, search: str, *, load_objects: bool = False) -> None:
         self._store = store
+        self._search = search
         self._objects = _Objects(store) if load_objects else None
-        self.records = records_of(store, search)
+        self.records = store.searches.records(search)
+
+    @property
+    def first(self) -> RecordForm:
+        """The record of the search; raise ValueError if there is none."""
+        if not self.records:
+            raise ValueError(
+                f"The search {self._search} is not in the database any more, or its record cannot "
+                "be read. Scores that other searches need are kept. Look at optomatic.searches()."
+            )
+        return self.records[0]
+
+    @property
+    def state(self) -> str:
+        """The state of the search, as people see it."""
+        last = (self.records or [self.first])[-1]
+        waits = self._store.jobs.waits(ids_that_wait(last.id))
+        return state_of(last, self._store.jobs.server_time(), waits=waits)
+
+    @cached_property
+    def waiting_ids(self) -> list[str]:
+        """The ids under which units wait for the search."""
+        return [name for record in self.records for name in ids_that_wait(record.id)]
+
+    @cached_property
+    def lists(self) -> list[Listed]:
+        """What the search asks for, by iteration."""
+        return [self._store.searches.listed(record.id) for record in self.records]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of all units, each once: its client may ask for what was added."""
+        return list(dict.fromkeys(unit_id for listed in self.lists for unit_id in listed.ids))
+
+    @cached_property
+    def glances(self) -> dict[str, Glance]:
+        """State and end of the units that are there."""
+        return self._store.jobs.glances(self.ids)
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """All candidates in order."""
+        found = []
+        for record, listed in zip(self.records, self.lists, strict=True):
+            got, stopped = splits_in_race(listed.events, len(listed.candidates), record.n_splits)
+            for number, candidate in enumerate(listed.candidates):
+                count = 0 if candidate.reason is not None else got[number]
+                ids = candidate.units[:count]
+                found.append(Asked(candidate, ids, number in stopped, record))
+        return found
+
+    def warn_of_lost_lists(self) -> None:
+        """Warn if lists of units cannot be read."""
+        if lost := sum(self._store.searches.invalid_lists(record.id) for record in self.records):
+            warn(
+                f"{lost} lists of units of this search could not be read, because something "
+                "changed them. The result covers the other units. No score was lost. Make the "
+                "search again to see all of it: stored units are not scored again.",
+                RecordsInvalid,
+            )
+
+    def candidate_rows(self, ids: Sequence[str] | None = None) -> list[CandidateRow]:
+        """Return all candidates in order with their units, or with only `ids` of them."""
+        units = self._store.jobs.inspected(self.ids if ids is None else ids)
+        rows = []
+        for number, one in enumerate(self.asked):
+            own = [units.get(unit_id) for unit_id in one.ids]
+            params = shown_params(one.candidate, own)
+            own += [None] * (len(one.candidate.units) - len(own))
+            more, count = one.record.more, len(one.ids)
+            rows.append(
+                CandidateRow(number, params, one.candidate.reason, own, count, one.rest, more)
+            )
+        return rows
 
     @cached_property
     def rows(self) -> list[Row]:
-        """All candidates in order, with what came of their units so far."""
-        return [row for record in self.records for row in self._rows_of(record)]
+        """The candidates that no filter left out, with the outcomes of their units so far."""
+        asked = [one for one in self.asked if one.candidate.reason is None]
+        ends = self._store.jobs.ends(self.ids)
+        params = self._params_of([one.candidate for one in asked])
+        return [
+            Row(own, [ends.get(i) for i in one.ids], one.stopped, one.record.more)
+            for own, one in zip(params, asked, strict=True)
+        ]
 
     @cached_property
     def results(self) -> dict[str, Any]:
         """``cv_results_`` of the candidates that are complete."""
-        return cv_results_of(self.rows, self.records[0].n_splits, self.records[0].facts)
+        return cv_results_of(self.rows, self.first.n_splits, self.first.facts)
 
     def best(self) -> Best | None:
-        """Return the best candidate: that which the search has noted, else by rank."""
-        noted, facts = self.records[0].best, self.records[0].facts
-        results = self.results
-        index = noted["index"] if noted else best_index_of(results, self._metric(facts))
-        if index is None or not index < len(results.get("params", ())):
+        """Return the best candidate: the one that the search noted, else by rank."""
+        noted, metric = self.first.best, self._metric()
+        index = noted["index"] if noted else best_index_of(self.results, metric)
+        if index is None or not index < len(self.results.get("params", ())):
             return None
-        score = noted["score"] if noted else results[f"mean_test_{self._metric(facts)}"][index]
-        return Best(index, results["params"][index], score)
+        score = noted["score"] if noted else self.results[f"mean_test_{metric}"][index]
+        return Best(index, self.results["params"][index], score)
 
-    def _metric(self, facts: Mapping[str, Any]) -> str:
+    def _metric(self) -> str:
+        """Return the metric that decides, empty if none does."""
+        facts = self.first.facts
         if facts["refit"] is not None:
             return str(facts["refit"])
         if facts["kind"] == "function":
-            named = [m for m, _ in facts["directions"] if f"rank_test_{m}" in self.results]
             ranked = [name for name in self.results if name.startswith("rank_test_")]
-            return named[0] if named else "".join(ranked[:1]).removeprefix("rank_test_")
+            known = [f"rank_test_{metric}" for metric, _ in facts["directions"]]
+            first = [name for name in known if name in ranked] or ranked
+            return "".join(first[:1]).removeprefix("rank_test_")
         return SCORE if facts["metrics"] is None else ""
 
-    def _rows_of(self, record: RecordForm) -> Iterator[Row]:
-        listed = self._store.searches.listed(record.id)
-        ends = self._store.jobs.ends(listed.ids)
-        n_splits = record.n_splits
-        got, stopped = splits_in_race(listed.events, len(listed.candidates), n_splits)
-        params = self._params_of(listed.candidates)
-        for number, candidate in enumerate(listed.candidates):
-            if candidate.reason is None:
-                outcomes = [ends.get(i) for i in candidate.units[: got[number]]]
-                yield Row(params[number], outcomes, number in stopped, record.more)
-
     def _params_of(self, candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-        """Return the params of all candidates."""
+        """Return the params of all candidates, objects unpickled if that was asked for."""
         odd = [c for c in candidates if c.units and (c.text is None or c.shown)]
         texts = self._store.jobs.payloads([next(filter(None, c.units), "") for c in odd])
-        return [self._read(candidate, texts) for candidate in candidates]
+        return [self._exact(candidate, texts) for candidate in candidates]
 
-    def _read(self, candidate: Candidate, texts: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    def _exact(self, candidate: Candidate, texts: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
         unit = next((i for i in candidate.units if i in texts), "")
         unit_text, payload = texts.get(unit, (None, ""))
         text = unit_text if candidate.text is None else candidate.text
-        if text is None:
-            return {}
-        if self._objects is not None and candidate.shown and text == unit_text:
+        if self._objects is not None and candidate.shown and text and text == unit_text:
             objects = self._objects.of(payload)
             if objects is not None:
                 return decode(text, objects)
-        if not candidate.shown:
-            return decode(text, str)
-        return {**decode(text, str), **candidate.shown}
+        return _with_texts(candidate, text)
+
+
+def _with_texts(candidate: Candidate, text: str | None) -> dict[str, Any]:
+    """Return params with text in place of objects."""
+    return {**({} if text is None else decode(text, str)), **candidate.shown}
+
+
+def shown_params(candidate: Candidate, units: Iterable[Described | None] = ()) -> dict[str, Any]:
+    """Return the params of a candidate for people: objects as text, numbers as Python's."""
+    text = candidate.text or next((unit.params_text for unit in units if unit), None)
+    return {name: plain(value) for name, value in _with_texts(candidate, text).items()}
 
 
 class _Objects:

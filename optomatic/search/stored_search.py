@@ -22,7 +22,7 @@ from optomatic.results.frames import (
 )
 from optomatic.search.explain import Explanation, explain
 from optomatic.search.html import search_html, stored_html
-from optomatic.search.stored_table import read_parts, rows_of
+from optomatic.search.reader import SearchReader
 from optomatic.store.connection import open_store
 from optomatic.store.removal import Removed
 
@@ -91,7 +91,9 @@ class StoredSearch:
             raise ValueError(f"level is one of {', '.join(map(repr, _LEVELS))}, not {level!r}.")
         search = self._search_id()
         with open_store(self.db) as store:
-            rows = rows_of(store, read_parts(store, search))
+            reader = SearchReader(store, search)
+            reader.warn_of_lost_lists()
+            rows = reader.candidate_rows()
         return make(rows)
 
     def errors(self) -> pd.DataFrame:
@@ -122,14 +124,13 @@ class StoredSearch:
         """
         search = self._search_id()
         with open_store(self.db) as store:
-            parts = read_parts(store, search)
-            asked = [unit_id for part in parts for unit_id in part.listed.ids]
-            rows = rows_of(store, parts, store.jobs.without_score(asked))
-            odd = store.jobs.set_aside(asked)
+            reader = SearchReader(store, search)
+            reader.warn_of_lost_lists()
+            rows = reader.candidate_rows(store.jobs.without_score(reader.ids))
+            odd = store.jobs.set_aside(reader.ids)
         places: dict[str, list[tuple[CandidateRow, int]]] = {record.id: [] for record in odd}
-        candidates = (candidate for part in parts for candidate in part.listed.candidates)
-        for row, candidate in zip(rows, candidates, strict=True):
-            for split, unit_id in enumerate(candidate.units):
+        for row, one in zip(rows, reader.asked, strict=True):
+            for split, unit_id in enumerate(one.candidate.units):
                 if unit_id in places:
                     places[unit_id].append((row, split))
         return errors_table(rows, [(record, places[record.id]) for record in odd])

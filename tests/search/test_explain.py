@@ -246,7 +246,7 @@ def test_a_queue_that_was_lost_is_said(left, uri):
     search, _ = left
     with MongoClient(uri) as client:
         client.get_default_database()["queues"].delete_many({})
-    assert any("is not in the database" in text for text in told(search, "workers"))
+    assert any("has lost the requirements" in text for text in told(search, "workers"))
 
 
 def test_who_works_on_it_is_named(left):
