@@ -1,4 +1,4 @@
-"""The verbs together, and how a command ends."""
+"""All verbs, and how a command ends."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from typer.main import get_command
 
 import optomatic
-from optomatic.commands import bash_words, change, database, look, outcome, top
-from optomatic.commands.ending import (
+from optomatic.commands import change, completion, look, top
+from optomatic.commands.exits import (
     EXIT_CODES,
     FINE,
     INTERRUPTED,
@@ -25,8 +25,8 @@ from optomatic.worker.__main__ import main as work
 
 _PROGRAM = "optomatic"
 _EPILOG = f"""\
-The store is --db, or else $OPTOMATIC_DB, or else the private server of this user. An address
-with a password is better kept in $OPTOMATIC_DB, as others can see command lines.
+The database is --db, or else $OPTOMATIC_DB, or else the private server of this user. Keep an
+address with a password in $OPTOMATIC_DB, because other users can see command lines.
 
 {EXIT_CODES}
 
@@ -36,7 +36,7 @@ Names complete in bash and zsh after: optomatic --install-completion
 
 
 app = typer.Typer(
-    help="Look at hyper-parameter searches, at who scores for them, and at what came of them.",
+    help="Look at hyper-parameter searches, their workers and their results.",
     epilog=_EPILOG,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,11 +65,11 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Look at hyper-parameter searches, at who scores for them, and at what came of them."""
+    """Look at hyper-parameter searches, their workers and their results."""
 
 
 def _work(ctx: typer.Context) -> None:
-    """Score for searches: python -m optomatic.worker, all its options."""
+    """Score units of searches, with all options of python -m optomatic.worker."""
     raise typer.Exit(work(ctx.args))
 
 
@@ -77,15 +77,15 @@ app.command("list")(look.list_searches)
 app.command("show")(look.show)
 app.command("top")(top.top)
 app.command("workers")(look.list_workers)
-app.command("best")(outcome.best)
-app.command("results")(outcome.results)
-app.command("errors")(outcome.errors)
-app.command("explain")(outcome.explain)
+app.command("best")(look.best)
+app.command("results")(look.results)
+app.command("errors")(look.errors)
+app.command("explain")(look.explain)
 app.command("export")(change.export)
 app.command("cancel")(change.cancel)
 app.command("retry")(change.retry)
 app.command("rm")(change.remove)
-_database.command("check")(database.check)
+_database.command("check")(look.check)
 app.add_typer(_database, name="db")
 app.command("worker", context_settings=_ALL_PASSED_ON, add_help_option=False)(_work)
 
@@ -95,10 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain_warnings()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with bash_words.put_together(os.environ):
+        with completion.put_together(os.environ):
             code = _run(given or ["--help"])
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has enough
+    except BrokenPipeError:  # the reader, such as head, has enough
         _close_output()
         return FINE
     except KeyboardInterrupt:
@@ -116,7 +116,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _close_output() -> None:
-    """Have nothing more written: what is left in the buffer would raise again at the end."""
+    """Drop what is left in the buffer: it would raise again at the end."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)

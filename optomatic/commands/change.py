@@ -12,16 +12,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from optomatic.commands.ending import RUNS, USAGE, refuse, say
-from optomatic.commands.names import find
-from optomatic.commands.options import Db, Search, Searches
+from optomatic.commands.arguments import Db, Search, Searches, find
+from optomatic.commands.exits import RUNS, USAGE, refuse, say
 from optomatic.errors import SearchRunning, shown
 from optomatic.search.remove import remove as remove_searches
 from optomatic.store.removal import Removed
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-#: States in which something of a search may still wait or run.
+#: States in which units of a search may wait or run.
 _GOING_ON = ("running", "left", "abandoned")
 
 
@@ -31,7 +30,9 @@ Output = Annotated[
 ]
 OlderThan = Annotated[
     str | None,
-    typer.Option(metavar="SPAN", help="only what ended so long ago: 30d, 12h", show_default=False),
+    typer.Option(
+        metavar="SPAN", help="only searches that ended so long ago: 30d, 12h", show_default=False
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would go, and remove nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
@@ -40,21 +41,17 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 def cancel(search: Search, db: Db = None) -> None:
     """Withdraw a search that runs; its scores stay stored.
 
-    What is not scored yet will not be scored. Its client ends with SearchCancelled.
+    Units without a score get none. Its client ends with SearchCancelled.
     """
     seen = find(search, db)
-    state = seen.state
-    if state not in _GOING_ON and not _waits(seen.counts()):
+    state, counts = seen.state, seen.counts()
+    if state not in _GOING_ON and not (counts.get("queued") or counts.get("running")):
         say(f"{search} does not run ({state}), so there is nothing to cancel.")
         return
     seen.cancel()
     counts = seen.counts()
     kept = sum(counts.get(name, 0) for name in ("completed", "failed", "dead"))
     print(f"{search} is cancelled. {kept} of {sum(counts.values())} units are stored.")
-
-
-def _waits(counts: dict[str, int]) -> bool:
-    return bool(counts.get("queued") or counts.get("running"))
 
 
 def retry(search: Search, db: Db = None) -> None:
@@ -73,8 +70,8 @@ def retry(search: Search, db: Db = None) -> None:
 def export(search: Search, output: Output, db: Db = None) -> None:
     """Write the results to a file: .csv, .json, .parquet or .xlsx.
 
-    A file of that name is replaced once the new one is whole. The last two kinds need
-    pip install "optomatic[export]".
+    The last two kinds need pip install "optomatic[export]". A file of that name is replaced
+    once the new one is whole.
     """
     rows = find(search, db).export(output)
     print(f"{rows} candidates are in {output}.")
@@ -87,17 +84,17 @@ def remove(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove searches, with scores and data that no other one needs.
+    """Remove searches, with scores and data that no other search needs.
 
-    Asks before it removes anything. With --older-than and no names all searches go that ended
-    so long ago, and what no search refers to.
+    Asks before it removes anything. With --older-than and no names it removes all searches that
+    ended so long ago, and what no search refers to.
     """
     age = None if older_than is None else _age(older_than)
     if not searches and age is None:
         refuse("name the searches to remove, or give --older-than", USAGE)
     names = list(dict.fromkeys(searches or ()))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of one name all go, so no other id need be given
+        warnings.simplefilter("ignore")  # all searches of a name are removed: no id is needed
         for name in names:
             find(name, db)
     planned = _removed(names, age, db, dry_run=True)
@@ -124,7 +121,6 @@ def _age(text: str) -> timedelta:
 
 
 def _removed(names: list[str], age: timedelta | None, db: str | None, *, dry_run: bool) -> Removed:
-
     if not names:
         return remove_searches(older_than=age, dry_run=dry_run, db=db)
     each = []
@@ -133,20 +129,15 @@ def _removed(names: list[str], age: timedelta | None, db: str | None, *, dry_run
             each.append(remove_searches(name, older_than=age, dry_run=dry_run, db=db))
         except SearchRunning:
             _refuse_running(name, sum(one.searches for one in each))
-    return Removed(
-        searches=sum(one.searches for one in each),
-        units=sum(one.units for one in each),
-        parts=sum(one.parts for one in each),
-        bytes=sum(one.bytes for one in each),
-        dry_run=dry_run,
-    )
+    totals = {
+        n: sum(getattr(one, n) for one in each) for n in ("searches", "units", "parts", "bytes")
+    }
+    return Removed(**totals, dry_run=dry_run)
 
 
 def _refuse_running(name: str, removed: int) -> NoReturn:
     """Say that a search runs; a dry run has found that before anything was removed."""
-    before = (
-        f"{removed} searches named before it were removed" if removed else "Nothing was removed"
-    )
+    before = f"{removed} searches before it were removed" if removed else "Nothing was removed"
     refuse(
         f"{shown(name)} runs: units wait for workers, or its client was seen in the last five "
         f"minutes. {before}. Cancel it first: optomatic cancel {shlex.quote(name)}",
@@ -156,7 +147,7 @@ def _refuse_running(name: str, removed: int) -> NoReturn:
 
 def _agreed(planned: Removed) -> bool:
     if not sys.stdin.isatty():
-        refuse("there is no terminal to ask on; nothing was removed. Give --yes", USAGE)
+        refuse("rm asks on a terminal, and there is none; nothing was removed. Give --yes", USAGE)
     sys.stderr.write(f"Remove {_in_words(planned)}? They cannot be restored. [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

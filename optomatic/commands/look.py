@@ -1,29 +1,35 @@
-"""Verbs that look: list, show, workers."""
+"""Verbs that look: list, show, workers, best, results, errors, explain, db check."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
-from optomatic.commands.names import find
-from optomatic.commands.options import Db, Json, Search
-from optomatic.commands.tables import Column, on_terminal, show_table
-from optomatic.commands.values import full, one_line, short, span
-from optomatic.results.as_json import is_missing, json_of, records
+import typer
+
+from optomatic.commands.arguments import Db, Json, Search, find
+from optomatic.commands.exits import FAILED
+from optomatic.commands.tables import (
+    Column,
+    cell,
+    full,
+    lines,
+    on_terminal,
+    one_line,
+    say_fields,
+    say_json,
+    show_table,
+    span,
+)
+from optomatic.results.export import is_missing, jsonable, records
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from optomatic.search.attached import AttachedSearch
-
-
-def cell(value: Any) -> str:
-    """Return a value for a table: short on a terminal, whole elsewhere."""
-    return short(value) if on_terminal() else full(value)
-
-
-def say_json(value: Any) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json_of(value) + "\n")
 
 
 def list_searches(db: Db = None, json: Json = False) -> None:
@@ -74,7 +80,7 @@ def search_row(row: Mapping[str, Any]) -> list[str]:
 
 
 def list_workers(db: Db = None, json: Json = False) -> None:
-    """Print which workers are there, and how many units each has."""
+    """Print all workers, and how many units each has."""
     from optomatic.search.overview import workers
 
     found = workers(db)
@@ -104,15 +110,13 @@ def worker_row(row: Mapping[str, Any]) -> list[str]:
     """Return the row of a worker in a table."""
     return [
         *(one_line(str(row[name])) for name in ("id", "kind", "host", "pid", "processes", "units")),
-        span(row["since"]),
-        span(row["seen"]),
-        one_line(row["tags"]),
-        one_line(row["refuses"]),
+        *(span(row[name]) for name in ("since", "seen")),
+        *(one_line(row[name]) for name in ("tags", "refuses")),
     ]
 
 
 def show(search: Search, db: Db = None, json: Json = False) -> None:
-    """Print what a search is, how far it is, and what came of it."""
+    """Print what a search is, how far it is, and its best score."""
     seen = find(search, db)
     record, counts, state = seen.record(), seen.counts(), seen.state
     if json:
@@ -121,38 +125,38 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
     process = record.get("process") or {}
     iterations = [record, *record.get("iterations", ())]
     function = (record.get("facts") or {}).get("kind") == "function"
-    fields = {
-        "name": record.get("name"),
-        "id": seen.search_id,
-        "state": state,
-        "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
-        "what": record.get("estimator"),
-        "space": record.get("space"),
-        "direction" if function else "scoring": _given(record.get("scoring")),
-        "candidates": ", then ".join(str(one.get("n_candidates")) for one in iterations),
-        "splits": record.get("n_splits"),
-        "best": _best_line(seen),
-        "summary": "; then ".join(
-            line for one in iterations if (line := (one.get("summary") or {}).get("line"))
-        ),
-        "began": cell(record.get("began_at")),
-        "ended": cell(iterations[-1].get("ended_at")),
-        "client": f"{record.get('user', '')}@{process.get('host')}, process {process.get('pid')}",
-    }
-    return say_fields(fields)
+    scoring = record.get("scoring")
+    summaries = [(one.get("summary") or {}).get("line") for one in iterations]
+    return say_fields(
+        {
+            "name": record.get("name"),
+            "id": seen.search_id,
+            "state": state,
+            "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
+            "what": record.get("estimator"),
+            "space": record.get("space"),
+            "direction" if function else "scoring": None
+            if scoring == "None"
+            else str(scoring).strip("'"),
+            "candidates": ", then ".join(str(one.get("n_candidates")) for one in iterations),
+            "splits": record.get("n_splits"),
+            "best": _best_line(seen),
+            "summary": "; then ".join(line for line in summaries if line),
+            "began": cell(record.get("began_at")),
+            "ended": cell(iterations[-1].get("ended_at")),
+            "client": f"{record.get('user', '')}@{process.get('host')}, "
+            f"process {process.get('pid')}",
+        }
+    )
 
 
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record tells users."""
+    """Return a record without what only this program needs."""
     hidden = ("_id", "v", "checksum", "asked")
     kept = {name: value for name, value in record.items() if name not in hidden}
     if "iterations" in kept:
         kept["iterations"] = [{"id": one["_id"], **_public(one)} for one in kept["iterations"]]
     return kept
-
-
-def _given(text: Any) -> Any:
-    return None if text == "None" else str(text).strip("'")
 
 
 def _best_line(seen: AttachedSearch) -> str:
@@ -163,7 +167,200 @@ def _best_line(seen: AttachedSearch) -> str:
     return f"{cell(score)} (candidate {seen.best_index_}; see optomatic best)"
 
 
-def say_fields(fields: Mapping[str, Any]) -> None:
-    """Print names and values, those that are not empty."""
-    known = [(name, full(value)) for name, value in fields.items() if not is_missing(value)]
-    show_table((Column(""), Column("", folds=20)), [[name, text] for name, text in known if text])
+def best(search: Search, db: Db = None, json: Json = False) -> None:
+    """Print the best candidate, its score and its params."""
+    seen = find(search, db)
+    index, score, params = seen.best_index_, seen.best_score_, dict(seen.best_params_)
+    if json:
+        return say_json({"index": index, "score": score, "params": params})
+    say_fields({"candidate": index, "score": cell(score)})
+    return say_fields({f"  {name}": _text(value) for name, value in params.items()})
+
+
+def _text(value: Any) -> str:
+    """Return a param as text, numbers of numpy as those of Python."""
+    if isinstance(value, str):
+        return full(value)
+    return full(repr(jsonable(value)) if isinstance(value, float | int) else repr(value))
+
+
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="ROWS",
+        show_default=False,
+        help="print at most so many, 0 for all; default: 20 on a terminal, else all",
+    ),
+]
+_ROWS = 20
+Splits = Annotated[bool, typer.Option("--splits", help="print a row a split, not a candidate")]
+
+
+def results(
+    search: Search,
+    db: Db = None,
+    json: Json = False,
+    splits: Splits = False,
+    limit: Limit = None,
+) -> None:
+    """Print the candidates with their scores, the best first.
+
+    A narrow terminal gets the columns that fit; --json and a pipe get all.
+    """
+    seen = find(search, db)
+    frame = seen.to_frame(level="split" if splits else "candidate")
+    frame = _ranked(frame, seen.record().get("facts") or {})
+    if json:
+        return say_json(frame.head(limit) if limit else frame)
+    if limit is None and on_terminal():
+        limit = _ROWS
+    shown = limit or len(frame)
+    _show_frame(frame.head(shown))
+    if shown < len(frame):
+        sys.stderr.write(f"{shown} of {len(frame)} rows. All: --limit 0, --json, or export\n")
+    return None
+
+
+def _ranked(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows with the best score first.
+
+    Before that the last iteration of successive halving comes first, as the best is one of it,
+    and candidates that are complete come before those that have part of their scores.
+    """
+    directions = dict(facts.get("directions") or ())
+    metric = facts.get("refit") or next(iter(directions), None)
+    labels = [f"score_{metric}", "score", *filter(_is_score, map(str, frame.columns))]
+    score = next((name for name in labels if name in frame), None)
+    if score is None:
+        return frame
+    keys = frame[[score]].assign(incomplete=frame["state"] != "completed")
+    keys["iter"] = frame.get("iter", 0)
+    lower = directions.get(metric) == "minimize"
+    keys = keys.reset_index(drop=True)
+    order = keys.sort_values(["iter", "incomplete", score], ascending=[False, True, lower]).index
+    ranked: pd.DataFrame = frame.iloc[order]
+    return ranked
+
+
+def _is_score(name: str) -> bool:
+    return name == "score" or (name.startswith("score_") and name != "score_time")
+
+
+_PARAM = "param_"
+#: Columns that are shown also where there is little room, and durations in seconds.
+_NEEDED, _TIMES = (
+    ("candidate", "split", "state", "error", "std"),
+    ("seconds", "fit_time", "score_time"),
+)
+_LONGEST_ERROR = 20
+
+
+def _show_frame(frame: pd.DataFrame) -> None:
+    """Print a frame of results: scores first, then the params in one column."""
+    from optomatic.plain_values import params_line
+
+    rows = records(frame)
+    names = list(rows[0]) if rows else [str(name) for name in frame.columns]
+    own = [name for name in names if name.startswith(_PARAM)]
+    other = [name for name in names if not name.startswith(_PARAM)]
+    if on_terminal():
+        other = [name for name in other if not all(is_missing(row[name]) for row in rows)]
+    columns = [_column(frame, name, place) for place, name in enumerate(other)]
+    columns.append(Column("PARAMS", folds=24))
+    params = [
+        full(params_line({n.removeprefix(_PARAM): row[n] for n in own if not is_missing(row[n])}))
+        for row in rows
+    ]
+    cells = [
+        [*(_cell(n, row[n]) for n in other), own] for row, own in zip(rows, params, strict=True)
+    ]
+    show_table(columns, cells)
+
+
+def _column(frame: pd.DataFrame, name: str, place: int) -> Column:
+    right = name not in frame.columns or frame[name].dtype.kind in "iuf"
+    spare = 0 if name in _NEEDED or _is_score(name) else place + 1
+    folds = _LONGEST_ERROR if name == "error" else 0
+    return Column(name.upper(), right=right, spare=spare, folds=folds)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in _TIMES and on_terminal() and not is_missing(value):
+        return f"{value:.4f}"
+    return _plain_error(cell(value)) if name == "error" else cell(value)
+
+
+def _plain_error(text: str) -> str:
+    return text.removeprefix("builtins.")
+
+
+def errors(search: Search, db: Db = None, json: Json = False) -> None:
+    """Print failures in groups, with params and tracebacks.
+
+    Each kind of failure comes once, with its count. Units that were given up, as they killed
+    their workers, and records that were set aside, as they could not be read, are among them.
+    """
+    found = find(search, db).errors()
+    if json:
+        return say_json(found)
+    if found.empty:
+        sys.stderr.write(f"Nothing went wrong in {one_line(search)}.\n")
+    sys.stdout.write("\n".join(_error_text(row) for row in records(found)))
+    return None
+
+
+def _error_text(row: Mapping[str, Any]) -> str:
+    from optomatic.plain_values import params_line
+
+    kind = f"{_plain_error(row['type'])}: " if row["type"] else ""
+    more = {
+        "params": "; ".join(params_line(own) or "no params" for own in row["params"]),
+        "splits": ", ".join(map(str, row["splits"])),
+        "hosts": ", ".join(row["hosts"]),
+    }
+    text = f"{row['count']} x {row['stage']}: {kind}{lines(row['text'].strip())}\n"
+    text += "".join(f"  {name}: {one_line(told)}\n" for name, told in more.items() if told)
+    if trace := lines(row["traceback"].strip("\n")):
+        text += textwrap.indent(trace, "    ") + "\n"
+    return text
+
+
+def explain(search: Search, db: Db = None, json: Json = False) -> None:
+    """Print why a search does not move, and why it reused no scores."""
+    found = find(search, db).explain().findings
+    if json:
+        return say_json([asdict(one) for one in found])
+    # A command is there to be pasted, so it stands on a line of its own.
+    texts = [one.text.partition(_START) for one in found]
+    rows = [
+        [one_line(one.kind), one_line(f"{said}{_BELOW if start else ''}")]
+        for one, (said, start, _) in zip(found, texts, strict=True)
+    ]
+    show_table((Column(""), Column("", folds=20)), rows)
+    for command in dict.fromkeys(command for _, _, command in texts if command):
+        sys.stdout.write(f"\n    {one_line(command)}\n")
+    return None
+
+
+_START, _BELOW = "Start one: ", "The command below starts one."
+
+
+def check(db: Db = None, json: Json = False) -> None:
+    """Print server, version, rights, write concern, indexes and size of the database.
+
+    Changes nothing. Exit code 1 if there is a problem.
+    """
+    from optomatic.search.overview import check_database
+
+    found = check_database(db)
+    if json:
+        say_json(asdict(found))
+    else:
+        fields = {name.replace("_", " "): value for name, value in asdict(found).items()}
+        problems: Sequence[str] = fields.pop("problems")
+        rows = [[name, one_line(value)] for name, value in fields.items()]
+        rows += [["problem", one_line(problem)] for problem in problems]
+        show_table((Column(""), Column("", folds=20)), rows)
+    if found.problems:
+        raise typer.Exit(FAILED)

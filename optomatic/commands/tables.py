@@ -1,17 +1,22 @@
-"""Tables: as wide as the terminal, or, where a program reads them, whole and without colours."""
+"""Values and tables: as wide as the terminal, or, where a program reads them, whole and plain."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from optomatic.results.export import as_utc, is_missing, json_of, moment
 
 _GAP = 2
 _STYLES = {
@@ -25,6 +30,81 @@ _STYLES = {
     "invalid": "red",
     "dead": "red",
 }
+
+
+def span(value: timedelta | float) -> str:
+    """Return a span of time in one or two units.
+
+    >>> span(5), span(125), span(7_200), span(timedelta(days=3, hours=5))
+    ('5s', '2m05s', '2h00m', '3d')
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds >= 2 * 86_400:
+        return f"{seconds // 86_400:.0f}d"
+    if seconds >= 3_600:
+        return f"{seconds // 3_600:.0f}h{seconds % 3_600 // 60:02.0f}m"
+    if seconds >= 60:
+        return f"{seconds // 60:.0f}m{seconds % 60 // 1:02.0f}s"
+    return f"{seconds:.0f}s"
+
+
+def short(value: Any) -> str:
+    """Return a value for a cell of a table on a terminal: numbers with four digits.
+
+    >>> short(0.123456), short(12), short("rbf"), short(None), short(1e-7)
+    ('0.1235', '12', 'rbf', '', '1e-07')
+    """
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
+    if isinstance(value, datetime) and not is_missing(value):
+        return f"{as_utc(value):%Y-%m-%d %H:%M:%S} UTC"
+    return full(value)
+
+
+def full(value: Any) -> str:
+    """Return a value for a cell whose reader is a program: nothing is cut or rounded.
+
+    >>> full(0.1 + 0.2), full(float("nan")), full(("a", 1))
+    ('0.30000000000000004', '', "('a', 1)")
+    """
+    if is_missing(value):
+        return ""
+    if isinstance(value, datetime):
+        return moment(value)
+    if hasattr(value, "dtype") and hasattr(value, "item"):
+        value = value.item()  # of numpy
+    return one_line(value if isinstance(value, str) else repr(value))
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` such that a terminal shows it in one line, and does nothing else.
+
+    >>> one_line("a\nb"), one_line("\x1b[2J")
+    ('a b', '\\x1b[2J')
+    """
+    words = " ".join(text.split("\n"))
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+
+
+def lines(text: str) -> str:
+    """Return a text of several lines, such as a traceback, that does nothing to a terminal."""
+    return "\n".join(one_line(line.replace("\t", "    ")) for line in text.split("\n"))
+
+
+def cell(value: Any) -> str:
+    """Return a value for a table: short on a terminal, whole elsewhere."""
+    return short(value) if on_terminal() else full(value)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json_of(value) + "\n")
+
+
+def say_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values, those that are not empty."""
+    known = [(name, full(value)) for name, value in fields.items() if not is_missing(value)]
+    show_table((Column(""), Column("", folds=20)), [[name, text] for name, text in known if text])
 
 
 @dataclass(frozen=True)
@@ -61,29 +141,28 @@ def terminal_width() -> int:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
-    if on_terminal():
-        sys.stdout.write(fitted(columns, rows, terminal_width(), colour=_colour()))
-    else:
-        sys.stdout.write(whole(columns, rows))
+    sys.stdout.write(table(columns, rows))
 
 
-def _colour() -> bool:
-    return not Console(file=sys.stdout).no_color
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for stdout: fitted to a terminal, else whole."""
+    if not on_terminal():
+        return whole(columns, rows)
+    colour = not Console(file=sys.stdout).no_color
+    return fitted(columns, rows, terminal_width(), colour=colour)
 
 
 def whole(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in which nothing is left out or cut, a line a row."""
     titles = [column.title for column in columns]
-    table = [titles, *rows] if any(titles) else list(rows)
-    widths = [max(cell_len(row[n]) for row in table) for n in range(len(columns))]
+    lines = [titles, *rows] if any(titles) else list(rows)
+    widths = [max(cell_len(line[n]) for line in lines) for n in range(len(columns))]
     text = ""
-    for row in table:
-        cells = [
-            " " * (width - cell_len(cell)) + cell
-            if column.right
-            else cell + " " * (width - cell_len(cell))
-            for column, cell, width in zip(columns, row, widths, strict=True)
-        ]
+    for line in lines:
+        cells = []
+        for column, value, width in zip(columns, line, widths, strict=True):
+            blanks = " " * (width - cell_len(value))
+            cells.append(blanks + value if column.right else value + blanks)
         text += (" " * _GAP).join(cells).rstrip() + "\n"
     return text
 
@@ -94,19 +173,19 @@ def fitted(
     """Return a table of at most `width` characters a line; say which columns it lacks."""
     shown, widths = _fit(columns, rows, width)
     titled = any(column.title for column in columns)
-    table = Table(
+    made = Table(
         box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold", show_header=titled
     )
     for n in shown:
         column = columns[n]
-        table.add_column(
+        made.add_column(
             Text(column.title),
             justify="right" if column.right else "left",
             width=widths[n],
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(row[n], style=_STYLES.get(row[n], "")) for n in shown))
+        made.add_row(*(Text(row[n], style=_STYLES.get(row[n], "")) for n in shown))
     # A little wider than it needs, as rich keeps a gap behind the last column.
     console = Console(
         width=width + _GAP,
@@ -115,7 +194,7 @@ def fitted(
         no_color=not colour,
     )
     with console.capture() as captured:
-        console.print(table)
+        console.print(made)
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
     hidden = [
         column.title

@@ -1,4 +1,4 @@
-"""optomatic top: what goes on, live."""
+"""optomatic top: searches, workers and running units, live."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from optomatic.commands.look import SEARCHES, WORKERS, cell, say_json, search_row, worker_row
-from optomatic.commands.options import Db, Json
-from optomatic.commands.tables import Column, fitted, on_terminal, terminal_width, whole
-from optomatic.commands.values import one_line, span
-from optomatic.results.as_json import records
+from optomatic.commands.arguments import Db, Json
+from optomatic.commands.look import SEARCHES, WORKERS, search_row, worker_row
+from optomatic.commands.tables import (
+    Column,
+    cell,
+    on_terminal,
+    one_line,
+    say_json,
+    span,
+    table,
+    terminal_width,
+)
+from optomatic.results.export import records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +38,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks.
 _PAUSE = 2.0
-#: Seconds between two drawings, and after which a store that does not answer is told of.
+#: Seconds between two drawings, and after which a silent database is reported.
 _REDRAW, _SILENT = 0.5, 5.0
-#: Looking at a large database is to cost its server little.
+#: Looking takes at most one part in five of the time, so a large database is not kept busy.
 _SHARE = 4
 _ACTIVE = ("running", "left", "abandoned")
 _MOST_RUNNING = 15
@@ -43,7 +51,7 @@ Once = Annotated[bool, typer.Option("--once", help="print once, and end")]
 
 @dataclass
 class _Look:
-    """What was found at one moment, in ``took`` seconds; ``done`` counts all ended units."""
+    """One look, which took ``took`` seconds; ``done`` counts the ended units of all searches."""
 
     searches: pd.DataFrame
     workers: pd.DataFrame
@@ -54,9 +62,9 @@ class _Look:
 
 
 def top(db: Db = None, once: Once = False, json: Json = False) -> None:
-    """Show live what goes on: searches, workers, and what runs where.
+    """Show searches, workers and running units, live.
 
-    Ctrl-C or q ends it. Where there is no terminal it prints once.
+    q or Ctrl-C ends it. Without a terminal it prints once.
     """
     if json:
         look = _look(db)
@@ -64,7 +72,7 @@ def top(db: Db = None, once: Once = False, json: Json = False) -> None:
     if once or not on_terminal():
         sys.stdout.write(_text(_look(db), None))
         return None
-    with suppress(KeyboardInterrupt):  # as good an end as any
+    with suppress(KeyboardInterrupt):
         _live(db)
     return None
 
@@ -90,7 +98,7 @@ def _live(db: str | None) -> None:
         raise first
     look, before, why = first, None, ""
     with (
-        warnings.catch_warnings(action="ignore"),  # an outage is told of on the screen
+        warnings.catch_warnings(action="ignore"),  # the screen reports an outage
         _keys() as pressed,
         Live(console=Console(), screen=True, auto_refresh=False) as live,
     ):
@@ -107,7 +115,7 @@ def _live(db: str | None) -> None:
 
 
 def _keep_looking(db: str | None, found: SimpleQueue[_Look | Exception]) -> None:
-    """Look again and again, beside the thread that hears keys: a store may be away for long."""
+    """Look again and again in a thread: keys work while the database is away."""
     while True:
         pause = _PAUSE
         try:
@@ -121,28 +129,24 @@ def _keep_looking(db: str | None, found: SimpleQueue[_Look | Exception]) -> None
 
 
 def _screen(look: _Look, before: _Look | None, why: str) -> str:
-    """Return what fits on the terminal; say so if the store has not answered for long."""
+    """Return what fits on the terminal, below a line if the database has not answered for long."""
     lines = _text(look, before).split("\n")
     silent = time.monotonic() - look.at
     if why or silent > _SILENT + look.took * (_SHARE + 1):
-        said = f"The store has not answered for {span(silent)}{why}. Below is what it said then."
-        lines = [_cut(said), "", *lines]
+        said = f"The store has not answered for {span(silent)}{why}. Below is its last answer."
+        lines = [said[: terminal_width()], "", *lines]
     return "\n".join([*lines[: Console().size.height - 2], "q: end"])
-
-
-def _cut(line: str) -> str:
-    return line[: terminal_width()]
 
 
 def _text(look: _Look, before: _Look | None) -> str:
     parts = [_heading(look, before)]
     if len(look.searches):
-        parts.append(_table(SEARCHES, [search_row(row) for row in records(look.searches)]))
+        parts.append(table(SEARCHES, [search_row(row) for row in records(look.searches)]))
     if len(look.workers):
-        parts.append(_table(WORKERS, [worker_row(row) for row in records(look.workers)]))
+        parts.append(table(WORKERS, [worker_row(row) for row in records(look.workers)]))
     if len(look.running):
         shown = look.running.head(_MOST_RUNNING)
-        parts.append(_table(_UNITS, [_unit_row(row) for row in records(shown)]))
+        parts.append(table(_UNITS, [_unit_row(row) for row in records(shown)]))
         if more := len(look.running) - len(shown):
             parts.append(f"and {more} more\n")
     return "\n".join(parts)
@@ -193,15 +197,9 @@ def _unit_row(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _table(columns: tuple[Column, ...], rows: list[list[str]]) -> str:
-    if on_terminal():
-        return fitted(columns, rows, terminal_width(), colour=True)
-    return whole(columns, rows)
-
-
 @contextmanager
 def _keys() -> Iterator[Any]:
-    """Yield what waits so many seconds, or until q is pressed, and tells whether it was."""
+    """Yield a call that waits so many seconds, and returns at once, with True, if q is pressed."""
     import termios
     import tty
 

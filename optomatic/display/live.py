@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import StringIO
 from math import ceil
@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from optomatic.errors import shown
+from optomatic.plain_values import params_line
 from optomatic.results.tally import Standing, Tally
 
 #: Seconds between two lines where there is no terminal; there is none before.
@@ -114,12 +114,7 @@ def _pace(standing: Standing, left: str) -> Iterator[str]:
 def _add_params(text: Text, standing: Standing, width: int) -> None:
     room = width - text.cell_len - 3
     if standing.best is not None and room >= 12:
-        text.append(f" ({_cut(params_text(standing.best[1]), room)})", "not bold dim")
-
-
-def params_text(params: Mapping[str, Any]) -> str:
-    """Return params in one line, for people."""
-    return ", ".join(f"{name}={' '.join(shown(value).split())}" for name, value in params.items())
+        text.append(f" ({_cut(params_line(standing.best[1]), room)})", "not bold dim")
 
 
 def rate_text(rate: float) -> str:

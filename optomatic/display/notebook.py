@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from optomatic.display.grid import COLOURS, MOST_ROWS, grid_html
-from optomatic.display.live import Display, LiveLine, PlainLines, params_text, plain_line
+from optomatic.display.live import Display, LiveLine, PlainLines, plain_line
+from optomatic.plain_values import params_line
 from optomatic.results.tally import Cell, Standing, Tally
 
 #: A notebook gets so many characters of HTML a second at most.
@@ -79,7 +80,7 @@ def html_of(tally: Tally, standing: Standing) -> str:
     """Return bar and grid."""
     text = plain_line(standing) if not standing.upload else f"{standing.name}: {standing.upload}"
     labels = [
-        ("" if math.isnan(mean) else f"{mean:.4g}  ") + params_text(params)
+        ("" if math.isnan(mean) else f"{mean:.4g}  ") + params_line(params)
         for params, mean in tally.candidates(MOST_ROWS)
     ]
     return (

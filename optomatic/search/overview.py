@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from optomatic.plain_values import params_line
 from optomatic.records import DatabaseCheck, Process
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store, open_store
@@ -315,22 +316,13 @@ def _unit_row(unit: RunningForm, names: dict[str, str], now: datetime) -> dict[s
     split = unit.spec.get("split")
     return {
         "search": "(joblib)" if call else ", ".join(wanted),
-        "params": "" if call else params_line(unit.params.items()),
+        "params": "" if call else params_line(unit.params),
         "split": split if isinstance(split, int) and not call else None,
         "worker": unit.worker,
         "host": unit.host or "",
         "since": _seconds(now - (unit.started_at or unit.claimed_at)),
         "attempt": unit.attempt,
     }
-
-
-def params_line(params: Iterable[tuple[str, Any]]) -> str:
-    """Return params in a line.
-
-    >>> params_line([("C", 1), ("kernel", "rbf")])
-    "C=1, kernel='rbf'"
-    """
-    return ", ".join(f"{name}={value!r}" for name, value in params)
 
 
 def check_database(db: str | None = None) -> DatabaseCheck:

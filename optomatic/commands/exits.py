@@ -1,15 +1,14 @@
-"""How a command ends: exit codes, and errors as a line on stderr."""
+"""Exit codes, and errors and notes as lines on stderr."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
 import warnings
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from optomatic._uri import redact
-from optomatic.commands.tables import terminal_width
-from optomatic.commands.values import one_line
+from optomatic.commands.tables import one_line, terminal_width
 from optomatic.errors import OptomaticError, SearchRunning, StoreURIError
 
 FINE, FAILED, USAGE, NO_SEARCH, RUNS = range(5)
@@ -24,7 +23,7 @@ search; 4 refused, as the search runs.
 
 
 class Refused(Exception):
-    """A command cannot do what it was asked; its text is for stderr."""
+    """A command that cannot do what it was asked; its text goes to stderr."""
 
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
@@ -44,7 +43,7 @@ def code_of(error: Exception) -> int:
 
 
 def text_of(error: Exception) -> str | None:
-    """Return what to say of an error in a line, None if it is a defect of this program."""
+    """Return an error as one line; None if it is a defect of this program."""
     if hasattr(error, "format_message"):
         message = str(error.format_message()).rstrip(".")
         return f"{message}{'' if message.endswith('?') else '.'} See optomatic --help."
@@ -54,7 +53,7 @@ def text_of(error: Exception) -> str | None:
 
 
 def say(text: str) -> None:
-    """Write a line to stderr, whatever stands in `text`; on a terminal no word is broken."""
+    """Write `text` as one line to stderr; on a terminal no word is broken."""
     line = f"optomatic: {one_line(redact(text))}"
     if sys.stderr.isatty():
         line = textwrap.fill(line, terminal_width(), break_long_words=False, break_on_hyphens=False)
@@ -74,17 +73,10 @@ def show_warning(
 
 
 def plain_warnings() -> None:
-    """Have warnings written as lines."""
+    """Write warnings as lines from now on."""
     warnings.showwarning = show_warning
 
 
 def refuse(text: str, code: int = USAGE) -> NoReturn:
     """End the command."""
     raise Refused(text, code)
-
-
-def exits(code: int) -> Any:
-    """Return the exception that ends a command with `code`."""
-    import typer
-
-    return typer.Exit(code)

@@ -1,15 +1,62 @@
-"""Words as bash completes them: it takes them apart at ``:`` and ``=``, as addresses have them."""
+"""Names of searches, completed in shells."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 from optomatic import _config
 
+#: Seconds after which a completion gives up.
+_PATIENCE = 2.0
+_MOST_OFFERED = 1_000
+#: Names that any shell takes as they are, and that bash takes quoted.  Else the id is offered.
+_PLAIN, _PLAIN_IN_BASH = re.compile(r"[\w.@%+=,/-]+"), re.compile(r"[^\n\r\t'\"\\*?\[]+")
+
+
+def complete(ctx: Any, incomplete: str) -> list[str]:
+    """Return names that begin like this; none if the store is away."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            db = ctx.params.get("db")  # as typed: the shell has not replaced variables
+            found.extend(_offered(db and os.path.expandvars(db), incomplete))
+        except Exception:  # a shell that completes a word has no use for a reason
+            return
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(_PATIENCE)
+    return found
+
+
+def _offered(db: str | None, incomplete: str) -> list[str]:
+    from optomatic.store.connection import open_store
+
+    if db is None and _config.setting(_config.DB) is None and not _private_server_runs():
+        return []
+    with open_store(db) as store:
+        searches = store.overview.names(_MOST_OFFERED)
+    plain = _PLAIN_IN_BASH if in_bash(os.environ) else _PLAIN
+    names = dict.fromkeys(name if plain.fullmatch(name) else own for own, name in searches)
+    starting = [name for name in names if name.startswith(incomplete)]
+    return starting or [own for own, _ in searches if incomplete and own.startswith(incomplete)]
+
+
+def _private_server_runs() -> bool:
+    from optomatic.embedded.server import runs
+
+    return runs()
+
+
+# bash takes a word apart at ``:`` and ``=``, as addresses and names have them.
 _WORDS, _PLACE = "COMP_WORDS", "COMP_CWORD"
 
 
