@@ -1,4 +1,4 @@
-"""Stored results -> DataFrame, for people, generators and filters."""
+"""Stored results as data frames, for people, generators and filters."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ import numpy as np
 import pandas as pd
 
 from optomatic.plain_values import plain
+from optomatic.planning.params import decode_extra
 from optomatic.records import Evaluation, Inspected, Outcome, Result, SetAside
 from optomatic.results.table import death_of
 
-#: Name of the only metric, where it has none of its own.
+#: Name of the only metric, if it has no other name.
 SCORE = "score"
 
 
 def evaluation_of(
     number: int, params: Mapping[str, Any], outcomes: Sequence[Outcome | None]
 ) -> Evaluation:
-    """Return what is known of a candidate.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome or None
-        One a split; None where there is no end yet.
-    """
+    """Return the state and means of a candidate; `outcomes` has None for splits without an end."""
     known = [outcome for outcome in outcomes if outcome is not None]
     results = [outcome.result for outcome in known if outcome.result is not None]
     failed = any(outcome.state != "completed" for outcome in known)
@@ -65,21 +60,11 @@ def _error(outcome: Outcome) -> str | None:
 def frame_of(
     evaluations: Iterable[Evaluation], *, extras: Callable[[str | None], Any] | None = None
 ) -> pd.DataFrame:
-    """Return a frame with one row a candidate, in the order given.
+    """Return a frame with one row a candidate, in the order given, as history of generators.
 
-    Parameters
-    ----------
-    evaluations : iterable of Evaluation
-    extras : callable, optional
-        Text of an extra -> its value; without it there is no column for them.
-
-    Returns
-    -------
-    DataFrame
-        Index ``candidate``.  Columns ``param_<name>`` (of object dtype: values are as they
-        were given; NaN where a candidate does not have that param), ``score`` or
-        ``score_<metric>`` (float, NaN without a score), ``state``, ``seconds``, ``error`` and,
-        if asked for, ``extra``.
+    Index ``candidate``.  Columns ``param_<name>`` (objects, as they were given; NaN if a candidate
+    does not have that param), ``score`` or ``score_<metric>`` (NaN without a score), ``state``,
+    ``seconds``, ``error``, and ``extra`` if `extras` decodes it.
     """
     rows = list(evaluations)
     names = dict.fromkeys(name for row in rows for name in row.params)
@@ -117,20 +102,18 @@ def _objects(values: Sequence[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRow:
-    """A candidate of a search, with what there is of its units.
+    """A candidate of a search with its units.
 
     Attributes
     ----------
-    number : int
-    params : mapping of str to object
     reason : str or None
         Why a filter left it out.
     units : sequence of Inspected or None
-        One a split; None where there is none, as it was not asked for or was removed.
+        One a split; None if the split was not asked for, or its unit was removed.
     asked : int
         So many of the splits were asked for: a race may ask for the first ones only.
     rest : str
-        The state of the splits that were not.
+        The state of the splits that were not asked for.
     more : mapping of str to object
         Columns that stand before all others.
     """
@@ -144,19 +127,8 @@ class CandidateRow:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def candidate_table(
-    rows: Sequence[CandidateRow],
-    *,
-    extras: Callable[[str | None], Any] | None = None,
-) -> pd.DataFrame:
-    """Return one row a candidate, with means and deviations over its splits.
-
-    Parameters
-    ----------
-    rows : sequence of CandidateRow
-    extras : callable, optional
-        Text of an extra -> its value; without it there is no column for them.
-    """
+def candidate_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
+    """Return one row a candidate, with means and deviations over its splits."""
     n_splits = max((len(row.units) for row in rows), default=0)
     tables = _scores_by_label([row.units for row in rows], n_splits)
     columns = _leading(rows)
@@ -170,9 +142,9 @@ def candidate_table(
     columns["state"] = _objects([_state_of(row) for row in rows])
     columns["seconds"], columns["fit_time"], columns["score_time"] = fit + score, fit, score
     columns["error"] = _objects([row.reason or _first_error(row) for row in rows])
-    if extras is not None:
+    if any(unit.kind == "function" for row in rows for unit in row.units if unit):
         texts = [next((e.extra for e in own if e and e.extra), None) for own in ends]
-        columns["extra"] = _objects([extras(text) for text in texts])
+        columns["extra"] = _objects([decode_extra(text) for text in texts])
     index = pd.Index(np.array([row.number for row in rows], dtype=np.int64), name="candidate")
     return _framed(columns, index)
 
@@ -200,7 +172,7 @@ def split_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
 
 
 def attempt_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
-    """Return one row an attempt that is known: the lost ones, and the last one of each unit."""
+    """Return one row a known attempt: the lost ones, and the last one of each unit."""
     found = [
         (row.number, split, *attempt)
         for row in rows
@@ -208,18 +180,12 @@ def attempt_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
         if unit is not None
         for attempt in _attempts(unit)
     ]
-    names = ("attempt", "state", "worker", "host", "began", "ended", "why")
-    _, _, numbers, states, workers, hosts, began, ended, why = (
-        zip(*found, strict=True) if found else [()] * 9
-    )
-    values = (
-        np.array([number or 0 for number in numbers], dtype=np.int64),
-        *(_objects(own) for own in (states, workers, hosts)),
-        *(_moments(own) for own in (began, ended)),
-        _objects(why),
-    )
-    index = _by_split([one[:2] for one in found])
-    return _framed(dict(zip(names, values, strict=True)), index)
+    values = list(zip(*found, strict=True)) if found else [()] * 9
+    columns: dict[str, Any] = {"attempt": np.array([n or 0 for n in values[2]], dtype=np.int64)}
+    for place, name in enumerate(("state", "worker", "host", "began", "ended", "why"), start=3):
+        column = _moments if name in ("began", "ended") else _objects
+        columns[name] = column(values[place])
+    return _framed(columns, _by_split([one[:2] for one in found]))
 
 
 def _attempts(unit: Inspected) -> Iterator[tuple[Any, ...]]:
@@ -245,7 +211,7 @@ def _leading(rows: Sequence[CandidateRow]) -> dict[str, Any]:
 def natural(values: Sequence[Any]) -> Any:
     """Return an array of the dtype that all `values` have: bool, int64, float64, else object.
 
-    Numbers of numpy count as Python's own.  A missing one is NaN, and makes ints floats.
+    Numbers of numpy count as Python's.  A missing one is NaN, and makes ints floats.
 
     Examples
     --------
@@ -269,7 +235,7 @@ def _is_long(value: Any) -> bool:
 
 
 def _scores_by_label(units: Sequence[Sequence[Inspected | None]], n_splits: int) -> dict[str, Any]:
-    """Return by column the scores, NaN where there is none, and where there is one.
+    """Return by column the scores (NaN if missing), and a mask of those that are there.
 
     Both are arrays of shape (n_candidates, n_splits).
     """
@@ -338,7 +304,7 @@ def _state_of(row: CandidateRow) -> str:
     return "completed" if states else "missing"
 
 
-#: States of candidates, and of units of which one is enough for that; the first counts.
+#: State of a candidate: the first one here that any of its units has a state of.
 _STATES = {
     "failed": {"failed", "dead"},
     "pending": {"queued", "running", "pending"},
@@ -356,7 +322,7 @@ def _state_at(row: CandidateRow, split: int) -> str:
 
 
 def _framed(columns: Mapping[str, Any], index: pd.Index) -> pd.DataFrame:
-    """Return a frame.  Texts stay objects: pandas may take them for UTF-8, which is not certain."""
+    """Return a frame.  Texts stay objects, because pandas may assume that they are UTF-8."""
     kept = {
         name: pd.Series(values, index, dtype=object) if values.dtype == object else values
         for name, values in columns.items()
@@ -375,17 +341,12 @@ def _moments(values: Sequence[datetime | None]) -> Any:
     return pd.DatetimeIndex(np.array(naive, dtype="datetime64[ms]")).tz_localize("UTC")
 
 
-#: Stages of what is no exception: the unit was given up, or its record cannot be read.
+#: Stages without an exception: the unit was given up, or its record cannot be read.
 GIVEN_UP, SET_ASIDE = "given up", "set aside"
-#: So many candidates are named in a row.
+#: So many candidates are listed in a row.
 _SHOWN = 5
-_COLUMNS = (
-    *("count", "stage", "type", "text", "traceback"),
-    *("params", "splits", "hosts", "workers"),
-)
-#: Numbers and addresses: what differs in texts of the same kind.
+#: Numbers and addresses, which differ among texts of the same kind.
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-
 
 #: A candidate, and one of its splits.
 Place = tuple[CandidateRow, int]
@@ -413,12 +374,18 @@ class _Group:
             self.hosts.update(filter(None, [unit.host, *(one.host for one in lost)]))
             self.workers.update(filter(None, [unit.worker, *(one.worker for one in lost)]))
 
-    def values(self) -> tuple[Any, ...]:
-        return (
-            *(len(self.units), self.stage, self.type, self.text, self.traceback),
-            *(list(self.params.values()), sorted({split for _, split in self.units})),
-            *(sorted(self.hosts), sorted(self.workers)),
-        )
+    def columns(self) -> dict[str, Any]:
+        return {
+            "count": len(self.units),
+            "stage": self.stage,
+            "type": self.type,
+            "text": self.text,
+            "traceback": self.traceback,
+            "params": list(self.params.values()),
+            "splits": sorted({split for _, split in self.units}),
+            "hosts": sorted(self.hosts),
+            "workers": sorted(self.workers),
+        }
 
 
 def errors_table(
@@ -427,11 +394,7 @@ def errors_table(
 ) -> pd.DataFrame:
     """Return one row a kind of failure, the most frequent first.
 
-    Parameters
-    ----------
-    rows : sequence of CandidateRow
-    set_aside : sequence of (SetAside, places)
-        Records that could not be read, each with the candidates and splits that it is of.
+    `set_aside` are records that could not be read, with the candidates and splits of each.
     """
     groups: dict[tuple[Any, ...], _Group] = {}
     for row in rows:
@@ -446,11 +409,20 @@ def errors_table(
         group = groups.setdefault(key, _Group(SET_ASIDE, None, record.why, ""))
         for row, split in places:
             group.add(row, split, None)
-    return _error_frame(sorted(groups.values(), key=lambda group: -len(group.units)))
+    found = sorted(groups.values(), key=lambda group: -len(group.units))
+    own = [group.columns() for group in found]
+    return pd.DataFrame(
+        {
+            name: pd.Series(
+                [row[name] for row in own], dtype="int64" if name == "count" else object
+            )
+            for name in _Group("", None, "", "").columns()
+        }
+    )
 
 
 def _failures(unit: Inspected | None) -> Iterator[tuple[str, str | None, str, str]]:
-    """Yield stage, type, text and traceback of what went wrong with a unit."""
+    """Yield stage, type, text and traceback of each failure of a unit."""
     if unit is None:
         return
     if unit.outcome.state == "dead":
@@ -461,17 +433,6 @@ def _failures(unit: Inspected | None) -> Iterator[tuple[str, str | None, str, st
 
 
 def _alike(text: str) -> str:
-    """Return the last line of a text, without what differs among failures of one kind."""
+    """Return the last line of a text, without numbers and addresses."""
     lines = text.strip().splitlines() or [""]
     return _VARYING.sub("#", lines[-1])
-
-
-def _error_frame(groups: Iterable[_Group]) -> pd.DataFrame:
-    values: Mapping[str, Any] = dict(
-        zip(_COLUMNS, zip(*(group.values() for group in groups), strict=True), strict=False)
-    )
-    columns = {
-        name: pd.Series(list(values.get(name, ())), dtype="int64" if name == "count" else object)
-        for name in _COLUMNS
-    }
-    return pd.DataFrame(columns)

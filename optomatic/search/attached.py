@@ -1,4 +1,4 @@
-"""attach: a search that runs or ran, seen from anywhere."""
+"""attach: watch, read, extend and cancel a search from anywhere."""
 
 from __future__ import annotations
 
@@ -23,62 +23,59 @@ from optomatic.store.searches import added_to, ids_that_wait
 from optomatic.worker.availability import Availability
 from optomatic.worker.host import timing_here
 
-#: So many other searches of one name are named.
+#: So many other searches of the same name are listed.
 _NAMED = 5
 _POLL = 0.5
 
 
 def attach(name: str, *, db: str | None = None, load_objects: bool = False) -> AttachedSearch:
-    """Return a search by its name or id, to watch, await, read, extend or withdraw it.
+    """Return a search by its name or id, to watch, await, read, extend or cancel it.
 
     Parameters
     ----------
     name : str
-        Of several searches of one name the one that began last; a warning names the ids of the
-        others.
+        If several searches have this name, the one that began last.
     db : str, default=None
         As in :class:`MongoSearchCV`.
     load_objects : bool, default=False
-        Unpickle params that are objects, such as estimators and functions.  That runs code which
-        whoever can write to the database has chosen.  Without it they are shown as text, and
-        nothing that is stored is run.
+        Unpickle params that are objects, such as estimators and functions.  This runs code
+        from the database, so use it only if you trust everybody who can write there.  Otherwise
+        such params are text, and nothing that is stored is run.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no string, or there is none.
+        If `name` is not a string, or no search has it.
     StoreError
         If the database cannot be used.
 
     Warns
     -----
     UserWarning
-        If several searches have this name.
+        If several searches have this name; the warning lists the ids of the others.
     """
     if not isinstance(name, str):
-        raise TypeError(
-            f"attach takes the name or id of a search, which is a string, not {shown(name)}."
-        )
+        raise TypeError(f"attach takes the name or id of a search as a string, not {shown(name)}.")
     with open_store(db) as store:
         found = store.searches.ids_of(name)
         if not found:
             raise ValueError(
-                f"There is no search of the name or id {shown(name)} in {store.shown_uri}. Look at "
-                "the name, and at db."
+                f"There is no search with the name or id {shown(name)} in {store.shown_uri}. "
+                "Check the name, and db."
             )
     search, *others = found
     if others:
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         warn(
-            f"{len(found)} searches are called {shown(name)}. This is the latest, {search}. Before "
-            f"it: {', '.join(others[:_NAMED])}{more}. Give an id to get another one.",
+            f"{len(found)} searches have the name {shown(name)}. This is the latest, {search}. "
+            f"Before it: {', '.join(others[:_NAMED])}{more}. Give an id to get another one.",
             UserWarning,
         )
     return AttachedSearch(search, db, load_objects=load_objects)
 
 
 class AttachedSearch(StoredSearch, KeepsAddress):
-    """A search in the database.  Each call reads it anew, with a connection of its own.
+    """A search in the database.  Each call reads it anew, over its own connection.
 
     Attributes
     ----------
@@ -86,7 +83,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
     Notes
     -----
-    A pickle of it has no credentials.  Where it is loaded, they come from ``$OPTOMATIC_DB``.
+    A pickle of it holds no credentials.  Where it is loaded, ``$OPTOMATIC_DB`` gives them.
     """
 
     def __init__(self, search_id: str, db: str | None, *, load_objects: bool = False) -> None:
@@ -95,10 +92,10 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         self.load_objects = load_objects
 
     def record(self) -> dict[str, Any]:
-        """Return what was asked, by whom, with what, and how it ended: plain values.
+        """Return the stored record of the search, as plain values.
 
-        Its ``state`` is as it was written down: see :attr:`state` for how the search is.  Those
-        of later iterations of successive halving are in its ``iterations``.
+        Its ``state`` is the stored one; :attr:`state` also considers whether the client lives.
+        Records of later iterations of successive halving are in its ``iterations``.
         """
         with open_store(self.db) as store:
             parts = store.searches.parts(self.search_id)
@@ -107,10 +104,10 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
     @property
     def state(self) -> str:
-        """How the search is.
+        """The state of the search.
 
-        ``running``, ``completed``, ``interrupted`` (by Ctrl-C or an error), ``cancelled``; ``left``
-        if it was left to workers on purpose, ``abandoned`` if its client vanished without a word.
+        ``running``, ``completed``, ``interrupted`` (by Ctrl-C or an error), ``cancelled``, ``left``
+        (to standalone workers, on purpose) or ``abandoned`` (its client vanished).
         """
         with open_store(self.db) as store:
             return SearchReader(store, self.search_id).state
@@ -123,31 +120,31 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
     @property
     def cv_results_(self) -> dict[str, Any]:
-        """What ``fit`` gave, of the candidates that are complete by now.
+        """The table of ``fit``, with the candidates that are complete by now.
 
-        A dict of arrays as of :class:`~sklearn.model_selection.GridSearchCV`; empty if no
-        candidate is complete.  Of a function it has one split.  Params that are objects are text,
-        unless this was attached with ``load_objects=True``.  Each access reads the store.
+        A dict of arrays, as :class:`~sklearn.model_selection.GridSearchCV` has; empty if no
+        candidate is complete.  A function has one split.  Params that are objects are text,
+        unless ``attach`` was called with ``load_objects=True``.  Each access reads the store.
         """
         with open_store(self.db) as store:
             return SearchReader(store, self.search_id, load_objects=self.load_objects).results
 
     @property
     def best_index_(self) -> int:
-        """Row of ``cv_results_`` that the search chose; that with rank 1 while it runs.
+        """The row of ``cv_results_`` that the search chose; the row with rank 1 while it runs.
 
-        Raises AttributeError if no candidate is complete, or `refit` says nothing of it.
+        Raises AttributeError if no candidate is complete, or `refit` names no metric.
         """
         return self._best().index
 
     @property
     def best_params_(self) -> dict[str, Any]:
-        """Params of the candidate at ``best_index_``."""
+        """The params of the candidate at ``best_index_``."""
         return self._best().params
 
     @property
     def best_score_(self) -> float:
-        """Mean test score of the candidate at ``best_index_``."""
+        """The mean test score of the candidate at ``best_index_``."""
         score = self._best().score
         if score is None:
             raise AttributeError("refit was a callable, so this search has no best_score_.")
@@ -159,15 +156,15 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         if best is None:
             raise AttributeError(
                 "This search has no best candidate: none is complete yet, or it has several "
-                "metrics and refit=False, or a callable refit that has not chosen yet."
+                "metrics and refit=False, or its callable refit has not chosen yet."
             )
         return best
 
     def counts(self) -> dict[str, int]:
         """Return how many units are in each state.
 
-        ``invalid`` counts records that could not be read, those of units that were queued anew
-        included; ``missing`` units of which there is none.
+        ``invalid`` counts records that could not be read, also those whose units were queued
+        again; ``missing`` counts units that have no record.
         """
         with open_store(self.db) as store:
             return _counts(store, self.search_id)
@@ -179,7 +176,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Wait until nothing that the search wants is queued or running.
+        """Wait until no unit of the search is queued or running.
 
         Parameters
         ----------
@@ -191,7 +188,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         Returns
         -------
         bool
-            Whether it is over; False after `timeout`.
+            Whether the search is over; False after `timeout`.
 
         Raises
         ------
@@ -201,7 +198,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         Warns
         -----
         NoWorkers, WorkersRefuse, NoProgress
-            As a search with ``n_jobs=0`` does, if its units are left to workers.
+            If its units are left to workers, as a search with ``n_jobs=0`` does.
         """
         began = clock()
         with open_store(self.db) as store:
@@ -220,7 +217,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Iterator[dict[str, int]]:
-        """Go through the :meth:`counts` of units, now and each time they change, to the end.
+        """Yield the :meth:`counts` of units now, and each time they change, until the end.
 
         Yields
         ------
@@ -234,7 +231,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
 
         Notes
         -----
-        Ends when :meth:`wait` would.  To show how far a search is::
+        Ends when :meth:`wait` would.  To show progress::
 
             for counts in attach("sweep").watch():
                 print(counts)
@@ -259,41 +256,41 @@ class AttachedSearch(StoredSearch, KeepsAddress):
     def extend(self, space: Any, *, n_iter: int | None = None, random_state: Any = None) -> int:
         """Add candidates to the search, and leave them to standalone workers.
 
-        Neither the function nor its data need be here: units are made from what the search
-        wrote down, and are those of ``MongoSearch(function, wider_space)``, so either finds
-        the scores of the other.  For searches of :class:`MongoSearch` only.
+        Works for searches of :class:`MongoSearch`.  Neither the function nor its data are needed
+        here: the search has stored them.  ``MongoSearch(function, wider_space)`` makes the same
+        units, so either finds the scores of the other.
 
         Parameters
         ----------
         space : dict, list of dict, or iterable of dict
-            A grid, or anything else that gives candidates without being told of scores.
-            Those that have a score, or wait already, are not queued again.
+            A grid, or any iterable that gives candidates without learning from scores.
+            Candidates that have a score, or wait already, are not queued again.
         n_iter : int, default=None
             As in :class:`MongoSearch`.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draws, if there are any.
+            Seed of the draws.
 
         Returns
         -------
         int
-            How many of the candidates have no score yet.
+            Number of these candidates that have no score yet.
 
         Raises
         ------
         ValueError
-            If `space` is adaptive, or endless without `n_iter`, or the search did not write down
-            what is needed.
+            If `space` is adaptive, or endless without `n_iter`, or the search did not store what
+            is needed.
         StoreError
             If the database cannot be reached for a minute.
 
         Notes
         -----
-        A search that has ended goes on with that; :meth:`wait`, :meth:`watch`, :meth:`to_frame`
-        and :meth:`cancel` are of all of it.  Where it was cancelled, what `space` does not
-        name stays so.  A client that still waits for its own candidates is not held up.
+        A search that has ended becomes ``left`` again; :meth:`wait`, :meth:`watch`,
+        :meth:`to_frame` and :meth:`cancel` cover old and new candidates.  Units that were
+        cancelled stay so, unless `space` names them.  A client that waits for its own candidates
+        does not wait for these.
 
-        A param that the function does not take makes its candidates fail, as the function is
-        not here to be asked.
+        A candidate with a param that the function does not take fails when it is scored.
         """
         candidates = _candidates(space, n_iter, random_state)
         with open_store(self.db) as store:
@@ -302,7 +299,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
             return extend(store, self.search_id, plan)
 
     def cancel(self) -> None:
-        """Withdraw the search: its client ends with SearchCancelled, what is scored stays."""
+        """Cancel the search: its client ends with SearchCancelled, and its scores stay."""
         with open_store(self.db) as store:
             for part in store.searches.parts(self.search_id):
                 goes_on = store.jobs.waits(added_to(part))
@@ -330,40 +327,35 @@ def _counts(store: Store, search: str) -> dict[str, int]:
 
 
 def _goes_on(store: Store, search: str) -> bool:
-    """Tell whether units wait, or a client that was seen of late may ask for more."""
-    return store.jobs.waits(_waiting_ids(store, search)) or store.searches.is_running(search)
-
-
-def _waiting_ids(store: Store, search: str) -> list[str]:
-    """Return the ids under which units of `search` may wait."""
-    return [i for part in store.searches.parts(search) for i in ids_that_wait(part)]
+    """Return whether units wait, or a client that was seen of late may ask for more."""
+    waiting = [name for part in store.searches.parts(search) for name in ids_that_wait(part)]
+    return store.jobs.waits(waiting) or store.searches.is_running(search)
 
 
 def _availability(store: Store, search: str, clock: Callable[[], float]) -> Availability:
-    """Look who could score `search`, unless its client is there: that looks itself."""
+    """Return what warns if no worker can score `search`; a client that lives warns itself."""
     silent = partial(store.searches.is_running, search)
 
     def restore() -> None:
         if (asked := store.searches.asked(search)) is not None:
             store.workers.publish(asked.work)
 
-    return Availability(
-        *(store, ids_that_wait(search), timing_here(), clock), silent=silent, restore=restore
-    )
+    names = ids_that_wait(search)
+    return Availability(store, names, timing_here(), clock, silent=silent, restore=restore)
 
 
 def _note_the_end(store: Store, search: str) -> None:
     if store.searches.record(search).get("state") == "running":
-        # It was left to workers, or its client is gone: nobody else will write it.
+        # It was left to workers, or its client is gone: no other process will write it.
         store.searches.finish(search, "completed", {"line": "left to workers"})
 
 
 def _candidates(space: Any, n_iter: int | None, random_state: Any) -> list[dict[str, Any]]:
     if is_adaptive(space) or callable(space):
         raise ValueError(
-            "A generator that is told of scores, or a function, needs a process that asks it, so "
-            "it cannot be added to a search that is left alone. Nothing was queued. Give "
-            "candidates that are all known: a grid, a list of dicts, draws."
+            "A generator that learns from scores needs a process that asks it, and extend leaves "
+            "the search to workers. Nothing was queued. Give candidates that are all known: a "
+            "grid, a list of dicts, draws."
         )
     if is_endless(space) and n_iter is None:
         raise ValueError("The space never ends. Nothing was queued. Give n_iter=.")
@@ -378,9 +370,9 @@ def _asked(store: Store, search: str) -> JobSpec:
     asked = store.searches.asked(search)
     if asked is None:
         raise ValueError(
-            "This search cannot be extended from here, as it did not write down what its units "
-            "are made of: it is one of MongoSearchCV, is made of what no worker can have, or of "
-            "an older version. Nothing was queued. Make it again where its function or estimator "
-            "is, with the wider space: it scores only what is new."
+            "This search cannot be extended from here, because it did not store what its units "
+            "are made of: it is a MongoSearchCV, or no other process can load its function, or "
+            "an older version made it. Nothing was queued. Make the search again with the wider "
+            "space, where its function or estimator is: it scores only what is new."
         )
     return asked

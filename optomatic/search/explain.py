@@ -202,7 +202,7 @@ def _failures(store: Store, reader: SearchReader) -> Iterator[Finding]:
 
 
 def _reuse(store: Store, reader: SearchReader) -> Iterator[Finding]:
-    record, listed = reader.first, reader.lists[0]
+    record, listed = reader.first, reader.listed(reader.first.id)
     total = len(listed.ids)
     stored = {i for i in listed.ids if _had_ended(reader, i, record.began_at)}
     if total and len(stored) == total:

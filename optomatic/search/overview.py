@@ -1,4 +1,4 @@
-"""What there is in a database, and what is going on: searches, workers, units, the server."""
+"""List the searches, workers and running units of a database, and check the database."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from optomatic.plain_values import params_line
-from optomatic.records import DatabaseCheck, Process
+from optomatic.records import DatabaseCheck
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store, open_store
-from optomatic.store.inventory import DatabaseCheck, ListedForm, PresentForm, RunningForm
-from optomatic.store.searches import state_of
+from optomatic.store.inventory import ListedForm, PresentForm, RunningForm
+from optomatic.store.searches import search_of, state_of
 from optomatic.worker.host import timing_here
 
-#: The best so far is read of so many searches that run, with so many units in all.
+#: The best score so far is read for so many running searches, with so many units in all.
 _MOST_RUNNING, _MOST_READ = 10, 10_000
 
 
@@ -37,23 +37,23 @@ def searches(db: str | None = None) -> pd.DataFrame:
 
         ``name`` : str
         ``state`` : str
-            ``running``; ``abandoned``: its client vanished, and nobody has ended it;
-            ``left``: left to standalone workers, and not done; ``completed``, ``interrupted``,
-            ``cancelled``; ``invalid``: something changed its record.
+            ``running``; ``abandoned``: its client vanished; ``left``: left to standalone
+            workers, and not done; ``completed``, ``interrupted``, ``cancelled``; ``invalid``:
+            something changed its record.
         ``done``, ``total`` : int
             Units, (candidate, split) pairs, that have ended, and all that were asked for so far.
         ``failed`` : int
-            Those of ``done`` that have no score, NA where that takes too long to count.
+            Units among ``done`` without a score; NA if counting takes too long.
         ``best`` : float
-            The best score; of a search that runs the best so far, if it is among the latest ten
-            of these, with 10,000 units in all.  NaN otherwise.
+            The best score, or the best so far.  NaN without one, and for running searches beyond
+            the latest ten or beyond 10,000 units in all.
         ``began_at``, ``ended_at`` : datetime in UTC
         ``age`` : timedelta
             Since it began, by the clock of the database server.
         ``who`` : str
             ``user@host`` of its client.
         ``kind`` : str
-            What is scored: the class of the estimator, or the name of the function.
+            The class of the estimator, or the name of the function.
 
         The iterations of successive halving are one row.
 
@@ -64,8 +64,8 @@ def searches(db: str | None = None) -> pd.DataFrame:
 
     Notes
     -----
-    Reads only, in a few queries, however many searches there are.  The numbers of searches that
-    run are those of slightly different moments.
+    Reads only, in a few queries for any number of searches.  Counts of running searches come
+    from slightly different moments.
     """
     with open_store(db) as store:
         listed = store.overview.searches()
@@ -83,7 +83,7 @@ def searches(db: str | None = None) -> pd.DataFrame:
 
 
 def _best_so_far(store: Store, searches: Iterable[ListedForm]) -> Iterator[tuple[str, float]]:
-    """Yield the best scores so far of searches that run, of the first 10,000 units."""
+    """Yield the best scores so far of running searches, for the first 10,000 units."""
     left = _MOST_READ
     for search in searches:
         left -= search.n_units
@@ -113,48 +113,40 @@ _SEARCHES: dict[str, Any] = {
 def _search_row(
     search: ListedForm, now: datetime, waits: int, lacking: Counter[str] | None
 ) -> dict[str, Any]:
-    numbers = _numbers(search)
-    best = (search.best or {}).get("score")
+    numbers, best = _numbers(search), (search.best or {}).get("score")
+    done: int | None = search.n_units
+    if search.state == "running":
+        done = max(0, search.n_units - waits)
+    elif search.state != "completed":
+        done = (
+            None if lacking is None else search.n_units - lacking["cancelled"] - lacking["invalid"]
+        )
+    failed = None if lacking is None else lacking["failed"] + lacking["dead"]
+    host = search.process.host
     return {
         "name": search.name,
         "state": state_of(search, now, waits=waits > 0),
-        "done": _done(search, waits, lacking),
+        "done": done,
         "total": search.n_units,
-        "failed": numbers["failed"] if numbers else _failed(lacking),
+        "failed": numbers["failed"] if numbers else failed,
         "best": float(best) if isinstance(best, int | float) else float("nan"),
         "began_at": search.began_at,
         "ended_at": search.ended_at,
         "age": now - search.began_at,
-        "who": _who(search.user, search.process),
+        "who": f"{search.user}@{host}" if search.user else host,
         "kind": _kind(search.estimator),
     }
 
 
 def _numbers(search: ListedForm) -> dict[str, Any] | None:
-    """Return what a search that was done has written down of its units."""
+    """Return the stored summary of a completed search; None of others."""
     summary = search.summary or {}
     known = search.state == "completed" and isinstance(summary.get("failed"), int)
     return summary if known else None
 
 
-def _done(search: ListedForm, waits: int, lacking: Counter[str] | None) -> int | None:
-    if search.state == "completed":
-        return search.n_units
-    if search.state == "running":
-        return max(0, search.n_units - waits)
-    return None if lacking is None else search.n_units - lacking["cancelled"] - lacking["invalid"]
-
-
-def _failed(lacking: Counter[str] | None) -> int | None:
-    return None if lacking is None else lacking["failed"] + lacking["dead"]
-
-
-def _who(user: str, process: Process) -> str:
-    return f"{user}@{process.host}" if user else process.host
-
-
 def _kind(estimator: str) -> str:
-    """Return the class of an estimator, or the name of a function, of how it is written down.
+    """Return the class of an estimator or the name of a function, from its stored text.
 
     >>> _kind("SVC(C=1)"), _kind("__main__:train")
     ('SVC', 'train')
@@ -164,8 +156,8 @@ def _kind(estimator: str) -> str:
 
 
 def _put_together(rows: dict[str, dict[str, Any]], part_of: dict[str, str]) -> None:
-    """Add the rows of iterations to those of the first ones, which stand for the search."""
-    # The latest comes first, and says how the search goes or what came of it.
+    """Add the rows of iterations to the row of the first one, which stands for the search."""
+    # The latest comes first; it has the state and the end of the search.
     for search, first in part_of.items():
         part, whole = rows.pop(search), rows.get(first)
         if whole is None:
@@ -178,7 +170,7 @@ def _put_together(rows: dict[str, dict[str, Any]], part_of: dict[str, str]) -> N
 
 
 def workers(db: str | None = None) -> pd.DataFrame:
-    """Return who is there to score.
+    """Return all workers that are alive.
 
     Parameters
     ----------
@@ -191,18 +183,19 @@ def workers(db: str | None = None) -> pd.DataFrame:
         Index ``id``.  Columns:
 
         ``kind`` : str
-            ``standalone``; ``local``: those of a search with ``n_jobs``; ``here``: the process
-            of a search itself.
-        ``host``, ``pid``, ``processes``
-            Where it is, and how many units it scores at the same time.
+            ``standalone``; ``local``: of a search with ``n_jobs``; ``here``: the process of a
+            search itself.
+        ``host`` : str
+        ``pid``, ``processes`` : int
+            It scores ``processes`` units at the same time.
         ``tags`` : str
             With blanks between.
         ``since``, ``seen`` : float
             Seconds since it began, and since it was seen last.
         ``refuses`` : str
-            Why it leaves some searches alone that its versions would allow, empty if it does not.
+            Why it leaves some searches alone that its versions allow; empty if it does not.
         ``units`` : int
-            That it is at now.
+            Units that it scores now.
 
     Raises
     ------
@@ -211,15 +204,15 @@ def workers(db: str | None = None) -> pd.DataFrame:
 
     Notes
     -----
-    A worker is there if it was seen in the last 30 s (``$OPTOMATIC_LEASE``), and on this machine
-    if its process lives.
+    A worker is alive if it was seen in the last 30 s (``$OPTOMATIC_LEASE``); on this machine its
+    process must live, too.
     """
     with open_store(db) as store:
         gone = set(store.workers.vanished())
         present = [w for w in store.overview.workers(timing_here().lease) if w.id not in gone]
         held = store.overview.held()
         now = store.jobs.server_time()
-    # A client of workers shows itself as they do, and has no processes that score.
+    # The client of a search registers as workers do, with no processes that score.
     rows = {w.id: _worker_row(w, now, held[w.id]) for w in present if w.processes > 0}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(_WORKERS))
     return frame.rename_axis("id").astype(_WORKERS)
@@ -257,7 +250,7 @@ def _seconds(span: timedelta) -> float:
 
 
 def running(db: str | None = None) -> pd.DataFrame:
-    """Return what is being scored at this moment, what began first at the top.
+    """Return the units that are being scored now, the longest-running first.
 
     Parameters
     ----------
@@ -270,16 +263,16 @@ def running(db: str | None = None) -> pd.DataFrame:
         One row a unit, at most 10,000.  Columns:
 
         ``search`` : str
-            Names of the searches that wait for it; ``(joblib)`` for calls of joblib.
+            Names of the searches that wait for it; ``(joblib)`` for a call of joblib.
         ``params`` : str
             Of the candidate.
         ``split`` : int
             NA for calls.
         ``worker``, ``host`` : str
         ``since`` : float
-            Seconds since its worker began with it.
+            Seconds since its worker began.
         ``attempt`` : int
-            How often it was taken, this time included.
+            How often it was claimed, this time included.
 
     Raises
     ------
@@ -288,7 +281,7 @@ def running(db: str | None = None) -> pd.DataFrame:
     """
     with open_store(db) as store:
         units = store.overview.running()
-        wanted = {_search_of(w) for unit in units for w in unit.wanted_by}
+        wanted = {search_of(w) for unit in units for w in unit.wanted_by}
         names = store.overview.names_of(wanted)
         now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
@@ -306,13 +299,9 @@ _RUNNING: dict[str, Any] = {
 }
 
 
-def _search_of(waits_as: str) -> str:
-    return waits_as.removesuffix("+")
-
-
 def _unit_row(unit: RunningForm, names: dict[str, str], now: datetime) -> dict[str, Any]:
     call = unit.kind == "call"
-    wanted = dict.fromkeys(names.get(_search_of(w), _search_of(w)) for w in unit.wanted_by)
+    wanted = dict.fromkeys(names.get(search_of(w), search_of(w)) for w in unit.wanted_by)
     split = unit.spec.get("split")
     return {
         "search": "(joblib)" if call else ", ".join(wanted),
@@ -326,7 +315,7 @@ def _unit_row(unit: RunningForm, names: dict[str, str], now: datetime) -> dict[s
 
 
 def check_database(db: str | None = None) -> DatabaseCheck:
-    """Look whether a database can be used, and what is in it; change nothing.
+    """Check whether a database can be used, and change nothing.
 
     Parameters
     ----------

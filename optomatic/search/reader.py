@@ -81,6 +81,7 @@ class SearchReader:
         self._store = store
         self._search = search
         self._objects = _Objects(store) if load_objects else None
+        self._lists: dict[str, Listed] = {}
         self.records = store.searches.records(search)
 
     @property
@@ -101,19 +102,25 @@ class SearchReader:
         return state_of(last, self._store.jobs.server_time(), waits=waits)
 
     @cached_property
-    def waiting_ids(self) -> list[str]:
-        """The ids under which units wait for the search."""
-        return [name for record in self.records for name in ids_that_wait(record.id)]
+    def parts(self) -> list[str]:
+        """The ids of the search and its later iterations, also if their records are damaged."""
+        return self._store.searches.parts(self._search)
 
     @cached_property
-    def lists(self) -> list[Listed]:
-        """What the search asks for, by iteration."""
-        return [self._store.searches.listed(record.id) for record in self.records]
+    def waiting_ids(self) -> list[str]:
+        """The ids under which units wait for the search."""
+        return [name for part in self.parts for name in ids_that_wait(part)]
+
+    def listed(self, part: str) -> Listed:
+        """Return what the search, or an iteration of it, asks for."""
+        if part not in self._lists:
+            self._lists[part] = self._store.searches.listed(part)
+        return self._lists[part]
 
     @cached_property
     def ids(self) -> list[str]:
-        """The ids of all units, each once: its client may ask for what was added."""
-        return list(dict.fromkeys(unit_id for listed in self.lists for unit_id in listed.ids))
+        """The ids of all units, each once: extend and the client may both ask for a unit."""
+        return list(dict.fromkeys(i for part in self.parts for i in self.listed(part).ids))
 
     @cached_property
     def glances(self) -> dict[str, Glance]:
@@ -124,7 +131,8 @@ class SearchReader:
     def asked(self) -> list[Asked]:
         """All candidates in order."""
         found = []
-        for record, listed in zip(self.records, self.lists, strict=True):
+        for record in self.records:
+            listed = self.listed(record.id)
             got, stopped = splits_in_race(listed.events, len(listed.candidates), record.n_splits)
             for number, candidate in enumerate(listed.candidates):
                 count = 0 if candidate.reason is not None else got[number]
@@ -134,7 +142,7 @@ class SearchReader:
 
     def warn_of_lost_lists(self) -> None:
         """Warn if lists of units cannot be read."""
-        if lost := sum(self._store.searches.invalid_lists(record.id) for record in self.records):
+        if lost := sum(map(self._store.searches.invalid_lists, self.parts)):
             warn(
                 f"{lost} lists of units of this search could not be read, because something "
                 "changed them. The result covers the other units. No score was lost. Make the "
@@ -160,7 +168,7 @@ class SearchReader:
     def rows(self) -> list[Row]:
         """The candidates that no filter left out, with the outcomes of their units so far."""
         asked = [one for one in self.asked if one.candidate.reason is None]
-        ends = self._store.jobs.ends(self.ids)
+        ends = self._store.jobs.ends(list(dict.fromkeys(i for one in asked for i in one.ids)))
         params = self._params_of([one.candidate for one in asked])
         return [
             Row(own, [ends.get(i) for i in one.ids], one.stopped, one.record.more)

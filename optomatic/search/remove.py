@@ -1,4 +1,4 @@
-"""remove: searches that nobody needs any more, and what nothing refers to."""
+"""Remove searches, and data that no search refers to."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def remove(
     dry_run: bool = False,
     db: str | None = None,
 ) -> Removed:
-    """Remove searches from the database, and all that only they need.
+    """Remove searches from the database, with the scores and data that only they need.
 
     Parameters
     ----------
     name : str, default=None
-        Name or id of a search; of several searches of one name all are removed.  Without it
-        also goes what nothing refers to: the rest of interrupted uploads and removals, and
-        scores, parts and sets of versions of no search.
+        Name or id of a search; all searches with this name are removed.  Without `name`, data
+        that no search refers to are removed, too: left-overs of interrupted uploads and removals,
+        and scores, parts and sets of versions of no search.
     older_than : timedelta or float, default=None
-        Remove only searches that ended so long ago, by the clock of the database server: a
-        timedelta, or seconds.  If nobody noted the end of a search, the last score of its units
-        counts, or the moment when its client was seen last.  With neither this nor `name`
-        no search is removed that has a record, however old.
+        Remove only searches that ended so long ago (a timedelta, or seconds), by the clock of the
+        database server.  A search without a recorded end counts from its last score, or from the
+        last sign of life of its client.  With neither `name` nor `older_than`, no search is
+        removed, only data that no search refers to.
     dry_run : bool, default=False
         Remove nothing, and return what would be removed.
     db : str, default=None
@@ -42,18 +42,17 @@ def remove(
     Raises
     ------
     ValueError
-        If there is no search of that name or id, or `older_than` is below zero.
+        If no search has that name or id, or `older_than` is negative.
     TypeError
-        If `older_than` is no time.
+        If `older_than` is not a time.
     SearchRunning
-        If a search of that name runs and `older_than` is not given: cancel it first.  Searches
-        that run are skipped otherwise.  A search runs while units wait for workers, and for five
-        minutes after its client was seen last, unless it has ended or was cancelled.
+        If a search of that name runs, and `older_than` is not given: cancel it first.  With
+        `older_than`, running searches are skipped.  A search runs while units wait for workers,
+        and for five minutes after its client was seen last, unless it ended or was cancelled.
     StoreIncompatible
         If a newer version has stored searches.  Nothing is removed then.
     StoreError
-        If the database cannot be reached for a minute.  What was not removed by then is removed
-        by the next ``remove()``.
+        If the database cannot be reached for a minute.  The next ``remove()`` removes the rest.
 
     See Also
     --------
@@ -61,16 +60,15 @@ def remove(
 
     Notes
     -----
-    A score is kept as long as any remaining search asks for it, data and estimators as long as
-    any remaining search or unit is made of them.  What was removed is scored again when a search
-    asks for it.
+    A score stays as long as any other search asks for it, and data and estimators as long as any
+    other search or unit needs them.  A removed score is computed again when a search asks for it.
 
-    May be called at any time, by any number of processes, beside searches, uploads and
-    workers: they go on, and so do searches that begin meanwhile.  A search whose candidates come
-    about as it runs notes within five seconds which stored scores it has found.  One that is
-    removed before that serves it all the same, and ``attach(...).to_frame()`` leaves it out.
-    If a search that was cancelled, or whose client was not seen for long, is removed and its
-    client lives all the same, that raises SearchCancelled.
+    Any number of processes may call this at any time.  Running searches, uploads and workers are
+    not disturbed, and neither are searches that begin meanwhile.  An adaptive search notes within
+    five seconds which stored scores it found.  A score that is removed before that still serves
+    the search, but ``attach(...).to_frame()`` leaves it out.  If a removed search was cancelled,
+    or its client was not seen for long, and the client lives after all, it raises
+    SearchCancelled.
 
     Examples
     --------
@@ -98,9 +96,9 @@ def _age(older_than: object) -> timedelta | None:
     return timedelta(seconds=min(seconds, _LONG_AGO))
 
 
-#: Before there was a MongoDB, and within what a datetime can be.
+#: Seconds: before there was a MongoDB, and in the range of a datetime.
 _LONG_AGO = 1e9
 _NO_AGE = (
-    "older_than is a timedelta, such as datetime.timedelta(days=30), or a number of seconds from 0 "
-    "on, not {!r:.100}. Nothing was removed."
+    "older_than is a timedelta, such as datetime.timedelta(days=30), or a number of seconds, 0 or "
+    "more, not {!r:.100}. Nothing was removed."
 )

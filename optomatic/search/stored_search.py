@@ -1,4 +1,4 @@
-"""What users can look at of a search that is in the database, whoever has it in hands."""
+"""Tables, errors, explanation, export and removal of a search that is in the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.driver.additions import retry
-from optomatic.planning.params import decode_extra
+from optomatic.records import Removed
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,
@@ -27,53 +27,54 @@ from optomatic.store.connection import open_store
 from optomatic.store.removal import Removed
 
 Level = Literal["candidate", "split", "attempt"]
-#: Seconds for which a notebook waits for a server that is away.
+#: Seconds for which a notebook waits for an unreachable server.
 _PATIENCE = 1.5
 
 
 class StoredSearch:
-    """A search with a record in the database ``db``.  Each call reads anew what is there now."""
+    """A search with a record in the database ``db``.  Each call reads the database anew."""
 
     db: Any
 
     def _search_id(self) -> str:
-        """Return the id of its record; raise if it has none yet."""
+        """Return the id of its record; raise NotFittedError if it has none yet."""
         raise NotImplementedError
 
     def to_frame(self, level: Level = "candidate") -> pd.DataFrame:
-        """Return what the database has of the search as a table, in the order of its candidates.
+        """Return the search as a table, in the order of its candidates.
 
         Parameters
         ----------
         level : {"candidate", "split", "attempt"}, default="candidate"
-            What a row is.
+            One row a candidate, a unit or an attempt.
 
             ``"candidate"``
                 Index ``candidate``.  Columns ``param_<name>``; ``score`` (or
                 ``score_<metric>``) and ``std``, over the splits that have a score, and
-                ``train_score`` where there are train scores; ``state``; ``seconds`` (of all its
-                units together), ``fit_time``, ``score_time``; ``error``, type and text of its
-                first error, or why a filter left it out; ``extra`` for functions.
+                ``train_score`` if there are train scores; ``state``; ``seconds`` (sum over its
+                units), ``fit_time``, ``score_time``; ``error``: type and text of its first
+                error, or the reason of the filter that left it out; ``extra`` for functions;
+                ``iter`` and ``n_resources`` for successive halving.
             ``"split"``
-                Index ``candidate, split``.  The same columns of each unit, and ``worker``,
+                Index ``candidate, split``.  The same columns for each unit, and ``worker``,
                 ``host``, ``began``, ``ended`` (UTC), ``attempts`` (how often it was started) and
-                ``losses`` (how often it ended the process that scored it).  Times are those
-                at which the database was told, which workers may do for several units at once.
+                ``losses`` (how often it ended the scoring process).  Times are those at which
+                the worker told the database, perhaps for several units at once.
             ``"attempt"``
-                Index ``candidate, split``.  Each attempt that is known, with ``attempt``,
-                ``state``, ``worker``, ``host``, ``began``, ``ended`` and ``why``: the last five
-                that were lost, and the one that goes on or came to the end.
+                Index ``candidate, split``.  Each known attempt, with ``attempt``, ``state``,
+                ``worker``, ``host``, ``began``, ``ended`` and ``why``: the last five that were
+                lost, and the current or last one.
 
         Returns
         -------
         DataFrame
-            Params are int64, float64 or bool where all values are, else objects.  A value that
-            is an object, such as an estimator, is shown as text: nothing that is stored is run.
+            Param columns are int64, float64 or bool if all values are, else objects.  A value
+            that is an object, such as an estimator, is text: nothing that is stored is run.
 
         Raises
         ------
         ValueError
-            If `level` is none of these.
+            If `level` is another one.
         NotFittedError
             If the search has not been fitted.
         StoreError
@@ -81,10 +82,10 @@ class StoredSearch:
 
         Notes
         -----
-        While the search runs, rows change, and rows come at the end where candidates come about
-        meanwhile.  A candidate is ``pending`` as long as one of its units is queued or running,
-        and has means over the splits that are scored.  Stored scores of earlier searches have the
-        worker and times of those.
+        While the search runs, rows change, and an adaptive search adds rows at the end.  A
+        candidate is ``pending`` as long as one of its units is queued or running, and has means
+        over the splits that are scored.  Reused scores keep the worker and times of the earlier
+        search.
         """
         make = _LEVELS.get(level) if isinstance(level, str) else None
         if make is None:
@@ -97,19 +98,18 @@ class StoredSearch:
         return make(rows)
 
     def errors(self) -> pd.DataFrame:
-        """Return what went wrong, with failures of one kind in one row, the most frequent first.
+        """Return the failures of the search, one kind a row, the most frequent first.
 
         Returns
         -------
         DataFrame
             ``count`` (units), ``stage``, ``type``, ``text``, ``traceback``, ``params`` (list of
             dict, of at most five candidates), ``splits``, ``hosts`` and ``workers``.  Failures
-            are of one kind if their stage and type are the same, and the last line of their
-            text but for numbers; text and traceback are those of the first.  The stage is
-            ``fit``, ``score``, ``train_score``, ``load`` or ``limit``; ``given up`` for
-            units that killed each process that scored them; ``set aside`` for records that could
-            not be read, whose units are scored again.  Empty, with the same columns, if there is
-            nothing.
+            of one kind have the same stage, type and last line of text, numbers apart; text and
+            traceback are those of the first.  The stage is ``fit``, ``score``, ``train_score``,
+            ``load`` or ``limit``; ``given up`` for units that killed each process that scored
+            them; ``set aside`` for records that could not be read, whose units are scored again.
+            Empty, with the same columns, without failures.
 
         Raises
         ------
@@ -136,11 +136,10 @@ class StoredSearch:
         return errors_table(rows, [(record, places[record.id]) for record in odd])
 
     def explain(self) -> Explanation:
-        """Return why the search does not move, or where it moves, and why scores were not reused.
+        """Return why the search does not move, or who works on it, and why scores were not reused.
 
-        Of earlier searches of the same name or kind the one is compared whose keys differ least;
-        the first ingredient of keys that differs is named: ``y``, ``svc__C``,
-        ``numpy 2.3 -> 2.4``.
+        Among earlier searches with the same name or estimator class it takes the one whose keys
+        differ least, and names what differs first: ``y``, ``svc__C``, ``numpy 2.3 -> 2.4``.
 
         Returns
         -------
@@ -156,7 +155,7 @@ class StoredSearch:
 
         Notes
         -----
-        It tells of this moment: a worker that begins later is not in it.
+        It describes the present moment: a worker that starts later is not in it.
         """
         search = self._search_id()
         with open_store(self.db) as store:
@@ -182,7 +181,7 @@ class StoredSearch:
         SearchRunning
             If it runs: :meth:`~optomatic.search.attached.AttachedSearch.cancel` it first.
         StoreError
-            As of :func:`optomatic.remove`, which also tells what holds under concurrency.
+            As :func:`optomatic.remove`, which also documents concurrency.
         """
         search = self._search_id()
         with open_store(self.db) as store:
@@ -194,47 +193,47 @@ class StoredSearch:
         Returns
         -------
         int
-            How many.  A worker has to score them: nobody waits for them here.
+            Number of queued units.  A standalone worker has to score them.
 
         Raises
         ------
         ValueError
-            If no worker could score them, as what they are made of is not in the database, or the
+            If no worker could score them, because their payload is not in the database, or the
             search was removed meanwhile.  Nothing is queued then.
         StoreError
             If the database cannot be reached for a minute.
 
         Notes
         -----
-        A search that has ended goes on with that, as one that is extended.  What failed is
-        forgotten as soon as it is queued.  May be called by many at the same time.
+        A search that has ended becomes ``left``.  A failure is forgotten as soon as its unit is
+        queued.  Several processes may call this at the same time.
         """
         search = self._search_id()
         with open_store(self.db) as store:
             return sum(retry(store, part) for part in store.searches.parts(search))
 
     def export(self, path: str | os.PathLike[str], *, level: Level = "candidate") -> int:
-        """Write :meth:`to_frame` to a file, whose ending says of which kind.
+        """Write :meth:`to_frame` to a file; its ending names the kind.
 
         Parameters
         ----------
         path : path
             Ends in ``.csv``, ``.json``, ``.parquet`` or ``.xlsx``; the last two need
-            ``pip install "optomatic[export]"``.  A file that is there is replaced once the
-            new one is whole.
+            ``pip install "optomatic[export]"``.  The file replaces an older one once it is whole.
         level : {"candidate", "split", "attempt"}, default="candidate"
 
         Returns
         -------
         int
-            How many rows.
+            Number of rows.
 
         Raises
         ------
         ValueError
-            If the ending is another one, or `path` is something else than a file.
+            If the ending is another one, `path` is not a file, or the table is too long for a
+            sheet.
         ImportError
-            If a library is missing that writes this kind.
+            If the library that writes this kind is missing.
         OSError
             If the file cannot be written.
         StoreError
@@ -245,25 +244,20 @@ class StoredSearch:
         return len(frame)
 
     def _stored_html(self) -> str:
-        """Return the search as HTML.  Never raises: what cannot be read is said instead."""
+        """Return the search as HTML.  Never raises: the HTML shows the error instead."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with open_store(self.db, patience=_PATIENCE) as store:
                     store.hurry(_PATIENCE)
                     return stored_html(store, self._search_id())
-        except Exception as error:  # a notebook shows what there is, whatever is wrong
+        except Exception as error:  # an exception would hide the rest of the cell's output
             said = f"{type(error).__name__}: {redact(str(error))}"
             return search_html("Search", [f"The database cannot be read now ({said[:300]})"])
 
 
-def _candidate_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
-    functions = any(unit.kind == "function" for row in rows for unit in row.units if unit)
-    return candidate_table(rows, extras=decode_extra if functions else None)
-
-
 _LEVELS: Mapping[str, Callable[[Sequence[CandidateRow]], pd.DataFrame]] = {
-    "candidate": _candidate_table,
+    "candidate": candidate_table,
     "split": split_table,
     "attempt": attempt_table,
 }

@@ -186,7 +186,7 @@ def test_results_are_ranked_by_what_decides(uri, run):
     assert code == 0
     assert [row["param_x"] for row in json.loads(out)] == [3, 2, 5]
     ids = optomatic.searches(uri).index
-    assert err.startswith("optomatic: note: 2 searches are called 'two'. This is the latest, ")
+    assert err.startswith("optomatic: note: 2 searches have the name 'two'. This is the latest, ")
     assert err.count("\n") == 1
     assert ids[1] in err
     assert run("results", ids[1], "--json", db=uri)[1:] == (out, "")

@@ -30,7 +30,7 @@ AFTERWARDS = 15.0
 AFTERWARDS_OF = {"queues": 75.0}
 #: ValueErrors that are documented.
 _TOLD = re.compile(
-    r"There is no search of the name or id|cannot be extended from here|cannot be compared with "
+    r"There is no search with the name or id|cannot be extended from here|cannot be compared with "
     r"those of this|is not in the database|All the \d+ fits failed|no candidate came to a score|"
     r"nothing to begin with"
 )

@@ -521,7 +521,7 @@ def test_attach_takes_a_name(uri, name):
 
 @pytest.mark.parametrize("name", ["", LONG, "a\udc80"], ids=short)
 def test_attach_says_that_there_is_none(uri, name):
-    with pytest.raises(ValueError, match="There is no search of the name or id") as caught:
+    with pytest.raises(ValueError, match="There is no search with the name or id") as caught:
         attach(name, db=uri)
     assert len(str(caught.value)) < 600
 
