@@ -24,6 +24,7 @@ from optomatic.commands.tables import (
     show_table,
     span,
 )
+from optomatic.plain_values import params_line
 from optomatic.results.export import is_missing, jsonable, records
 
 if TYPE_CHECKING:
@@ -258,8 +259,6 @@ _LONGEST_ERROR = 20
 
 def _show_frame(frame: pd.DataFrame) -> None:
     """Print a frame of results: scores first, then the params in one column."""
-    from optomatic.plain_values import params_line
-
     rows = records(frame)
     names = list(rows[0]) if rows else [str(name) for name in frame.columns]
     own = [name for name in names if name.startswith(_PARAM)]
@@ -311,8 +310,6 @@ def errors(search: Search, db: Db = None, json: Json = False) -> None:
 
 
 def _error_text(row: Mapping[str, Any]) -> str:
-    from optomatic.plain_values import params_line
-
     kind = f"{_plain_error(row['type'])}: " if row["type"] else ""
     more = {
         "params": "; ".join(params_line(own) or "no params" for own in row["params"]),

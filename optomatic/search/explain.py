@@ -278,7 +278,7 @@ def _differences_but_params(record: RecordForm, other: RecordForm) -> int:
 
 def _comparable(earlier: RecordForm, record: RecordForm) -> Mapping[str, Any]:
     """Return the ingredients of `earlier`, with our splits where ours are among its own."""
-    ours, theirs = ((one.subject or {}).get("splits") or () for one in (record, earlier))
+    ours, theirs = ((one.signature or {}).get("splits") or () for one in (record, earlier))
     if ours and set(ours) <= set(theirs):
         return {**earlier.ingredients, "splits": record.ingredients.get("splits")}
     return earlier.ingredients

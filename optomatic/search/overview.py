@@ -11,10 +11,9 @@ from typing import Any
 import pandas as pd
 
 from optomatic.plain_values import params_line
-from optomatic.records import DatabaseCheck
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store, open_store
-from optomatic.store.inventory import ListedForm, PresentForm, RunningForm
+from optomatic.store.inventory import DatabaseCheck, ListedForm, PresentForm, RunningForm
 from optomatic.store.searches import search_of, state_of
 from optomatic.worker.host import timing_here
 

@@ -12,11 +12,12 @@ from optomatic.plain_values import plain
 from optomatic.planning.params import decode
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
-from optomatic.records import Candidate, Described, Glance
+from optomatic.records import Candidate, Described
 from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm
+from optomatic.store.jobs import Glance
 from optomatic.store.listings import Listed
 from optomatic.store.searches import ids_that_wait, state_of
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.driver.additions import retry
-from optomatic.records import Removed
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,
