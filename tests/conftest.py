@@ -4,17 +4,16 @@ import os
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
 import pytest
 import servers
+import workers
 from pymongo import MongoClient
 from xdist.scheduler import LoadScopeScheduling
 
 from optomatic.embedded.mongod import find_mongod
 from optomatic.errors import ServerMissing
 
-TESTS = Path(__file__).parent
 #: Folders whose tests share what is theirs: a database, workers.
 TOGETHER = ("sklearn_own", "joblib_own")
 #: What takes longest is begun first, or one process works at the end while the others idle.
@@ -116,29 +115,32 @@ def auth_server(mongod):
 
 
 @pytest.fixture
-def start_worker():
-    """Start standalone workers, which can import the modules of tests; kill them at the end."""
+def start_process():
+    """Start processes that can import the modules of tests; kill them at the end."""
     started = []
 
-    def start(uri, *arguments, command=("-m", "optomatic.worker"), python=None, **options):
+    def start(*command, **options):
         """Start one; `options` are variables of its environment, in capitals, and Popen's."""
-        environ = {name: options.pop(name) for name in list(options) if name.isupper()}
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        db = () if uri is None else ("--db", uri)
-        process = subprocess.Popen(
-            [str(python or sys.executable), *command, *db, *arguments],
-            env={**os.environ, "PYTHONPATH": path, **environ},
-            stdout=subprocess.PIPE,
-            text=True,
-            **{"stderr": subprocess.PIPE, **options},
-        )
-        started.append(process)
-        return process
+        started.append(workers.start(*command, **options))
+        return started[-1]
 
     yield start
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start_worker(start_process):
+    """Start standalone workers; kill them at the end."""
+
+    def start(uri, *arguments, command=("-m", "optomatic.worker"), python=None, **options):
+        """Start one; without `uri` it finds its database itself."""
+        db = () if uri is None else ("--db", uri)
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return start_process(python or sys.executable, *command, *db, *arguments, **options)
+
+    return start
 
 
 def _fresh_database(server):

@@ -16,10 +16,11 @@ def environment(**own):
     return {**os.environ, "PYTHONPATH": path, **own}
 
 
-def start(*command, **options):
+def start(*command, env=None, **options):
     """Start a process; `options` are variables of its environment, in capitals, and Popen's."""
     own = {name: options.pop(name) for name in list(options) if name.isupper()}
-    return subprocess.Popen(list(map(str, command)), env=environment(**own), text=True, **options)
+    env = {**(environment() if env is None else env), **own}
+    return subprocess.Popen(list(map(str, command)), env=env, text=True, **options)
 
 
 def work_off(uri):

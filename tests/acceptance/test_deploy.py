@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import workers
 import yaml
 from pymongo import MongoClient
 from store.units import good, ids, some_units
@@ -194,27 +195,17 @@ def stubs(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, stubs):
-    """Start a program in the environment of a fresh machine; what still runs is killed."""
-    started = []
-
-    def start(*command, **environ):
-        fresh = {
-            "HOME": str(tmp_path),
-            "USER": "ann",
-            "PATH": f"{stubs.folder}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-            "OPTOMATIC_HOME": str(tmp_path),
-        }
-        options = {"cwd": tmp_path, "stdout": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command, env={**fresh, **environ}, **options)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+def start(tmp_path, stubs, start_process):
+    """Start a program in the environment of a fresh machine; kill it at the end."""
+    fresh = {
+        "HOME": str(tmp_path),
+        "USER": "ann",
+        "PATH": f"{stubs.folder}:{os.environ['PATH']}",
+        "PYTHONPATH": workers.environment()["PYTHONPATH"],
+        "OPTOMATIC_HOME": str(tmp_path),
+    }
+    options = {"cwd": tmp_path, "stdout": subprocess.PIPE}
+    return lambda *command, **environ: start_process(*command, env=fresh, **options, **environ)
 
 
 @pytest.fixture

@@ -6,11 +6,6 @@
 4. ParameterGrid and ParameterSampler are used as they are.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import functions
 import numpy as np
 import pytest
@@ -20,30 +15,15 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from optomatic import MongoSearch, MongoSearchCV
 
-TESTS = Path(__file__).parents[1]
-
 
 def units(uri):
     return list(MongoClient(uri).get_default_database()["units"].find())
 
 
 @pytest.fixture
-def two_workers(uri):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker", "--db", uri],
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+def two_workers(uri, start_worker):
+    started = [start_worker(uri, stderr=None) for _ in range(2)]
     assert all("ready" in worker.stdout.readline() for worker in started)
-    yield
-    for worker in started:
-        worker.terminate()
-        worker.communicate(timeout=30)
 
 
 def test_several_workers_at_once(uri, two_workers):

@@ -6,13 +6,13 @@ import re
 import signal
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pexpect
 import pytest
 import servers
+import workers
 from commands import many_searches
 from pymongo import MongoClient
 
@@ -20,7 +20,6 @@ import optomatic
 from optomatic import attach
 from optomatic.store.retry import Patient
 
-TESTS = Path(__file__).parents[1]
 #: Verbs that print what they find of one search.
 VERBS = (
     ["show"],
@@ -253,12 +252,11 @@ def test_no_line_is_wider_than_the_terminal(filled, width):
     some = [[*verb, name] for verb in VERBS for name in ("ill", "halved", "running")]
     commands = [*ALL[:2], ["top", "--once"], ALL[3], *some]
     script = SHOW_ALL.format(commands=commands, uri=filled)
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     child = pexpect.spawn(
         sys.executable,
         ["-c", script],
         dimensions=(500, width),
-        env={**os.environ, "PYTHONPATH": paths, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": ""},
+        env=workers.environment(TERM="xterm", NO_COLOR="1", COLUMNS=""),
         encoding="utf-8",
         timeout=120,
     )

@@ -1,15 +1,13 @@
 """What a search shows in a notebook, which is run as `jupyter nbconvert --execute` runs it."""
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+import workers
 
-TESTS = Path(__file__).parents[1]
 CELL = """
 import numpy as np
 from estimators import Sleeper
@@ -26,13 +24,12 @@ def executed(module_uri, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebook")
     cells = [nbformat.v4.new_code_cell(CELL.format(uri=module_uri)) for _ in range(2)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "churn.ipynb")
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     home = {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_CONFIG_DIR": str(folder / "jupyter")}
     convert = [sys.executable, "-m", "nbconvert", "--execute", "--to"]
     subprocess.run(
         [*convert, "notebook", "--output", "done.ipynb", "churn.ipynb"],
         cwd=folder,
-        env={**os.environ, **home, "PYTHONPATH": path},
+        env=workers.environment(**home),
         check=True,
         timeout=120,
     )

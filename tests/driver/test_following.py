@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from pathlib import Path
 from threading import Thread
 
 import joblib
 import numpy as np
 import pytest
 import servers
+import workers
 from estimators import Gated
 from functions import gated
 from sklearn.model_selection import GridSearchCV
@@ -28,7 +28,6 @@ from optomatic.errors import SearchCancelled, StoreError
 from optomatic.results.tally import Cell
 from optomatic.store.retry import Outage
 
-TESTS = Path(__file__).parents[1]
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
 VALUES = {"value": list(range(6))}  # those below 4 do not wait for the gate
 
@@ -114,17 +113,14 @@ KINDS = ["grid", "sampled", "generator", "filters", "racing", "halving", "functi
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "standalone"])
-def test_lines_come_while_other_units_are_being_scored(uri, shown, capsys, tmp_path, kind):
+def test_lines_come_while_other_units_are_being_scored(
+    uri, shown, capsys, tmp_path, start_worker, kind
+):
     """What waits for the gate ends only after the lines of all else were read."""
     fit, output = made(kind, uri, tmp_path / "gate", verbose=2), []
     thread, worker = Thread(target=fit), None
     if kind == "standalone":
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker", "--db", uri, "--max-idle", "60"],
-            env={**os.environ, "PYTHONPATH": path},
-            stderr=subprocess.DEVNULL,
-        )
+        worker = start_worker(uri, "--max-idle", "60", stderr=subprocess.DEVNULL)
     thread.start()
 
     def lines():
@@ -281,8 +277,7 @@ def command(uri, plain_seconds=30, n_values=6):
 
 
 def environment(**more):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    return {**os.environ, "PYTHONPATH": path, "TERM": "xterm", **more}
+    return workers.environment(TERM="xterm", **more)
 
 
 def on_a_terminal(uri, *, ctrl_c=False, n_values=6, **env):

@@ -1,20 +1,16 @@
 """Two standalone workers for calls of joblib, on a database of their own."""
 
-import os
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
 import joblib
 import pytest
 from pymongo import MongoClient
 from waiting import wait_for
-from workers import Executed
+from workers import Executed, start
 
 from optomatic.joblib_backend.client import close_callers
-
-TESTS = Path(__file__).parents[1]
 
 
 class Workers:
@@ -29,14 +25,12 @@ class Workers:
 
     def start(self, **environ):
         """Start a worker; return its process once it can be given work."""
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         own = {"OPTOMATIC_LEASE": "2", "OPTOMATIC_CACHE_DIR": str(self._folder / "cache")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "optomatic.worker"],
-            env={**os.environ, "PYTHONPATH": path, "OPTOMATIC_DB": self.uri, **own, **environ},
+        process = start(
+            *(sys.executable, "-m", "optomatic.worker"),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            **{"OPTOMATIC_DB": self.uri, **own, **environ},
         )
         self.processes.append(process)
         assert "ready" in process.stdout.readline()

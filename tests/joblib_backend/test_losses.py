@@ -1,10 +1,7 @@
 """Workers that are killed, that are not there, and clients that vanish."""
 
-import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import joblib
 import psutil
@@ -15,8 +12,6 @@ from waiting import wait_for
 
 import optomatic  # noqa: F401
 from optomatic.errors import CallLost, NoWorkers
-
-TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -86,12 +81,10 @@ with joblib.parallel_config(backend="optomatic", n_jobs=2):
 """
 
 
-def test_the_calls_of_a_client_that_vanished_are_withdrawn(calling, tmp_path):
+def test_the_calls_of_a_client_that_vanished_are_withdrawn(calling, start_process, tmp_path):
     calling.start()
-    client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT.format(folder=str(tmp_path))],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OPTOMATIC_DB": calling.uri},
-        cwd=TESTS.parent,
+    client = start_process(
+        *(sys.executable, "-c", CLIENT.format(folder=str(tmp_path))), OPTOMATIC_DB=calling.uri
     )
     wait_for(lambda: (tmp_path / "0").exists() and (tmp_path / "0").read_text(), client)
     hung = int((tmp_path / "0").read_text())

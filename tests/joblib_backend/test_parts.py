@@ -1,13 +1,12 @@
 """Large arguments are in the store as long as a process may need them, and no longer."""
 
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
+import workers
 from functions import look_at, square
 from joblib import Parallel, delayed, parallel_config
 from waiting import wait_for
@@ -18,7 +17,6 @@ from optomatic.joblib_backend.backend import Run
 from optomatic.joblib_backend.client import Caller
 from optomatic.store.connection import open_store
 
-TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import sys
 import joblib, numpy, optomatic
@@ -33,13 +31,11 @@ sys.stdin.readline()
 
 def script(uri):
     """Start a process that makes calls; return it once they are done."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "OPTOMATIC_DB": uri},
-        cwd=TESTS.parent,
+    process = workers.start(
+        *(sys.executable, "-c", SCRIPT),
+        OPTOMATIC_DB=uri,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
     assert process.stdout.readline() == "done\n"
     return process

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,12 +18,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import workers
 from pymongo import MongoClient
 from waiting import wait_for
 
 from optomatic.joblib_backend.client import close_callers
 
-TESTS = Path(__file__).parents[1]
 COLLECTIONS = (
     *("units", "queues", "searches", "search_units"),
     *("bundles", "chunks", "workers", "environments"),
@@ -53,16 +52,11 @@ class Arena:
         self.start_worker()
 
     def start_worker(self) -> None:
-        path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
         with self._log.open("ab") as log:
             at = log.tell()
-            self.worker = subprocess.Popen(
-                [sys.executable, "-m", "optomatic.worker", "--db", self.uri],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": path,
-                    "OPTOMATIC_CACHE_DIR": str(self.folder / "cache"),
-                },
+            self.worker = workers.start(
+                *(sys.executable, "-m", "optomatic.worker", "--db", self.uri),
+                OPTOMATIC_CACHE_DIR=str(self.folder / "cache"),
                 stdout=log,
                 stderr=log,
             )

@@ -1,22 +1,20 @@
 """Ctrl-C ends a search, and leaves it fitted with what was complete."""
 
-import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+import workers
 from pymongo import MongoClient
 from sklearn.utils.validation import check_is_fitted
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
 
-TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import itertools, pickle, signal, sys
 import numpy as np
@@ -95,13 +93,10 @@ def units(uri):
 
 
 def start(uri, kind, n_jobs, out):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, uri, kind, repr(n_jobs), str(out)],
-        env={**os.environ, "PYTHONPATH": path},
+    return workers.start(
+        *(sys.executable, "-c", SCRIPT, uri, kind, repr(n_jobs), out),
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
     )
 
 

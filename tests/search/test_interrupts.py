@@ -1,20 +1,18 @@
 """Ctrl-C and kill -9 of a fit leave what is finished, and the next fit does the rest."""
 
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import workers
 from estimators import Hurried
 from pymongo import MongoClient
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
 
-TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import signal
 import sys
@@ -38,13 +36,10 @@ def units(uri):
 
 
 def start_fit(uri, n_jobs, hurry, values=tuple(range(20))):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, uri, repr(n_jobs), repr(list(values)), str(hurry)],
-        env={**os.environ, "PYTHONPATH": path},
+    return workers.start(
+        *(sys.executable, "-c", SCRIPT, uri, repr(n_jobs), repr(list(values)), hurry),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
 
 

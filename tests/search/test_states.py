@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 
@@ -14,7 +13,7 @@ from pymongo import MongoClient
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 from waiting import wait_for
-from workers import TESTS, work_off
+from workers import work_off
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
 from optomatic.driver import uploads
@@ -35,11 +34,8 @@ def units(uri):
     return MongoClient(uri).get_default_database()["units"]
 
 
-def test_a_search_whose_client_was_killed_is_abandoned(uri):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, uri], env={**os.environ, "PYTHONPATH": path}
-    )
+def test_a_search_whose_client_was_killed_is_abandoned(uri, start_process):
+    client = start_process(sys.executable, "-c", CLIENT, uri)
     try:
         wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
         seen = attach("long", db=uri)

@@ -1,14 +1,12 @@
 """Many processes at the same queue: each unit in one hand at a time, recorded once."""
 
 import json
-import os
 import random
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
@@ -44,17 +42,12 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def together(bench):
+def together(bench, start_process):
     """Run so many claimers at the same time; return what each of them says."""
 
     def run(count):
-        paths = os.pathsep.join(str(Path(__file__).parents[n]) for n in (1, 2))
         processes = [
-            subprocess.Popen(
-                [sys.executable, __file__, bench.uri, str(n)],
-                env={**os.environ, "PYTHONPATH": paths},
-                stdout=subprocess.PIPE,
-            )
+            start_process(sys.executable, __file__, bench.uri, n, stdout=subprocess.PIPE)
             for n in range(count)
         ]
         answers = [process.communicate(timeout=120)[0] for process in processes]

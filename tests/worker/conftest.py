@@ -1,9 +1,6 @@
 """A queue on a real server, filled as a search fills it."""
 
-import os
 import secrets
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -114,26 +111,13 @@ def supervisor(queue, pool, tmp_path):
 
 
 @pytest.fixture
-def worker(queue, tmp_path):
-    """Start standalone workers; what is still running at the end is killed."""
-    started = []
+def worker(queue, start_worker, tmp_path):
+    """Start standalone workers whose loss is noticed soon; kill them at the end."""
+    settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
 
     def start(*arguments, db=None, script=None, **environ):
-        main = ["-m", "optomatic.worker"] if script is None else ["-c", script]
-        paths = {"PYTHONPATH": os.pathsep.join(current_path())}
-        settings = {"OPTOMATIC_LEASE": "1", "OPTOMATIC_CACHE_DIR": str(tmp_path / "cache")}
-        process = subprocess.Popen(
-            [sys.executable, *main, *arguments],
-            env={**os.environ, **paths, **settings, "OPTOMATIC_DB": db or queue.uri, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
+        command = ("-m", "optomatic.worker") if script is None else ("-c", script)
+        environ = {**settings, "OPTOMATIC_DB": db or queue.uri, **environ}
+        return start_worker(None, *arguments, command=command, **environ)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    return start

@@ -9,7 +9,6 @@ from estimators import Sleeper
 from waiting import wait_for
 
 from optomatic.worker.availability import missing_in
-from optomatic.worker.pool import current_path
 
 #: A full disk for whoever runs in it, in a namespace of its own: not a page more than the marker.
 SMALL = 'mount -t tmpfs -o size=4k tmpfs "$OPTOMATIC_CACHE_DIR" && exec "$@"'
@@ -18,36 +17,18 @@ NO_FILES = 'ulimit -f 0; exec "$@"'
 
 
 @pytest.fixture
-def start(queue, tmp_path):
-    """Start a program by a line of shell; what is still running at the end is killed."""
-    started = []
+def start(queue, start_process, tmp_path):
+    """Start a program whose cache has a folder of its own; kill it at the end."""
     cache = tmp_path / "small"
     cache.mkdir()
-
-    def start(*command, **environ):
-        process = subprocess.Popen(
-            command,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(current_path()),
-                "OPTOMATIC_CACHE_DIR": str(cache),
-                "XDG_CACHE_HOME": str(cache),
-                "OPTOMATIC_DB": queue.uri,
-                "OPTOMATIC_LEASE": "1",
-                **environ,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    settings = {
+        "OPTOMATIC_CACHE_DIR": str(cache),
+        "XDG_CACHE_HOME": str(cache),
+        "OPTOMATIC_DB": queue.uri,
+        "OPTOMATIC_LEASE": "1",
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return lambda *command, **environ: start_process(*command, **{**pipes, **settings, **environ})
 
 
 WORKER = (sys.executable, "-m", "optomatic.worker")

@@ -4,7 +4,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 
@@ -17,7 +16,6 @@ from waiting import wait_for
 from optomatic import MongoSearchCV
 from optomatic.worker import local_pool
 from optomatic.worker.local_pool import LocalPool, close_all, local_workers
-from optomatic.worker.pool import current_path
 
 
 @pytest.fixture(autouse=True)
@@ -194,21 +192,9 @@ with LocalPool(2, cache=Path(sys.argv[3])) as pool:
 
 
 @pytest.fixture
-def script(queue, tmp_path):
-    started = []
-
-    def start(search):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, queue.uri, search, str(tmp_path / "cache")],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(current_path())},
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+def script(queue, start_process, tmp_path):
+    command = (sys.executable, "-c", SCRIPT, queue.uri)
+    return lambda search: start_process(*command, search, tmp_path / "cache")
 
 
 def test_children_die_with_a_fit_that_is_killed(queue, script, tmp_path):
