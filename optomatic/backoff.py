@@ -28,9 +28,15 @@ class Backoff:
     """
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, rng: Callable[[], float] = random.random
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Callable[[], float] = random.random,
+        *,
+        short: float = SHORT,
+        long: float = LONG,
     ) -> None:
         self._clock = clock
+        self._short, self._long = short, long
         self._rng = rng
         self._failed_at = self._retry_at = clock()
         self.failures = 0
@@ -39,7 +45,7 @@ class Backoff:
         """Note that a try failed."""
         now = self._clock()
         row = self.failures if now - self._failed_at < _ROW else 0
-        pause = min(SHORT * 2.0 ** min(row, 10), LONG)
+        pause = min(self._short * 2.0 ** min(row, 10), self._long)
         self.failures, self._failed_at = row + 1, now
         self._retry_at = now + pause * (0.5 + self._rng())
 

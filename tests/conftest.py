@@ -33,7 +33,7 @@ LONGEST = (
     "worker/test_limits.py",
     "worker/test_child.py",
     "worker/test_outage.py",
-    "worker/test_local_pool.py",
+    "worker/test_pool.py",
     "acceptance/test_examples.py",
     "hosts/test_soak.py",
     "embedded/test_server.py",

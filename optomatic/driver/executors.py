@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from optomatic import _sklearn
 from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Sender
-from optomatic.planning.workload import FitWorkload, FunctionWorkload
+from optomatic.planning.workload import FitWorkload
 from optomatic.records import Result
-from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
-from optomatic.worker.heartbeat import registered
-from optomatic.worker.host import timing_here
-from optomatic.worker.inprocess import NO_HOOKS, Hooks, Loop
+from optomatic.worker.cache import Cache
+from optomatic.worker.heartbeat import new_record, registered
+from optomatic.worker.host import cache_home, filters_here, tags_here, timing_here
+from optomatic.worker.inprocess import NO_HOOKS, Hooks, InProcess, Place, Progress
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
-from optomatic.worker.local_pool import local_workers
-from optomatic.worker.score import failed, inner_threads, score_candidate
+from optomatic.worker.pool import warm_pool
+from optomatic.worker.worker import Supervisor
 
 Told = Callable[[Collection[str]], None]
 
@@ -57,14 +56,8 @@ class Alone(Protocol):
         """Score a unit in this process."""
 
 
-Place = Callable[[str], tuple[Mapping[str, Any], int]]
-Progress = Callable[[str], Mapping[str, Any]]
-
-
 #: Seconds between looks at a search that others work on: without an alarm, with one, at least.
 _LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
-#: A process that scores by itself has no parent to beat for it, so its leases are longer.
-LEASES_OF_ONE_PROCESS = 10
 
 
 def executor_for(
@@ -112,127 +105,11 @@ def executor_for(
         return Standalone()
     if backend is None or sender is None or limits_in(bundle.options):
         return LocalWorkers(workers, told)
-    return Joblib(bundle, sender, mine_by(place), workers, backend, told)
-
-
-def mine_by(place: Place) -> Callable[[str], bool]:
-    """Return what tells whether a unit, by its id, is one of those that have a place."""
-
-    def mine(unit_id: str) -> bool:
-        try:
-            place(unit_id)
-        except KeyError:
-            return False
-        return True
-
-    return mine
-
-
-class InProcess:
-    """Scores in the calling thread from the caller's own objects; unpickles nothing."""
-
-    standalone = False
-
-    def __init__(
-        self,
-        bundle: FitWorkload,
-        place: Place,
-        error_score: Any,
-        verbose: int,
-        progress: Progress = lambda _: {},
-    ) -> None:
-        self._bundle = bundle
-        self._options = bundle.options
-        self._progress = progress
-        self._place = place
-        self._raises = error_score == "raise"
-        self._error_score = float("nan") if self._raises else error_score
-        self._verbose = verbose
-        self.error: BaseException | None = None
-        self.scored: set[str] = set()
-        self.sizes: dict[str, int] = {}
-
-    def work(
-        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
-    ) -> None:
-        """Score until ``until()``, or until something that GridSearchCV would raise."""
-        timing = timing_here()
-        lease = timing.lease * LEASES_OF_ONE_PROCESS
-        threads = inner_threads(self._options)
-        with (
-            threads,
-            registered(store, search, timing, processes=1, lease=lease) as (worker, heart),
-        ):
-            loop = Loop(
-                *(store.jobs, worker, search, lambda job: self.score(job.id), heart),
-                mine=mine_by(self._place),
-                lease=lease,
-            )
-            loop.run(until, lambda: self.error is not None or hooks.grace() is not None, hooks.turn)
-
-    def score(self, unit_id: str) -> Result:
-        """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
-        params, split = self._place(unit_id)
-        bundle = self._bundle
-        train, test = bundle.splits[split]
-        try:
-            result, error = _sklearn.fit_and_score(
-                bundle.estimator,
-                bundle.X,
-                bundle.y,
-                scorer=bundle.scorer,
-                train=train,
-                test=test,
-                params=params,
-                fit_params=bundle.fit_params,
-                score_params=bundle.score_params,
-                return_train_score=bundle.options["return_train_score"],
-                error_score=self._error_score,
-                verbose=self._verbose,
-                progress=self._progress(unit_id),
-            )
-        except Exception as raised:
-            _let_pass_if_of_a_callback(raised)
-            self.error = raised
-            return failed(_sklearn.failure_of(raised, "raise"))
-        if error is not None:
-            _let_pass_if_of_a_callback(error)
-        self.scored.add(unit_id)
-        if result.failures and self._raises:
-            self.error = error or exception_of(result.failures[0])
-        return result
-
-
-def _let_pass_if_of_a_callback(error: BaseException) -> None:
-    """Raise what a callback raised: it ends the search, and is no failure of the unit's."""
-    if _sklearn.raised_by_callback(error):
-        raise error
-
-
-class FunctionInProcess(InProcess):
-    """Calls a scoring function in the calling thread, with the caller's own objects."""
-
-    def __init__(self, bundle: FunctionWorkload, place: Place, *, raises: bool) -> None:
-        self._function = bundle
-        self._options = bundle.options
-        self._place = place
-        self._raises = raises
-        self.error = None
-        self.scored = set()
-        self.sizes = {}
-
-    def score(self, unit_id: str) -> Result:
-        """Score one unit; with ``raises``, what the function raised is in ``error`` then."""
-        params, _ = self._place(unit_id)
-        result, error = score_candidate(self._function, params)
-        self.scored.add(unit_id)
-        if error is not None and self._raises:
-            self.error = error
-        return result
+    return Joblib(bundle, sender, place, workers, backend, told)
 
 
 class LocalWorkers:
-    """Scores in local worker processes, which stay warm for the next fit."""
+    """Scores in `workers` child processes, which stay warm for the next fit."""
 
     standalone = False
 
@@ -247,9 +124,20 @@ class LocalWorkers:
         self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Have local workers score what `search` waits for, until ``until()``."""
-        with local_workers(self._workers) as pool:
-            done = pool.work(store, search, until, timing_here(), on_done=self._told, hooks=hooks)
-        self.sizes[done.worker] = self._workers
+        with warm_pool(self._workers) as pool:
+            record = new_record("local", self._workers, tags_here())
+            self.sizes[record.id] = self._workers
+            Supervisor(
+                store,
+                pool,
+                Cache(cache_home()),
+                record,
+                timing_here(),
+                search=search,
+                on_done=self._told,
+                hooks=hooks,
+                filters=filters_here(),
+            ).run(until)
 
 
 class Standalone:

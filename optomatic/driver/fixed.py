@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from optomatic.driver.executors import Alone, Executor, InProcess, Told
+from optomatic.driver.executors import Alone, Executor, Told
 from optomatic.driver.following import Unfollowed
 from optomatic.driver.preflight import OtherVersions
 from optomatic.driver.summary import (
@@ -30,6 +30,7 @@ from optomatic.store.connection import Store, open_store
 from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import inside_worker, timing_here
+from optomatic.worker.inprocess import InProcess
 
 #: Units that somebody else finished are noticed each so many seconds, where anybody asks.
 LOOK_SECONDS = 1.0

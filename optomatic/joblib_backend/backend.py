@@ -13,8 +13,6 @@ call ``submit``.
 
 from __future__ import annotations
 
-import secrets
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,11 +28,10 @@ from joblib.parallel import (
 
 from optomatic._uri import guarded
 from optomatic.errors import NotShippable, OptomaticError, shown
-from optomatic.joblib_backend.client import Caller, Sent, caller_at
+from optomatic.joblib_backend.client import CallFuture, Run, client_at
 from optomatic.planning import serialization
-from optomatic.planning.call_packing import Task, call_work, pack_call
 from optomatic.planning.constraints import threads_of
-from optomatic.records import Call, Part
+from optomatic.records import Part
 from optomatic.worker.host import inside_worker
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
@@ -103,7 +100,7 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             return n_jobs
         if inside_worker():
             return max(1, int(cpu_count()) + 1 + n_jobs)
-        count = caller_at(self.db).workers()
+        count = client_at(self.db).workers()
         return max(2, count) if n_jobs == -1 else max(1, count + 1 + n_jobs)
 
     # -- life ------------------------------------------------------------------------------
@@ -127,7 +124,17 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             self.db = guarded(db)
         if initializer is not None:
             self._initializer = (initializer, initargs)
-        self._check()
+        function, arguments = self._initializer
+        if function is not None and not callable(function):
+            raise TypeError(
+                f"initializer is {shown(function)}, which cannot be called. Nothing was queued."
+            )
+        if not isinstance(arguments, list | tuple):
+            raise TypeError(
+                f"initargs are arguments in a list or tuple, not {shown(arguments)}. Nothing was "
+                "queued."
+            )
+        threads_of(self.inner_max_num_threads)
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
@@ -140,27 +147,14 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._workers = self._new_run()
         return n_jobs
 
-    def _check(self) -> None:
-        function, arguments = self._initializer
-        if function is not None and not callable(function):
-            raise TypeError(
-                f"initializer is {shown(function)}, which cannot be called. Nothing was queued."
-            )
-        if not isinstance(arguments, list | tuple):
-            raise TypeError(
-                f"initargs are arguments in a list or tuple, not {shown(arguments)}. Nothing was "
-                "queued."
-            )
-        threads_of(self.inner_max_num_threads)
-
     def _new_run(self) -> Run:
         return Run(
-            caller_at(self.db),
+            client_at(self.db),
             level=(self.nesting_level or 0) + 1,
             threads=self.inner_max_num_threads,
             large=self._large,
             mmap_mode=self._mmap_mode,
-            initializer=self._initializer,
+            first=None if self._initializer[0] is None else _dumped(self._initializer),
         )
 
     def start_call(self) -> None:
@@ -181,84 +175,20 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
 
     # -- calls -----------------------------------------------------------------------------
 
-    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Sent:
+    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> CallFuture:
         """Queue a batch; `callback` is called later, in another thread, never from here."""
         run = self._workers
         if run is None:
             raise OptomaticError("This Parallel has ended, so nothing can be queued by it.")
-        return run.submit(func.items, callback or _ignore)
+        return run.submit(func.items, callback or (lambda _: None))
 
-    def apply_async(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Sent:
+    def apply_async(self, func: Any, callback: Callable[[Any], Any] | None = None) -> CallFuture:
         """Queue a batch, for joblib 1.4."""
         return self.submit(func, callback)
 
-    def retrieve_result_callback(self, out: Sent) -> list[Any]:
+    def retrieve_result_callback(self, out: CallFuture) -> list[Any]:
         """Return the values of a batch, or raise what was raised in it."""
         return out.result()
-
-
-class Run:
-    """The calls of one ``Parallel``, up to their end or until they are withdrawn."""
-
-    def __init__(
-        self,
-        caller: Caller,
-        *,
-        level: int,
-        threads: int | None,
-        large: int | None,
-        mmap_mode: str | None,
-        initializer: tuple[Callable[..., Any] | None, Sequence[Any]],
-    ) -> None:
-        self.id = secrets.token_hex(8)
-        self._caller = caller
-        self._large = large
-        self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._first = None if initializer[0] is None else _dumped(initializer)
-        self._work = call_work(
-            level=level,
-            threads=threads,
-            mmap_mode=mmap_mode,
-            initializer=None if self._first is None else self._first.sha,
-        )
-
-    def submit(self, tasks: Sequence[Task], callback: Callable[[Sent], Any]) -> Sent:
-        """Queue a batch.  What keeps it from being queued is told by its callback."""
-        sent = Sent(self.id, callback)
-        try:
-            with self._caller.packing():
-                sent.call = self._pack(tasks)
-                self._caller.send(sent)
-        except Exception as error:  # the user's data, or the store
-            sent.error = error
-            self._caller.fail(sent)
-        return sent
-
-    def _pack(self, tasks: Sequence[Task]) -> Call:
-        if self._first is not None:
-            self._caller.hold(self._first)
-        call = pack_call(tasks, self._work, self._keep, self._large)
-        if call.own is not None:
-            self._caller.hold(call.own, own=True)
-        return call
-
-    def withdraw(self) -> None:
-        """Give up all calls."""
-        self._caller.withdraw(self.id)
-
-    def forget_arrays(self) -> None:
-        """Look again at the content of arrays that were stored before."""
-        self._arrays.clear()
-
-    def _keep(self, array: Any) -> str:
-        """Store a large array and return its hash; the same object is looked at once a call."""
-        known = self._arrays.get(id(array))
-        if known is not None and known[0]() is array and self._caller.holds(known[1]):
-            return known[1]
-        part = serialization.dump(array)
-        self._caller.hold(part)
-        self._arrays[id(array)] = (weakref.ref(array), part.sha)
-        return part.sha
 
 
 def _nested(level: int) -> Any:
@@ -270,10 +200,6 @@ def _bare(nesting_level: int | None, inner_max_num_threads: int | None) -> Optom
     return OptomaticBackend(
         nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads
     )
-
-
-def _ignore(_: Sent) -> None:
-    """Stand in for a callback that nobody gave."""
 
 
 def _dumped(initializer: object) -> Part:

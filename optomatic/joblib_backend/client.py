@@ -1,9 +1,14 @@
-"""Parts of arguments that calls of this process use: in the store until it ends.
+"""Calls of joblib in one store, from the process that makes them: sent, awaited, removed.
 
-They are shared by content with whatever else uses them (:mod:`optomatic.store.parts`), so the
-store is told who needs them.  Others give up what this process holds once they find it gone, or
-have not seen it for a day; so it holds nothing while nobody knows that it lives, and under a new
-name whenever it was silent.
+One thread for each store does all of that, for any number of ``Parallel`` objects at the
+same time::
+
+    submit --> outgoing --inserted--> pending --its end is read--> callback --> removed
+
+It looks for ends after a twentieth of the time since something happened, so that waiting adds
+little to short calls and costs little for long ones.  While it runs it is a worker without
+processes, whose heartbeat takes back what others lost.  Without calls it ends after a while, and
+begins again with the next call.
 """
 
 from __future__ import annotations
@@ -16,8 +21,8 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,111 +37,25 @@ from optomatic.errors import (
     StoreError,
     StoreUnavailable,
 )
-from optomatic.keys.environment import required_versions
-from optomatic.planning.call_packing import renew_call
-from optomatic.records import Call, Part, WorkerRecord
+from optomatic.planning import serialization
+from optomatic.planning.call_packing import Task, call_work, pack_call, renew_call
+from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
 from optomatic.store.parts import Bundles
-from optomatic.store.workers import this_process
 from optomatic.worker.availability import start_advice
-from optomatic.worker.heartbeat import Heartbeat, reap_vanished
+from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
 from optomatic.worker.host import timing_here
 
-
-class HeldParts:
-    """What the process `client` holds.  Safe to share among threads."""
-
-    def __init__(self, bundles: Bundles, client: str) -> None:
-        self._bundles = bundles
-        self._client = client
-        self._lock = threading.Lock()
-        self._number = 0
-        self._holder = ""
-        #: The names under which something may be held.
-        self._used: list[str] = []
-        self._held: dict[str, str] = {}  # part -> under which name
-
-    def begin(self) -> None:
-        """Take another name: the process is known to live."""
-        with self._lock:
-            self._number += 1
-            self._holder = holder_name(self._client, self._number)
-
-    def end(self) -> None:
-        """Take note that the process is silent from now on: what it holds, it may lose."""
-        with self._lock:
-            self._holder = ""
-
-    def hold(self, part: Part, *, own: bool = False) -> None:
-        """Have a part in the store until the process ends; upload it unless it is there.
-
-        Parameters
-        ----------
-        part : Part
-        own : bool
-            It is of one call only, so it is neither there yet nor asked for again.
-
-        Raises
-        ------
-        StoreError
-            Also if nobody knows that this process lives.
-        """
-        holder = self._in_use()
-        if own:
-            self._bundles.put(part, holder=holder)
-        elif not self.holds(part.sha):
-            if self._bundles.missing([part.sha], holder):
-                self._bundles.put(part, holder=holder)
-            self._held[part.sha] = holder
-
-    def _in_use(self) -> str:
-        with self._lock:
-            if not self._holder:
-                raise StoreUnavailable(
-                    "What makes calls of joblib in this process ended while one was packed. It "
-                    "was not queued, and none of its arguments is stored. Make it again."
-                )
-            if self._holder not in self._used:
-                self._used.append(self._holder)
-            return self._holder
-
-    def holds(self, sha: str) -> bool:
-        """Tell whether a part is in the store, and stays."""
-        return bool(self._holder) and self._held.get(sha) == self._holder
-
-    def any(self) -> bool:
-        """Tell whether anything may be held."""
-        return bool(self._used)
-
-    def let_go(self) -> None:
-        """Hold nothing any more; what nobody else needs is removed."""
-        self._bundles.let_go(self._used)
-
-
-# Calls of joblib, from the side of the process that makes them: sent, awaited, removed.
-#
-# One thread for each store does all of that, for any number of ``Parallel`` objects at the
-# same time::
-#
-#     submit --> outgoing --inserted--> pending --its end is read--> callback --> removed
-#
-# It looks for ends as often as they are worth it: a twentieth of the time that has passed since
-# something happened, so that waiting adds little to short calls and costs little for long
-# ones.  While it runs it is a worker without processes, whose heart takes back what others
-# lost; when there is nothing to do for a while it ends, and begins again with the next call.
-
-
 log = logging.getLogger(__name__)
-
 
 #: Seconds between two looks for ends, at least and at most, and what part of the time since
 #: something happened they are.
 _LOOK_SHORT, _LOOK_LONG, _LOOK_PART = 0.001, 0.05, 0.05
-#: After so many seconds in which nothing happened it is asked why.
+#: After so many seconds without an end the client asks why.
 LONELY_SECONDS = 10.0
 #: A worker that was not seen for so many seconds, or for a lease if that is longer, does not
-#: count: one that is idle says that it lives each half a lease.
+#: count: an idle one says that it lives each half a lease.
 _SEEN = 30.0
 #: The number of workers is asked for again after so many seconds.
 _COUNT_AGAIN = 1.0
@@ -148,12 +67,78 @@ _IDLE = 30.0
 _SENT_AGAIN = 3
 
 
+class OwnedParts:
+    """The parts that calls of this process use: in the store until the process ends.
+
+    Parts are shared by content (:mod:`optomatic.store.parts`), so the store is told who needs
+    them.  Others give up what this process owns once they find it gone, or have not seen it for
+    a day.  So it owns nothing while its record is not in the store, and takes another name
+    whenever it was silent.  Safe to share among threads.
+    """
+
+    def __init__(self, bundles: Bundles, client: str) -> None:
+        self._bundles = bundles
+        self._client = client
+        self._lock = threading.Lock()
+        #: The name under which parts are owned now, empty while the process is silent.
+        self._name = ""
+        #: All names under which something may be owned.
+        self.names: list[str] = []
+        self._owned: dict[str, str] = {}  # part -> under which name
+        self._number = 0
+
+    def begin(self) -> None:
+        """Take another name: the store knows that the process lives."""
+        with self._lock:
+            self._number += 1
+            self._name = holder_name(self._client, self._number)
+
+    def end(self) -> None:
+        """Own nothing for certain: the process is silent from now on."""
+        with self._lock:
+            self._name = ""
+
+    def own(self, part: Part, *, of_one_call: bool = False) -> None:
+        """Have a part in the store until the process ends; upload it unless it is there.
+
+        A part `of_one_call` is not there yet, and not asked for again.
+
+        Raises
+        ------
+        StoreError
+            Also if the process is silent.
+        """
+        with self._lock:
+            name = self._name
+            if not name:
+                raise StoreUnavailable(
+                    "What makes calls of joblib in this process ended while one was packed. It "
+                    "was not queued, and none of its arguments is stored. Make it again."
+                )
+            if name not in self.names:
+                self.names.append(name)
+        if of_one_call:
+            self._bundles.put(part, holder=name)
+        elif not self.has(part.sha):
+            if self._bundles.missing([part.sha], name):
+                self._bundles.put(part, holder=name)
+            self._owned[part.sha] = name
+
+    def has(self, sha: str) -> bool:
+        """Return whether a part is in the store, and stays."""
+        return bool(self._name) and self._owned.get(sha) == self._name
+
+    def release(self) -> None:
+        """Own nothing any more; parts that nobody else needs are removed."""
+        self._bundles.let_go(self.names)
+
+
 @dataclass(eq=False, slots=True)
-class Sent:
+class CallFuture:
     """A call that was sent, or could not be, and what came of it."""
 
-    run: str
-    callback: Callable[[Sent], Any]
+    run: Run
+    callback: Callable[[CallFuture], Any]
     call: Call | None = None
     data: bytes | None = field(default=None, repr=False)
     error: BaseException | None = None
@@ -168,24 +153,94 @@ class Sent:
         return pickle.loads(self.data)  # type: ignore[no-any-return]
 
 
-class Caller:
-    """Makes calls in one store.  Safe to share among threads, not across a fork."""
+class Run:
+    """The calls of one ``Parallel``, up to their end or until they are withdrawn.
+
+    Parameters
+    ----------
+    large : int or None
+        Arrays of so many bytes and more are parts.
+    first : Part, optional
+        Initializer that each process runs before its first call.
+
+    Other parameters are those of :func:`~optomatic.planning.call_packing.call_work`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        level: int,
+        threads: int | None,
+        large: int | None,
+        mmap_mode: str | None,
+        first: Part | None = None,
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.withdrawn = False
+        #: How many calls were queued.
+        self.queued = 0
+        self._client = client
+        self._large = large
+        self._first = first
+        self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._work = call_work(level, threads, mmap_mode, None if first is None else first.sha)
+
+    def submit(self, tasks: Sequence[Task], callback: Callable[[CallFuture], Any]) -> CallFuture:
+        """Queue a batch.  An error that keeps it from being queued goes to its callback."""
+        future = CallFuture(self, callback)
+        with self._client:
+            try:
+                if self._first is not None:
+                    self._client.own(self._first)
+                future.call = pack_call(tasks, self._work, self._keep, self._large)
+                if future.call.own is not None:
+                    self._client.own(future.call.own, of_one_call=True)
+            except Exception as error:  # the user's data, or the store
+                future.error = error
+            self._client.send(future)
+        return future
+
+    def withdraw(self) -> None:
+        """Give up all calls."""
+        self._client.withdraw(self)
+
+    def forget_arrays(self) -> None:
+        """Look again at the content of arrays that were stored before."""
+        self._arrays.clear()
+
+    def _keep(self, array: Any) -> str:
+        """Store a large array and return its hash; an object is looked at once a call."""
+        known = self._arrays.get(id(array))
+        if known is not None and known[0]() is array and self._client.parts.has(known[1]):
+            return known[1]
+        part = serialization.dump(array)
+        self._client.own(part)
+        self._arrays[id(array)] = (weakref.ref(array), part.sha)
+        return part.sha
+
+
+class Client:
+    """Makes calls in one store.  Safe to share among threads, not across a fork.
+
+    As a context manager it keeps its thread alive while a call is packed.
+    """
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.store = store
-        self.id = secrets.token_hex(8)
+        self._record = new_record("here", 0)
+        self.id = self._record.id
+        self.parts = OwnedParts(store.bundles, self.id)
         self._clock = clock
         self._timing = timing_here()
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self._ending: threading.Thread | None = None
         self._closing = False
-        self._outgoing: list[Sent] = []
-        self._failed: list[Sent] = []
-        self._withdrawn: list[str] = []
-        self._pending: dict[str, Sent] = {}
+        self._outgoing: list[CallFuture] = []
+        self._withdrawn: list[Run] = []
+        self._pending: dict[str, CallFuture] = {}
         self._read: list[CallEnd] = []
-        self._sequence: dict[str, int] = {}
         self._happened_at = self._looked_at = clock()
         self._said = False
         self._given_up = False
@@ -193,89 +248,63 @@ class Caller:
         self._counted_at = float("-inf")
         self._published: set[str] = set()
         self._packing = 0
-        #: Set while others have been told that this process lives, if that went well.
-        self._known = threading.Event()
-        self._unknown = True
-        self._parts = HeldParts(store.bundles, self.id)
+        #: Set once the thread has registered this process, or has failed to.
+        self._began = threading.Event()
+        self._registered = False
 
     # -- any thread ------------------------------------------------------------------------
 
-    def send(self, sent: Sent) -> None:
-        """Queue a call; its callback is called once, in the caller's own thread."""
-        with self._news:
-            self._outgoing.append(sent)
-            self._wake()
-
-    @contextmanager
-    def packing(self) -> Iterator[None]:
-        """Have the thread go on until what is packed is sent."""
+    def __enter__(self) -> None:
         with self._news:
             self._packing += 1
-        try:
-            yield
-        finally:
-            with self._news:
-                self._packing -= 1
-                self._happened_at = self._clock()
 
-    def hold(self, part: Part, *, own: bool = False) -> None:
-        """Have a part in the store until this process ends; to be called while packing.
+    def __exit__(self, *_: object) -> None:
+        with self._news:
+            self._packing -= 1
+            self._happened_at = self._clock()
 
-        Parameters
-        ----------
-        own : bool
-            It is of one call only.
-        """
-        self._be_known()
-        self._parts.hold(part, own=own)
+    def send(self, future: CallFuture) -> None:
+        """Queue a call; its callback is called once, in the client's thread."""
+        with self._news:
+            self._outgoing.append(future)
+            self._wake()
 
-    def holds(self, sha: str) -> bool:
-        """Tell whether a part is in the store, and stays; to be called while packing."""
-        return self._parts.holds(sha)
-
-    def _be_known(self) -> None:
-        """Wait until others know that this process lives, and do not take it for gone."""
+    def own(self, part: Part, *, of_one_call: bool = False) -> None:
+        """Have a part in the store until this process ends; to be called while packing."""
         with self._news:
             self._wake()
-        while not self._known.wait(0.1):
+        # Others must know that this process lives before it owns anything.
+        while not self._began.wait(0.1):
             # A callback that the thread calls as it ends waits for what begins after that end.
             if self._closing or threading.current_thread() is self._ending:
-                return
-        if self._unknown:
-            self._register()
+                break
+        else:
+            if not self._registered:
+                self._register()
+        self.parts.own(part, of_one_call=of_one_call)
 
-    def fail(self, sent: Sent) -> None:
-        """Have the callback called of a call that cannot be sent, as `sent.error` says."""
-        with self._news:
-            self._failed.append(sent)
-            self._wake()
-
-    def withdraw(self, run: str) -> None:
-        """Give up all calls of `run`: no callback of theirs is called from now on.
+    def withdraw(self, run: Run) -> None:
+        """Give up all calls of `run`: none of their callbacks is called from now on.
 
         What is queued is removed soon; what runs is stopped by its worker within a second.
         """
+        run.withdrawn = True
         with self._news:
-            self._outgoing = [sent for sent in self._outgoing if sent.run != run]
-            self._failed = [sent for sent in self._failed if sent.run != run]
-            for call_id in [i for i, sent in self._pending.items() if sent.run == run]:
-                del self._pending[call_id]
+            self._outgoing = [future for future in self._outgoing if future.run is not run]
+            self._pending = {i: f for i, f in self._pending.items() if f.run is not run}
             self._withdrawn.append(run)
             self._wake()
 
     def workers(self) -> int:
         """Return how many processes the workers have that are alive now.
 
-        Where there are none, wait for some; say so after 10 s, and return 0.
+        Where there are none, wait for some; after 10 s warn and return 0.
         """
         deadline = self._clock() + LONELY_SECONDS
-        while True:
-            count = self._workers_now()
-            if count or self._clock() > deadline:
-                break
+        while not (count := self._workers_now()) and self._clock() <= deadline:
             time.sleep(0.05)
         if not count:
-            self._say_lonely()
+            self._warn_lonely()
         return count
 
     def _workers_now(self) -> int:
@@ -285,7 +314,7 @@ class Caller:
             self._counted_at = self._clock()
         return self._count
 
-    def _say_lonely(self) -> None:
+    def _warn_lonely(self) -> None:
         warnings.warn(
             f"The calls of joblib wait for standalone workers, and none has been seen for "
             f"{LONELY_SECONDS:.0f} s. They stay queued. Start one "
@@ -307,14 +336,14 @@ class Caller:
             waits = self._pending or self._outgoing or self._withdrawn or self._read
             if waits or self._given_up:
                 self.store.calls.abandon([self.id])
-            if self._parts.any():
-                self._parts.let_go()
+            if self.parts.names:
+                self.parts.release()
                 self.store.workers.leave(self.id)
         except StoreError as error:
             log.warning("calls of joblib could not be withdrawn: %s", error)
         self.store.close()
 
-    # -- its own thread --------------------------------------------------------------------
+    # -- its own thread: life --------------------------------------------------------------
 
     def _wake(self) -> None:
         """Have the thread look around.  To be called with the lock held."""
@@ -322,7 +351,7 @@ class Caller:
             self._happened_at = self._looked_at = self._clock()
             before = (self._ending,)
             self._thread = threading.Thread(
-                target=self._run, args=before, name="optomatic-caller", daemon=True
+                target=self._run, args=before, name="optomatic-client", daemon=True
             )
             self._thread.start()
         self._news.notify_all()
@@ -330,9 +359,9 @@ class Caller:
     def _run(self, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()  # it signs off under the id under which this one registers
-        heart = Heartbeat(self.store, self.id, self._timing)
+        heartbeat = Heartbeat(self.store, self.id, self._timing)
         try:
-            self._begin(heart)
+            self._begin(heartbeat)
             while self._wait():
                 self._turn()
         except Exception as error:  # nobody else would tell those who wait
@@ -341,92 +370,89 @@ class Caller:
                 self._end_thread()  # what is sent from now on gets another one
             self._give_up(error)
         finally:
-            heart.stop()
+            heartbeat.stop()
             self._leave()
 
-    def _begin(self, heart: Heartbeat) -> None:
+    def _begin(self, heartbeat: Heartbeat) -> None:
         try:
             try:
                 self._register()
                 self.store.calls.sweep()
             finally:  # before callbacks, which may ask for it
-                self._known.set()
+                self._began.set()
         except StoreError as error:
             self._give_up(error)
-        heart.start()
+        heartbeat.start()
 
     def _register(self) -> None:
         """Let others know that this process lives."""
-        self._unknown = True
-        record = WorkerRecord(self.id, "here", this_process(), 0, required_versions({}))
-        self.store.workers.register(record)
-        self._parts.begin()
-        self._unknown = False
+        self._registered = False
+        self.store.workers.register(self._record)
+        self.parts.begin()
+        self._registered = True
 
     def _end_thread(self) -> None:
         """Note that this thread ends.  To be called with the lock held."""
-        self._known.clear()
-        self._parts.end()
+        self._began.clear()
+        self.parts.end()
         self._ending, self._thread = self._thread, None
 
     def _leave(self) -> None:
         try:
             self._remove_given_up()
-            if not self._parts.any():  # else others have to find out when this process is gone
+            if not self.parts.names:  # else others have to find out when this process is gone
                 self.store.workers.leave(self.id)
         except StoreError as error:
-            log.info("caller %s could not sign off: %s", self.id, error)
+            log.info("client %s could not sign off: %s", self.id, error)
 
     def _wait(self) -> bool:
-        """Wait for something to do; False if the thread is to end."""
+        """Wait for something to do; return False if the thread is to end."""
         with self._news:
-            if not (self._news_there() or self._closing):
-                self._news.wait(self._pause())
-            idle = not (self._news_there() or self._pending or self._read or self._packing)
+            waits = self._pending or self._read
+            if not (self._outgoing or self._withdrawn or self._closing):
+                since = self._clock() - self._happened_at
+                look = min(_LOOK_LONG, max(_LOOK_SHORT, _LOOK_PART * since))
+                self._news.wait(look if waits else _IDLE + 1.0)
+            idle = not (self._outgoing or self._withdrawn or waits or self._packing)
             if self._closing or (idle and self._clock() > self._happened_at + _IDLE):
                 self._end_thread()
                 return False
             return True
 
-    def _news_there(self) -> bool:
-        return bool(self._outgoing or self._failed or self._withdrawn)
-
-    def _pause(self) -> float:
-        if not (self._pending or self._read):
-            return _IDLE + 1.0
-        waited = self._clock() - self._happened_at
-        return min(_LOOK_LONG, max(_LOOK_SHORT, _LOOK_PART * waited))
+    # -- its own thread: calls -------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Do all that there is to do now: what others wait for first."""
+        """Do all that there is to do now, urgent things first."""
         with self._news:
             outgoing, self._outgoing = self._outgoing, []
-            failed, self._failed = self._failed, []
             withdrawn, self._withdrawn = self._withdrawn, []
-            self._pending.update((sent.call.unit.id, sent) for sent in outgoing if sent.call)
+            failed = [future for future in outgoing if future.error is not None]
+            calls = {f.call.unit.id: f for f in outgoing if f.call and f.error is None}
+            self._pending.update(calls)
         self._deliver(failed)  # first, as what follows may fail
         try:
             self._remove_given_up()
-            self._submit(outgoing)
-            self._remove_read()
+            self._submit(calls.values())
+            if self._read:
+                parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
+                self.store.calls.remove([end.id for end in self._read], parts)
+                self._read = []
             for run in withdrawn:
-                self.store.calls.withdraw(self.id, run)
-                self._sequence.pop(run, None)
+                self.store.calls.withdraw(self.id, run.id)
             if self._pending:
                 self._look()
         except StoreError as error:
             self._give_up(error)
 
-    def _submit(self, outgoing: Sequence[Sent]) -> None:
-        by_run: dict[str, list[Call]] = {}
-        for sent in outgoing:
-            if sent.call is not None:
-                by_run.setdefault(sent.run, []).append(sent.call)
+    def _submit(self, futures: Iterable[CallFuture]) -> None:
+        by_run: dict[Run, list[Call]] = {}
+        for future in futures:
+            if future.call is not None:
+                by_run.setdefault(future.run, []).append(future.call)
         for run, calls in by_run.items():
             self._publish(calls[0])
-            first = self._sequence.get(run, 0)
-            self.store.calls.submit(calls, self.id, run, first)
-            self._sequence[run] = first + len(calls)
+            self.store.calls.submit(calls, self.id, run.id, run.queued)
+            run.queued += len(calls)
             self._happened_at = self._clock()
 
     def _publish(self, call: Call) -> None:
@@ -440,36 +466,37 @@ class Caller:
         if ends:
             self._happened_at, self._said = self._clock(), False
             self._take(ends)
-        else:
-            self._wonder()
+        elif self._clock() >= max(self._happened_at, self._looked_at) + LONELY_SECONDS:
+            self._looked_at = self._clock()
+            self._ask_why()
 
     def _take(self, ends: Sequence[CallEnd]) -> None:
         """Take the ends of calls; what was damaged on the way is sent again."""
         self._read.extend(ends)
         with self._news:
             known = [(self._pending.pop(end.id, None), end) for end in ends]
-        over: list[Sent] = []
-        damaged: list[Sent] = []
-        for sent, end in known:
-            if sent is not None:
-                (over if self._note_end(sent, end) else damaged).append(sent)
-        self._send_again(damaged)
+        over = [future for future, end in known if future and self._finish(future, end)]
+        with self._news:
+            rest = [future for future, _ in known if future and future not in over]
+            self._outgoing += [future for future in rest if not future.run.withdrawn]
         self._deliver(over)
 
-    def _note_end(self, sent: Sent, end: CallEnd) -> bool:
-        """Note what came of a call; False if it was damaged on the way, and is to be sent again."""
+    def _finish(self, future: CallFuture, end: CallEnd) -> bool:
+        """Note what came of a call; return False if it was damaged, and is to be sent again."""
         try:
+            content = self._content(end)
             if end.state == "completed":
-                sent.data = self._content(end)
+                future.data = content
             else:
-                sent.error = _error_of(end, self._content(end))
+                future.error = _error_of(end, content)
         except BundleDamaged as error:
-            sent.damaged += 1
-            if sent.damaged <= _SENT_AGAIN:
-                return False
-            sent.error = BundleDamaged(_DAMAGED.format(number=sent.damaged, what=error))
+            future.damaged += 1
+            if future.damaged <= _SENT_AGAIN:
+                self._renew(future)
+                return future.error is not None
+            future.error = BundleDamaged(_DAMAGED.format(number=future.damaged, what=error))
         except StoreError as error:
-            sent.error = error
+            future.error = error
         return True
 
     def _content(self, end: CallEnd) -> bytes | None:
@@ -487,52 +514,37 @@ class Caller:
             raise BundleDamaged(failure.text)
         return end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
 
-    def _send_again(self, damaged: Sequence[Sent]) -> None:
-        """Queue calls under other keys."""
-        if not damaged:
-            return
-        log.warning("%d calls of joblib were damaged on the way, and are sent again", len(damaged))
-        for sent in damaged:
-            assert sent.call is not None
-            sent.call = renew_call(sent.call)
-            try:
-                if sent.call.own is not None:
-                    self._parts.hold(sent.call.own, own=True)
-            except StoreError as error:
-                sent.error = error
-        with self._news:
-            wanted = [sent for sent in damaged if sent.run not in self._withdrawn]
-            self._outgoing += [sent for sent in wanted if sent.error is None]
-            self._failed += [sent for sent in wanted if sent.error is not None]
+    def _renew(self, future: CallFuture) -> None:
+        """Give a damaged call another key."""
+        log.warning("a call of joblib was damaged on the way, and is sent again")
+        assert future.call is not None
+        future.call = renew_call(future.call)
+        try:
+            if future.call.own is not None:
+                self.parts.own(future.call.own, of_one_call=True)
+        except StoreError as error:
+            future.error = error
 
-    def _remove_read(self) -> None:
-        if self._read:
-            parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
-            self.store.calls.remove([end.id for end in self._read], parts)
-            self._read = []
-
-    def _deliver(self, those: Iterable[Sent]) -> None:
-        for sent in those:
+    def _deliver(self, those: Iterable[CallFuture]) -> None:
+        for future in those:
+            if future.run.withdrawn:
+                continue
             try:
-                sent.callback(sent)
+                future.callback(future)
             except Exception:  # joblib's; the others must not wait for ever
                 log.exception("joblib's callback raised")
 
-    def _wonder(self) -> None:
-        """Ask why nothing happens: is nobody there, did somebody remove the calls?"""
-        now = self._clock()
-        if now < max(self._happened_at, self._looked_at) + LONELY_SECONDS:
-            return
-        self._looked_at = now
+    def _ask_why(self) -> None:
+        """Find out why nothing happens: is no worker there, did somebody remove the calls?"""
         with self._news:
             ids = list(self._pending)
         missed = self.store.calls.missed(self.id, ids)
-        self._lose(missed.gone, CallLost(_REMOVED.format(number=len(missed.gone))))
+        self._fail(missed.gone, CallLost(_REMOVED.format(number=len(missed.gone))))
         self._take(missed.broken)
         self._published.clear()  # what it says of them may have been lost, too
-        for sent in list(self._pending.values()):
-            if sent.call is not None:
-                self._publish(sent.call)
+        for future in list(self._pending.values()):
+            if future.call is not None:
+                self._publish(future.call)
         if self._said or (not missed.foreign and self._workers_now()):
             return
         self._said = True
@@ -540,31 +552,31 @@ class Caller:
             if missed.foreign:
                 warnings.warn(_FOREIGN.format(len(missed.foreign)), NoProgress, stacklevel=2)
             else:
-                self._say_lonely()
+                self._warn_lonely()
         except (NoProgress, NoWorkers) as error:  # made errors, but there is no caller here
             log.warning("%s", error)
 
     def _give_up(self, error: Exception) -> None:
-        """Nothing can be had from the store: tell everyone who waits."""
+        """Tell everyone who waits that nothing can be had from the store."""
         self._read = []
         self._given_up = True
         with self._news:
-            self._pending.update((s.call.unit.id, s) for s in self._outgoing if s.call)
-            self._outgoing = []
+            self._pending.update((f.call.unit.id, f) for f in self._outgoing if f.call)
+            self._outgoing = [future for future in self._outgoing if not future.call]
             ids = list(self._pending)
-        self._lose(ids, error)
+        self._fail(ids, error)
 
     def _remove_given_up(self) -> None:
-        """Remove what workers would run for nobody.  Nothing that is waited for is stored now."""
+        """Remove calls that nobody waits for; no call that is waited for is stored now."""
         if self._given_up:
             self.store.calls.abandon([self.id])
             self._given_up = False
 
-    def _lose(self, ids: Sequence[str], error: Exception) -> None:
+    def _fail(self, ids: Sequence[str], error: Exception) -> None:
         with self._news:
             lost = [self._pending.pop(i) for i in ids if i in self._pending]
-        for sent in lost:
-            sent.error = error
+        for future in lost:
+            future.error = future.error or error
         self._deliver(lost)
 
 
@@ -615,33 +627,33 @@ def _why_lost(end: CallEnd) -> str:
 
 
 _lock = threading.Lock()
-_callers: dict[str | None, Caller] = {}
+_clients: dict[str | None, Client] = {}
 
 
-def caller_at(db: str | None) -> Caller:
-    """Return the caller of this process for the store at `db`; it stays for the next one."""
+def client_at(db: str | None) -> Client:
+    """Return the client of this process for the store at `db`; it stays for the next one."""
     key = db if db is not None else _config.setting(_config.DB)
     with _lock:
-        if key not in _callers:
-            _callers[key] = Caller(open_store(db, timing=timing_here(), app="optomatic joblib"))
-        return _callers[key]
+        if key not in _clients:
+            _clients[key] = Client(open_store(db, timing=timing_here(), app="optomatic joblib"))
+        return _clients[key]
 
 
 @atexit.register
-def close_callers() -> None:
-    """Close all callers: their calls are withdrawn, their connections closed."""
+def close_clients() -> None:
+    """Close all clients: their calls are withdrawn, their connections closed."""
     with _lock:
-        callers = list(_callers.values())
-        _callers.clear()
-    for caller in callers:
-        caller.close()
+        clients = list(_clients.values())
+        _clients.clear()
+    for client in clients:
+        client.close()
 
 
 def _forget_in_fork() -> None:
-    """A fork has none of its parent's threads, and must not use its connections."""
+    """Start anew in a fork: it has no threads, and must not use connections of its parent."""
     global _lock
     _lock = threading.Lock()
-    _callers.clear()
+    _clients.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_fork)

@@ -14,6 +14,7 @@ import io
 import pickle
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import cloudpickle
@@ -22,7 +23,7 @@ import numpy as np
 from optomatic.errors import NotShippable, StoreError
 from optomatic.keys.environment import required_versions
 from optomatic.planning import params, serialization
-from optomatic.planning.constraints import constraints_of, hash_of
+from optomatic.planning.constraints import constraints_of, hash_of, threads_of
 from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
@@ -31,8 +32,9 @@ _LARGE_PICKLE = 256_000
 Task = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
 
+@cache
 def call_work(
-    *, level: int, threads: int | None, mmap_mode: str | None, initializer: str | None
+    level: int, threads: int | None, mmap_mode: str | None, initializer: str | None
 ) -> Work:
     """Return what the calls of one ``Parallel`` have in common.
 
@@ -53,7 +55,7 @@ def call_work(
     return Work(
         kind="call",
         spec={"initializer": initializer},
-        options={"level": level, "threads": threads, "mmap_mode": mmap_mode},
+        options={"level": level, "threads": threads_of(threads), "mmap_mode": mmap_mode},
         env=env,
         requires=(),
         queue=hash_of(able),

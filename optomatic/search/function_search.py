@@ -24,7 +24,7 @@ from optomatic.driver.earlier_searches import (
     earlier_evaluations,
     named,
 )
-from optomatic.driver.executors import Executor, FunctionInProcess, LocalWorkers, Place, Standalone
+from optomatic.driver.executors import Executor, LocalWorkers, Standalone
 from optomatic.driver.fixed import leave, run_at
 from optomatic.driver.following import Unfollowed, following, say_of_uploads
 from optomatic.driver.preflight import (
@@ -52,6 +52,7 @@ from optomatic.results.tally import Tally
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.stored_search import StoredSearch
 from optomatic.store.connection import open_store
+from optomatic.worker.inprocess import InProcess, Place
 
 
 def _is_space(value: Any) -> bool:
@@ -545,7 +546,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
     def _executor(self, bundle: Any, place: Place) -> Executor:
         workers = self._workers()
         if workers is None:
-            return FunctionInProcess(bundle, place, raises=self.error_score == "raise")
+            return InProcess(bundle, place, self.error_score)
         return LocalWorkers(workers) if workers else Standalone()
 
     def _record(self, n_candidates: int, plan: Plan | Planner) -> SearchRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
@@ -14,14 +13,13 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 from optomatic.errors import FolderRefused, OptomaticError, StoreURIError
-from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store, open_store, place_of
-from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
 from optomatic.worker.cli import PROGRAM, Assignment, Names, assignment_of, one_line, parser
 from optomatic.worker.forkserver import Setup
+from optomatic.worker.heartbeat import new_record
 from optomatic.worker.host import Installed, cache_home, cores, timing_of
 from optomatic.worker.idle import IdleReasons
 from optomatic.worker.pool import Pool, current_path, threads_each
@@ -73,9 +71,7 @@ def _work(
     number = cores() if options.processes == "auto" else options.processes
     pool = Pool(number, Setup(current_path(), threads_each(number, cores()), captured=True))
     tags = tags_of(options.tag)
-    record = WorkerRecord(
-        secrets.token_hex(8), "standalone", this_process(), number, required_versions({}), tags
-    )
+    record = new_record("standalone", number, tags)
     if lines is not None:
         lines.worker = record.id
     installed = Installed()

@@ -50,11 +50,11 @@ class Pace:
         """Return the seconds that a unit of `work` takes, None if none was measured."""
         return self._seconds.get(work)
 
-    def batch(self, children: int, hungry: int) -> int:
+    def batch(self, children: int, hungry: int, seconds: float = BATCH_SECONDS) -> int:
         """Return how many units to claim for `children`, of which `hungry` could begin now."""
         if self._latest is None:
             return hungry
-        return max(hungry, min(BATCH_UNITS, ceil(BATCH_SECONDS * children / self._latest)))
+        return max(hungry, min(BATCH_UNITS, ceil(seconds * children / self._latest)))
 
     def wants_more(self, queued: int) -> bool:
         """Tell whether a child that has `queued` units should be sent another chunk."""

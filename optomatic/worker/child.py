@@ -18,13 +18,13 @@ import socket
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optomatic.worker.protocol import Channel, refusal_to_wire, result_to_wire
+from optomatic.worker.protocol import Channel, refusal_to_wire
 
 if TYPE_CHECKING:
-    from optomatic.records import Failure, Result
     from optomatic.worker.loading import Loader, Refused
 
 
@@ -102,6 +102,8 @@ def take_over(setup: dict[str, Any]) -> None:
 
 def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
     """Score chunk after chunk; return when told to, or after `idle` seconds without one."""
+    from optomatic.worker.host import filtered
+
     while True:
         try:
             message = channel.next(idle)
@@ -109,44 +111,38 @@ def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
             return
         if message is None or message["do"] == "end":
             return
-        if message["do"] == "call":
-            _run_call(channel, loader, message)
-        elif not _score_filtered(channel, loader, message):
-            return
-
-
-def _score_filtered(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:
-    """Score a chunk, showing the warnings that who asks wants to see."""
-    from optomatic.worker.host import filtered
-
-    with filtered(message.get("warnings")):
-        return _score_chunk(channel, loader, message)
+        with filtered(message["warnings"]):
+            if not _score_chunk(channel, loader, message):
+                return
 
 
 def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> bool:
-    """Score the units of one message; tell whether to go on: not with code that is not wanted.
+    """Score the units of one message; return False after a refusal, which ends this process.
 
     What is done and what begins next go in one message, as a system call costs about as much
     as all the rest of the bookkeeping for a small unit.
     """
     from optomatic.worker.loading import Refused
 
-    loader.know(message["parts"])
+    loader.know(message["parts"], Path(message["folder"]))
     done = None
     own = os.getpid()
-    for unit in message["units"]:
-        unit_id, number = unit[0], unit[3]
+    for unit_id, split, text, number in message["units"]:
         channel.send([done, unit_id])
         began = time.perf_counter()
         try:
-            result, loading = _score(channel, loader, message["bundles"][number], unit)
+            wire, loading = loader.run(
+                message["bundles"][number],
+                text,
+                split,
+                begins_anew=partial(channel.send, [None, unit_id]),
+            )
         except Refused as refused:
             channel.send([[unit_id, None, _refusal(refused, loader.fresh)], None])
             return False
         if os.getpid() != own:  # a copy that user code forked, and let come back
             os._exit(0)
-        seconds = time.perf_counter() - began - loading
-        done = [unit_id, result_to_wire(result), seconds]
+        done = [unit_id, wire, time.perf_counter() - began - loading]
     channel.send([done, None])
     return True
 
@@ -159,56 +155,6 @@ def _refusal(refused: Refused, fresh: bool) -> list[Any]:
     return refusal_to_wire(
         refused.why, "behind" if refused.behind else "fresh" if fresh else "used", failure
     )
-
-
-def _score(
-    channel: Channel, loader: Loader, work: dict[str, Any], unit: list[Any]
-) -> tuple[Result, float]:
-    """Score one unit; if it has limits say again that it begins, once its data is loaded."""
-    from optomatic.planning.constraints import limits_in
-    from optomatic.worker.score import within_limits
-
-    unit_id, split, params_text, _ = unit
-    limits = limits_in(work["options"])
-
-    def loaded() -> None:
-        if limits:
-            channel.send([None, unit_id])
-
-    return within_limits(
-        work["options"], lambda: loader.score(work, params_text, split, loaded=loaded)
-    )
-
-
-def _run_call(channel: Channel, loader: Loader, message: dict[str, Any]) -> None:
-    """Run one call of joblib, and say what came of it."""
-    from optomatic.worker.score import run_call
-
-    loader.know(message["parts"])
-    loader.fresh = False
-    channel.send([None, message["id"]])
-    began = time.perf_counter()
-    options = message["options"]
-    data, failure = run_call(
-        message["text"],
-        message["spec"],
-        options,
-        lambda sha: loader.argument(sha, options["mmap_mode"]),
-    )
-    wire = _wire(data, failure, Path(message["folder"]))
-    channel.send([[message["id"], wire, time.perf_counter() - began], None])
-
-
-def _wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
-    """Return what is said of a call; where its value finds no room here, that it failed by that."""
-    from optomatic import _sklearn
-    from optomatic.worker.protocol import returned_to_wire
-
-    try:
-        return returned_to_wire(data, failure, folder)
-    except OSError as error:
-        error.add_note("The call returned, but there was no room for what it returned.")
-        return returned_to_wire(None, _sklearn.failure_of(error, "call"), folder)
 
 
 if __name__ == "__main__":

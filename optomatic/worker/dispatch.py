@@ -19,6 +19,7 @@ from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Rest
 from optomatic.worker.pool import Child, Pool
+from optomatic.worker.protocol import KINDS
 from optomatic.worker.reservations import Account, Intake, Outbox
 
 
@@ -64,16 +65,15 @@ class Parcels:
 
     def message(self, chunk: Sequence[Held]) -> dict[str, Any]:
         """Return what a child is sent to run `chunk`, whose parts are here."""
-        job = chunk[0].job
-        if job.kind == "call":  # it comes alone, as calls are never measured
-            call = {"id": job.id, "text": job.params_text}
-            common = {"spec": dict(job.spec), "options": dict(job.options)}
-            folder = str(self._cache.root)
-            return {"do": "call", **call, **common, "parts": self._parts(chunk), "folder": folder}
         works = list({held.work: held.job for held in chunk}.items())
         number = {work: n for n, (work, _) in enumerate(works)}
         bundles = [
-            {"key": work, "spec": dict(job.spec), "options": dict(job.options)}
+            {
+                "key": work,
+                "kind": job.kind,
+                "spec": dict(job.spec),
+                "options": dict(job.options),
+            }
             for work, job in works
         ]
         units = [
@@ -84,6 +84,7 @@ class Parcels:
             "units": units,
             "bundles": bundles,
             "parts": self._parts(chunk),
+            "folder": str(self._cache.root),
             "warnings": self._filters,
         }
 
@@ -227,7 +228,7 @@ class Feeder:
             self._account.release(held)
             raise
         self._pace.note_start(self._clock() - began)
-        self._heart.hold(token, ours, brisk=any(one.job.kind == "call" for one in held))
+        self._heart.hold(token, ours, brisk=any(KINDS[one.job.kind].awaited for one in held))
         return ours
 
     def _send(self, child: Child, chunk: Sequence[Held]) -> None:

@@ -1,4 +1,4 @@
-"""Starting the processes that score, from the parent's side: forked by a template, or afresh.
+"""Starting the processes that score, from the parent's side: forked by a fork server, or afresh.
 
 Where the kernel can tell of the end of any process (pidfd, Linux), children are forked from
 :mod:`optomatic.worker.forkserver`; elsewhere each is a fresh interpreter.  Neither has anything
@@ -39,8 +39,8 @@ THREAD_VARIABLES = (
 )
 
 
-#: So many templates are kept, for different paths and numbers of threads.
-_TEMPLATES = 3
+#: So many fork servers are kept, for different paths and numbers of threads.
+_SERVERS = 3
 CAN_FORK = hasattr(os, "pidfd_open") and sys.platform == "linux"
 
 
@@ -60,7 +60,7 @@ class Setup:
     captured : bool
         What it prints goes through its parent, which bounds it.
     fresh : bool
-        A fresh interpreter, also where it could be a fork of a template.
+        A fresh interpreter, also where it could be a fork of a fork server.
     """
 
     path: tuple[str, ...]
@@ -127,10 +127,10 @@ class Fresh:
 
 
 class Forked:
-    """A process that a template has forked."""
+    """A process that a fork server has forked."""
 
-    def __init__(self, template: Template, pid: int) -> None:
-        self._template = template
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self._server = server
         self.pid = pid
         self._death: int | None = os.pidfd_open(pid)
         self._over = False
@@ -142,14 +142,14 @@ class Forked:
             return "gone"
         if not readable(self._death, 0.0):
             return "runs"
-        # Its template keeps its number; if that is gone, the number may be another's.
-        return "dead" if self._template.alive() else "gone"
+        # Its fork server keeps its number; if that is gone, the number may be another's.
+        return "dead" if self._server.alive() else "gone"
 
     def wait(self) -> int | None:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
         if not self._over and self._death is not None:
             readable(self._death, None)
-            self._code = self._template.wait_for(self.pid)  # once: its number is free after that
+            self._code = self._server.wait_for(self.pid)  # once: its number is free after that
         self._over = True
         return self._code
 
@@ -160,7 +160,7 @@ class Forked:
             self._death = None
 
 
-class Template:
+class ForkServer:
     """The process that forks children, seen from its parent.  Safe to share among threads."""
 
     def __init__(self, setup: Setup) -> None:
@@ -178,7 +178,7 @@ class Template:
         return self._process.poll() is None
 
     def fork(self, channel: int, output: int | None) -> Forked | None:
-        """Return a new child with these descriptors; None if the template is gone.
+        """Return a new child with these descriptors; None if the fork server is gone.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Template:
         return Forked(self, answer["pid"])
 
     def wait_for(self, pid: int) -> int | None:
-        """Return how a child ended that is dead; None if the template is gone."""
+        """Return how a child ended that is dead; None if the fork server is gone."""
         answer = self._ask({"do": "wait", "pid": pid})
         return None if answer is None else answer["code"]
 
@@ -251,14 +251,15 @@ def python_command(module: str, descriptor: int) -> list[str]:
     ]
 
 
-class Starter:
-    """Starts processes.  Used by one thread, which has to live as long as they do.
+class ForkServers:
+    """Starts processes, by a fork server for each setup.
 
-    Linux kills a process when the *thread* that started it ends.
+    Used by one thread, which lives as long as they do: Linux kills a process when the *thread*
+    that started it ends.
     """
 
     def __init__(self) -> None:
-        self._templates: OrderedDict[object, Template] = OrderedDict()
+        self._servers: OrderedDict[object, ForkServer] = OrderedDict()
 
     def start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
         """Start a process that finds its end of the channel at the descriptor `channel`.
@@ -266,7 +267,7 @@ class Starter:
         Raises
         ------
         StartFailed
-            Also if the template that was there was killed since it has forked the last child.
+            Also if the fork server was killed since it has forked the last child.
         """
         try:
             return self._start(setup, channel, output)
@@ -279,30 +280,30 @@ class Starter:
             return Fresh(start_python("optomatic.worker.child", channel, setup, **printed))
         threads = tuple(os.environ.get(variable) for variable in THREAD_VARIABLES)
         wanted = (setup.path, setup.threads, setup.idle, threads)
-        known = self._templates.get(wanted)
+        known = self._servers.get(wanted)
         child = known and self._fork(wanted, known, channel, output)
-        # There was none, or it had nothing to do for long.
-        child = child or self._fork(wanted, Template(setup), channel, output)
+        # There was none, or it ended after a long time without work.
+        child = child or self._fork(wanted, ForkServer(setup), channel, output)
         if child is None:
             raise StartFailed(manner(0))
         return child
 
     def _fork(
-        self, wanted: object, template: Template, channel: int, output: int | None
+        self, wanted: object, server: ForkServer, channel: int, output: int | None
     ) -> Forked | None:
-        """Fork a child, and keep its template for the next one; None if that has ended by itself.
+        """Fork a child, and keep its server; None if that has ended by itself.
 
-        A template that has children is kept by them too.
+        The children of a server keep it, too.
         """
-        self._templates.pop(wanted, None)
-        child = template.fork(channel, output)
+        self._servers.pop(wanted, None)
+        child = server.fork(channel, output)
         if child is None:
-            if code := template.end():
+            if code := server.end():
                 raise StartFailed(manner(code))
             return None
-        self._templates[wanted] = template
-        while len(self._templates) > _TEMPLATES:
-            self._templates.popitem(last=False)
+        self._servers[wanted] = server
+        while len(self._servers) > _SERVERS:
+            self._servers.popitem(last=False)
         return child
 
 
@@ -430,7 +431,7 @@ def _born(
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-    if environ is not None:  # it has changed since the template was started
+    if environ is not None:  # it has changed since the fork server was started
         os.environ.clear()
         os.environ.update(environ)
     _draw_anew()

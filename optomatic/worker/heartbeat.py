@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import Literal
 
 from optomatic.errors import StoreError
 from optomatic.keys.environment import required_versions
@@ -263,6 +264,14 @@ class Heartbeat:
         return seconds * (1 + JITTER * (2 * random.random() - 1))
 
 
+def new_record(
+    kind: Literal["here", "local", "standalone"], processes: int, tags: tuple[str, ...] = ()
+) -> WorkerRecord:
+    """Return the record of a new worker, which is this process."""
+    env = required_versions({})
+    return WorkerRecord(secrets.token_hex(8), kind, this_process(), processes, env, tags)
+
+
 @contextmanager
 def registered(
     store: Store, search: str, timing: Timing, *, processes: int, lease: float | None = None
@@ -272,10 +281,8 @@ def registered(
     Yields its id and its heartbeat.  `lease` is the seconds for which a started unit is ours
     without a beat, if not those of `timing`.
     """
-    worker = secrets.token_hex(8)
-    record = WorkerRecord(
-        worker, "here", this_process(), processes, required_versions({}), tags_here()
-    )
+    record = new_record("here", processes, tags_here())
+    worker = record.id
     store.workers.register(record)
     heartbeat = Heartbeat(store, worker, timing, lease=lease, client_of=search)
     heartbeat.start()

@@ -1,35 +1,59 @@
-"""What a search does between its units, in the thread that has them scored."""
+"""Score in the calling process: the executor of ``n_jobs=None``, and how its claims are sized.
+
+A crash of this process ends it, so a unit is recorded as started before any user code runs for
+it: the next worker knows which unit to be careful with.  A START costs a round trip, so short
+units are started and handed in by the chunk.
+"""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+from optomatic import _sklearn
+from optomatic.backoff import Backoff
+from optomatic.planning.workload import Workload
 from optomatic.records import Job, Lease, Result
+from optomatic.results.table import exception_of
+from optomatic.store.connection import Store
 from optomatic.store.jobs import Jobs
-from optomatic.worker.heartbeat import Heartbeat
+from optomatic.worker.batching import BATCH_SECONDS, CHUNK_SECONDS, Pace
+from optomatic.worker.heartbeat import Heartbeat, registered
+from optomatic.worker.host import timing_here
+from optomatic.worker.score import failed, inner_threads, score_unit
+
+#: Results are handed in after so many seconds at the latest.
+HAND_IN_SECONDS = 0.5
+#: Seconds between looks at a queue that has nothing to claim, growing.
+PAUSE_SHORT, PAUSE_LONG = 0.2, 2.0
+#: A process that scores by itself has no parent to beat for it, so its leases are longer.
+LEASES_OF_ONE_PROCESS = 10
+
+#: Unit id -> params and split; raises KeyError for a unit of another search.
+Place = Callable[[str], tuple[Mapping[str, Any], int]]
+#: Unit id -> what scikit-learn tells of a unit that is scored in this process.
+Progress = Callable[[str], Mapping[str, Any]]
 
 
 class Hooks(Protocol):
-    """The other side of an executor: it looks what is finished, queues more, and ends early.
+    """What a search does between its units: look what has ended, queue more, end early.
 
     Both are called in the thread that called the executor's ``work``, often.  What they raise
     ends the work: results are handed in, the rest is given back.
     """
 
     def turn(self) -> bool:
-        """Look what has ended, and queue what follows from it; tell whether anything was queued.
+        """Look what has ended, queue what follows from it; return whether anything was queued.
 
         Called when all that was finished here is in the store: after each lease or hand-in,
         and a few times a second while nothing happens.
         """
 
     def grace(self) -> float | None:
-        """Return None, or, once the search is to end early, for how long units may go on.
+        """Return None, or, once the search is to end early, for how many seconds units may go on.
 
-        In seconds.  Must cost next to nothing: it is asked between any two units.
+        Must cost next to nothing: it is asked between any two units.
         """
 
 
@@ -37,199 +61,218 @@ class NoHooks:
     """A search whose units are all queued before the work begins."""
 
     def turn(self) -> bool:
-        """Nothing follows."""
+        """Queue nothing."""
         return False
 
     def grace(self) -> float | None:
-        """It goes on."""
+        """Go on."""
         return None
 
 
 NO_HOOKS = NoHooks()
 
 
-# Claim -> start -> score -> complete, in this process: what ``n_jobs=None`` does.
-#
-# A crash of this process ends it, so a unit is recorded as started before anything of the
-# user's runs for it: whoever comes next knows which unit to be careful with.  Starting costs a
-# round trip, so units that take little are started and handed in by the chunk.
-
-
-#: Units are claimed for about so many seconds of work, and never more than so many.
-BATCH_SECONDS, BATCH_UNITS = 1.0, 64
-#: So much work, in seconds, is started at once, and handed in at the latest after.
-CHUNK_SECONDS, HAND_IN_SECONDS = 0.05, 0.5
-#: Seconds between looks at a queue that has nothing to claim, growing.
-PAUSE_SHORT, PAUSE_LONG = 0.2, 2.0
-
-
-class Loop:
-    """Scores the queued units of one search in the calling thread.
+class Claims:
+    """Claim, start, hand in, measure and back off, for a process with the objects of one search.
 
     Parameters
     ----------
-    jobs : Jobs
-    worker : str
-        Id under which units are claimed.
-    search : str
-        Only units that this search waits for are taken.
-    score : callable
-        Job -> Result.  Raises nothing of the user's but what should end the search
-        (KeyboardInterrupt, SystemExit).
-    heart : Heartbeat
-        Renews what is held while `score` runs, and takes back what others lost.
-    mine : callable
-        Unit id -> whether the search has asked for it.
-    lease : float
-        Seconds for which a started unit is ours without a beat.
-    clock, sleep, rng
-        For tests.
+    seconds : float
+        Measured work in one claim.
+    lease : float, optional
+        Seconds for which a started unit is ours without a beat, if not the store's.
     """
 
     def __init__(
         self,
         jobs: Jobs,
+        heartbeat: Heartbeat,
         worker: str,
         search: str,
-        score: Callable[[Job], Result],
-        heart: Heartbeat,
+        place: Place,
         *,
-        mine: Callable[[str], bool],
-        lease: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        rng: Callable[[], float] = random.random,
+        seconds: float = BATCH_SECONDS,
+        lease: float | None = None,
     ) -> None:
-        self._jobs = jobs
+        self.jobs = jobs
+        self._heartbeat = heartbeat
         self._worker = worker
         self._search = search
-        self._score = score
-        self._heart = heart
-        self._mine = mine
+        self._place = place
+        self._seconds = seconds
         self._lease = lease
-        self._clock = clock
-        self._sleep = sleep
-        self._rng = rng
-        self._seconds_a_unit: float | None = None
-        # What runs now, or ran last: a run that was interrupted has been one all the same.
-        self._begun: tuple[str, ...] = ()
-        self.scored = 0
+        self._pace = Pace()
+        self._backoff = Backoff(short=PAUSE_SHORT, long=PAUSE_LONG)
 
-    def run(
-        self,
-        until: Callable[[], bool],
-        stop: Callable[[], bool],
-        turn: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Work until nothing is left to claim and ``until()``, or until ``stop()``.
+    def take(self, *, alone: bool = True) -> Lease:
+        """Claim a batch; units that this search did not ask for do not wait for it any more.
 
-        ``turn()`` is called whenever nothing is in hand; it may queue more.
-
-        While other workers hold the rest it looks again every 0.2 to 2 s: what they
-        lose is claimed here.
+        A process that scores with objects of its own cannot score units that it does not know.
         """
-        pause = PAUSE_SHORT
-        while not stop():
-            turn()
-            if stop():
-                return
-            lease = claim(self._jobs, self._worker, self._batch(), self._search, self._mine)
-            if lease.jobs:
-                self._work_off(lease, stop)
-                pause = PAUSE_SHORT
-            elif until():
-                return
-            else:
-                self._sleep(pause * (0.5 + self._rng()))
-                pause = min(2 * pause, PAUSE_LONG)
+        self._heartbeat.check()
+        count = self._pace.batch(1, 1, self._seconds)
+        lease = self.jobs.claim(self._worker, count, search=self._search, alone=alone)
+        mine = tuple(job for job in lease.jobs if self._asked_for(job.id))
+        if len(mine) < len(lease.jobs):
+            strange = [job.id for job in lease.jobs if job not in mine]
+            self.jobs.release(lease.token, strange)
+            self.jobs.cancel(self._search, strange)
+        if mine:
+            self._backoff.succeeded()
+        return Lease(lease.token, mine)
 
-    def _batch(self) -> int:
-        if self._seconds_a_unit is None:
-            return 1
-        return max(1, min(BATCH_UNITS, int(BATCH_SECONDS / self._seconds_a_unit)))
-
-    def _work_off(self, lease: Lease, stop: Callable[[], bool]) -> None:
-        """Score the jobs of `lease`; whatever happens, hand in results and give back the rest."""
-        results: dict[str, Result] = {}
-        touched: set[str] = set()
-        handed_in = self._clock()
+    def _asked_for(self, unit_id: str) -> bool:
         try:
-            for chunk in self._chunks(lease.jobs):
-                touched.update(self._score_chunk(lease.token, chunk, results, stop))
-                if self._clock() - handed_in > HAND_IN_SECONDS:
-                    self._hand_in(lease.token, results)
-                    handed_in = self._clock()
-                if stop():
-                    break
-        finally:
-            self._hand_in(lease.token, results)
-            self._heart.drop(lease.token)
-            rest = [job.id for job in lease.jobs if job.id not in touched]
-            if rest:
-                self._jobs.release(lease.token, rest, begun=self._begun)
+            self._place(unit_id)
+        except KeyError:
+            return False
+        return True
 
-    def _chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-        """Cut `jobs` into what is started at once.  The size may change on the way."""
+    def start(self, token: str, jobs: Sequence[Job]) -> frozenset[str]:
+        """START `jobs`; return the ids that are still ours, which are renewed from now on."""
+        ours = self.jobs.start(token, [job.id for job in jobs], self._lease)
+        self._heartbeat.hold(token, ours)
+        return ours
+
+    def hand_in(self, token: str, results: Mapping[str, Result]) -> None:
+        """Store results."""
+        if results:
+            self._heartbeat.settle(results)
+            self.jobs.complete(self._worker, token, results)
+            self._heartbeat.drop(token, results)
+
+    def give_back(self, token: str, ids: Collection[str], begun: Collection[str]) -> None:
+        """Give units back uncharged, and renew nothing of their lease any more."""
+        self._heartbeat.drop(token)
+        if ids:
+            self.jobs.release(token, list(ids), begun=begun)
+
+    def measured(self, seconds: float) -> None:
+        """Note how long a unit took."""
+        self._pace.note("", seconds)
+
+    def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+        """Yield what to start at once: 50 ms of work, measured on the way.
+
+        A unit that is not measured yet, or has ended its worker before, goes alone.
+        """
         done = 0
         while done < len(jobs):
-            size = 1
-            if self._seconds_a_unit is not None and jobs[done].losses == 0:
-                size = max(1, int(CHUNK_SECONDS / self._seconds_a_unit))
+            seconds = None if jobs[done].losses else self._pace.of("")
+            size = 1 if seconds is None else max(1, int(CHUNK_SECONDS / seconds))
             yield jobs[done : done + size]
             done += size
 
-    def _score_chunk(
-        self,
-        token: str,
-        chunk: Sequence[Job],
-        results: dict[str, Result],
-        stop: Callable[[], bool],
-    ) -> set[str]:
-        """Score what of `chunk` is still ours; return the ids that are dealt with."""
-        ours = self._jobs.start(token, [job.id for job in chunk], self._lease)
-        self._heart.hold(token, ours)
-        touched = {job.id for job in chunk} - ours
-        for job in chunk:
-            if job.id in ours and not stop():
-                began = self._clock()
-                self._begun = (job.id,)
-                results[job.id] = self._score(job)
-                touched.add(job.id)
-                self._measure(self._clock() - began)
-        return touched
-
-    def _measure(self, seconds: float) -> None:
-        """Follow what a unit takes: up at once, down slowly, so that chunks stay short."""
-        seconds = max(seconds, 1e-6)
-        known = self._seconds_a_unit
-        follows = known is not None and seconds < known
-        self._seconds_a_unit = 0.8 * known + 0.2 * seconds if follows and known else seconds
-
-    def _hand_in(self, token: str, results: dict[str, Result]) -> None:
-        if results:
-            self._heart.settle(results)
-            self._jobs.complete(self._worker, token, results)
-            self._heart.drop(token, results)
-            self.scored += len(results)
-            results.clear()
+    def wait(self) -> None:
+        """Sleep: others have the rest, and what they lose is claimed at a later look."""
+        self._backoff.failed()
+        time.sleep(self._backoff.time_left())
 
 
-def claim(
-    jobs: Jobs,
-    worker: str,
-    count: int,
-    search: str,
-    mine: Callable[[str], bool],
-    *,
-    alone: bool = True,
-) -> Lease:
-    """Claim units that `search` has asked for; others that wait for it do so no more.
+class InProcess:
+    """Scores in the calling thread from the caller's own objects; unpickles nothing.
 
-    Who scores with objects of its own cannot score what it knows nothing of.
+    What of a unit ends the search (``error_score="raise"``) is in ``error`` then.
     """
-    lease = jobs.claim(worker, count, search=search, alone=alone)
-    strange = [job.id for job in lease.jobs if not mine(job.id)]
-    if strange:
-        jobs.release(lease.token, strange)
-        jobs.cancel(search, strange)
-    return Lease(lease.token, tuple(job for job in lease.jobs if mine(job.id)))
+
+    standalone = False
+
+    def __init__(
+        self,
+        workload: Workload,
+        place: Place,
+        error_score: Any,
+        verbose: int = 0,
+        progress: Progress = lambda _: {},
+    ) -> None:
+        self._workload = workload
+        self._place = place
+        self._raises = isinstance(error_score, str)
+        self._error_score = float("nan") if self._raises else error_score
+        self._verbose = verbose
+        self._progress = progress
+        self.error: BaseException | None = None
+        self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
+
+    def work(
+        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
+    ) -> None:
+        """Score until nothing is left to claim and ``until()``, or until ``error``."""
+        timing = timing_here()
+        lease = timing.lease * LEASES_OF_ONE_PROCESS
+
+        def stop() -> bool:
+            return self.error is not None or hooks.grace() is not None
+
+        with (
+            inner_threads(self._workload.options),
+            registered(store, search, timing, processes=1, lease=lease) as (worker, heartbeat),
+        ):
+            claims = Claims(store.jobs, heartbeat, worker, search, self._place, lease=lease)
+            while not stop():
+                hooks.turn()
+                if stop():
+                    return
+                taken = claims.take()
+                if taken.jobs:
+                    self._work_off(claims, taken, stop)
+                elif until():
+                    return
+                else:
+                    claims.wait()
+
+    def _work_off(self, claims: Claims, lease: Lease, stop: Callable[[], bool]) -> None:
+        """Score what is claimed; whatever happens, hand in results and give back the rest."""
+        results: dict[str, Result] = {}
+        rest = {job.id for job in lease.jobs}
+        # What runs now, or ran last: a run that was interrupted counts as one all the same.
+        begun = ""
+        handed_in = time.monotonic()
+        try:
+            for chunk in claims.chunks(lease.jobs):
+                ours = claims.start(lease.token, chunk)
+                rest.difference_update({job.id for job in chunk} - ours)
+                for job in chunk:
+                    if job.id in ours and not stop():
+                        began, begun = time.monotonic(), job.id
+                        results[job.id] = self.score(job.id)
+                        rest.discard(job.id)
+                        claims.measured(time.monotonic() - began)
+                if time.monotonic() - handed_in > HAND_IN_SECONDS:
+                    claims.hand_in(lease.token, results)
+                    results, handed_in = {}, time.monotonic()
+                if stop():
+                    break
+        finally:
+            claims.hand_in(lease.token, results)
+            claims.give_back(lease.token, rest, (begun,) if begun else ())
+
+    def score(self, unit_id: str) -> Result:
+        """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
+        params, split = self._place(unit_id)
+        try:
+            result, error = score_unit(
+                self._workload,
+                params,
+                split,
+                error_score=self._error_score,
+                verbose=self._verbose,
+                progress=self._progress(unit_id),
+            )
+        except Exception as raised:
+            _let_pass_if_of_a_callback(raised)
+            self.error = raised
+            return failed(_sklearn.failure_of(raised, "raise"))
+        if error is not None:
+            _let_pass_if_of_a_callback(error)
+        self.scored.add(unit_id)
+        if result.failures and self._raises:
+            self.error = error or exception_of(result.failures[0])
+        return result
+
+
+def _let_pass_if_of_a_callback(error: BaseException) -> None:
+    """Raise an error of a callback: it ends the search, and is no failure of the unit."""
+    if _sklearn.raised_by_callback(error):
+        raise error

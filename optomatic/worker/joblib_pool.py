@@ -36,21 +36,19 @@ from optomatic.planning.workload import FitWorkload, workload_of
 from optomatic.records import Lease, Result
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.heartbeat import Heartbeat, registered
+from optomatic.worker.heartbeat import registered
 from optomatic.worker.host import timing_here
-from optomatic.worker.inprocess import NO_HOOKS, Hooks, claim
+from optomatic.worker.inprocess import NO_HOOKS, Claims, Hooks, Place
 from optomatic.worker.loading import Refused, open_payload
-from optomatic.worker.score import inner_threads, score_unit
+from optomatic.worker.score import inner_threads, score_safely
 
 Told = Callable[[Collection[str]], None]
 
 
-#: A batch is so much measured work, in seconds, and so many units, at most.
-BATCH_SECONDS, BATCH_UNITS = 0.5, 64
+#: Measured work in a batch, in seconds.
+BATCH_SECONDS = 0.5
 #: So many payloads stay loaded in a process.
 _PAYLOADS = 64
-#: Seconds between looks at a queue in which there was nothing, growing.
-_PAUSE_SHORT, _PAUSE_LONG = 0.2, 2.0
 #: What loky, dask and ray raise when a worker died, by name, as they are not imported for that.
 _DEATHS = frozenset(
     {"TerminatedWorkerError", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
@@ -79,12 +77,12 @@ class Joblib:
 
     Parameters
     ----------
-    bundle : FitWorkload
+    workload : FitWorkload
         The objects of the caller.
     sender : Sender
         Of the payload that the backend takes to its workers in its own way.
-    mine : callable
-        Unit id -> whether the search has asked for it.
+    place : callable
+        Unit id -> params and split.
     n_jobs : int
         Batches at the same time.
     backend
@@ -97,16 +95,16 @@ class Joblib:
 
     def __init__(
         self,
-        bundle: FitWorkload,
+        workload: FitWorkload,
         sender: Sender,
-        mine: Callable[[str], bool],
+        place: Place,
         n_jobs: int,
         backend: Any,
         told: Told = lambda _: None,
     ) -> None:
-        self._bundle = bundle
+        self._workload = workload
         self._sender = sender
-        self._mine = mine
+        self._place = place
         self._n_jobs = n_jobs
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
@@ -122,31 +120,29 @@ class Joblib:
 
         A search that is to end early waits for the batches that are under way.
         """
-        with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, heart):
+        with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, beat):
             self.sizes[worker] = self._n_jobs
-            self._work(_Batches(store, heart, worker, search, self._mine), until, hooks)
+            claims = Claims(store.jobs, beat, worker, search, self._place, seconds=BATCH_SECONDS)
+            batches = _Batches(claims)
+            while not until() and hooks.grace() is None:
+                before = batches.claimed
+                hooks.turn()
+                self._try_round(batches, hooks)
+                if batches.claimed == before:
+                    claims.wait()
 
-    def _work(self, batches: _Batches, until: Callable[[], bool], hooks: Hooks) -> None:
-        pause = _PAUSE_SHORT
-        while not until() and hooks.grace() is None:
-            before = batches.claimed
-            hooks.turn()
-            try:
-                self._round(batches, hooks)
-            except Exception as error:
-                batches.end_after(error)
-                if isinstance(error, Refused):
-                    raise _other_code(error) from error
-                if not _a_worker_died(error):
-                    raise
-            except BaseException as interrupt:
-                batches.end_after(interrupt)
+    def _try_round(self, batches: _Batches, hooks: Hooks) -> None:
+        try:
+            self._round(batches, hooks)
+        except Exception as error:
+            batches.end_after(error)
+            if isinstance(error, Refused):
+                raise _other_code(error) from error
+            if not _a_worker_died(error):
                 raise
-            if batches.claimed > before:
-                pause = _PAUSE_SHORT
-            else:  # others hold the rest: what they lose is claimed here
-                time.sleep(pause)
-                pause = min(2 * pause, _PAUSE_LONG)
+        except BaseException as interrupt:
+            batches.end_after(interrupt)
+            raise
 
     def _round(self, batches: _Batches, hooks: Hooks) -> None:
         """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
@@ -172,9 +168,9 @@ class Joblib:
         more = sorted({sha for job in jobs for sha in params.parts_of(job.params_text)})
         payloads = {sha: sender.payload(sha) for sha in (payload, *more)}
         units = [(job.id, job.params_text, job.split) for job in jobs]
-        batch = _Batch(lease.token, units, payload, more, self._bundle.options, os.getpid())
+        batch = _Batch(lease.token, units, payload, more, self._workload.options, os.getpid())
         # Data as arguments of their own: engines send those once, or share their memory.
-        return delayed(_score_batch)(batch, payloads, sender.large(), self._bundle.splits)
+        return delayed(_score_batch)(batch, payloads, sender.large(), self._workload.splits)
 
 
 def _other_code(refused: Refused) -> OtherCode:
@@ -191,17 +187,10 @@ class _Batches:
     joblib iterates in whatever thread has heard of a finished batch.
     """
 
-    def __init__(
-        self, store: Store, heart: Heartbeat, worker: str, search: str, mine: Callable[[str], bool]
-    ) -> None:
-        self._jobs = store.jobs
-        self._heart = heart
-        self._worker = worker
-        self._search = search
-        self._mine = mine
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._lock = threading.Lock()
-        self._seconds_a_unit: float | None = None
-        self._started: dict[str, tuple[str, ...]] = {}
+        self._started: dict[str, frozenset[str]] = {}
         self._alone = False
         self._round = 0
         self.claimed = 0
@@ -216,49 +205,30 @@ class _Batches:
             # A round that was ended claims nothing more; beside what runs alone nothing runs.
             if number != self._round or (self._alone and self._started):
                 return None
-            self._heart.check()
-            lease = claim(
-                *(self._jobs, self._worker, self._size(), self._search, self._mine),
-                alone=not self._started,
-            )
-            return self._start(lease) if lease.jobs else None
-
-    def _size(self) -> int:
-        if self._seconds_a_unit is None:
-            return 1
-        return max(1, min(BATCH_UNITS, int(BATCH_SECONDS / self._seconds_a_unit)))
-
-    def _start(self, lease: Lease) -> Lease | None:
-        ours = self._jobs.start(lease.token, [job.id for job in lease.jobs])
-        self._heart.hold(lease.token, ours)
-        self._started[lease.token] = tuple(ours)
-        self._alone = any(job.losses for job in lease.jobs)
-        self.claimed += len(ours)
-        return Lease(lease.token, tuple(job for job in lease.jobs if job.id in ours))
+            lease = self._claims.take(alone=not self._started)
+            if not lease.jobs:
+                return None
+            ours = self._claims.start(lease.token, lease.jobs)
+            self._started[lease.token] = ours
+            self._alone = any(job.losses for job in lease.jobs)
+            self.claimed += len(ours)
+            return Lease(lease.token, tuple(job for job in lease.jobs if job.id in ours))
 
     def hand_in(self, token: str, results: Mapping[str, Result], seconds: float) -> None:
-        """Store what came of a batch that took `seconds`."""
+        """Store the results of a batch that took `seconds`."""
         with self._lock:
             self._started.pop(token, None)
+        self._claims.hand_in(token, results)
         if results:
-            self._jobs.complete(self._worker, token, results)
-            self._heart.drop(token, results)
-            self._measure(seconds / len(results))
+            self._claims.measured(seconds / len(results))
 
     def claim_no_more(self) -> None:
         """End the round with what is started."""
         with self._lock:
             self._round += 1
 
-    def _measure(self, seconds: float) -> None:
-        """Follow what a unit takes: up at once, down slowly, so that batches stay short."""
-        known = self._seconds_a_unit
-        if known is not None:
-            seconds = max(seconds, 0.8 * known + 0.2 * seconds)
-        self._seconds_a_unit = max(seconds, 1e-6)
-
     def end_after(self, error: BaseException) -> None:
-        """Take leave of what is started: lost if a worker died of it, else given back."""
+        """Count what is started as lost if a worker died, else give it back."""
         with self._lock:
             self._round += 1
             started, self._started = self._started, {}
@@ -266,10 +236,10 @@ class _Batches:
             if _a_worker_died(error):
                 # Which of them it was is not known: each then runs alone.
                 for unit_id in ids:
-                    self._jobs.crash(token, unit_id, type(error).__name__, this_process().host)
-            else:
-                self._jobs.release(token, ids, begun=ids)
-            self._heart.drop(token)
+                    name = type(error).__name__
+                    self._claims.jobs.crash(token, unit_id, name, this_process().host)
+                ids = frozenset()
+            self._claims.give_back(token, ids, begun=ids)
 
 
 def _a_worker_died(error: BaseException) -> bool:
@@ -295,7 +265,7 @@ def _score_batch(
     began = time.perf_counter()
     loaded = _opened(batch.payload, payloads, large)
     more = {sha: _opened(sha, payloads, large, loaded) for sha in batch.more}
-    bundle = workload_of(loaded.roles, splits, batch.options)
+    workload = workload_of(loaded.roles, splits, batch.options)
 
     def named(name: str) -> object:
         sha, _, number = name.rpartition(":")
@@ -304,7 +274,8 @@ def _score_batch(
     # Where joblib's workers are threads of the caller, imports find its modules.
     with inner_threads(batch.options), _imports_of(loaded, batch.pid):
         results = [
-            score_unit(bundle, params.decode(text, named), split) for _, text, split in batch.units
+            score_safely(workload, params.decode(text, named), split)
+            for _, text, split in batch.units
         ]
     ids = [unit_id for unit_id, _, _ in batch.units]
     return batch.token, ids, results, time.perf_counter() - began

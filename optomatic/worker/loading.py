@@ -14,11 +14,13 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.keys.environment import files_digest
 from optomatic.planning import params, serialization
+from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Loaded, head_of, load_payload
 from optomatic.planning.splits import unpack_splits
-from optomatic.planning.workload import FitWorkload, FunctionWorkload, workload_of
+from optomatic.planning.workload import Workload, workload_of
 from optomatic.records import Result
-from optomatic.worker.score import failed, score_unit
+from optomatic.worker.protocol import result_to_wire, returned_to_wire
+from optomatic.worker.score import failed, run_call, score_safely, within_limits
 
 #: So many payloads stay loaded, and so many arguments of calls.
 _BUNDLES, _VALUES = 4, 64
@@ -48,7 +50,7 @@ class Refused(Exception):
 class Ready:
     """What units of a search are scored from."""
 
-    bundle: FitWorkload | FunctionWorkload
+    workload: Workload
     loaded: Loaded
     #: Payloads that came later, by hash.
     more: dict[str, Loaded]
@@ -96,35 +98,69 @@ class Loader:
 
     def __init__(self) -> None:
         self._where: dict[str, tuple[str, str]] = {}
+        self._folder = Path()
         self._bundles: OrderedDict[str, Ready] = OrderedDict()
         self._values: OrderedDict[str, object] = OrderedDict()
         #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
         self.fresh = True
 
-    def know(self, where: Mapping[str, tuple[str, str]]) -> None:
-        """Remember kind and path of parts, by hash."""
+    def know(self, where: Mapping[str, tuple[str, str]], folder: Path) -> None:
+        """Remember kind and path of parts, by hash, and where to leave large return values."""
         self._where.update(where)
+        self._folder = folder
 
-    def score(
+    def run(
         self,
         work: Mapping[str, Any],
         text: str,
         split: int,
         *,
-        loaded: Callable[[], None] = lambda: None,
-    ) -> tuple[Result, float]:
-        """Score one unit; return its result and the seconds of it that went into loading.
+        begins_anew: Callable[[], None] = lambda: None,
+    ) -> tuple[Any, float]:
+        """Run one unit; return the message about it and the seconds of it that went into loading.
 
-        `work` has ``spec`` and ``options``, and a ``key`` that is equal for equal ones;
-        `loaded` is called between loading and scoring.
+        `work` has ``kind``, ``spec`` and ``options``, and a ``key`` that is equal for equal
+        ones.  `begins_anew` is called between loading and scoring, where limits start a clock.
 
-        Never raises for what the user's code does, ``SystemExit`` included: whatever keeps
-        the objects from being loaded is a failure of stage ``load``.
+        Never raises for user code, ``SystemExit`` included.
 
         Raises
         ------
         Refused
             If the code is not that of the process which asks, or is not here.
+        """
+        run = self._call if work["kind"] == "call" else self._score
+        return run(work, text, split, begins_anew)
+
+    def _score(
+        self, work: Mapping[str, Any], text: str, split: int, begins_anew: Callable[[], None]
+    ) -> tuple[list[Any], float]:
+        limits = limits_in(work["options"])
+        loaded = begins_anew if limits else (lambda: None)
+        result, loading = within_limits(
+            work["options"], lambda: self.score(work, text, split, loaded)
+        )
+        return result_to_wire(result), loading
+
+    def _call(self, work: Mapping[str, Any], text: str, *_: object) -> tuple[dict[str, Any], float]:
+        self.fresh = False
+        mode = work["options"]["mmap_mode"]
+        data, failure = run_call(
+            text, work["spec"], work["options"], lambda sha: self.argument(sha, mode)
+        )
+        try:
+            return returned_to_wire(data, failure, self._folder), 0.0
+        except OSError as error:
+            error.add_note("The call returned, but there was no room for what it returned.")
+            failure = _sklearn.failure_of(error, "call")
+            return returned_to_wire(None, failure, self._folder), 0.0
+
+    def score(
+        self, work: Mapping[str, Any], text: str, split: int, loaded: Callable[[], None]
+    ) -> tuple[Result, float]:
+        """Score one unit; return its result and the seconds of it that went into loading.
+
+        An error that keeps the objects from being loaded is a failure of stage ``load``.
         """
         began = time.perf_counter()
         loading = 0.0
@@ -141,7 +177,7 @@ class Loader:
             loading = time.perf_counter() - began
             loaded()
             with ready.loaded.installed():
-                return score_unit(ready.bundle, candidate, split), loading
+                return score_safely(ready.workload, candidate, split), loading
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             return failed(_sklearn.failure_of(error, "raise")), loading
 

@@ -13,7 +13,7 @@ from optomatic.worker.batching import Pace
 from optomatic.worker.digest_check import Refusal, Refusals, refusal_from_wire
 from optomatic.worker.limits import Warden
 from optomatic.worker.pool import Child, Pool, Wakeup
-from optomatic.worker.protocol import result_from_wire, returned_from_wire
+from optomatic.worker.protocol import KINDS
 from optomatic.worker.reservations import Account
 
 log = logging.getLogger(__name__)
@@ -159,8 +159,9 @@ class Listener:
         self._on_ready = None
 
     def _result(self, held: Held, wire: Any, seconds: float) -> Result | Returned:
-        if held.job.kind == "call":
+        kind = KINDS[held.job.kind]
+        if kind.awaited:
             self._pace.note_call()
-            return returned_from_wire(wire, held.job.id, self._folder)
-        self._pace.note(held.work, seconds)
-        return result_from_wire(wire)
+        else:
+            self._pace.note(held.work, seconds)
+        return kind.read(wire, held.job.id, self._folder)

@@ -1,7 +1,13 @@
-"""Waking a loop that waits, from other threads and from signal handlers."""
+"""Child processes: start them, talk with them, end them; and pools of them, warm between fits.
+
+A child takes about a second to start, most of it the import of scikit-learn, so those of one
+fit are kept for the next: for 300 s without work, and not longer than their process.  A fit
+has its pool to itself while it lasts; two fits in two threads have two pools.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -20,52 +26,58 @@ from optomatic.backoff import Backoff
 from optomatic.records import Failure, Held
 from optomatic.worker.forkserver import (
     Forked,
+    ForkServers,
     Fresh,
     Setup,
-    Starter,
     StartFailed,
     cannot_start,
     first_message,
     manner,
 )
+from optomatic.worker.host import cores
 from optomatic.worker.protocol import Channel
 
 
 class Wakeup:
-    """Something to wait for, like a connection, that :meth:`wake` makes readable."""
+    """Something to wait for, like a connection, that :meth:`wake` makes readable.
+
+    It may be woken from other threads and from signal handlers.
+    """
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
 
     def fileno(self) -> int:
-        """Return the descriptor, for who waits."""
+        """Return the descriptor to wait for."""
         return self._read
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
-        try:
+        with contextlib.suppress(OSError):  # full: it wakes up anyway; -1: it is closed
             os.write(self._write, b"\0")
-        except OSError:  # full: it wakes up anyway; -1: it is over
-            return
 
     def drain(self) -> None:
-        """Forget what it was woken by; called once it is readable."""
+        """Forget what woke it; called once it is readable."""
         os.read(self._read, 4096)
 
     def close(self) -> None:
         """Wake nobody any more."""
-        # Whoever comes late must not write into what gets these numbers next.
+        # A late wake() must not write into a file that gets the same number next.
         ends, self._write = (self._write, self._read), -1
         for end in ends:
             os.close(end)
 
 
-# What children print: passed on to this process's stderr, within bounds.
-#
-# A unit that prints gigabytes must not fill the log of the machine, nor wait for a reader.
+# The output of children is passed on to this process's stderr, within bounds: a unit that prints
+# gigabytes must not fill the log of the machine, nor wait for a reader.
 
+log = logging.getLogger(__name__)
 
+#: So many processes in a row that end before anything is scored are a fault of the machine.
+_FALSE_STARTS = 5
+#: Seconds after which an idle child of a warm pool ends by itself.
+IDLE_SECONDS = 300.0
 #: A child may print so many bytes at once, and so many a second on the average.
 BURST, RATE = 32_000, 4_000
 _PIECE = 1 << 16
@@ -73,7 +85,7 @@ _PIECE = 1 << 16
 
 @contextlib.contextmanager
 def carry(captured: bool) -> Iterator[tuple[int | None, Callable[[int], None]]]:
-    """Yield the descriptor that a child is to print to, and whom to tell the child's number.
+    """Yield the descriptor to which a child prints, and a function that takes the child's number.
 
     None leaves the child with the output of this process.
     """
@@ -93,7 +105,7 @@ def carry(captured: bool) -> Iterator[tuple[int | None, Callable[[int], None]]]:
 
 
 def _pass_on(reads: int, pid: int) -> None:
-    """Write what comes out of `reads` to stderr until it is closed; leave out what is too much."""
+    """Copy `reads` to stderr until it is closed, as far as the allowance goes."""
     allowance = Allowance()
     with open(reads, "rb", buffering=0) as source:
         while piece := source.read(_PIECE):
@@ -104,13 +116,13 @@ def _pass_on(reads: int, pid: int) -> None:
 
 
 def _say(text: bytes) -> None:
-    """Print `text`.  Where nobody listens, children must not notice."""
+    """Print `text`; children must not notice that stderr is closed."""
     with contextlib.suppress(OSError):
         os.write(2, text)
 
 
 class Allowance:
-    """How much of a stream may pass: `BURST` bytes, refilled by `RATE` a second."""
+    """The bytes of a stream that may pass: `BURST`, refilled by `RATE` a second."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -135,24 +147,11 @@ class Allowance:
         return passed
 
     def note(self, pid: int, *, over: bool = False) -> bytes:
-        """Return a line about what was left out, if something was and that is over now."""
+        """Return a line that counts the bytes left out, once bytes pass again or at the end."""
         if not self._dropped or (self._full() and not over):
             return b""
         dropped, self._dropped = self._dropped, 0
         return f"\n[child {pid} printed too much: {dropped} bytes left out]\n".encode()
-
-
-# Child processes: starting them, talking to them, ending them.
-#
-# :func:`start_child` is the only place where one comes into being, and
-# :mod:`optomatic.worker.forkserver` says how.
-
-
-log = logging.getLogger(__name__)
-
-
-#: So many processes in a row that end before anything is scored are a fault of the machine.
-_FALSE_STARTS = 5
 
 
 def current_path() -> tuple[str, ...]:
@@ -247,16 +246,16 @@ class Child:
         return [self.channel] if self.death is None else [self.channel, self.death]
 
     def alive(self) -> bool:
-        """Tell whether the process runs.  Looks without reaping it: see :meth:`kill`."""
+        """Return whether the process runs, without reaping it: see :meth:`kill`."""
         return self._process.state() == "runs"
 
     def send(self, message: object) -> None:
-        """Send a message; a child that is gone is noticed elsewhere."""
+        """Send a message; the exit of a child is noticed elsewhere."""
         with contextlib.suppress(OSError):
             self.channel.send(message)
 
     def end(self) -> None:
-        """Ask an idle child to finish in its own way."""
+        """Ask an idle child to exit by itself."""
         self.send({"do": "end"})
 
     def kill(self, why: str, passed: tuple[str, Failure] | None = None) -> None:
@@ -272,24 +271,24 @@ class Child:
     def _kill_group(self) -> None:
         if self._process.state() == "gone":
             return
-        # What it started may outlive it.  Its number is not given to another process or
+        # Its own children may outlive it.  The kernel gives its number to no other process or
         # group before it has been waited for.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def bury(self) -> str:
-        """Make sure that the child is dead, free what it held, and say how it ended.
+    def reap(self) -> str:
+        """Make sure that the child is dead, free its descriptors, and return how it ended.
 
-        One whose channel closed may be about to die by itself, so it gets a second.
+        A child whose channel closed may be about to exit by itself, so it gets a second.
         """
         if self.stopped is None:
             self.wait(1.0)
         self._kill_group()
         code = self._process.wait()
         self.close()
-        if code is None:  # killed as its template was, which nobody is to be charged for
+        if code is None:  # it died with its fork server, so no unit is charged
             self.stopped = self.stopped or "the process that it was forked from ended"
-        return "its template's end" if code is None else manner(code)
+        return "the end of its fork server" if code is None else manner(code)
 
     def wait(self, seconds: float) -> None:
         """Wait up to `seconds` for the child to end by itself."""
@@ -316,17 +315,7 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-def start_child(setup: Setup) -> Child:
-    """Start a child, from the thread that starts them all.
-
-    Raises
-    ------
-    StartFailed
-    """
-    return _spawner().start(setup)
-
-
-class Spawner:
+class _Starter:
     """A thread that starts children and lives as long as its process.
 
     Linux kills children when the *thread* that started them ends, which must not happen
@@ -335,7 +324,7 @@ class Spawner:
 
     def __init__(self) -> None:
         self._orders: queue.SimpleQueue[tuple[Setup, Future[Child]]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="optomatic-spawner", daemon=True).start()
+        threading.Thread(target=self._serve, name="optomatic-starter", daemon=True).start()
 
     def start(self, setup: Setup) -> Child:
         """Start a child and return it."""
@@ -344,53 +333,64 @@ class Spawner:
         try:
             return answer.result()
         except KeyboardInterrupt:
-            answer.add_done_callback(lambda late: late.exception() or late.result().bury())
+            answer.add_done_callback(lambda late: late.exception() or late.result().reap())
             raise
 
     def _serve(self) -> None:
-        starter = Starter()
+        servers = ForkServers()
         while True:
             setup, answer = self._orders.get()
             try:
-                answer.set_result(_start(starter, setup))
+                answer.set_result(_start(servers, setup))
             except Exception as error:
                 answer.set_exception(error)
 
 
-_lock = threading.Lock()
-_only: Spawner | None = None
-
-
-def _spawner() -> Spawner:
-    """Return the spawner of this process."""
-    global _only
-    with _lock:
-        _only = _only or Spawner()
-        return _only
-
-
-def _forget_in_fork() -> None:
-    """A fork has none of its parent's threads, and maybe a lock that nobody will open."""
-    global _lock, _only
-    _lock, _only = threading.Lock(), None
-
-
-os.register_at_fork(after_in_child=_forget_in_fork)
-
-
-def _start(starter: Starter, setup: Setup) -> Child:
+def _start(servers: ForkServers, setup: Setup) -> Child:
     ours, theirs = socket.socketpair()
-    with theirs, carry(setup.captured) as (output, whose):
-        process = starter.start(setup, theirs.fileno(), output)
-        whose(process.pid)
+    with theirs, carry(setup.captured) as (output, note_number):
+        process = servers.start(setup, theirs.fileno(), output)
+        note_number(process.pid)
     child = Child(process, Channel(ours))
     if setup.fresh:
         child.send(first_message(setup))
     return child
 
 
+_lock = threading.Lock()
+_starter: _Starter | None = None
+#: Pools that no fit uses now.
+_warm: list[Pool] = []
+
+
+def start_child(setup: Setup) -> Child:
+    """Start a child, from the one thread that starts them all.
+
+    Raises
+    ------
+    StartFailed
+    """
+    global _starter
+    with _lock:
+        starter = _starter = _starter or _Starter()
+    return starter.start(setup)
+
+
+def _forget_in_fork() -> None:
+    """Leave threads and children to the parent; the lock may be held by one of its threads."""
+    global _lock, _starter
+    _lock, _starter = threading.Lock(), None
+    for pool in _warm:
+        for child in pool.children:
+            child.close()
+    _warm.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)
+
+
 class Pool:
-    """A number of children that is kept up."""
+    """A number of children that is kept up; missing ones are started again."""
 
     def __init__(
         self, size: int, setup: Setup, *, start: Callable[[Setup], Child] = start_child
@@ -420,7 +420,7 @@ class Pool:
         return self._backoff.time_left() if len(self.children) < self.size else None
 
     def false_start(self, how: str) -> None:
-        """Take note that a process ended before it was of use, a child or what it is forked from.
+        """Note that a child, or the fork server of one, ended before it was of use.
 
         Raises
         ------
@@ -437,16 +437,16 @@ class Pool:
         raise cannot_start(how, times)
 
     def scored(self) -> None:
-        """Take note that a child has scored something."""
+        """Note that a child has scored something."""
         if len(self.children) == self.size:
             self._backoff.succeeded()
 
     def busy(self) -> bool:
-        """Tell whether a child has something to do."""
+        """Return whether a child has something to do."""
         return any(child.sent for child in self.children)
 
     def resize(self, size: int) -> None:
-        """Keep `size` children from now on: bury those that ended by themselves, end some more."""
+        """Keep `size` children from now on: remove those that exited, end surplus ones."""
         for child in [child for child in self.children if not child.alive()]:
             self.remove(child)
         end_children(self.children[size:], seconds=0.0)
@@ -454,19 +454,13 @@ class Pool:
         self.size = size
 
     def remove(self, child: Child) -> str:
-        """Bury `child`, which is dead or dying; return how it ended."""
+        """Remove `child`, which is dead or dying; return how it ended."""
         self.children.remove(child)
-        return child.bury()
+        return child.reap()
 
     def close(self, seconds: float = 1.0) -> None:
-        """End all children: the idle ones get up to `seconds` to finish in their own way."""
+        """End all children: idle ones get up to `seconds` to exit by themselves."""
         end_children(self.children, seconds)
-        self.children = []
-
-    def forget(self) -> None:
-        """Drop the children without touching them: they are those of another process."""
-        for child in self.children:
-            child.close()
         self.children = []
 
 
@@ -482,4 +476,38 @@ def end_children(children: Iterable[Child], seconds: float) -> None:
     for child in children:
         child.wait(max(0.0, deadline - time.monotonic()))
         child.kill("its parent ends")
-        child.bury()
+        child.reap()
+
+
+@contextlib.contextmanager
+def warm_pool(size: int) -> Iterator[Pool]:
+    """Yield a pool that nobody else uses, of warm children and new ones; keep it for the next.
+
+    Missing children are started without waiting for them, so that they load while the caller
+    does something else.
+    """
+    if size < 1:
+        raise ValueError(f"a pool has at least one worker, not {size}")
+    setup = Setup(current_path(), threads_each(size, cores()), IDLE_SECONDS)
+    with _lock:
+        pool = _warm.pop() if _warm else Pool(size, setup)
+    try:
+        if pool.setup != setup:
+            pool.close()  # its children find other modules
+            pool.setup = setup
+        pool.resize(size)
+        pool.fill()
+        yield pool
+    finally:
+        with _lock:
+            _warm.append(pool)
+
+
+@atexit.register
+def close_all() -> None:
+    """End all warm children."""
+    with _lock:
+        pools = _warm.copy()
+        _warm.clear()
+    for pool in pools:
+        pool.close()

@@ -12,6 +12,8 @@ import select
 import socket
 import stat
 from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -120,9 +122,8 @@ class Channel:
 # ``setup``            first message: ``path`` (``sys.path``), ``python_path`` (the environment's
 #                      own PYTHONPATH or None), ``idle`` (seconds or None)
 # ``score``            ``units``: [[id, split, params_text, number of the bundle]], ``bundles``:
-#                      [{key, spec, options}], ``parts``: {sha: [kind, path]}
-# ``call``             one call of joblib: ``id``, ``text``, ``spec``, ``options``, ``parts`` as
-#                      above, ``folder`` for what it returns (:mod:`~optomatic.worker.protocol`)
+#                      [{key, kind, spec, options}], ``parts``: {sha: [kind, path]}, ``folder``
+#                      for large return values, ``warnings``: filters or None
 # ``end``              finish, once what came before is scored
 # ===================  ==========================================================================
 #
@@ -178,7 +179,7 @@ def _cut(text: str, length: int) -> str:
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut ...]\n{text[-half:]}"
 
 
-# What a call returned, on its way from the child to the store: bytes that nobody reads here.
+# The return value of a call, on its way from the child to the store: bytes that nobody reads here.
 #
 # Small values go through the channel.  A large one is left by the child in a file, under a name
 # of its own in a folder that the parent named, and becomes a part in the store.  The child runs
@@ -267,3 +268,40 @@ def _part(content: bytes | mmap.mmap, call_id: str) -> Part:
     digest = hashlib.sha256(kind.encode("ascii") + b"\0")
     digest.update(content)
     return Part(digest.hexdigest(), kind, len(content), (memoryview(content),))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How the parent treats the units of a kind.
+
+    Attributes
+    ----------
+    awaited : bool
+        A client waits for each of them, and may withdraw it at any moment: what ends is handed
+        in at once, beats are brisk, and a worker takes only what it can begin now.
+    read : callable
+        Message of a child, unit id, folder -> Result or Returned.
+    failed : callable
+        Failure -> Result or Returned of a unit that came to nothing.
+    """
+
+    awaited: bool
+    read: Callable[[Any, str, Path], Result | Returned]
+    failed: Callable[[Failure], Result | Returned]
+
+
+_SCORED = Kind(
+    awaited=False,
+    read=lambda wire, *_: result_from_wire(wire),
+    failed=lambda failure: Result(None, None, 0.0, 0.0, 0, (failure,)),
+)
+#: By the kind of a job.
+KINDS: Mapping[str, Kind] = {
+    "score": _SCORED,
+    "function": _SCORED,
+    "call": Kind(
+        awaited=True,
+        read=returned_from_wire,
+        failed=lambda failure: Returned(failures=(failure,)),
+    ),
+}

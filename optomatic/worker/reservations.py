@@ -21,6 +21,7 @@ from optomatic.store.workers import Workers
 from optomatic.worker.batching import CHUNK_SECONDS, Pace
 from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.pool import Child
+from optomatic.worker.protocol import KINDS
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
 POLL_SHORT, POLL_LONG = 0.02, 2.0
@@ -474,11 +475,7 @@ class Account:
 
     def fail(self, held: Held, failure: Failure) -> None:
         """Take note that a unit failed before it could come to any score: a result, too."""
-        failures = (failure,)
-        if held.job.kind == "call":
-            self.done(held, Returned(failures=failures))
-        else:
-            self.done(held, Result(None, None, 0.0, 0.0, 0, failures))
+        self.done(held, KINDS[held.job.kind].failed(failure))
 
     def crash(self, held: Held, how: str) -> None:
         """Take note that a unit ended the child that ran it, so it is charged."""
@@ -503,4 +500,4 @@ class Account:
 
 
 def _searches_of(held: Held) -> set[str]:
-    return {CALLS} if held.job.kind == "call" else set(map(search_of, held.job.searches))
+    return {CALLS} if KINDS[held.job.kind].awaited else set(map(search_of, held.job.searches))

@@ -26,28 +26,65 @@ from optomatic import _sklearn
 from optomatic.planning.call_packing import Task, unpack_call
 from optomatic.planning.constraints import limits_in, too_large
 from optomatic.planning.params import encode_extra
-from optomatic.planning.workload import FitWorkload, FunctionWorkload
+from optomatic.planning.workload import FitWorkload, FunctionWorkload, Workload
 from optomatic.records import Failure, Result, Scores
 
 
-def score_candidate(
-    bundle: FunctionWorkload, params: Mapping[str, Any]
-) -> tuple[Result, Exception | None]:
-    """Call the function of `bundle` with `params`.
+def score_unit(
+    workload: Workload, params: Mapping[str, Any], split: int, **here: Any
+) -> tuple[Result, BaseException | None]:
+    """Score one candidate on one split.
+
+    `here` has what only the process of the caller knows: ``error_score``, ``verbose``,
+    ``progress``.  Raises what GridSearchCV would not turn into an ``error_score``.
 
     Returns
     -------
     result : Result
-        What the function raised, or what is wrong with what it returned, is in ``failures``.
-    error : Exception or None
+        What user code raised, or what is wrong with what it returned, is in ``failures``.
+    error : BaseException or None
         The same as an object, for a caller in this process that raises it.
     """
+    return _SCORERS[workload.kind](workload, params, split, **here)
+
+
+def score_safely(workload: Workload, params: Mapping[str, Any], split: int) -> Result:
+    """Score one candidate in a worker; an exception is a failure of stage ``raise``."""
+    try:
+        with config_context(**workload.options.get("config", {})):
+            return score_unit(workload, params, split)[0]
+    except Exception as error:
+        return failed(_sklearn.failure_of(error, "raise"))
+
+
+def _score_fit(
+    workload: FitWorkload, params: Mapping[str, Any], split: int, **here: Any
+) -> tuple[Result, BaseException | None]:
+    train, test = workload.splits[split]
+    return _sklearn.fit_and_score(
+        workload.estimator,
+        workload.X,
+        workload.y,
+        scorer=workload.scorer,
+        train=train,
+        test=test,
+        params=params,
+        fit_params=workload.fit_params,
+        score_params=workload.score_params,
+        return_train_score=workload.options["return_train_score"],
+        **here,
+    )
+
+
+def _score_function(
+    workload: FunctionWorkload, params: Mapping[str, Any], split: int, **here: Any
+) -> tuple[Result, BaseException | None]:
     began = time.perf_counter()
     try:
-        if bundle.style == "params":
-            returned = bundle.function(dict(params), **bundle.data)
+        if workload.style == "params":
+            returned = workload.function(dict(params), **workload.data)
         else:
-            returned = bundle.function(**params, **bundle.data)
+            returned = workload.function(**params, **workload.data)
         seconds = time.perf_counter() - began
         scores, extra = read_returned(returned)
     except Exception as error:  # of the user's
@@ -55,6 +92,12 @@ def score_candidate(
         failures = (_sklearn.failure_of(error, "score"),)
         return Result(None, None, seconds, 0.0, 0, failures), error
     return Result(scores, None, seconds, 0.0, 0, extra=extra), None
+
+
+_SCORERS: dict[str, Callable[..., tuple[Result, BaseException | None]]] = {
+    FitWorkload.kind: _score_fit,
+    FunctionWorkload.kind: _score_function,
+}
 
 
 def read_returned(returned: object) -> tuple[Scores, str | None]:
@@ -168,45 +211,6 @@ def _blame(result: Result, size: int | None) -> Result:
     if size is None or not any(f.type in _OUT_OF_MEMORY for f in result.failures):
         return result
     return replace(result, test=None, train=None, failures=(too_large(size),))
-
-
-def score_unit(
-    bundle: FitWorkload | FunctionWorkload, params: Mapping[str, Any], split: int
-) -> Result:
-    """Score one candidate on one split.
-
-    Parameters
-    ----------
-    params : mapping
-        The candidate.
-    split : int
-        Which of ``bundle.splits``.
-
-    Returns
-    -------
-    Result
-        Whatever the user's code raised is in ``failures``, of stage ``raise`` if
-        GridSearchCV would not turn it into an ``error_score``.
-    """
-    if isinstance(bundle, FunctionWorkload):
-        return score_candidate(bundle, params)[0]
-    train, test = bundle.splits[split]
-    try:
-        with config_context(**bundle.options.get("config", {})):
-            return _sklearn.fit_and_score(
-                bundle.estimator,
-                bundle.X,
-                bundle.y,
-                scorer=bundle.scorer,
-                train=train,
-                test=test,
-                params=params,
-                fit_params=bundle.fit_params,
-                score_params=bundle.score_params,
-                return_train_score=bundle.options["return_train_score"],
-            )[0]
-    except Exception as error:
-        return failed(_sklearn.failure_of(error, "raise"))
 
 
 def failed(failure: Failure) -> Result:

@@ -10,7 +10,7 @@ from pymongo import MongoClient
 from waiting import wait_for
 from workers import Executed, start
 
-from optomatic.joblib_backend.client import close_callers
+from optomatic.joblib_backend.client import close_clients
 
 
 class Workers:
@@ -41,7 +41,7 @@ class Workers:
         return self.database["units"].count_documents({"kind": "call", **query})
 
     def close(self):
-        close_callers()
+        close_clients()
         for process in self.processes:
             process.kill()
             process.communicate()

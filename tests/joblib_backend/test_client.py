@@ -7,16 +7,15 @@ from functions import square
 from waiting import wait_for
 
 from optomatic.errors import StoreUnavailable
-from optomatic.joblib_backend.backend import Run
-from optomatic.joblib_backend.client import Caller, Sent
+from optomatic.joblib_backend.client import CallFuture, Client, Run
 from optomatic.store.connection import open_store
 
 
 @pytest.fixture
-def caller(own):
-    caller = Caller(open_store(own.uri))
-    yield caller
-    caller.close()
+def client(own):
+    client = Client(open_store(own.uri))
+    yield client
+    client.close()
 
 
 def fail_once(monkeypatch, calls, name, error):
@@ -31,14 +30,17 @@ def fail_once(monkeypatch, calls, name, error):
     monkeypatch.setattr(calls, name, failing)
 
 
-def send(caller, callback=lambda _: None):
-    run = Run(caller, level=1, threads=None, large=None, mmap_mode=None, initializer=(None, ()))
-    return run.submit([(square, (2,), {})], callback)
+def run_of(client):
+    return Run(client, level=1, threads=None, large=None, mmap_mode=None)
 
 
-def test_a_thread_that_ends_does_not_sign_off_the_next_one(caller, own, monkeypatch):
+def send(client, callback=lambda _: None):
+    return run_of(client).submit([(square, (2,), {})], callback)
+
+
+def test_a_thread_that_ends_does_not_sign_off_the_next_one(client, own, monkeypatch):
     """Without a record its calls would be taken for those of a client that is gone."""
-    workers, known = caller.store.workers, own.database["workers"]
+    workers, known = client.store.workers, own.database["workers"]
     leave, register = workers.leave, workers.register
     leaving, registered, may_leave = threading.Event(), threading.Event(), threading.Event()
 
@@ -53,44 +55,45 @@ def test_a_thread_that_ends_does_not_sign_off_the_next_one(caller, own, monkeypa
 
     monkeypatch.setattr("optomatic.joblib_backend.client._IDLE", 0.0)
     monkeypatch.setattr(workers, "leave", leave_late)
-    caller.withdraw("a run")
-    old = caller._thread
+    client.withdraw(run_of(client))
+    old = client._thread
     assert leaving.wait(30.0)
     monkeypatch.setattr("optomatic.joblib_backend.client._IDLE", 30.0)
     monkeypatch.setattr(workers, "register", register_and_tell)
-    caller.withdraw("another run")
+    client.withdraw(run_of(client))
     registered.wait(1.0)  # too early, if it does
     may_leave.set()
     old.join(30.0)
     assert registered.wait(30.0)
-    assert known.count_documents({"_id": caller.id}) == 1
+    assert known.count_documents({"_id": client.id}) == 1
 
 
-def test_calls_after_an_error_of_the_thread_get_another_thread(caller, own, monkeypatch):
-    fail_once(monkeypatch, caller.store.calls, "finished", RuntimeError("nobody thought of this"))
+def test_calls_after_an_error_of_the_thread_get_another_thread(client, own, monkeypatch):
+    fail_once(monkeypatch, client.store.calls, "finished", RuntimeError("nobody thought of this"))
     told = threading.Event()
-    sent = send(caller, lambda _: told.set())
+    sent = send(client, lambda _: told.set())
     assert told.wait(30.0)
     assert isinstance(sent.error, RuntimeError)
-    second = send(caller)
+    second = send(client)
     wait_for(lambda: own.calls(_id=second.call.unit.id))
 
 
-def test_a_call_that_could_not_be_sent_is_told_of_though_the_store_fails(caller, monkeypatch):
-    fail_once(monkeypatch, caller.store.calls, "withdraw", StoreUnavailable("it is away"))
+def test_a_call_that_could_not_be_sent_is_told_of_though_the_store_fails(client, monkeypatch):
+    fail_once(monkeypatch, client.store.calls, "withdraw", StoreUnavailable("it is away"))
     told = threading.Event()
-    with caller._news:  # both in one turn of the thread
-        caller.withdraw("a run")
-        caller.fail(Sent("another run", lambda _: told.set(), error=TypeError("not a call")))
+    with client._news:  # both in one turn of the thread
+        client.withdraw(run_of(client))
+        future = CallFuture(run_of(client), lambda _: told.set(), error=TypeError("not a call"))
+        client.send(future)
     assert told.wait(30.0)
 
 
-def test_what_was_given_up_is_not_run_for_nobody(caller, own, monkeypatch):
-    fail_once(monkeypatch, caller.store.calls, "finished", StoreUnavailable("it is away"))
+def test_what_was_given_up_is_not_run_for_nobody(client, own, monkeypatch):
+    fail_once(monkeypatch, client.store.calls, "finished", StoreUnavailable("it is away"))
     told = threading.Event()
-    given_up = send(caller, lambda _: told.set())
+    given_up = send(client, lambda _: told.set())
     assert told.wait(30.0)
     assert isinstance(given_up.error, StoreUnavailable)
-    second = send(caller)
+    second = send(client)
     wait_for(lambda: own.calls(_id=second.call.unit.id))
     assert not own.calls(_id=given_up.call.unit.id)

@@ -18,8 +18,7 @@ from functions import echo, look_at, refuse
 from waiting import wait_for
 
 from optomatic.errors import BundleDamaged
-from optomatic.joblib_backend.backend import Run
-from optomatic.joblib_backend.client import Caller
+from optomatic.joblib_backend.client import Client, Run
 from optomatic.store.connection import open_store
 
 EXAMPLES = int(os.environ.get("OPTOMATIC_EXAMPLES", "60"))
@@ -35,11 +34,9 @@ class Calling:
 
     def __init__(self, own):
         self.database = own.database
-        self.caller = Caller(open_store(own.uri))
+        self.client = Client(open_store(own.uri))
         self.sent = []
-        self._run = Run(
-            self.caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ())
-        )
+        self._run = Run(self.client, level=1, threads=None, large=1000, mmap_mode="r")
         self._told = threading.Semaphore(0)
 
     def send(self, function, *args):
@@ -73,7 +70,7 @@ def calling(own):
     """No worker is there yet."""
     calling = Calling(own)
     yield calling
-    calling.caller.close()
+    calling.client.close()
 
 
 def flipped(content, bit):
@@ -95,8 +92,8 @@ def flip_part(calling, kind):
 
 
 def before_reading(calling, monkeypatch, ids, damage):
-    """Call `damage` with the record of each of these calls before its caller reads it."""
-    calls, done = calling.caller.store.calls, set()
+    """Call `damage` with the record of each of these calls before its client reads it."""
+    calls, done = calling.client.store.calls, set()
     finished = calls.finished
 
     def damaging(client):
@@ -192,10 +189,10 @@ def test_a_call_that_is_withdrawn_is_not_sent_again(own, calling, monkeypatch):
 
     def damage(document):
         calling.flip(document["_id"], document["result"]["data"], 0)
-        calling.caller.withdraw(calling.sent[0].run)
+        calling.client.withdraw(calling.sent[0].run)
 
     before_reading(calling, monkeypatch, ids, damage)
     own.start()
     wait_for(lambda: not own.calls())
-    assert calling.caller._outgoing == []
-    assert calling.caller._pending == {}
+    assert calling.client._outgoing == []
+    assert calling.client._pending == {}

@@ -13,8 +13,7 @@ from waiting import wait_for
 
 import optomatic  # noqa: F401
 from optomatic.errors import StoreUnavailable
-from optomatic.joblib_backend.backend import Run
-from optomatic.joblib_backend.client import Caller
+from optomatic.joblib_backend.client import Client, Run
 from optomatic.store.connection import open_store
 
 SCRIPT = """
@@ -81,20 +80,18 @@ def test_they_go_with_the_last_process_that_needs_them(own, stored):
 
 
 @pytest.fixture
-def caller(own):
-    caller = Caller(open_store(own.uri))
-    yield caller
-    caller.close()
+def client(own):
+    client = Client(open_store(own.uri))
+    yield client
+    client.close()
 
 
 X = np.arange(300_000.0)
 
 
-def call(caller, run=None, array=X):
+def call(client, run=None, array=X):
     """Queue a call, and withdraw it again."""
-    run = run or Run(
-        caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ())
-    )
+    run = run or Run(client, level=1, threads=None, large=1000, mmap_mode="r")
     sent = run.submit([(look_at, (array, 1), {})], lambda _: None)
     run.withdraw()
     assert sent.error is None
@@ -102,50 +99,50 @@ def call(caller, run=None, array=X):
 
 
 def test_of_two_callers_with_the_same_array_each_may_go_first(own, stored):
-    callers = [Caller(open_store(own.uri)) for _ in range(2)]
-    for caller in callers:
-        call(caller)
+    clients = [Client(open_store(own.uri)) for _ in range(2)]
+    for client in clients:
+        call(client)
     assert stored() == (1, 1, 1)
-    callers.pop(0).close()
+    clients.pop(0).close()
     assert stored() == (1, 1, 1)
-    call(callers[0], array=X + 1)
+    call(clients[0], array=X + 1)
     assert stored() == (2, 2, 2)
-    callers[0].close()
+    clients[0].close()
     assert stored() == (0, 0, 0)
     assert own.database["workers"].count_documents({}) == 0
 
 
-def test_what_a_search_needs_as_well_stays(own, caller, stored):
-    call(caller)
+def test_what_a_search_needs_as_well_stays(own, client, stored):
+    call(client)
     (sha,) = own.database["bundles"].distinct("_id")
     with open_store(own.uri) as store:
         assert store.bundles.missing([sha]) == set()
-    caller.close()
+    client.close()
     assert stored() == (1, 1, 1)
 
 
-def test_a_process_that_was_silent_looks_again_what_is_there(own, caller, stored, monkeypatch):
+def test_a_process_that_was_silent_looks_again_what_is_there(own, client, stored, monkeypatch):
     monkeypatch.setattr("optomatic.joblib_backend.client._IDLE", 0.0)
-    run = call(caller)
-    wait_for(lambda: caller._thread is None)
-    caller._ending.join(30.0)
+    run = call(client)
+    wait_for(lambda: client._thread is None)
+    client._ending.join(30.0)
     # It is known, so that others find out when it is gone.
-    assert own.database["workers"].count_documents({"_id": caller.id}) == 1
+    assert own.database["workers"].count_documents({"_id": client.id}) == 1
     before = own.database["chunks"].find_one()["at"]
-    call(caller, run)
+    call(client, run)
     assert own.database["chunks"].find_one()["at"] == before
-    assert len(caller.store.bundles.callers()) == 2
-    wait_for(lambda: caller._thread is None)
+    assert len(client.store.bundles.callers()) == 2
+    wait_for(lambda: client._thread is None)
     with open_store(own.uri) as other:  # as after a day
         other.bundles.let_go(other.bundles.callers())
     assert stored() == (0, 0, 0)
-    call(caller, run)
+    call(client, run)
     assert stored() == (1, 1, 1)
-    caller.close()
+    client.close()
     assert stored() == (0, 0, 0)
 
 
-def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(caller, stored, monkeypatch):
+def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(client, stored, monkeypatch):
     """joblib sends the next call when it hears of the last one, in the same thread."""
     told = threading.Event()
     again = []
@@ -156,28 +153,28 @@ def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(caller, st
     def once_more(_):
         again.append(run.submit([(look_at, (X + 1, 1), {})], lambda _: told.set()))
 
-    monkeypatch.setattr(caller.store.calls, "finished", fail)
-    run = Run(caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ()))
+    monkeypatch.setattr(client.store.calls, "finished", fail)
+    run = Run(client, level=1, threads=None, large=1000, mmap_mode="r")
     run.submit([(look_at, (X, 1), {})], once_more)
     assert told.wait(30.0)
     assert isinstance(again[0].error, StoreUnavailable)
     assert stored() == (1, 1, 1)
-    caller.close()
+    client.close()
     assert stored() == (0, 0, 0)
 
 
-def test_a_store_that_is_away_as_the_thread_begins_is_told(caller, stored, monkeypatch):
-    method, errors = caller.store.workers.register, [StoreUnavailable("it is away")] * 2
+def test_a_store_that_is_away_as_the_thread_begins_is_told(client, stored, monkeypatch):
+    method, errors = client.store.workers.register, [StoreUnavailable("it is away")] * 2
 
     def failing(record):
         if errors:
             raise errors.pop()
         method(record)
 
-    monkeypatch.setattr(caller.store.workers, "register", failing)
-    run = Run(caller, level=1, threads=None, large=1000, mmap_mode="r", initializer=(None, ()))
+    monkeypatch.setattr(client.store.workers, "register", failing)
+    run = Run(client, level=1, threads=None, large=1000, mmap_mode="r")
     sent = run.submit([(look_at, (X, 1), {})], lambda _: None)
     assert isinstance(sent.error, StoreUnavailable)
     assert stored() == (0, 0, 0)
-    call(caller, run)  # it is back
+    call(client, run)  # it is back
     assert stored() == (1, 1, 1)

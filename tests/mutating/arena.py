@@ -22,7 +22,7 @@ import workers
 from pymongo import MongoClient
 from waiting import wait_for
 
-from optomatic.joblib_backend.client import close_callers
+from optomatic.joblib_backend.client import close_clients
 
 COLLECTIONS = (
     *("units", "queues", "searches", "search_units"),
@@ -96,10 +96,10 @@ class Arena:
                 self.database[name].delete_many({"_id": {"$nin": list(shared)}})
                 for document in shared.values():
                     self.database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
-            close_callers()
+            close_clients()
 
     def close(self) -> None:
-        close_callers()
+        close_clients()
         self.worker.kill()
         self.worker.wait()
         self.client.drop_database(self.database.name)

@@ -159,13 +159,13 @@ def test_under_joblib(uri, expected, backend):
 
 def test_a_worker_that_was_forked_away_from_is_still_used(uri, expected):
     """The child closes its copies of what leads to the parent's workers, and not the workers."""
-    from optomatic.worker.local_pool import _idle
+    from optomatic.worker.pool import _warm
 
     fit(uri, 2, {"C": [0.1]})
-    mine = {child.pid for pool in _idle for child in pool.children}
+    mine = {child.pid for pool in _warm for child in pool.children}
     in_fork(fit, uri, 2)
     assert fit(uri, 2, {"C": [7]})[1] == 2
-    assert {child.pid for pool in _idle for child in pool.children} >= mine
+    assert {child.pid for pool in _warm for child in pool.children} >= mine
     np.testing.assert_array_equal(fit(uri)[0], expected)
 
 

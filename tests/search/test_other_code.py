@@ -25,7 +25,7 @@ from waiting import wait_for
 
 from optomatic import MongoSearch, MongoSearchCV
 from optomatic.errors import NoWorkers, OtherCode, WorkersRefuse
-from optomatic.worker.local_pool import close_all
+from optomatic.worker.pool import close_all
 
 ROOT = Path(__file__).parents[2]
 LONG_AGO = 1_000_000_000

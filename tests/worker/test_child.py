@@ -39,7 +39,7 @@ def start(request):
     yield start
     for child in started:
         child.kill("the test is over")
-        child.bury()
+        child.reap()
 
 
 @pytest.fixture
@@ -61,9 +61,16 @@ def store_parts(tmp_path):
             "do": "score",
             "units": [[f"unit {n}", n % 2, text, 0] for n, text in enumerate(texts)],
             "bundles": [
-                {"key": "k", "spec": spec, "options": {"return_train_score": True, **options}}
+                {
+                    "key": "k",
+                    "kind": "score",
+                    "spec": spec,
+                    "options": {"return_train_score": True, **options},
+                }
             ],
             "parts": parts,
+            "folder": str(tmp_path),
+            "warnings": None,
         }
 
     return message
@@ -157,7 +164,7 @@ def test_its_end_is_told_apart_and_names_the_unit_that_ran(start, store_parts, h
     assert said[2][1] == "unit 1"
     with pytest.raises(EOFError):
         child.channel.next(60.0)
-    assert child.bury() == end
+    assert child.reap() == end
     assert child.stopped is None
 
 
@@ -169,13 +176,13 @@ def test_it_ignores_interrupts_and_ends_when_asked(start, store_parts):
     assert len(answers(child, 2)) == 2
     child.end()
     child.wait(30.0)
-    assert child.bury() == "exit code 0"
+    assert child.reap() == "exit code 0"
 
 
 def test_without_work_it_ends_by_itself(start):
     child = start(idle=0.1)
     child.wait(60.0)
-    assert child.bury() == "exit code 0"
+    assert child.reap() == "exit code 0"
 
 
 def test_it_ends_when_its_parent_closes_the_channel(start, store_parts):
@@ -236,7 +243,7 @@ def test_what_it_started_is_killed_with_it(start, store_parts, tmp_path):
     pid = int(note.read_text())
     assert _runs(pid)
     child.kill("the test says so")
-    child.bury()
+    child.reap()
     wait_for(lambda: not _runs(pid))
 
 

@@ -15,9 +15,8 @@ from waiting import wait_for
 from optomatic import MongoSearchCV
 from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
-from optomatic.worker.forkserver import CAN_FORK, Setup, StartFailed, Template
-from optomatic.worker.local_pool import close_all
-from optomatic.worker.pool import Pool, current_path
+from optomatic.worker.forkserver import CAN_FORK, ForkServer, Setup, StartFailed
+from optomatic.worker.pool import Pool, close_all, current_path
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason="children are not forked on this system")
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -73,7 +72,7 @@ def lines(note):
 def no_template(monkeypatch):
     """This process has no template and no warm children yet."""
     close_all()
-    monkeypatch.setattr(pool, "_only", None)
+    monkeypatch.setattr(pool, "_starter", None)
     for one in templates(os.getpid()):
         os.kill(one, signal.SIGKILL)
     yield
@@ -207,7 +206,7 @@ def test_one_that_cannot_fork_says_so_and_lives(monkeypatch):
     monkeypatch.setattr(forkserver.os, "fork", fail)
     thread = threading.Thread(target=forkserver._serve, args=(theirs, None))
     thread.start()
-    seen = Template.__new__(Template)
+    seen = ForkServer.__new__(ForkServer)
     seen._lock, seen._ours, seen._environ = threading.Lock(), ours, {}
     seen._setup = Setup(current_path())
     for _ in range(2):

@@ -29,7 +29,7 @@ def counted(uri, tmp_path):
 
 
 def test_the_cores_are_shared_out(counted, monkeypatch):
-    monkeypatch.setattr("optomatic.worker.local_pool.cores", lambda: 2)
+    monkeypatch.setattr("optomatic.worker.pool.cores", lambda: 2)
     assert counted(n_jobs=2) == {1}
 
 

@@ -14,7 +14,7 @@ from waiting import wait_for
 from workers import Executed
 
 from optomatic.joblib_backend.backend import OptomaticBackend
-from optomatic.joblib_backend.client import close_callers
+from optomatic.joblib_backend.client import close_clients
 
 SITE = Path(__file__).parent / "site"
 _KEY = "a key that this process and the workers share"
@@ -53,7 +53,7 @@ def pool(calls_database, tmp_path_factory):
     joblib.register_parallel_backend("by default", ByDefault)
     yield environ
     del joblib.parallel.BACKENDS["by default"]
-    close_callers()
+    close_clients()
     for worker in workers:
         worker.kill()
         worker.wait()

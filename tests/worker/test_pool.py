@@ -14,8 +14,8 @@ from estimators import Misbehaver, Sleeper
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
-from optomatic.worker import local_pool
-from optomatic.worker.local_pool import LocalPool, close_all, local_workers
+from optomatic.worker import pool as pools
+from optomatic.worker.pool import close_all, warm_pool
 
 
 @pytest.fixture(autouse=True)
@@ -26,16 +26,16 @@ def no_warm_children():
 
 
 @pytest.fixture
-def fit(queue, tmp_path):
+def fit(queue, supervisor, tmp_path):
     """Have `size` local workers score candidates; return the pids of the children."""
 
     def fit(size, values, **params):
         note = tmp_path / f"note {threading.get_ident()} {len(list(tmp_path.iterdir()))}"
         estimator = Misbehaver(note=str(note), **params)
-        with LocalPool(size, cache=tmp_path / "cache") as pool:
+        with warm_pool(size) as pool:
             search = queue.submit(estimator, [{"value": value} for value in values])
-            summary = pool.work(queue.store, search, queue.over(search))
-            children = {child.pid for child in pool._pool.children}
+            summary = supervisor(pool, search=search).run(queue.over(search))
+            children = {child.pid for child in pool.children}
         assert summary.scored == 2 * len(values)
         scored = {int(line.split()[0]) for line in note.read_text().splitlines()}
         # One that still loads may have had nothing to do.
@@ -54,7 +54,7 @@ def test_the_next_fit_finds_them_warm(queue, fit):
 
 
 def test_another_number_of_threads_needs_new_ones(fit, monkeypatch):
-    monkeypatch.setattr(local_pool, "cores", lambda: 4)
+    monkeypatch.setattr(pools, "cores", lambda: 4)
     two = fit(2, [1, 2, 3, 4], seconds=0.05)
     four = fit(4, [5, 6, 7, 8], seconds=0.1)
     assert not two & four
@@ -92,7 +92,7 @@ def test_a_module_that_was_loaded_anew_is_loaded_anew_by_them(uri, tmp_path, mon
 
 
 def test_more_and_fewer_keep_those_that_fit(fit, monkeypatch):
-    monkeypatch.setattr(local_pool, "threads_each", lambda *_: 1)
+    monkeypatch.setattr(pools, "threads_each", lambda *_: 1)
     two = fit(2, [1, 2, 3, 4], seconds=0.1)
     three = fit(3, [5, 6, 7, 8], seconds=0.2)
     assert two < three
@@ -145,18 +145,18 @@ def test_a_fork_does_not_use_the_children_of_its_parent(fit):
 
 
 def children_after_fork():
-    with local_workers(1) as pool:
-        pids = [child.pid for child in pool._pool.children]
+    with warm_pool(1) as pool:
+        pids = [child.pid for child in pool.children]
     close_all()
     return pids
 
 
 def test_a_pool_has_at_least_one():
-    with pytest.raises(ValueError, match="at least one"):
-        local_workers(0)
+    with pytest.raises(ValueError, match="at least one"), warm_pool(0):
+        pass
 
 
-def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, tmp_path):
+def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, supervisor, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(how="hang", note=str(note)), [{"value": 13}])
     main = threading.main_thread().ident
@@ -167,10 +167,10 @@ def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, tmp_path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with LocalPool(3, cache=tmp_path / "cache") as pool:
-        idle = {child.pid for child in pool._pool.children}
+    with warm_pool(3) as pool:
+        idle = {child.pid for child in pool.children}
         with pytest.raises(KeyboardInterrupt):
-            pool.work(queue.store, search, queue.over(search))
+            supervisor(pool, search=search).run(queue.over(search))
     thread.join()
     ran = {int(line.split()[0]) for line in note.read_text().splitlines()}
     assert not any(psutil.pid_exists(pid) for pid in ran)
@@ -181,20 +181,22 @@ def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, tmp_path):
 
 SCRIPT = """
 import sys
-from pathlib import Path
+from optomatic.driver.executors import LocalWorkers
 from optomatic.store.connection import open_store
-from optomatic.worker.local_pool import LocalPool
+from optomatic.worker.pool import warm_pool
 store = open_store(sys.argv[1])
-with LocalPool(2, cache=Path(sys.argv[3])) as pool:
-    if sys.argv[2] != "none":
-        pool.work(store, sys.argv[2], lambda: False)
+if sys.argv[2] == "none":
+    with warm_pool(2):
+        pass
+else:
+    LocalWorkers(2).work(store, sys.argv[2], lambda: False)
 """
 
 
 @pytest.fixture
 def script(queue, start_process, tmp_path):
     command = (sys.executable, "-c", SCRIPT, queue.uri)
-    return lambda search: start_process(*command, search, tmp_path / "cache")
+    return lambda search: start_process(*command, search, XDG_CACHE_HOME=str(tmp_path))
 
 
 def test_children_die_with_a_fit_that_is_killed(queue, script, tmp_path):
