@@ -21,7 +21,7 @@ from optomatic.commands.exits import (
     say,
     text_of,
 )
-from optomatic.worker.__main__ import main as work
+from optomatic.worker.cli import main as work
 
 _PROGRAM = "optomatic"
 _EPILOG = f"""\

@@ -1,4 +1,4 @@
-"""The command line of a standalone worker, and what it is to score for."""
+"""The command line of a standalone worker: options, the searches it scores for, its run."""
 
 from __future__ import annotations
 
@@ -8,22 +8,42 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 from optomatic import _config
 from optomatic import definition as files
 from optomatic._uri import guarded, masked, redact
 from optomatic.definition import Definition, path_of
-from optomatic.errors import LONGEST_NAME, DefinitionError, shown
+from optomatic.errors import (
+    LONGEST_NAME,
+    DefinitionError,
+    FolderRefused,
+    OptomaticError,
+    StoreURIError,
+    shown,
+)
 from optomatic.planning.constraints import size_of, tags_of
-from optomatic.worker.host import LONGEST
-from optomatic.worker.report import FORMATS, readable
+from optomatic.records import Timing, WorkerRecord
+from optomatic.store.connection import Store, open_store, place_of
+from optomatic.worker.cache import Cache
+from optomatic.worker.forkserver import Setup
+from optomatic.worker.heartbeat import new_record
+from optomatic.worker.host import LONGEST, Installed, Names, cache_home, cores, timing_of
+from optomatic.worker.idle import IdleReasons
+from optomatic.worker.pool import Pool, current_path, threads_each
+from optomatic.worker.report import FORMATS, JsonLines, fields, readable, set_up
+from optomatic.worker.worker import Supervisor
+
+T = TypeVar("T")
 
 PROGRAM = "python -m optomatic.worker"
 _DESCRIPTION = """\
@@ -325,7 +345,7 @@ def _deadline(text: str) -> float:
     return seconds
 
 
-# What a standalone worker is to score for: which database, which searches, in which order.
+# Which database, which searches, in which order:
 #
 # =====================  ==========================  ===========================================
 # told by                the database is             the searches are
@@ -346,33 +366,13 @@ def _deadline(text: str) -> float:
 log = logging.getLogger("optomatic.worker")
 
 
-#: Returns the names of searches, first come first served; asked again and again.
-Names = Callable[[], Sequence[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Where to work, and for what; without names for whatever search there is."""
-
-    db: str | None
-    names: Names | None
-
-
-def assignment_of(
+def configuration_of(
     db: str | None, searches: Sequence[str], named: Path | None, *, folder: Path = Path()
-) -> Assignment:
-    """Return what a worker is to do.
+) -> tuple[str | None, Names | None]:
+    """Return the address of the database, and the names of searches, None for all.
 
-    Parameters
-    ----------
-    db : str or None
-        Address, from the command line or the environment.
-    searches : sequence of str
-        Names or ids; none if nothing is said of them.
-    named : Path or None
-        Definition that was asked for.
-    folder : Path
-        Where one may lie.
+    `db`, `searches` and `named`, a definition, are those that the user gave; another definition
+    may lie in `folder`.
 
     Raises
     ------
@@ -382,12 +382,12 @@ def assignment_of(
     path = named or _found_in(folder, db)
     chosen: Names | None = (lambda: searches) if searches else None
     if path is None:
-        return Assignment(db, chosen)
+        return db, chosen
     definition = files.read(path)
     address = _address(path, definition, db)
     told = "its database is used" if searches else f"its searches are {_listed(definition)}"
     log.info("search definition %s: %s", path, told)
-    return Assignment(address, chosen or FromFile(path, definition))
+    return address, chosen or FromFile(path, definition)
 
 
 class FromFile:
@@ -424,7 +424,7 @@ class FromFile:
 
 
 def _state(path: Path) -> object:
-    """Return what is another after each change of a file."""
+    """Return a value that differs after each change of a file."""
     try:
         found = path.stat()
     except OSError:
@@ -482,3 +482,134 @@ def _listed(definition: Definition) -> str:
 
 def _listed_names(names: Sequence[str]) -> str:
     return ", ".join(names) or "none yet"
+
+
+def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Run a worker; return its exit code.
+
+    `arguments` are those of the command line if not given; the help calls it `program`.
+    """
+    options = parser(os.environ, program).parse_args(arguments)
+    lines = set_up(options.log_format)
+    try:
+        timing = timing_of(options.lease)
+        place = options.cache_dir or cache_home()
+        cache = Cache(place, largest=options.cache_size, in_memory=True)
+        db, names = configuration_of(options.db, options.search, options.definition)
+        with open_store(db, timing=timing, app="optomatic worker") as store:
+            _work(store, cache, names, options, timing, lines)
+    except OptomaticError as error:
+        _say_failed(str(error), lines)
+        return 2 if isinstance(error, FolderRefused | StoreURIError) else 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _work(
+    store: Store,
+    cache: Cache,
+    names: Names | None,
+    options: argparse.Namespace,
+    timing: Timing,
+    lines: JsonLines | None,
+) -> None:
+    """Work in `store` until told to end."""
+    number = cores() if options.processes == "auto" else options.processes
+    pool = Pool(number, Setup(current_path(), threads_each(number, cores()), captured=True))
+    tags = tags_of(options.tag)
+    record = new_record("standalone", number, tags)
+    if lines is not None:
+        lines.worker = record.id
+    installed = Installed()
+    supervisor = Supervisor(
+        store,
+        pool,
+        cache,
+        record,
+        timing,
+        search=_searches(store, names),
+        queues=_fresh(lambda: store.workers.queues_for(installed, tags)),
+        most=options.max_units,
+        max_idle=options.max_idle,
+        lasting=True,
+        why_idle=IdleReasons(store, record, installed, names),
+        on_ready=lambda: _say_ready(record, place_of(store.shown_uri), lines),
+    )
+    _obey_signals(supervisor, pool, options.grace, lines)
+    if options.deadline is not None:
+        supervisor.end_in(options.deadline, options.grace)
+    try:
+        summary = supervisor.run(lambda: options.until_empty and supervisor.idle_for() is not None)
+    finally:
+        pool.close()
+    log.info(
+        "worker %s ends: %d units scored, %d of them with failures, %d crashes",
+        *(record.id[:4], summary.scored, summary.failed, summary.crashed),
+        extra=fields(scored=summary.scored, failed=summary.failed, crashes=summary.crashed),
+    )
+
+
+def _say_ready(record: WorkerRecord, place: str, lines: JsonLines | None) -> None:
+    number = f"{record.processes} process{'es' * (record.processes != 1)}"
+    said = f"optomatic worker {record.id[:4]}: {number}, ready, {place}"
+    if lines is not None:
+        said = lines.line("INFO", said, processes=record.processes, tags=record.tags, store=place)
+    print(said, flush=True)
+
+
+def _say_failed(why: str, lines: JsonLines | None) -> None:
+    sys.stderr.write(one_line(why) if lines is None else f"{lines.line('ERROR', why)}\n")
+
+
+def _fresh(
+    read: Callable[[], Sequence[T]], clock: Callable[[], float] = time.monotonic
+) -> Callable[[], Sequence[T]]:
+    """Return a function with the last result of `read`, at most a second old."""
+    found: Sequence[T] = ()
+    read_at = float("-inf")
+
+    def fresh() -> Sequence[T]:
+        nonlocal found, read_at
+        if clock() >= read_at + 1.0:
+            found, read_at = read(), clock()
+        return found
+
+    return fresh
+
+
+def _searches(store: Store, names: Names | None) -> Callable[[], Sequence[Sequence[str]]] | None:
+    """Return the ids under which units of each name may wait, also of searches that begin later.
+
+    Of several names only those for which something is queued: an empty one would cost a look
+    at each claim.
+    """
+    if names is None:
+        return None
+
+    def groups() -> Sequence[Sequence[str]]:
+        found = store.searches.that_may_wait(names())
+        return [ids for ids in found if ids and (len(found) == 1 or store.jobs.queued_for(ids))]
+
+    return _fresh(groups)
+
+
+def _obey_signals(
+    supervisor: Supervisor, pool: Pool, grace: float, lines: JsonLines | None
+) -> None:
+    """End well at the first SIGTERM or SIGINT, and at once at the second."""
+    seen: list[int] = []
+
+    def obey(number: int, _: FrameType | None) -> None:
+        if seen:
+            for child in pool.children:
+                child.kill("a second signal came")
+            os._exit(128 + number)
+        seen.append(number)
+        supervisor.stop(grace)
+        said = f"optomatic worker: {signal.Signals(number).name}, ending"
+        said = said if lines is None else lines.line("INFO", said)
+        os.write(2, f"{said}\n".encode())  # a logger might be at work below this
+
+    signal.signal(signal.SIGTERM, obey)
+    signal.signal(signal.SIGINT, obey)

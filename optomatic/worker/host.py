@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from optomatic.records import Timing
 
 #: Seconds, some 30 years: more is a slip, and no clock takes much more.
 LONGEST = 1e9
+
+
+#: Returns the names of searches, first come first served; asked again and again.
+Names = Callable[[], Sequence[str]]
 
 
 class Installed(Mapping[str, str]):

@@ -12,9 +12,9 @@ from optomatic.store.connection import Store
 from optomatic.store.notifier import Alarms
 from optomatic.store.searches import search_of
 from optomatic.worker.availability import needs
-from optomatic.worker.cli import Names
 from optomatic.worker.digest_check import Choice
 from optomatic.worker.heartbeat import Heartbeat
+from optomatic.worker.host import Names
 from optomatic.worker.report import fields, readable
 from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG, Account, Intake
 

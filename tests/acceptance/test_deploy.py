@@ -22,7 +22,7 @@ from waiting import wait_for
 
 from optomatic.store import connection
 from optomatic.store.connection import open_store
-from optomatic.worker.__main__ import main
+from optomatic.worker.cli import main
 
 TESTS = Path(__file__).parents[1]
 DEPLOY = TESTS.parent / "examples" / "deploy"

@@ -14,8 +14,7 @@ from waiting import wait_for
 import optomatic
 from optomatic.definition import hosts_and_database
 from optomatic.errors import shown
-from optomatic.worker.__main__ import main
-from optomatic.worker.cli import assignment_of, parser
+from optomatic.worker.cli import configuration_of, main, parser
 
 SECRET = "s3cr3t"
 
@@ -299,8 +298,8 @@ def test_a_worker_that_is_given_nonsense_prints_one_line_and_ends(worker):
 def test_the_address_of_a_worker_is_masked_in_what_it_was_told():
     told = parser({"OPTOMATIC_DB": f"mongodb://ann:{SECRET}@host/iris"}).parse_args([])
     assert SECRET not in repr(told)
-    assert SECRET not in repr(assignment_of(told.db, [], None))
-    assert assignment_of(told.db, [], None).db == f"mongodb://ann:{SECRET}@host/iris"
+    assert SECRET not in repr(configuration_of(told.db, [], None))
+    assert configuration_of(told.db, [], None)[0] == f"mongodb://ann:{SECRET}@host/iris"
 
 
 @pytest.mark.parametrize("columns", [80, 160])

@@ -14,9 +14,8 @@ from optomatic import MongoSearch
 from optomatic.definition import Definition, add, path_of
 from optomatic.errors import DefinitionError
 from optomatic.records import Timing
-from optomatic.worker.__main__ import _searches, main
 from optomatic.worker.batching import Pace
-from optomatic.worker.cli import FromFile, assignment_of, parser
+from optomatic.worker.cli import FromFile, _searches, configuration_of, main, parser
 from optomatic.worker.reservations import Intake
 
 
@@ -115,16 +114,16 @@ def test_of_several_files_one_has_to_be_named(here, capsys):
     assert "(one.optomatic.toml, two.optomatic.toml)" in said
     assert "--definition one.optomatic.toml" in said
     options = parser({"OPTOMATIC_DEFINITION": "two"}).parse_args([])
-    assert assignment_of(None, [], options.definition).names() == ("boosting",)
+    assert configuration_of(None, [], options.definition)[1]() == ("boosting",)
     options = parser({"OPTOMATIC_DEFINITION": "two"}).parse_args(["--definition", "./one"])
-    assert assignment_of(None, [], options.definition).names() == ("trees",)
+    assert configuration_of(None, [], options.definition)[1]() == ("trees",)
 
 
 def test_who_names_a_database_is_not_led_astray_by_a_file(here, caplog):
     caplog.set_level("INFO")
     add(path_of("sweep"), "trees", "mongodb://host/iris")
-    found = assignment_of("mongodb://host/iris", [], None)
-    assert (found.db, found.names) == ("mongodb://host/iris", None)
+    found = configuration_of("mongodb://host/iris", [], None)
+    assert (found[0], found[1]) == ("mongodb://host/iris", None)
     assert "is not used, as a database is named" in caplog.text
     assert "--definition sweep.optomatic.toml uses it" in caplog.text
 
@@ -138,26 +137,26 @@ def test_several_searches_are_named_on_the_command_line_in_place_of_the_variable
 
 def test_a_named_file_is_of_the_named_database(here):
     add(path_of("sweep"), "trees", "mongodb://ann:secret@host/iris")
-    found = assignment_of("mongodb://bob:hidden@host:27017/iris?w=1", [], path_of("sweep"))
-    assert found.db == "mongodb://bob:hidden@host:27017/iris?w=1"
-    assert found.names() == ("trees",)
+    found = configuration_of("mongodb://bob:hidden@host:27017/iris?w=1", [], path_of("sweep"))
+    assert found[0] == "mongodb://bob:hidden@host:27017/iris?w=1"
+    assert found[1]() == ("trees",)
     with pytest.raises(DefinitionError, match="is of another database") as raised:
-        assignment_of("mongodb://bob:hidden@host/other", [], path_of("sweep"))
+        configuration_of("mongodb://bob:hidden@host/other", [], path_of("sweep"))
     assert "hidden" not in str(raised.value)
     with pytest.raises(DefinitionError, match="cannot be read"):
-        assignment_of(None, [], path_of("swept"))
+        configuration_of(None, [], path_of("swept"))
 
 
 def test_searches_that_are_named_stand_in_place_of_those_of_the_file(here):
     add(path_of("sweep"), "trees", "mongodb://host/iris")
-    found = assignment_of(None, ["boosting"], None)
-    assert found.db == "mongodb://host/iris"
-    assert found.names() == ["boosting"]
+    found = configuration_of(None, ["boosting"], None)
+    assert found[0] == "mongodb://host/iris"
+    assert found[1]() == ["boosting"]
 
 
 def test_without_a_file_all_is_as_it_was(here):
-    found = assignment_of(None, [], None)
-    assert (found.db, found.names) == (None, None)
+    found = configuration_of(None, [], None)
+    assert (found[0], found[1]) == (None, None)
 
 
 def test_a_file_that_is_no_use_any_more_changes_nothing(here, caplog):
