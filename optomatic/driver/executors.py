@@ -24,15 +24,13 @@ Told = Callable[[Collection[str]], None]
 
 
 class Executor(Protocol):
-    """What has the units of a search scored: this process, local workers, or nobody.
+    """Has the units of a search scored: in this process, in others, or by standalone workers.
 
-    Called once per round, in the caller's thread.  ``work`` returns when ``until()`` is
-    true or when the executor itself has a reason to stop, in which case ``error`` is the
-    exception that the search ends with.  On KeyboardInterrupt it hands in what is
-    finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the ids of
-    units that were scored in this process: what they print has been printed.  ``sizes`` has the
-    number of processes of each worker that the executor itself was, by id.  ``standalone`` tells
-    whether it leaves all to standalone workers.
+    ``work`` is called once per round, in the caller's thread.  It returns when ``until()`` or
+    when ``error`` is an exception that the search ends with.  On KeyboardInterrupt it hands in
+    what is finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the
+    ids of units that were scored in this process.  ``sizes`` has the number of processes by
+    worker id.  ``standalone`` says that it leaves all units to standalone workers.
     """
 
     standalone: bool
@@ -74,26 +72,10 @@ def executor_for(
 ) -> InProcess | LocalWorkers | Standalone | Joblib:
     """Return what scores the units of a fit.
 
-    Parameters
-    ----------
-    workers : int or None
-        None for this process, 0 for standalone workers only, k for k local workers.
-    bundle : FitWorkload
-        The objects of the caller, for scoring in this process.
-    place : callable
-        Unit id -> (params, split).
-    progress : callable
-        Unit id -> what scikit-learn needs to tell of a unit that is scored in this process.
-    told : callable
-        Is told, in the calling thread, of units that local workers have finished.  What it
-        raises ends the search.
-    db : str or None
-        The search's store, as the user named it.
-    sender : Sender or None
-        Of the payload that workers of joblib load.
+    `workers` is None for this process, 0 for standalone workers only, k for k local workers.
+    `told` is called in the calling thread with the ids of units that local workers finished;
+    an exception from it ends the search.  `sender` has the payload for workers of joblib.
 
-    Notes
-    -----
     Where the user chose a backend of joblib, that takes the place of local workers; our own
     means standalone workers, and if they serve the very store of the search, nothing else.
     Limits are held by ending the process that scores, which only our own workers can do.

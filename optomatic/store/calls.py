@@ -1,10 +1,9 @@
 """Calls of joblib in the queue: submit, finished, remove, withdraw.
 
 A call is a document among the units, of kind ``call``: workers claim, start, lose and finish it
-as they do units.  What differs is whose it is.  Nobody but the process that made it, its
-client, can use what comes of it, so it is removed once it is read, and as soon as its client
-wants it no longer, whatever its state: a worker that has it finds that out at its next write
-or beat, and stops.  Beyond a unit's, its document has::
+as they do units.  Its return value is of use to its client alone, the process that made it.  So
+it is removed once it is read, and as soon as the client withdraws it, whatever its state: its
+worker finds that out at the next write or beat, and stops.  Beyond a unit's, its document has::
 
     call_of   id of the client, under which it is registered among the workers
     run       which call of Parallel it belongs to
@@ -86,9 +85,7 @@ class Calls:
         self._prepare = prepare
 
     def submit(self, calls: Sequence[Call], client: str, run: str, first: int) -> None:
-        """Queue `calls`, the first of them as number `first` of `run`.
-
-        Their parts are in the store already.
+        """Queue `calls`, whose parts are stored, the first of them as number `first` of `run`.
 
         Raises
         ------
@@ -114,7 +111,7 @@ class Calls:
         return ends + [_broken(name) for name in names if name not in read]
 
     def missed(self, client: str, ids: Sequence[str]) -> Missed:
-        """Return what happened to those of `ids`, calls of `client`, that nobody can finish."""
+        """Return those of `ids`, calls of `client`, that no worker can finish."""
         waiting = {"_id": {"$in": list(ids)}, "state": {"$in": ["queued", "running"]}}
         self._units.read(UnitForm, waiting)
         fields = dict.fromkeys(("v", "kind", "call_of", "state"), 1)

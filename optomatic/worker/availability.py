@@ -15,22 +15,16 @@ from optomatic.keys.environment import requirement
 from optomatic.records import Queue, Timing, WorkerRecord
 from optomatic.store.connection import Store, private_home
 
-#: What is known of a worker that finds no room for the data.
+#: Why a worker without room for the data leaves a queue alone.
 NO_ROOM = "the disk of its cache is full"
 
 
 def missing_in(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> str | None:
     """Return why none of `workers` can serve one of `queues`, None if one can.
 
-    Says nothing against a worker of which it is not known: it registers the versions that every
-    unit depends on, and what was asked of it while it was idle.
-
-    Parameters
-    ----------
-    workers : sequence of WorkerRecord
-        Those that are alive.
-    queues : sequence of Queue
-        What is queued.
+    `workers` are alive, in `queues` something is queued.  A worker counts as able while nothing
+    else is known: it registers the versions that every unit depends on, and those that queues
+    asked for while it was idle.
     """
     if not queues:  # nothing is queued: somebody works on all of it
         return None
@@ -95,7 +89,7 @@ def _other_versions(env: Mapping[str, str], queue: Queue) -> Iterator[tuple[str,
 
 
 def refusing(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> list[str]:
-    """Return who of `workers` leaves `queues` alone, and why."""
+    """Return which of `workers` leave `queues` alone, and why."""
     return [
         f"worker {worker.id[:4]} on {worker.process.host}: {worker.refused[queue.id]}"
         for worker in workers
@@ -125,14 +119,7 @@ def start_command(
 ) -> str:
     """Return the command that starts a worker on a store, for bash and zsh.
 
-    Parameters
-    ----------
-    uri : str
-        As :attr:`~optomatic.store.connection.Store.shown_uri`: without credentials.
-    requires : iterable of str
-        Tags that the worker needs.
-    environ : mapping
-        Of the process that waits for workers.
+    `uri` has no credentials, `requires` are tags, `environ` is that of the waiting process.
     """
     tags = [_tag(tag) for tag in sorted(set(requires))]
     return " ".join([*_home(uri, environ), _WORKER, *_db(uri, environ), *tags])
@@ -141,7 +128,7 @@ def start_command(
 def start_advice(
     uri: str, requires: Iterable[str] = (), environ: Mapping[str, str] = os.environ
 ) -> str:
-    """Return by whom and where a worker can be started, and the command on its own line."""
+    """Return where a worker can be started, and the command on its own line."""
     command = start_command(uri, requires, environ)
     said = f"{_where(uri)} with:\n\n    {command}\n\n"
     if WITHHELD in uri:
@@ -184,7 +171,7 @@ def _where(uri: str) -> str:
 
 
 def _is_here(host: str) -> bool:
-    """Return whether a host is this machine for whoever asks: a loopback address or a socket."""
+    """Return whether a host is this machine for every client: a loopback address or a socket."""
     name = host.rpartition(":")[0].strip("[]") or host
     try:
         return ip_address(name).is_loopback
@@ -192,9 +179,9 @@ def _is_here(host: str) -> bool:
         return name == "localhost" or "%2F" in host
 
 
-#: After so many seconds in which nobody held a lease of the search this is said.
+#: A warning comes after so many seconds in which no worker held a lease of the search.
 LONELY_SECONDS = 10.0
-#: Seconds between two looks whether anybody does.
+#: Seconds between two looks at leases.
 _LOOK_SECONDS = 1.0
 
 
@@ -205,21 +192,10 @@ _UPDATE = (
 
 
 class Availability:
-    """Looks, now and then, whether anybody works on what is waited for; says each thing once.
+    """Looks now and then whether workers score the units of `searches`; warns of each fact once.
 
-    Parameters
-    ----------
-    store : Store
-    searches : sequence of str
-        The ids under which units wait.
-    timing : Timing
-    clock : callable
-    standalone : bool
-        Whether all is left to standalone workers.
-    silent : callable, optional
-        Tells whether nothing is to be said for now.
-    restore : callable, optional
-        Stores again, now and then, what workers need, as something of it may have been lost.
+    `standalone` says that all units are left to standalone workers.  While ``silent()`` there
+    are no warnings.  ``restore()`` is called now and then to store again what workers need.
     """
 
     def __init__(
@@ -250,16 +226,16 @@ class Availability:
     def look(self) -> None:
         """Warn of what is new since the last look; costs nothing when called again soon.
 
-        What cannot be read of what is waited for is set aside on the way.
+        Records that cannot be read are set aside on the way.
 
         Warns
         -----
         NoWorkers
-            Nobody who could score it has shown up.
+            No worker that could score the units is there.
         WorkersRefuse
-            Some are there, and leave it alone: they have other code, or no room for its data.
+            Some workers leave them alone: they have other code, or no room for the data.
         NoProgress
-            Nobody has worked on it for 10 s, for another reason.
+            No worker has scored any for 10 s, for another reason.
         """
         now = self._clock()
         if now < self._look_at:
@@ -280,7 +256,7 @@ class Availability:
         self._ask(now - self._since)
 
     def _look_for_refusals(self) -> None:
-        """Say who leaves units alone that others work on."""
+        """Warn of workers that leave units alone which others work on."""
         if not self._standalone or self._silent():
             return
         queues, alive = self._queues_and_workers(self._queued())
@@ -294,13 +270,13 @@ class Availability:
         return list(dict.fromkeys(queues))
 
     def _queues_and_workers(self, queued: Sequence[str]) -> tuple[list[Queue], list[WorkerRecord]]:
-        """Return what these queues stand for, and the workers that are alive."""
+        """Return the records of these queues, and the workers that are alive."""
         # One that lives and has nothing to do is seen each half a lease.
         alive = self._store.workers.alive(self._timing.lease)
         return self._store.workers.queues(queued), alive
 
     def _ask(self, waited: float) -> None:
-        """Find out why nobody works on what is waited for."""
+        """Find out why no worker scores the units, and warn."""
         jobs = self._store.jobs
         jobs.check(self._searches)
         jobs.ring(self._searches)

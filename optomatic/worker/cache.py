@@ -1,9 +1,9 @@
 """Parts of bundles on local disk: content-addressed, verified, shared by all workers of a user.
 
-The parent fills the cache and never decodes what is in it; children map the files into
-memory.  Any number of processes may use one directory: files appear whole, by a rename; who
-fetches a part holds a lock, so that others wait for it instead of fetching it too; and who
-uses one holds a shared lock on its file, so that it is not removed.
+The parent fills the cache and never decodes its content; children map the files into memory.
+Any number of processes may use one directory.  Files appear whole, by a rename.  A process that
+fetches a part holds a lock, so that others wait for it.  A process that uses a part holds a
+shared lock on its file, so that it is not removed.
 
 Nothing is removed but plain files of our own folder whose names are of the forms below.
 """
@@ -44,21 +44,10 @@ log = logging.getLogger("optomatic.worker")
 
 
 class Cache:
-    """A directory of parts.
+    """A directory of parts, ``root``: :data:`FOLDER` in `place`, for its owner only.
 
-    Parameters
-    ----------
-    place : Path
-        Where the directory, :data:`FOLDER`, is made if it is missing, for its owner only.
-    largest : int
-        Bytes.  The least recently used parts are removed beyond it.
-    in_memory : bool
-        Parts that cannot be written to disk are kept in memory while they are in use.
-
-    Attributes
-    ----------
-    root : Path
-        The directory.
+    The least recently used parts are removed beyond `largest` bytes.  With `in_memory` parts
+    that cannot be written to disk are kept in memory while they are in use.
 
     Raises
     ------
@@ -174,7 +163,7 @@ class Cache:
             os.close(self._memory.pop(sha)[2])
 
     def _pin(self, sha: str, path: Path) -> bool:
-        """Keep a file from being removed; tell whether it was still there."""
+        """Keep a file from being removed; return whether it was still there."""
         if sha not in self._pins:
             try:
                 self._pins[sha] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -253,10 +242,7 @@ class Cache:
     def trim(self, largest: int | None = None) -> bool:
         """Remove the least recently used files that nobody uses, until the rest fits.
 
-        Returns
-        -------
-        bool
-            Whether something was removed.
+        Return whether something was removed.
         """
         files = sorted(self._files(), key=lambda found: found[0])
         total = sum(size for _, size, _ in files)
@@ -297,7 +283,7 @@ class Cache:
 
 
 def _remove_unused(path: Path) -> bool:
-    """Remove a file unless some process uses it; tell whether it is gone."""
+    """Remove a file unless some process uses it; return whether it is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -342,7 +328,7 @@ def _full(folder: Path, error: OSError | None = None) -> CacheFull:
 
 
 def _touch(path: Path, now: float) -> bool:
-    """Note that `path` is used now; tell whether it is still there."""
+    """Note that `path` is used now; return whether it is still there."""
     try:
         os.utime(path, (now, now), follow_symlinks=False)
     except FileNotFoundError:
@@ -351,7 +337,7 @@ def _touch(path: Path, now: float) -> bool:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return what is known of a plain file, None for all else, links included."""
+    """Return the status of a plain file, None for all else, links included."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -104,7 +104,7 @@ def enter_worker() -> None:
 
 
 def inside_worker() -> bool:
-    """Tell whether this process scores for a worker.  It has neither address nor key then."""
+    """Return whether this process scores for a worker; then it has neither address nor key."""
     return _config.setting(_config.INSIDE_WORKER) is not None
 
 

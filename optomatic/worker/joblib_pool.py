@@ -1,9 +1,8 @@
-"""Scores the units of a fit through whatever backend of joblib is active.
+"""Score the units of a fit through the active backend of joblib.
 
-For people who have a cluster already: under ``parallel_config(backend="dask")`` (ray, loky,
-threading, ...) the fit claims its units itself and sends them there in batches.  The queue, and
-with it reuse and interruption, is as ever: this process is the worker that claims, beats and
-hands in, and joblib's workers know nothing of a store.
+Under ``parallel_config(backend="dask")`` (ray, loky, threading, ...) the fit claims its units
+itself and sends them there in batches.  Reuse and interruption stay as they are: this process
+is the worker that claims, beats and hands in, and joblib's workers know of no store.
 
 ::
 
@@ -65,7 +64,7 @@ def active_backend() -> Any:
 
 
 def leaves_to_standalone(backend: Any, db: str | None) -> bool:
-    """Tell whether `backend` is our own, with its workers at the very store of the search."""
+    """Return whether `backend` is our own, with its workers at the very store of the search."""
     if type(backend).__module__ != "optomatic.joblib_backend.backend":
         return False
     default = _config.setting(_config.DB)
@@ -75,20 +74,9 @@ def leaves_to_standalone(backend: Any, db: str | None) -> bool:
 class Joblib:
     """Claims units, and has joblib's active backend score them.
 
-    Parameters
-    ----------
-    workload : FitWorkload
-        The objects of the caller.
-    sender : Sender
-        Of the payload that the backend takes to its workers in its own way.
-    place : callable
-        Unit id -> params and split.
-    n_jobs : int
-        Batches at the same time.
-    backend
-        The active backend.
-    told : callable
-        Is told, in the calling thread, which units were finished here.
+    `sender` has the payload, which the backend takes to its workers in its own way.  `n_jobs`
+    batches run at the same time.  `told` is called in the calling thread with the ids of units
+    that were finished here.
     """
 
     standalone = False

@@ -33,10 +33,9 @@ _PIECE = 1 << 18
 
 
 def readable(descriptor: int, seconds: float | None) -> bool:
-    """Wait until there is something to read, or never will be; False after `seconds`.
+    """Wait until there is something to read, or never will be; return False after `seconds`.
 
-    Unlike select() it takes any number, and those of a process with many open files are
-    beyond 1023.
+    Unlike select() it takes descriptors beyond 1023, which a process with many files has.
     """
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -52,7 +51,7 @@ class Channel:
         self._lines: deque[bytes] = deque()
 
     def fileno(self) -> int:
-        """Return the descriptor, for those who wait."""
+        """Return the descriptor to wait for."""
         return self._socket.fileno()
 
     def send(self, value: object) -> None:
@@ -95,7 +94,7 @@ class Channel:
         self._socket.close()
 
     def _read(self) -> bool:
-        """Take in what has arrived; tell whether there was something."""
+        """Take in what has arrived; return whether there was something."""
         try:
             piece = self._socket.recv(_PIECE, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -114,7 +113,7 @@ class Channel:
         return True
 
 
-# What parent and child say to each other on their channel.
+# The messages of parent and child on their channel:
 #
 # ===================  ==========================================================================
 # parent to child      meaning
