@@ -1,4 +1,4 @@
-"""Searches end: by a limit, by themselves, or with a warning once nothing new comes."""
+"""Searches over generators end by a limit, by themselves, or with a warning without news."""
 
 from itertools import count, cycle
 
@@ -91,7 +91,7 @@ KINDS = pytest.mark.parametrize("search", [fit, run])
 @KINDS
 @pytest.mark.parametrize("name", ENDLESS)
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_an_endless_generator_is_refused_where_nothing_ends_the_search(uri, search, name):
+def test_an_endless_generator_is_refused_without_a_limit(uri, search, name):
     with pytest.raises(
         ValueError,
         match=r"never ends.* Nothing was queued.*n_iter=, time_budget=, target_score= or n_no_imp",
@@ -131,7 +131,7 @@ def test_a_replay_ends_an_endless_generator(uri, search):
     assert search(uri, Naturals(), replay="first")[0] == first == 3
 
 
-def test_an_attached_search_is_not_extended_by_what_never_ends(uri):
+def test_an_attached_search_refuses_an_endless_generator(uri):
     run(uri, TWO, name="two")
     with pytest.raises(ValueError, match=r"never ends. Nothing was queued. Give n_iter="):
         attach("two", db=uri).extend(QuasiRandom(TWO))
@@ -150,14 +150,14 @@ def test_an_attached_search_is_not_extended_by_what_never_ends(uri):
     ],
     ids=["QuasiRandom", "OptunaGenerator", "AsyncHalving", "cycle"],
 )
-def test_a_search_that_gets_nothing_new_ends_with_a_warning(uri, search, make):
+def test_a_search_without_new_candidates_ends_with_a_warning(uri, search, make):
     with pytest.warns(UserWarning, match=TRIED):
         _, summary = search(uri, make(), target_score=2, time_budget=60)
     assert "candidates had all been tried before" in summary
 
 
 @KINDS
-def test_what_repeats_itself_and_does_not_say_so_ends_with_a_warning(uri, search):
+def test_an_iterable_that_repeats_itself_ends_with_a_warning(uri, search):
     with pytest.warns(UserWarning, match=TRIED):
         rows, _ = search(uri, cycle(ParameterGrid(TWO)))
     assert rows >= 1002
@@ -171,7 +171,7 @@ def test_n_iter_counts_repeats(uri, search, recwarn):
 
 
 @KINDS
-def test_repeats_and_what_is_left_out_end_a_search_together(uri, search):
+def test_repeats_and_filtered_candidates_end_a_search_together(uri, search):
     with pytest.warns(UserWarning, match="were all left out or had been tried before"):
         search(
             uri,
@@ -181,7 +181,7 @@ def test_repeats_and_what_is_left_out_end_a_search_together(uri, search):
         )
 
 
-def test_what_is_queued_is_scored_when_all_else_is_left_out(uri):
+def test_queued_units_are_scored_if_all_others_are_left_out(uri):
     with pytest.warns(UserWarning, match=r"nothing new: the last [\d,]+ candidates were all left"):
         search = MongoSearch(
             functions.slow,
@@ -194,7 +194,7 @@ def test_what_is_queued_is_scored_when_all_else_is_left_out(uri):
 
 
 @KINDS
-def test_a_grid_is_gone_through_however_much_of_it_is_left_out(uri, search):
+def test_a_grid_is_asked_to_its_end_despite_filters(uri, search):
     keep = [ValidFilter(lambda c: c["C"] > 1200)]
     rows, summary = search(uri, {"C": range(1, 1203)}, filters=keep)
     assert rows == 2
@@ -202,7 +202,7 @@ def test_a_grid_is_gone_through_however_much_of_it_is_left_out(uri, search):
 
 
 @KINDS
-def test_a_list_is_gone_through_however_much_of_it_was_tried_before(uri, search):
+def test_a_list_is_asked_to_its_end_despite_repeats(uri, search):
     space = ParameterGrid([TWO, *[{"C": [1]}] * 3000, {"C": [9]}])
     assert search(uri, space, time_budget=60)[0] == 3003
 
@@ -221,7 +221,7 @@ class Steady:
 
 
 @pytest.mark.timeout(120)
-def test_a_generator_is_not_asked_on_and_on_for_what_is_in_flight(uri):
+def test_a_generator_is_not_asked_again_for_candidates_in_flight(uri):
     search = MongoSearch(functions.slow, Steady(), n_jobs=2, db=uri).run()
     assert sorted(set(search.results_["param_x"])) == [0, 1, 2, 3]
     assert len(search.results_) < 20
@@ -246,7 +246,7 @@ class Impatient:
 
 
 @pytest.mark.timeout(120)
-def test_nothing_new_is_no_end_while_something_is_in_flight(uri, recwarn):
+def test_candidates_in_flight_delay_the_end(uri, recwarn):
     search = MongoSearch(functions.slow, Impatient(), n_jobs=2, db=uri).run()
     assert set(search.results_["param_x"]) == {0, 1, 2}
     assert not [w for w in recwarn if "nothing new" in str(w.message)]

@@ -1,4 +1,4 @@
-"""What filters leave out, why, and where it is said."""
+"""Filters leave candidates out, with reasons that are counted, shown and stored."""
 
 from itertools import count
 
@@ -28,7 +28,7 @@ def history_of(candidates, score=lambda c: 0.0, state="completed"):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_what_is_left_out_is_counted_shown_and_stored(uri, n_jobs):
+def test_filtered_candidates_are_counted_shown_and_stored(uri, n_jobs):
     filters = [
         ValidFilter(lambda c: c["x"] + c["y"] < 6),
         lambda candidates, history: ["odd" if c["x"] == 3 else None for c in candidates],
@@ -43,7 +43,7 @@ def test_what_is_left_out_is_counted_shown_and_stored(uri, n_jobs):
     assert said in record["summary"]["line"]
 
 
-def test_masks_are_answers_too(uri):
+def test_a_filter_may_return_a_mask(uri):
     def small(candidates, history):
         return np.array([c["x"] < 2 for c in candidates])
 
@@ -53,7 +53,7 @@ def test_masks_are_answers_too(uri):
     assert "2 of 4 left out: 2 " in str(search.summary_)
 
 
-def test_what_is_left_out_is_told_to_the_generator(uri):
+def test_the_generator_is_told_of_filtered_candidates(uri):
     told = []
 
     class Counting:
@@ -98,13 +98,13 @@ def test_a_filter_that_fails_is_named(uri, answers, message):
     assert sorted(u["state"] for u in units.find()) == ["completed", "completed"]
 
 
-def test_seen_is_by_type_and_content():
+def test_seen_filter_compares_type_and_content():
     history = history_of([{"a": 1, "b": (1, 2)}, {"a": 2}])
     candidates = [{"b": (1, 2), "a": 1}, {"a": 1.0}, {"a": 2}, {"a": 3}, {"a": 3}]
     assert SeenFilter()(candidates, history) == ["seen", None, "seen", None, "seen"]
 
 
-def test_nearness():
+def test_near_filter_leaves_out_near_candidates():
     tried = [{"C": 1.0, "kind": "a"}, {"C": 1000.0, "kind": "a"}]
     candidates = [{"C": 1.02, "kind": "a"}, {"C": 1.02, "kind": "b"}, {"C": 30.0, "kind": "a"}]
     near = "too near"
@@ -114,7 +114,7 @@ def test_nearness():
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_the_promising_part_is_kept(direction):
+def test_promising_filter_keeps_the_best_part(direction):
     sign = 1 if direction == "maximize" else -1
     rng = np.random.RandomState(0)
 

@@ -1,11 +1,11 @@
-"""How a space is written down; what candidates it gives is tested with whole searches."""
+"""Spaces are shown in short; tests of whole searches hold their candidates."""
 
 import numpy as np
 
 from optomatic.candidates.grids import shown_space
 
 
-def test_a_large_space_is_written_down_in_short():
+def test_a_large_space_is_shown_in_short():
     space = [{"a": list(range(10**6)), "b": np.zeros(10**6)}, {"c": ["x" * 10**6, 1.5]}]
     text = shown_space(space)
     assert len(text) < 2000
@@ -13,7 +13,7 @@ def test_a_large_space_is_written_down_in_short():
     assert "1.5" in text
 
 
-def test_what_has_no_repr_is_written_down_too():
+def test_values_without_a_repr_are_shown():
     class Shy:
         def __repr__(self):
             raise ValueError("no")

@@ -1,4 +1,4 @@
-"""The history of a search grows; what is made of it is what would be made of it anew."""
+"""A growing history equals one that is made at once."""
 
 import functions
 import numpy as np
@@ -23,7 +23,7 @@ def some_candidate(rng):
 
 
 @pytest.mark.parametrize("metrics", [["score"], ["b", "a"]])
-def test_a_growing_frame_is_that_of_its_rows(metrics):
+def test_a_growing_history_equals_the_frame_of_its_rows(metrics):
     rng = np.random.default_rng(len(metrics))
     history, rows = History(), {}
     for step in range(200):
@@ -42,7 +42,7 @@ def test_a_growing_frame_is_that_of_its_rows(metrics):
             assert set(frame) == set(expected)
 
 
-def test_what_was_handed_out_is_a_copy():
+def test_frames_are_copies():
     history = History()
     history.put(Evaluation(0, {"x": 1}, "pending", {}))
     first = history.frame()
@@ -54,7 +54,7 @@ def test_what_was_handed_out_is_a_copy():
 
 
 @pytest.mark.parametrize("make", [SeenFilter, lambda: NearFilter(0.2, log=["more"])])
-def test_filters_say_the_same_of_a_history_that_grows(make):
+def test_filters_answer_the_same_on_a_growing_history(make):
     rng = np.random.default_rng(3)
     growing, rows = make(), [Evaluation(-1, {"x": 1, "kind": "a"}, "completed", {"score": 1.0})]
     said = set()
@@ -73,7 +73,7 @@ def test_filters_say_the_same_of_a_history_that_grows(make):
     assert len(said) == 2
 
 
-def test_who_goes_on_is_who_the_rule_says():
+def test_rungs_promote_by_the_rule():
     rng = np.random.default_rng(0)
     rung, ended = Rung(1), []
     for number in range(300):
@@ -90,7 +90,7 @@ def test_who_goes_on_is_who_the_rule_says():
     assert len(rung.promoted) > 50
 
 
-def test_a_long_search_writes_down_page_after_page(uri, monkeypatch):
+def test_a_long_search_stores_its_events_in_pages(uri, monkeypatch):
     """Where all is stored too, though nothing is queued then."""
     monkeypatch.setattr("optomatic.store.listings.IDS", 4)
     space = {"x": list(range(11))}

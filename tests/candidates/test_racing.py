@@ -1,4 +1,4 @@
-"""Racing: who is stopped, by which test, and what the table is like then."""
+"""Racing stops candidates by a test; the table has their splits."""
 
 import math
 import os
@@ -80,7 +80,7 @@ def test_without_the_correction_it_is_the_paired_t_test():
     assert np.all(corrected[ahead] > np.array(expected)[ahead])
 
 
-def test_a_lead_that_does_not_vary_and_none_at_all():
+def test_constant_leads_and_no_lead_have_p_values_0_and_1():
     leader = np.array([0.5, 0.7, 0.6])
     others = np.array([leader - 0.1, leader, leader * (1 + 1e-15), leader + 0.1])
     np.testing.assert_allclose(p_values(leader, others, 0.25), [0, 1, 1, 1], atol=1e-12)
@@ -91,14 +91,14 @@ def judge(*rows, judged=None, alpha=0.05):
     return losers(scores, scores if judged is None else judged, [0.25] * 5, alpha)
 
 
-def test_the_clearly_worse_are_out():
+def test_clearly_worse_candidates_are_out():
     best, close, bad = [0.90, 0.91, 0.92], [0.91, 0.90, 0.90], [0.5, 0.6, 0.55]
     assert judge(close, bad, best) == [1]
     assert judge(close, bad, best, judged=[0, 2]) == []
     assert judge(close, bad, best, alpha=1e-6) == []
 
 
-def test_each_is_judged_on_its_own_splits():
+def test_each_candidate_is_judged_on_its_own_splits():
     # 0 leads over five splits, 1 over the three that it shares with 2.
     long, short, other = [0.5, 0.6, 0.5, 0.9, 0.9], [0.91, 0.92, 0.90], [0.8, 0.82, 0.79]
     assert judge(long, short, other) == [2]
@@ -117,7 +117,7 @@ def test_only_leaders_matter_for_others():
     assert leaders({}) == set()
 
 
-def test_scores_that_are_no_numbers():
+def test_nan_scores_lose():
     nan, inf = math.nan, math.inf
     good = [0.9, 0.8, 0.9]
     assert judge(good, [0.9, nan, 0.9], [0.9, -inf, 0.9]) == [1, 2]
@@ -135,7 +135,7 @@ def test_scores_that_are_no_numbers():
         ({"min_splits": 2.5}, "not 2.5"),
     ],
 )
-def test_racing_that_is_none(options, message):
+def test_racing_refuses_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         Racing(**options)
 
@@ -150,7 +150,7 @@ def whole():
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_the_table(uri, whole, n_jobs):
+def test_the_table_has_the_splits_of_stopped_candidates(uri, whole, n_jobs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # splits that were left out are nothing to warn of
         ours = search(uri, n_jobs=n_jobs).fit(*DIGITS)
@@ -182,7 +182,7 @@ def test_the_table(uri, whole, n_jobs):
     assert_equal_tables(again.cv_results_, table, times=True)
 
 
-def test_what_is_stored_does_not_decide(uri, standalone_uri):
+def test_stored_scores_do_not_change_decisions(uri, standalone_uri):
     MongoSearchCV(SVC(), GRID, cv=5, db=uri).fit(*DIGITS)
     stored = search(uri).fit(*DIGITS)
     assert stored.summary_.scored == 0
@@ -191,7 +191,7 @@ def test_what_is_stored_does_not_decide(uri, standalone_uri):
     assert_equal_tables(stored.cv_results_, anew.cv_results_)
 
 
-def test_where_nobody_is_stopped_the_table_is_as_ever(uri):
+def test_without_stopped_candidates_the_table_is_as_without_racing(uri):
     options = {"scoring": ["accuracy", "f1_macro"], "refit": "f1_macro", "return_train_score": True}
     careful = search(uri, racing=Racing(alpha=1e-12), **options).fit(*DIGITS)
     plain = search(uri, racing=None, **options).fit(*DIGITS)
@@ -217,7 +217,7 @@ def test_several_metrics_and_train_scores(uri):
     assert ours.best_score_ == np.max(table["mean_test_f1_macro"][~out])
 
 
-def test_it_is_kept_as_ever(uri):
+def test_a_raced_search_is_stored(uri):
     ours = search(uri, racing=Racing(min_splits=4), name="raced").fit(*DIGITS)
     frame = pd.DataFrame(ours.cv_results_)
     assert set(frame["stopped_after"].dropna()) == {4.0}
@@ -230,7 +230,7 @@ def test_it_is_kept_as_ever(uri):
     assert seen.counts() == {"completed": scored(ours.cv_results_).sum()}
 
 
-def test_candidates_that_come_twice_share_their_units(uri):
+def test_duplicate_candidates_share_units_in_a_race(uri):
     ours = search(uri, [{"C": [10]}, {"C": [1e-3, 10]}, {"C": [1e-3]}]).fit(*DIGITS)
     np.testing.assert_array_equal(ours.cv_results_["stopped_after"], [np.nan, 3, np.nan, 3])
     assert units(uri).count_documents({}) == 8
@@ -240,7 +240,7 @@ def test_candidates_that_come_twice_share_their_units(uri):
 
 
 @pytest.mark.parametrize("error_score", [np.nan, 0.0])
-def test_fits_that_fail(uri, error_score):
+def test_failed_fits_lose_a_race(uri, error_score):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         ours = search(uri, {"C": [1, -1]}, error_score=error_score).fit(*DIGITS)
@@ -257,7 +257,7 @@ def test_fits_that_fail(uri, error_score):
 
 
 @pytest.mark.parametrize("refit", [False, lambda results: 0])
-def test_several_metrics_need_one_that_decides(uri, refit):
+def test_racing_with_several_metrics_needs_refit(uri, refit):
     with pytest.raises(ValueError, match=r"there are 2 .accuracy, f1_macro.. Nothing was queued"):
         search(uri, scoring=["accuracy", "f1_macro"], refit=refit).fit(*DIGITS)
     assert units(uri).count_documents({}) == 0
@@ -288,7 +288,7 @@ def test_refit_must_not_choose_one_that_was_stopped(uri):
         search(uri, refit=last).fit(*DIGITS)
 
 
-def test_with_few_splits_nobody_is_stopped(uri):
+def test_no_candidate_is_stopped_with_few_splits(uri):
     with pytest.warns(UserWarning, match="racing stops nobody: cv makes 3 splits"):
         ours = search(uri).set_params(cv=3).fit(*DIGITS)
     assert np.isnan(ours.cv_results_["stopped_after"]).all()
@@ -299,7 +299,7 @@ def test_halving_does_not_race():
         assert "racing" not in halving(SVC(), GRID).get_params()
 
 
-def test_racing_is_yes_no_or_how(uri):
+def test_racing_takes_a_bool_or_a_rule(uri):
     with pytest.raises(ValueError, match="The 'racing' parameter"):
         search(uri, racing="yes").fit(*DIGITS)
 
@@ -329,7 +329,7 @@ class Around:
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_an_adaptive_generator_is_told_and_replayed(uri, n_jobs):
+def test_a_race_of_an_adaptive_generator_is_replayed(uri, n_jobs):
     Around.told = []
     ours = search(uri, Around(), n_iter=8, n_jobs=n_jobs).fit(*DIGITS)
     table, out = ours.cv_results_, np.isfinite(ours.cv_results_["stopped_after"])
@@ -346,7 +346,7 @@ def test_an_adaptive_generator_is_told_and_replayed(uri, n_jobs):
     assert_equal_tables(again.cv_results_, table, times=True)
 
 
-def test_a_replay_of_a_race_that_ended_early_goes_through_to_its_end(uri):
+def test_a_replay_of_an_interrupted_race_goes_on_to_the_end(uri):
     first = search(uri, Around(), n_iter=30, n_jobs=2, target_score=0.9).fit(*DIGITS)
     again = search(uri, Around(), n_iter=30, replay=first.search_id_).fit(*DIGITS)
     assert "target_score" in str(first.summary_)
@@ -360,7 +360,7 @@ def test_a_replay_of_a_race_that_ended_early_goes_through_to_its_end(uri):
     )
 
 
-def test_a_replay_of_another_race(uri):
+def test_a_replay_refuses_another_rule(uri):
     plain = search(uri, Around(), n_iter=2, racing=None).fit(*DIGITS)
     with pytest.raises(ValueError, match="was made without racing, and this one with racing"):
         search(uri, Around(), n_iter=2, replay=plain.search_id_).fit(*DIGITS)
@@ -371,7 +371,7 @@ def test_a_replay_of_another_race(uri):
             again.fit(*DIGITS)
 
 
-def test_filters_see_who_was_stopped(uri):
+def test_filters_see_stopped_candidates(uri):
     seen = []
 
     def look(candidates, history):
@@ -390,7 +390,7 @@ def test_filters_see_who_was_stopped(uri):
 # Searches that end early
 
 
-def test_no_improvement_counts_those_that_are_out(uri):
+def test_n_no_improve_counts_stopped_candidates(uri):
     ours = search(uri, {"gamma": [1e-3, *(10.0**-k for k in range(5, 25))]}, n_no_improve=3)
     table = ours.fit(*DIGITS).cv_results_
     np.testing.assert_array_equal(table["stopped_after"], [np.nan, 3, 3, 3])
@@ -398,7 +398,7 @@ def test_no_improvement_counts_those_that_are_out(uri):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_time_budget_leaves_candidates_that_are_complete(uri, standalone_uri, n_jobs):
+def test_a_time_budget_ends_a_race_with_complete_candidates(uri, standalone_uri, n_jobs):
     # Two local workers are ready, so that the budget is not spent on starting them.
     MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=2, db=standalone_uri).fit(X, Y)
     space = {"value": [0, 1, 2, *range(-1, -2000, -1)]}
@@ -457,7 +457,7 @@ class FailsLate(Sleeper):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_where_the_leader_fails_in_the_end_the_best_of_the_others_is_taken_back(uri, n_jobs):
+def test_a_stopped_candidate_returns_if_the_leader_fails(uri, n_jobs):
     grid = {"value": [1, 9, 3, 2]}
     options = {"cv": KFold(5), "db": uri, "n_jobs": n_jobs}
     raced = MongoSearchCV(FailsLate(), grid, racing=True, name="race", **options).fit(X, Y)
@@ -472,7 +472,7 @@ def test_where_the_leader_fails_in_the_end_the_best_of_the_others_is_taken_back(
     assert_equal_tables(again.cv_results_, table, times=True)
 
 
-def test_splits_that_are_equal_are_one_unit(uri):
+def test_equal_splits_are_one_unit_in_a_race(uri):
     splits = list(KFold(3).split(X))
     cv = [*splits, splits[0], splits[2]]
     grid = {"C": [1e-5, 0.1, 10]}
@@ -485,7 +485,7 @@ def test_splits_that_are_equal_are_one_unit(uri):
         np.testing.assert_array_equal(ours[complete], theirs[complete])
 
 
-def test_units_of_several_asks_are_queued_where_workers_look(uri, monkeypatch):
+def test_units_of_all_asks_share_a_queue(uri, monkeypatch):
     """Later splits are queued together, of candidates that are made of different things."""
     monkeypatch.setattr("optomatic.driver.adaptive._FAR_AHEAD", 3)
     monkeypatch.setenv("OPTOMATIC_TAG", "quick")

@@ -24,7 +24,7 @@ def states(uri):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_time_budget(uri, standalone_uri, n_jobs):
+def test_a_time_budget_ends_a_search(uri, standalone_uri, n_jobs):
     warm_up(standalone_uri)
     search = run(uri, {"x": range(2000)}, functions.slow, time_budget=3.0, n_jobs=n_jobs, verbose=1)
     assert 1 <= len(search.results_) < 2000
@@ -37,7 +37,7 @@ def test_a_time_budget(uri, standalone_uri, n_jobs):
     assert record["summary"]["stopped"] == "time_budget of 3 s is over"
 
 
-def test_what_runs_at_the_end_gets_its_grace_and_is_then_ended(uri, standalone_uri):
+def test_running_units_get_a_grace_after_the_time_budget(uri, standalone_uri):
     warm_up(standalone_uri)
     began = time.monotonic()
     search = run(uri, {"x": [0, 1], "seconds": [0, 600]}, functions.slow, time_budget=3, n_jobs=2)
@@ -47,7 +47,7 @@ def test_what_runs_at_the_end_gets_its_grace_and_is_then_ended(uri, standalone_u
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_target(uri, n_jobs):
+def test_a_target_score_ends_a_search(uri, n_jobs):
     search = run(uri, iter([{"x": x} for x in range(200)]), target_score=0.0, n_jobs=n_jobs,
                  filters=[lambda candidates, history: [True] * len(candidates)])  # fmt: skip
     assert search.best_params_ == {"x": 3}
@@ -56,28 +56,28 @@ def test_a_target(uri, n_jobs):
     assert "queued" not in states(uri).values()
 
 
-def test_a_target_that_is_to_be_small(uri):
+def test_a_target_score_of_a_minimized_metric_ends_a_search(uri):
     search = run(uri, {"x": [3, 5, 0, 9]}, direction="minimize", target_score=-4, filters=[
         lambda candidates, history: [True] * len(candidates)])  # fmt: skip
     assert search.best_params_ == {"x": 5}
     assert len(search.results_) == 2
 
 
-def test_no_improvement(uri):
+def test_n_no_improve_ends_a_search(uri):
     one_by_one = [lambda candidates, history: [True] * len(candidates)]
     search = run(uri, {"x": [1, 2, 3, 4, 5, 6, 7]}, n_no_improve=2, filters=one_by_one)
     assert search.results_["param_x"].tolist() == [1, 2, 3, 4, 5]
     assert "2 candidates were no better" in str(search.summary_)
 
 
-def test_the_next_search_goes_on_from_there(uri):
+def test_a_search_continues_one_that_ended_early(uri):
     first = run(uri, {"x": range(40)}, functions.slow, time_budget=1.0)
     whole = run(uri, {"x": range(40)}, functions.slow)
     assert whole.summary_.stored == len(first.results_) < 40
     assert len(whole.results_) == 40
 
 
-def test_nothing_in_time(uri):
+def test_a_time_budget_without_a_complete_candidate(uri):
     with pytest.raises(ValueError, match=r"No candidate was completed \(time_budget of 0.5 s"):
         run(uri, {"x": [1], "seconds": [600]}, functions.slow, time_budget=0.5, n_jobs=2)
 
@@ -91,6 +91,6 @@ def test_nothing_in_time(uri):
         ({"n_no_improve": 1.5}, "n_no_improve is a number of candidates from 1 on, not 1.5"),
     ],
 )
-def test_budgets_that_are_none(uri, options, message):
+def test_wrong_limits_are_refused(uri, options, message):
     with pytest.raises(ValueError, match=message):
         run(uri, {"x": [1]}, **options)

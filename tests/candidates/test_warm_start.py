@@ -129,7 +129,7 @@ def test_tpe_begins_with_what_a_grid_found_and_a_replay_tells_the_same(uri):
     assert by_tpe(uri, warm_start=True).cv_results_["params"] != warm.cv_results_["params"]
 
 
-def test_what_is_outside_of_the_space_is_left_out_and_counted(uri):
+def test_candidates_outside_the_space_are_counted_and_not_told(uri):
     space = [
         {"kind": ["a", "b"], "x": norm(0, 1)},
         {"kind": ["long"], "x": [1, 2.0, None, (3, 4)]},
@@ -159,7 +159,7 @@ def number_of(params):
     return float(len(str(params)))
 
 
-def test_a_told_candidate_is_what_its_trial_suggests():
+def test_a_told_candidate_is_suggested_by_its_trial():
     """Both ways between candidates and trials agree, for every kind of values."""
     import optuna
 
@@ -197,7 +197,7 @@ def test_all_searches_are_told_each_candidate_once_the_latest_last(uri):
     assert heard_by(uri, {"C": 3.0}, warm_start=False) == []
 
 
-def test_means_are_those_of_the_splits_of_the_search_they_are_from(uri):
+def test_means_are_over_the_splits_of_the_earlier_search(uri):
     search = grid_on(uri, grid={"C": [0.1, 1.0]}, cv=KFold(7, shuffle=True, random_state=1))
     assert heard_by(uri, {"C": 3.0}) == pairs_of(search)
 
@@ -215,7 +215,7 @@ def test_scores_on_other_data_or_by_another_scorer_or_class_are_not_told(uri):
         heard_by(uri, {"C": 3.0}, warm_start=["svc", "svm"])
 
 
-def test_what_the_space_does_not_vary_must_be_as_it_is_here(uri):
+def test_params_outside_the_space_must_equal_those_of_this_search(uri):
     """The very estimator that was scored must come of the candidate, by whatever names."""
     search = grid_on(uri, grid={"C": [1.0], "gamma": [0.1, "scale"], "kernel": ["rbf", "poly"]})
     scores = {tuple(p.values()): score for p, score in pairs_of(search)}
@@ -235,7 +235,7 @@ def test_what_the_space_does_not_vary_must_be_as_it_is_here(uri):
     ) in third
 
 
-def test_searches_whose_records_do_not_say_what_they_are_about_are_left_alone(uri):
+def test_searches_without_a_task_signature_are_passed_over(uri):
     """They have too many splits for that."""
     search = grid_on(uri, grid={"C": [1.0]}, name="old")
     records = MongoClient(uri).get_default_database()["searches"]
@@ -269,7 +269,7 @@ def test_candidates_that_hold_objects_are_not_told(uri):
     assert [params for params, _ in told] == [{"scale": "passthrough", "svc__C": 1.0}]
 
 
-def test_failures_and_what_was_withdrawn_are_not_told(uri):
+def test_failed_and_withdrawn_candidates_are_not_told(uri):
     with pytest.warns(match="candidates failed"):
         MongoSearch(functions.fails_at_two, {"x": [1, 2, 3]}, db=uri).run()
     MongoSearch(functions.fails_at_two, Listener({"x": 9}), db=uri, warm_start=True).run()
@@ -333,7 +333,7 @@ def test_scores_of_a_function_are_told_by_its_code_and_data(uri):
         told(functions.of_data, data, warm_start=3)
 
 
-def test_earlier_scores_count_for_no_limit(uri):
+def test_earlier_scores_do_not_count_for_limits(uri):
     MongoSearch(functions.parabola, {"x": range(6)}, db=uri).run()
     candidates = [{"x": 20.0 + n} for n in range(6)]
     search = MongoSearch(
@@ -350,7 +350,7 @@ def test_earlier_scores_count_for_no_limit(uri):
     assert search.best_params_ == {"x": 20.0}
 
 
-def test_a_function_of_the_history_sees_them_flagged(uri):
+def test_a_function_of_the_history_sees_earlier_scores(uri):
     MongoSearch(functions.parabola, {"x": [1.0, 2.5]}, db=uri).run()
 
     def beside_the_best(history):
@@ -373,7 +373,7 @@ def test_a_function_of_the_history_sees_them_flagged(uri):
     assert again.results_["param_x"].tolist() == [2.75, 3.0]
 
 
-def test_a_generator_that_cannot_hear_of_them_is_not_told_and_that_is_said(uri):
+def test_a_generator_without_tell_earlier_gets_none_and_a_warning(uri):
     class Counting:
         """Takes numbers for places in a list of its own."""
 
@@ -394,7 +394,7 @@ def test_a_generator_that_cannot_hear_of_them_is_not_told_and_that_is_said(uri):
     assert search.results_["param_x"].tolist() == [0.0, 1.0, 2.0]
 
 
-def test_spaces_that_do_not_learn_are_searched_as_without(uri):
+def test_warm_start_does_not_change_grids(uri):
     first = grid_on(uri)
     again = grid_on(uri, warm_start=True)
     assert (again.summary_.scored, str(again.summary_)[:9]) == (0, "45 units:")
@@ -403,7 +403,7 @@ def test_spaces_that_do_not_learn_are_searched_as_without(uri):
 
 
 @pytest.mark.parametrize("options", [{}, {"time_budget": 600.0}, {"filters": [SeenFilter()]}])
-def test_a_name_that_is_not_there_is_said_though_nothing_learns(uri, options):
+def test_an_unknown_search_name_is_reported_for_grids_too(uri, options):
     known = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="known").run()
     searches = MongoClient(uri).get_default_database()["searches"]
     options = {"db": uri, "warm_start": ["known", known.search_id_, "unknown"], **options}
@@ -420,7 +420,7 @@ def test_a_name_that_is_not_there_is_said_though_nothing_learns(uri, options):
     assert search.run().summary_.scored == 1
 
 
-def test_filters_learn_from_them_and_leave_out_by_this_search_alone(uri):
+def test_filters_learn_from_earlier_scores(uri):
     MongoSearch(functions.parabola, {"x": [float(x) for x in range(40)]}, db=uri).run()
     grid = {"x": [3.0, 3.5, 30.0, 31.0, 35.0]}
 
@@ -453,7 +453,7 @@ def test_asynchronous_halving_lets_the_best_of_earlier_rungs_go_on(uri):
     assert not math.isnan(search.best_score_)
 
 
-def test_what_was_told_stands_in_the_record(uri):
+def test_told_scores_are_recorded(uri):
     grid = grid_on(uri, grid={"C": [1.0, 2.0]})
     heard_by(uri, {"C": 3.0})
     with open_store(uri) as store:
@@ -468,7 +468,7 @@ def test_what_was_told_stands_in_the_record(uri):
     assert [kind for kind, _ in rest] == ["ask", "tell", "ask"]
 
 
-def test_a_race_is_told_too_and_its_replay_tells_the_same(uri):
+def test_a_race_with_warm_start_is_replayed(uri):
     grid_on(uri, grid={"C": [1.0, 2.0]}, cv=5)
     candidates = [{"C": c} for c in (1e-4, 1.0, 3.0, 1e-5)]
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the texts are code of their own
-"""Work that differs, by the name of what it differs in.
+"""Different work, by the name of the difference.
 
 Each text has alternatives between « and », parted by ‖: each of them makes something else.
 ``made`` of the last module is what counts.

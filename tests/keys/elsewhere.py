@@ -1,4 +1,4 @@
-"""Objects made of source text, here and in a process with another hash seed that lives on."""
+"""Make objects of source text, here and in a lasting process with another hash seed."""
 
 import contextlib
 import functools

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - the texts are code of their own
-"""Work that is equal, though it is written, made or used in other ways.
+"""Equal work that is written, made or used in other ways.
 
 Read as the texts of work that differs; here all alternatives make the same.
 """

@@ -1,4 +1,4 @@
-"""Texts with alternatives, made the sources of modules."""
+"""Make sources of modules from texts with alternatives."""
 
 import re
 import textwrap

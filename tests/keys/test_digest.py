@@ -1,4 +1,4 @@
-"""What is known of one digest, and rules that are not told by texts with alternatives."""
+"""Rules of digests, and doubts, that need no texts with alternatives."""
 
 import abc
 import collections
@@ -53,7 +53,7 @@ def from_source(source, name="f"):
 # Values
 
 
-def test_bits_of_what_is_not_a_number_count_as_pickles_carry_them():
+def test_bits_of_nan_count():
     def not_a_number(bits):
         return struct.unpack(">d", bits.to_bytes(8, "big"))[0]
 
@@ -70,13 +70,13 @@ class Slotted(dict):
         self.default = default
 
 
-def test_what_containers_hold_besides_their_items_counts():
+def test_attributes_of_containers_count():
     for make in (Slotted, lambda default: collections.defaultdict(lambda: default)):
         all_equal(make(1), make(1))
         all_differ(make(1), make(2), {})
 
 
-def test_params_of_a_frozen_distribution_by_name_and_by_place_are_told_apart():
+def test_named_and_positional_params_of_a_distribution_differ():
     all_differ(loguniform(1, 10), loguniform(a=1, b=10), loguniform(a=1, b=11))
     all_equal(loguniform(1, 10), loguniform(1, 10))
 
@@ -89,13 +89,13 @@ def test_functions_of_cython_count_by_their_name():
     }
 
 
-def test_own_classes_that_are_named_as_those_of_a_library():
+def test_user_classes_named_like_a_librarys_count_as_user_code():
     own = from_source("import scipy.sparse as sp\nclass csr_matrix(sp.csr_matrix): pass",
                       "csr_matrix")  # fmt: skip
     all_differ(sp.csr_matrix(np.eye(2)), own(np.eye(2)))
 
 
-def test_classes_that_say_they_stand_in_a_module_where_they_do_not():
+def test_classes_with_a_wrong_module_count_as_user_code():
     def new(a):  # says that it stands in types
         return types.new_class("Made", (), {}, lambda held: held.update(a=a))
 
@@ -109,7 +109,7 @@ def test_classes_that_say_they_stand_in_a_module_where_they_do_not():
         all_differ(make(1), make(2))
 
 
-def test_dataclasses_whose_types_are_unions():
+def test_dataclasses_with_union_types_have_a_digest():
     def settings(kind):
         fields = {"__annotations__": {"size": kind}, "size": None, "__module__": "not_installed"}
         return dataclasses.dataclass(type("Settings", (), fields))
@@ -118,7 +118,7 @@ def test_dataclasses_whose_types_are_unions():
     all_differ(settings(int | None), settings(float | None))
 
 
-def test_attributes_that_are_left_out_of_pickles_count_in_classes_of_ones_own():
+def test_unpickled_attributes_count_in_user_classes():
     """A score in this process may come of them."""
     for how in (
         "def __getstate__(self): return {'a': 1}",
@@ -132,14 +132,14 @@ def test_attributes_that_are_left_out_of_pickles_count_in_classes_of_ones_own():
         all_differ(*made[1:])
 
 
-def test_methods_that_instances_hold_do_not_count_besides_what_pickles_carry():
+def test_unpickled_methods_on_instances_do_not_count():
     kind = from_source("class f:\n    def __reduce__(self): return type(self), ()")
     one, other = kind(), kind()
     other.bound = other.__reduce__
     all_equal(one, other)
 
 
-def test_attributes_of_objects_count_in_the_order_in_which_they_were_set():
+def test_the_order_of_attributes_counts():
     kind = from_source("class f: pass")
     one, other = kind(), kind()
     one.a, one.b = 1, 2
@@ -147,7 +147,7 @@ def test_attributes_of_objects_count_in_the_order_in_which_they_were_set():
     all_differ(one, other)
 
 
-def test_which_subclasses_an_abstract_class_was_told_of_counts():
+def test_registered_subclasses_of_an_abstract_class_count():
     def base(*registered):
         made = abc.ABCMeta("Base", (), {"__module__": "not_installed"})
         for kind in registered:
@@ -158,7 +158,7 @@ def test_which_subclasses_an_abstract_class_was_told_of_counts():
     all_differ(base(), base(int), base(str))
 
 
-def test_locks_that_nobody_holds_are_alike_and_one_that_is_held_is_doubted():
+def test_free_locks_are_equal_and_a_held_lock_is_doubted():
     all_equal(threading.Lock(), threading.Lock())
     all_differ(threading.Lock(), threading.RLock())
     with (held := threading.Lock()):
@@ -166,7 +166,7 @@ def test_locks_that_nobody_holds_are_alike_and_one_that_is_held_is_doubted():
     assert (doubt.path, doubt.reason) == ("['a']", "a lock that is held")
 
 
-def test_the_version_that_scikit_learn_puts_into_pickles_does_not_count(monkeypatch):
+def test_the_version_in_scikit_learns_pickles_does_not_count(monkeypatch):
     """It counts among the versions already."""
     fitted = LogisticRegression().fit(np.eye(4), [0, 1, 0, 1])
     holding = functools.partial(print, fitted)
@@ -176,7 +176,7 @@ def test_the_version_that_scikit_learn_puts_into_pickles_does_not_count(monkeypa
     assert key(holding) == before
 
 
-def test_streams_of_the_process_are_alike_and_files_are_doubted():
+def test_standard_streams_are_equal_and_files_are_doubted():
     all_equal(sys.__stderr__, sys.__stderr__)
     all_differ(sys.__stdout__, sys.__stderr__)
     with open(os.devnull) as file:
@@ -184,7 +184,7 @@ def test_streams_of_the_process_are_alike_and_files_are_doubted():
     assert (doubt.path, doubt.reason) == ("[0]", "an open file")
 
 
-def test_long_texts_are_told_apart_though_they_are_written_short():
+def test_long_texts_count_by_their_digest():
     all_differ("a" * 5000, "a" * 4999 + "b", b"a" * 5000, "A" * 5000)
     all_equal("a" * 5000, "".join(["a" * 2500] * 2))
 
@@ -192,7 +192,7 @@ def test_long_texts_are_told_apart_though_they_are_written_short():
 # Doubts
 
 
-def test_doubts_say_the_way_to_what_cannot_be_followed():
+def test_doubts_have_the_path_of_the_object():
     generator = (n for n in range(3))
     (doubt,) = digest_of({"a": [1, generator]}).doubts
     assert doubt.path == "['a'][1]"
@@ -213,14 +213,14 @@ class Holding:
         return self
 
 
-def test_each_doubt_is_said_once_and_makes_a_digest_that_nobody_has_again():
+def test_each_doubt_is_named_once_and_makes_the_digest_random():
     generator = (n for n in range(3))
     found = digest_of([generator, generator, {"b": iter([]), "c": generator}])
     assert len(found.doubts) == len({doubt.path for doubt in found.doubts})
     assert digest_of(generator).hex != digest_of(generator).hex
 
 
-def test_doubts_of_globals_say_in_which_module_they_stand():
+def test_doubts_of_globals_name_the_module():
     sources = {
         "own_streams": "import os\nSINK = open(os.devnull)\ndef note(): return SINK",
         "own_code": "import own_streams\ndef made(): return own_streams.note()",
@@ -253,7 +253,7 @@ def test_digests_are_64_hex_characters():
     assert int(digest_of(1).hex, 16)
 
 
-def test_combined_digests_have_all_that_was_met():
+def test_combined_digests_have_doubts_and_modules_of_all_parts():
     parts = {"a": digest_of(SVC), "b": digest_of(lambda: 1), "c": digest_of(n for n in "a")}
     both = combined(parts)
     assert both.modules == parts["a"].modules | parts["b"].modules | parts["c"].modules
@@ -265,13 +265,13 @@ def test_combined_digests_have_all_that_was_met():
     assert combined({"a": one}).hex != combined({"b": one}).hex
 
 
-def test_how_to_compute_counts_where_the_space_varies_it():
+def test_params_of_how_to_compute_count_if_they_are_varied():
     one, two = (functools.partial(print, SVC(verbose=verbose)) for verbose in (False, True))
     assert key(one) == key(two)
     assert key(one, varied=["svc__verbose"]) != key(two, varied=["svc__verbose"])
 
 
-def test_digests_of_the_params_of_an_estimator_are_told_by_name():
+def test_effective_params_have_digests_by_name():
     model = make_pipeline(StandardScaler(), SVC(C=2))
     other = make_pipeline(StandardScaler(), SVC(C=3))
     one, two = (Effective(made).params() for made in (model, other))
@@ -280,7 +280,7 @@ def test_digests_of_the_params_of_an_estimator_are_told_by_name():
     assert digest_of_estimator(model).hex == Effective(other).of({"svc__C": 2}).hex
 
 
-def test_an_estimator_without_a_candidate_is_like_its_clone_and_is_left_as_it_is():
+def test_an_empty_candidate_has_the_digest_of_the_clone():
     model = make_pipeline(StandardScaler(), SVC(C=2))
     before = digest_of(model).hex
     effective = Effective(model)
@@ -295,7 +295,7 @@ class Own(BaseEstimator):
         self.p = p
 
 
-def test_candidates_may_hold_anything():
+def test_candidates_may_have_objects_as_values():
     effective = Effective(Own(), varied=["p"])
     found = [effective.of({"p": p}).hex for p in ([1], [1.0], np.ones(1), SVC(), SVC, len, Own(1))]
     assert len(set(found)) == len(found)
@@ -317,11 +317,11 @@ def test_candidates_may_hold_anything():
         (1, "1", "x"),
     ],
 )
-def test_the_path_at_which_two_objects_part(one, other, path):
+def test_first_difference_returns_the_path_in_objects(one, other, path):
     assert first_difference(one, other, "x") == path
 
 
-def test_the_path_at_which_functions_part():
+def test_first_difference_returns_the_path_in_functions():
     text = "K = {}\ndef helper(): return K\ndef f(x): return x + helper()"
     one, other = (from_source(text.format(value)) for value in (1, 2))
     assert first_difference(one, copy.copy(one)) is None

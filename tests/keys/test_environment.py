@@ -1,4 +1,4 @@
-"""Where modules come from, and which versions count."""
+"""The origin of modules, and the versions that count."""
 
 import base64
 import hashlib
@@ -82,36 +82,36 @@ def run(folder, code):
 
 
 @pytest.mark.parametrize("name", ["sys", "json.decoder", "calendar", "xml.dom", "os.path", "math"])
-def test_the_standard_library_is_nobodys_own(name):
+def test_the_standard_library_is_not_user_code(name):
     assert not is_user_code(name)
     assert versions([name]) == {}
 
 
 @pytest.mark.parametrize("name", ["sklearn.linear_model", "numpy", "polars", "_pytest.fixtures"])
-def test_what_is_installed(name):
+def test_installed_modules_are_not_user_code(name):
     assert not is_user_code(name)
 
 
 @pytest.mark.parametrize("name", ["optomatic", "optomatic.keys.environment"])
-def test_optomatic_is_not_the_users_wherever_it_stands(name):
+def test_optomatic_is_never_user_code(name):
     assert not is_user_code(name)
 
 
 @pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
-def test_a_main_module_is_the_users(name):
+def test_a_main_module_is_user_code(name):
     assert is_user_code(name)
     assert not goes_by_reference(name)
     assert versions([name]) == {}
 
 
-def test_what_was_made_at_run_time_is_the_users(monkeypatch):
+def test_a_module_made_at_run_time_is_user_code(monkeypatch):
     monkeypatch.setitem(sys.modules, "made_now", types.ModuleType("made_now"))
     assert is_user_code("made_now")
     assert is_user_code("never_made")
     assert files_digest("made_now") is None
 
 
-def test_a_module_that_comes_later(tmp_path, monkeypatch):
+def test_a_module_that_appears_later_is_found(tmp_path, monkeypatch):
     assert is_user_code("latecomer")
     assert versions(["latecomer"]) == {}
     site = add_site(tmp_path / "site-packages", monkeypatch)
@@ -121,26 +121,26 @@ def test_a_module_that_comes_later(tmp_path, monkeypatch):
     assert versions(["latecomer"]) == {"latecomer": "1.0"}
 
 
-def test_an_editable_install_is_the_users(site, own):
+def test_an_editable_install_is_user_code(site, own):
     install(site, "mine", "1.0", direct_url=EDITABLE)
     put(own, "mine.py")
     assert is_user_code("mine")
     assert versions(["mine"]) == {}
 
 
-def test_an_editable_install_that_is_linked_into_a_site(site, own):
+def test_an_editable_install_linked_into_a_site_is_user_code(site, own):
     install(site, "mine", "1.0", "mine/__init__.py", direct_url=EDITABLE)
     assert is_user_code("mine")
 
 
-def test_a_source_tree_keeps_metadata_of_its_build(own, site):
+def test_a_source_tree_with_metadata_of_its_build_is_user_code(own, site):
     put(own, "mine.egg-info/PKG-INFO", content="Name: mine\nVersion: 1.0\n")
     put(own, "mine.egg-info/top_level.txt", content="mine\n")
     put(own, "mine.py")
     assert is_user_code("mine")
 
 
-def test_old_metadata_in_a_site_are_those_of_an_installation(site):
+def test_old_metadata_in_a_site_mean_an_installation(site):
     put(site, "mine.egg-info/PKG-INFO", content="Name: mine\nVersion: 1.0\n")
     put(site, "mine.egg-info/top_level.txt", content="mine\n")
     put(site, "mine.egg-info/requires.txt", content="numpy\n\n[test]\npytest\n")
@@ -150,7 +150,7 @@ def test_old_metadata_in_a_site_are_those_of_an_installation(site):
 
 
 @pytest.mark.parametrize("name", ["joblib", "careless", "calendar", "tests"])
-def test_a_module_of_ones_own_with_the_name_of_an_installed_one(tmp_path, name):
+def test_a_user_module_named_like_an_installed_one_is_user_code(tmp_path, name):
     files = ("tests/__init__.py", "careless.py")
     install(tmp_path / "site-packages", "careless", "1.0", *files)
     ask = "from optomatic.keys.environment import is_user_code\n"
@@ -160,7 +160,7 @@ def test_a_module_of_ones_own_with_the_name_of_an_installed_one(tmp_path, name):
     assert run(tmp_path, ask) == "True"
 
 
-def test_what_is_installed_into_a_folder_of_its_own(own):
+def test_a_distribution_in_another_folder_is_installed(own):
     install(own, "aside", "2.0", "aside/__init__.py", "aside/part.py")
     put(own, "beside.py")
     assert not is_user_code("aside.part")
@@ -168,12 +168,12 @@ def test_what_is_installed_into_a_folder_of_its_own(own):
     assert is_user_code("beside")
 
 
-def test_a_module_that_was_put_into_a_site_by_hand(site):
+def test_a_module_put_into_a_site_by_hand_is_user_code(site):
     put(site, "by_hand.py")
     assert is_user_code("by_hand")
 
 
-def test_a_namespace_package_that_distributions_share(site, own):
+def test_distributions_share_a_namespace_package(site, own):
     for name, version in (("acme-core", "1.0"), ("acme-models", "2.0")):
         part = name.partition("-")[2]
         install(site, name, version, f"acme/{part}/__init__.py", f"acme/{part}/more.py")
@@ -188,14 +188,14 @@ def test_a_namespace_package_that_distributions_share(site, own):
     assert "acme" not in sys.modules  # nothing was imported
 
 
-def test_a_package_whose_beginning_distributions_share(site):
+def test_distributions_share_the_top_of_a_package(site):
     for name in ("pkg-one", "pkg-two"):
         install(site, name, "1.0", "pkg/__init__.py", f"pkg/{name[4:]}.py")
     assert versions(["pkg.two"]) == {"pkg-two": "1.0"}
     assert not is_user_code("pkg.one")
 
 
-def test_a_script_is_found_to_be_ones_own_without_reading_all_distributions(tmp_path):
+def test_a_script_is_user_code_without_reading_all_distributions(tmp_path):
     """To read the files of all that is installed takes longer than to key a search."""
     put(tmp_path, "helper.py")
     code = """
@@ -213,7 +213,7 @@ print([one for one in modules if is_user_code(one)], len(versions(modules)) > 4)
 # What counts of a version
 
 
-def test_what_of_a_version_tells(site):
+def test_the_precision_of_versions(site):
     install(site, "numpy", "1.2.3", "numpy/__init__.py")
     install(site, "polars-runtime-64", "4.5.6")
     install(site, "Other_Name", "7.8.9+cu1", "other.py")
@@ -224,7 +224,7 @@ def test_what_of_a_version_tells(site):
     assert matched_version("is-not-there") == ""
 
 
-def test_requirements_count_as_far_as_they_go(site):
+def test_requirements_of_requirements_count(site):
     requires = ("Dep_X>=1", "gone", 'tool; extra == "docs"', 'old; python_version < "3"', "six")
     install(site, "lib", "1", "lib.py", requires=requires)
     install(site, "dep.x", "2", requires=("lib", 'tool; extra=="a" and python_version>"3"'))
@@ -245,7 +245,7 @@ def test_a_new_version_of_a_requirement_of_a_requirement_counts(tmp_path, monkey
     assert [one["below"] for one in seen] == ["1.0", "2.0"]
 
 
-def test_extras_that_a_requirement_asks_for(site):
+def test_extras_of_requirements_count(site):
     install(site, "lib", "1", "lib.py", requires=("foo[Bar_1,not-there]>=1; python_version>'3'",))
     markers = ('by-bar; extra == "bar-1"', 'by-baz; extra == "baz"', 'foo[all]; "bar-1" == extra')
     install(site, "foo", "1", requires=(*markers, 'by-all; extra == "all"'))
@@ -254,13 +254,13 @@ def test_extras_that_a_requirement_asks_for(site):
     assert list(versions(["lib"])) == ["by-all", "by-bar", "foo", "lib"]
 
 
-def test_metadata_that_cannot_be_read_stop_nothing(site):
+def test_unreadable_metadata_are_passed_over(site):
     install(site, "lib", "1", "lib.py", requires=("a[b", "dep ; nonsense", "dep"))
     install(site, "dep", "1")
     assert versions(["lib"]) == {"dep": "1", "lib": "1"}
 
 
-def test_what_pandas_uses_where_it_is_there(site):
+def test_optional_packages_of_pandas_count(site):
     install(site, "numexpr", "1.2.3")
     found = versions(["pandas"])
     assert found["numexpr"] == "1.2.3"
@@ -268,7 +268,7 @@ def test_what_pandas_uses_where_it_is_there(site):
     assert "numexpr" not in versions(["numpy"])
 
 
-def test_what_cannot_change_a_score_does_not_count(site, monkeypatch):
+def test_distributions_that_cannot_change_a_score_do_not_count(site, monkeypatch):
     install(site, "lib", "1", "lib.py", requires=("joblib", "dep"))
     install(site, "joblib", "99", requires=("below",))
     install(site, "dep", "1", "dep.py")
@@ -282,7 +282,7 @@ def test_what_cannot_change_a_score_does_not_count(site, monkeypatch):
     environment._closure.cache_clear()
 
 
-def test_an_answer_may_be_changed(site):
+def test_changing_a_result_does_not_change_the_next(site):
     install(site, "lib", "1", "lib.py")
     versions(["lib"]).clear()
     assert versions(["lib"]) == {"lib": "1"}
@@ -303,7 +303,7 @@ def builds(tmp_path, monkeypatch, contents, **more):
     return found
 
 
-def test_what_was_installed_from_a_folder_counts_by_its_files(tmp_path, monkeypatch):
+def test_an_installation_from_a_folder_counts_by_its_files(tmp_path, monkeypatch):
     one, other, again = builds(
         tmp_path, monkeypatch, ["a = 1", "a = 2", "a = 1"], direct_url=FOLDER
     )
@@ -312,22 +312,22 @@ def test_what_was_installed_from_a_folder_counts_by_its_files(tmp_path, monkeypa
     assert len(one) == len("0.1+") + 16
 
 
-def test_what_was_installed_from_an_index_counts_by_its_version(tmp_path, monkeypatch):
+def test_an_installation_from_an_index_counts_by_its_version(tmp_path, monkeypatch):
     assert builds(tmp_path, monkeypatch, ["a = 1", "a = 2"]) == ["0.1", "0.1"]
 
 
-def test_what_conda_installs_names_the_folder_of_its_build(tmp_path, monkeypatch):
+def test_an_installation_by_conda_counts_by_its_version(tmp_path, monkeypatch):
     more = {"direct_url": FOLDER, "INSTALLER": "conda\n"}
     assert builds(tmp_path, monkeypatch, ["a = 1", "a = 2"], **more) == ["0.1", "0.1"]
 
 
-def test_what_comes_from_a_repository_counts_by_its_commit(tmp_path, monkeypatch):
+def test_an_installation_from_a_repository_counts_by_its_commit(tmp_path, monkeypatch):
     url = json.dumps({"url": "https://host", "vcs_info": {"vcs": "git", "commit_id": "ab" * 20}})
     found = builds(tmp_path, monkeypatch, ["a = 1", "a = 2"], direct_url=url)
     assert found == ["0.1+" + "ab" * 8] * 2
 
 
-def test_hashes_that_were_recorded_spare_reading_files(tmp_path, monkeypatch):
+def test_recorded_hashes_save_reading_files(tmp_path, monkeypatch):
     (read,) = builds(tmp_path, monkeypatch, ["a = 1"], direct_url=FOLDER)
     path = "lib/__init__.py"
     site = add_site(tmp_path / "other/site-packages", monkeypatch)
@@ -341,7 +341,7 @@ def test_hashes_that_were_recorded_spare_reading_files(tmp_path, monkeypatch):
     assert matched_version("lib") == read
 
 
-def test_a_requirement_that_is_an_editable_install_counts_by_its_files(tmp_path, monkeypatch):
+def test_an_editable_requirement_counts_by_its_files(tmp_path, monkeypatch):
     found = []
     for content in ("a = 1", "a = 2"):
         place = tmp_path / content[-1]
@@ -355,7 +355,7 @@ def test_a_requirement_that_is_an_editable_install_counts_by_its_files(tmp_path,
     assert len(set(found)) == 2
 
 
-def test_a_new_process_sees_what_was_installed_again(tmp_path):
+def test_a_new_process_sees_a_new_installation(tmp_path):
     ask = "from optomatic.keys.environment import versions; import lib; print(versions(['lib']))"
     seen = []
     for content in ("a = 1", "a = 2"):
@@ -369,7 +369,7 @@ def test_a_new_process_sees_what_was_installed_again(tmp_path):
 # Packages that hold compiled code
 
 
-def test_a_package_that_holds_compiled_code_goes_by_reference(own):
+def test_a_package_with_compiled_modules_goes_by_reference(own):
     put(own, "fast/__init__.py", "fast/plain.py", f"fast/deep/core{COMPILED}", "slow/__init__.py")
     put(own, f"single{COMPILED}", "plain.py", "space/plain.py", f"space/core{COMPILED}")
     for name in ("fast", "fast.plain", "single", "space.core"):
@@ -378,7 +378,7 @@ def test_a_package_that_holds_compiled_code_goes_by_reference(own):
         assert not goes_by_reference(name), name
 
 
-def test_compiled_modules_that_stand_elsewhere(own, tmp_path, monkeypatch):
+def test_compiled_modules_in_another_folder_are_found(own, tmp_path, monkeypatch):
     """Editable installs may keep them in the folder of a build."""
     put(own, "fast/__init__.py")
     core = types.ModuleType("fast.core")
@@ -388,7 +388,7 @@ def test_compiled_modules_that_stand_elsewhere(own, tmp_path, monkeypatch):
     assert goes_by_reference("fast")
 
 
-def test_the_files_of_a_package_that_goes_by_reference_count(own, site):
+def test_files_of_a_package_by_reference_count(own, site):
     put(own, "fast/__init__.py", f"fast/core{COMPILED}", content="1")
     install(site, "fast", "1", requires=("dep",), direct_url=EDITABLE)
     install(site, "dep", "2")
@@ -401,7 +401,7 @@ def test_the_files_of_a_package_that_goes_by_reference_count(own, site):
     assert versions(["fast"])["fast (files)"] != found["fast (files)"]
 
 
-def test_the_hash_of_files_is_of_names_and_contents(own):
+def test_the_hash_of_files_covers_names_and_contents(own):
     put(
         own,
         "a/__init__.py",
@@ -427,7 +427,7 @@ def test_the_hash_of_a_single_file(own):
 # What a worker must match
 
 
-def test_what_a_worker_must_match():
+def test_required_versions():
     found = required_versions({"scipy": "1.17"})
     assert found["python"] == python_minor() == ".".join(sys.version.split(".")[:2])
     assert list(found) == ["python", "cloudpickle", "scikit-learn", "numpy", "scipy"]

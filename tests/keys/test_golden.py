@@ -1,4 +1,4 @@
-"""Digests that must not change by themselves, on no Python and with no hash seed."""
+"""Pinned digests are equal on every Python and with every hash seed."""
 
 import json
 import os

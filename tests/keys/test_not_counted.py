@@ -95,7 +95,7 @@ def rows_of_the_table():
     return {row: reason.strip() for row, reason in found.items()}
 
 
-def test_each_row_is_measured_and_nothing_else():
+def test_each_row_of_the_table_is_measured():
     rows = rows_of_the_table()
     assert set(MEASURED) == set(rows)
     assert all(len(reason.split()) > 3 for reason in rows.values())
@@ -277,7 +277,7 @@ def test_n_jobs(name):
 
 
 @pytest.mark.parametrize("name", sorted(not_counted.DRAWN_IN_JOBS))
-def test_n_jobs_counts_where_each_job_draws_for_itself(name):
+def test_n_jobs_counts_if_each_job_draws_for_itself(name):
     made, _ = built(name)
     one, two = (clone(made).set_params(n_jobs=count) for count in (1, 2))
     assert hex_of(one) != hex_of(two)
@@ -288,7 +288,7 @@ def test_n_jobs_counts_where_each_job_draws_for_itself(name):
 
 @measures("HOW")
 @pytest.mark.parametrize("kind", [RandomForestRegressor, ExtraTreesRegressor])
-def test_forests_add_up_in_the_order_in_which_threads_end(kind):
+def test_sums_of_forests_depend_on_threads(kind):
     forest = kind(30, random_state=0).fit(X[::2], NUMBERS[::2])
     said = [tree.predict(X[1::2]) for tree in forest.estimators_]
     in_order = functools.reduce(operator.add, said)
@@ -368,7 +368,7 @@ def test_memory_of_views(step, tmp_path):
 
 @measures("HOW_OF_A_SEARCH")
 @pytest.mark.timeout(120)
-def test_how_a_search_in_an_estimator_is_done(uri):
+def test_how_an_inner_search_runs(uri):
     """The search in it has the scores of GridSearchCV, however it is kept and sent."""
     grid = {"C": [0.01, 1.0, 100.0]}
     inner = MongoSearchCV(SVC(), grid, cv=2, db=uri)
@@ -456,7 +456,7 @@ READS = {
 
 @measures("docstrings")
 @pytest.mark.parametrize("way", READS)
-def test_docstrings_count_where_they_are_read(way):
+def test_docstrings_count_if_code_reads_them(way):
     before, read = READS[way]
     text = f"""
 {before}
@@ -554,7 +554,7 @@ class Squares(TransformerMixin, Powers, BaseEstimator):
 
 
 @measures("cached methods of classes")
-def test_what_classes_cache():
+def test_caches_of_classes():
     def found():
         model = make_pipeline(Squares(), LINE)
         return hex_of(model), scores(model, X, NUMBERS)
@@ -683,7 +683,7 @@ class Coupled(BaseEstimator):
         vars(self).update(a=value, b=value)
 
 
-def test_order_of_params_counts_where_they_set_each_other():
+def test_order_of_params_counts_if_they_set_each_other():
     of = Effective(Coupled(), varied=("a", "b")).of
     all_differ([of(order).hex for order in ({"a": 1, "b": 2}, {"b": 2, "a": 1})])
 
@@ -838,7 +838,7 @@ class Draws(BaseEstimator):
 
 @measures("state of distributions")
 @pytest.mark.xfail(strict=True, reason="all random states in distributions that are cloned are one")
-def test_seeds_of_distributions_count_where_they_are_drawn_from():
+def test_seeds_of_distributions_count_if_they_are_drawn_from():
     one, other = Draws(prior(3)), Draws(prior(4))
     assert scores(one) == scores(Draws(prior(3)))
     assert scores(one) != scores(other), "the test itself is wrong: nothing is drawn"
@@ -849,7 +849,7 @@ def test_seeds_of_distributions_count_where_they_are_drawn_from():
 
 
 @measures("what pydantic derives")
-def test_what_pydantic_makes():
+def test_attributes_derived_by_pydantic():
     pytest.importorskip("pydantic", reason="pydantic is optional")
     source = IMPORTS + textwrap.dedent("""
         import pydantic
@@ -876,7 +876,7 @@ made = make_pipeline(FunctionTransformer(f), Ridge())
 
 
 @measures("code compiled by numba")
-def test_what_numba_has_compiled():
+def test_code_compiled_by_numba():
     pytest.importorskip("numba", reason="numba is optional")
     uses = ("", "double(1)", "double(1.5), double(2)")
     all_equal([of_source(IMPORTS + NUMBA.format(used=used)) for used in uses])
@@ -909,7 +909,7 @@ def test_numbers_of_types_of_numba():
 
 @measures("DISTRIBUTIONS")
 @pytest.mark.parametrize("name", not_counted.DISTRIBUTIONS)
-def test_distributions_are_names_or_edges_with_a_reason(name):
+def test_distributions_have_reasons(name):
     """That none of them changes a score is argued, not measured."""
     parts = name.split(" -> ")
     assert len(parts) <= 2

@@ -1,4 +1,4 @@
-"""Objects of other libraries: equal in every process, and other where they differ."""
+"""Objects of other libraries have equal digests in every process if they are equal."""
 
 import pickle
 import subprocess
@@ -409,7 +409,7 @@ def found(sources):
 
 
 @pytest.mark.parametrize(("library", "name"), CASES)
-def test_what_differs_has_other_digests_and_what_is_made_again_the_same(library, name):
+def test_digests_differ_for_different_objects_only(library, name):
     sources = sources_of(library, KINDS[library][name])
     hexes = [found(each) for each in sources]
     assert len(set(hexes)) == len(hexes)
@@ -417,7 +417,7 @@ def test_what_differs_has_other_digests_and_what_is_made_again_the_same(library,
 
 
 @pytest.mark.parametrize(("library", "name"), CASES)
-def test_a_second_process_finds_the_same_digest(library, name, elsewhere):
+def test_a_second_process_computes_the_same_digest(library, name, elsewhere):
     for each in sources_of(library, KINDS[library][name]):
         assert elsewhere.answer("described", each)["hex"] == found(each)
 
@@ -425,7 +425,7 @@ def test_a_second_process_finds_the_same_digest(library, name, elsewhere):
 @pytest.mark.parametrize(
     ("library", "name"), [(library, name) for library, kinds in USED.items() for name in kinds]
 )
-def test_what_was_used_is_still_the_same(library, name, elsewhere):
+def test_use_does_not_change_the_digest(library, name, elsewhere):
     sources = sources_of(library, USED[library][name])
     assert len({found(each) for each in sources}) == 1
     assert elsewhere.answer("described", sources[-1])["hex"] == found(sources[0])
@@ -441,7 +441,7 @@ def test_what_was_used_is_still_the_same(library, name, elsewhere):
         ("pydantic", "models in models"),
     ],
 )
-def test_a_copy_by_pickle_has_the_same_digest(library, name):
+def test_a_pickled_copy_has_the_same_digest(library, name):
     for each in sources_of(library, KINDS[library][name]):
         with modules(each) as module:
             copied = pickle.loads(pickle.dumps(module.made))
@@ -449,7 +449,7 @@ def test_a_copy_by_pickle_has_the_same_digest(library, name):
 
 
 @pytest.mark.parametrize("library", KINDS)
-def test_the_library_is_among_those_met(library):
+def test_the_library_is_in_the_digest(library):
     sources = sources_of(library, next(iter(KINDS[library].values())))[0]
     met = {name.partition(".")[0] for name in answer("described", sources)["modules"]}
     assert library in met
@@ -458,7 +458,7 @@ def test_the_library_is_among_those_met(library):
 @pytest.mark.parametrize(
     ("library", "name"), [(library, name) for library, kinds in SENT.items() for name in kinds]
 )
-def test_what_is_sent_does_elsewhere_what_it_does_here(library, name, tmp_path):
+def test_sent_objects_work_in_another_process(library, name, tmp_path):
     pytest.importorskip(library, reason=f"{library} is optional")
     (tmp_path / "sends.py").write_text(textwrap.dedent(SENT[library][name]) + SENDS)
     (tmp_path / "loads.py").write_text(LOADS)
@@ -477,7 +477,7 @@ def test_what_is_sent_does_elsewhere_what_it_does_here(library, name, tmp_path):
 @pytest.mark.parametrize(
     ("library", "said"), [(library, said) for library, kinds in NOT_SENT.items() for said in kinds]
 )
-def test_what_cannot_be_sent_is_named(library, said):
+def test_objects_that_cannot_be_sent_are_named(library, said):
     [source] = sources_of(library, NOT_SENT[library][said])
     with modules(source) as module:
         [doubt] = digest_of(module.made).doubts

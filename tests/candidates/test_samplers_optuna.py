@@ -1,4 +1,4 @@
-"""Optuna's samplers through us propose what they propose alone."""
+"""OptunaGenerator proposes the candidates of Optuna itself."""
 
 from importlib.util import find_spec
 
@@ -53,7 +53,7 @@ def objective(trial):
     ids=["TPE", "multivariate TPE", "random", "CMA-ES", "GP"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_the_candidates_are_those_of_optuna_alone(uri, make):
+def test_candidates_equal_those_of_optuna(uri, make):
     study = optuna.create_study(sampler=make(), direction="maximize")
     study.optimize(objective, n_trials=24, catch=ValueError)
     search = MongoSearch(function, OptunaGenerator(SPACE, make()), n_iter=24, db=uri).run()
@@ -67,7 +67,7 @@ def test_the_candidates_are_those_of_optuna_alone(uri, make):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_conditional_spaces_other_distributions_and_values(uri, n_jobs):
+def test_optuna_in_conditional_spaces_with_other_distributions(uri, n_jobs):
     space = [
         {"kind": ["a", "b"], "x": norm(0, 1)},
         {"kind": ["long"], "x": [1, 2.0, None, (3, 4)]},

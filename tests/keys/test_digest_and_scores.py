@@ -1,4 +1,4 @@
-"""Where GridSearchCV scores otherwise, in any bit, the keys differ; copies have the same key.
+"""Keys differ if any bit of a score of GridSearchCV does; copies have the same key.
 
 OPTOMATIC_EXAMPLES says how many examples are tried, 200 without it.
 """

@@ -1,4 +1,4 @@
-"""Which globals, modules and imports of a function are reached, sent and counted."""
+"""The reached globals, modules and imports of a function are sent, and count."""
 
 import functools
 import importlib
@@ -64,7 +64,7 @@ def test_globals_that_are_read_or_written_are_reached(body, names):
     assert reach_of(code_of(f"def f(x=0):\n    {body}")).names == tuple(names.split())
 
 
-def test_globals_of_defaults_are_not_those_of_the_function():
+def test_globals_in_defaults_are_not_reached():
     """They are values by then."""
     assert reach_of(code_of("A = 1\ndef f(x=A): return x")).names == ()
 
@@ -83,7 +83,7 @@ def test_globals_of_defaults_are_not_those_of_the_function():
         ("return A.b, B", {"A": {("b",)}}),
     ],
 )
-def test_attributes_that_follow_globals_are_known_unless_one_is_used_as_it_is(body, chains):
+def test_attribute_chains_of_globals_are_reached(body, chains):
     found = reach_of(code_of(f"def f(x=0):\n    {body}")).chains
     assert {name: set(own) for name, own in found.items()} == chains
 
@@ -98,12 +98,12 @@ def test_attributes_that_follow_globals_are_known_unless_one_is_used_as_it_is(bo
         ("from ..a.b import c", (2, "a.b", ("c",))),
     ],
 )
-def test_imports_in_the_body_are_known(statement, imported):
+def test_imports_in_a_function_body_are_reached(statement, imported):
     for body in (statement, f"def g():\n        {statement}\n    return g"):
         assert reach_of(code_of(f"def f():\n    {body}")).imports == (imported,)
 
 
-def test_long_functions_are_read_to_their_end():
+def test_long_functions_are_read_to_the_end():
     """Arguments above 255 take instructions of their own."""
     lines = [f"    x.a{n} = N{n}.b{n}" for n in range(400)]
     found = reach_of(code_of("\n".join(["def f(x):", *lines, "    from a import b399"])))
@@ -125,7 +125,7 @@ def test_long_functions_are_read_to_their_end():
         ("def f(): pass", False),
     ],
 )
-def test_docstrings_are_told_from_constants(text, has_one):
+def test_docstrings_differ_from_constants(text, has_one):
     assert has_docstring(code_of(text)) == has_one
 
 
@@ -139,20 +139,20 @@ def test_docstrings_are_told_from_constants(text, has_one):
         ("return 1", False),
     ],
 )
-def test_who_reads_docstrings_is_known(body, reads):
+def test_code_that_reads_docstrings_is_known(body, reads):
     assert reads_docstrings(code_of(f"def f(x):\n    {body}")) == reads
 
 
 # What is sent with a function
 
 
-def test_only_the_globals_that_are_reached_are_sent():
+def test_only_reached_globals_are_sent():
     space = {"__name__": "own_code", "A": 1, "B": 2, "C": 3, "len": max}
     exec("def f(x): return A + D + len(x)", space)
     assert sent_by(space["f"]) == {"A": 1, "len": max}
 
 
-def test_globals_that_are_set_later_count_once_they_are_there():
+def test_globals_that_are_set_later_count_from_then_on():
     space = {"__name__": "own_code"}
     exec("def f(): return A", space)
     before = key(space["f"])
@@ -205,20 +205,20 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("use", USES)
-def test_what_is_reached_of_a_module_counts_and_all_else_does_not(use):
+def test_only_the_reached_part_of_a_module_counts(use):
     before = key_of(helped(USES[use]))
     assert key_of(helped(USES[use], other=2)) == before
     assert key_of(helped(USES[use], k=2)) != before
 
 
 @pytest.mark.parametrize("use", WHOLE)
-def test_all_of_a_module_counts_where_it_is_an_object(use):
+def test_a_whole_module_counts_if_it_is_used_as_an_object(use):
     keys = [key_of(helped(WHOLE[use], *values)) for values in ((1, 1), (1, 1), (2, 1), (1, 2))]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
 
 
-def test_all_of_a_module_counts_where_it_answers_for_names_itself():
+def test_a_whole_module_counts_if_it_has_getattr():
     text = "def __getattr__(name): return {}\nK = {}"
     use = "import own_lazy\ndef f(): return own_lazy.anything"
     found = [
@@ -228,12 +228,12 @@ def test_all_of_a_module_counts_where_it_answers_for_names_itself():
     assert len(set(found)) == 3
 
 
-def test_names_that_a_module_does_not_have_are_passed_over():
+def test_missing_names_of_a_module_are_passed_over():
     use = "import own_helpers\ndef f(): return own_helpers.no_such, own_helpers.used"
     assert key_of(helped(use)) == key_of(helped(use, other=2))
 
 
-def test_a_module_that_is_nowhere_to_be_imported_counts_by_its_content():
+def test_a_module_without_a_file_counts_by_its_content():
     def holding(k):
         module = types.ModuleType("own_module_that_is_held")
         module.K = k
@@ -274,7 +274,7 @@ IN_PACKAGE = {
 
 
 @pytest.mark.parametrize("use", IN_PACKAGE)
-def test_what_is_reached_of_a_package_counts_and_all_else_does_not(use):
+def test_only_the_reached_part_of_a_package_counts(use):
     name, text = IN_PACKAGE[use]
 
     def made(k=1, other=1, p=1):
@@ -286,7 +286,7 @@ def test_what_is_reached_of_a_package_counts_and_all_else_does_not(use):
     assert made(k=2) != before
 
 
-def test_what_a_package_says_of_itself_counts_where_it_is_reached():
+def test_reached_names_of_a_packages_own_module_count():
     name, text = "own_code", "import own_package\ndef f(): return own_package.P"
     texts = [{m: t.format(k=1, other=1, p=p) for m, t in PACKAGE.items()} for p in (1, 2)]
     assert key_of({**texts[0], name: text}) != key_of({**texts[1], name: text})
@@ -325,7 +325,7 @@ def test_a_key_is_the_same_before_and_after_the_first_call(write):
 
 
 @pytest.mark.parametrize("text", ["raise SystemExit(1)", "1 / 0", "this is no Python", None])
-def test_a_module_that_cannot_be_imported_stops_nothing_and_does_not_count(write, text):
+def test_a_module_that_cannot_be_imported_does_not_count(write, text):
     """The function may never import it."""
     code = "def f(plot=False):\n    if plot:\n        import own_late\n    return plot"
     write(own_code=code, **({} if text is None else {"own_late": text}))
@@ -333,14 +333,14 @@ def test_a_module_that_cannot_be_imported_stops_nothing_and_does_not_count(write
     assert key(f) == key_of({"own_code": code})
 
 
-def test_modules_that_imports_of_a_function_find_are_sent_beside_it(write):
+def test_modules_imported_by_a_function_are_sent_with_it(write):
     write(own_late="def times(x): return 2 * x", own_code=LATE)
     reducer = Reducer(travels)
     reducer.function(importlib.import_module("own_code").f)
     assert set(reducer.modules) == {"own_late"}
 
 
-def test_packages_above_are_sent_beside_what_a_function_imports():
+def test_packages_above_an_imported_module_are_sent_with_it():
     text = "def f():\n    import own_package.inner.part\n    return own_package.inner.part.used()"
     texts = {name: part.format(k=1, other=1, p=1) for name, part in PACKAGE.items()}
     with modules({**texts, "own_code": text}) as module:
@@ -351,7 +351,7 @@ def test_packages_above_are_sent_beside_what_a_function_imports():
     }
 
 
-def test_submodules_of_libraries_are_sent_beside_attributes_that_need_them():
+def test_used_submodules_of_libraries_are_sent():
     """Where workers have not imported them, these attributes are not there."""
     space = {"__name__": "own_code"}
     exec("import scipy.linalg\ndef f(x): return scipy.linalg.norm(x)", space)
@@ -360,7 +360,7 @@ def test_submodules_of_libraries_are_sent_beside_attributes_that_need_them():
     assert state["imports"] == [sys.modules["scipy.linalg"]]
 
 
-def test_functions_of_one_module_are_sent_with_one_namespace():
+def test_functions_of_one_module_share_a_namespace():
     with modules({"own_code": "K = []\ndef f(): return K\ndef g(): return K"}) as module:
         reducer = Reducer(travels)
         one, other = (reducer.function(own) for own in (module.f, module.g))
@@ -371,7 +371,7 @@ def test_functions_of_one_module_are_sent_with_one_namespace():
 # What travels, and what goes by name
 
 
-def test_code_of_libraries_goes_by_name_and_own_code_does_not():
+def test_library_code_goes_by_name_and_user_code_by_value():
     reducer = Reducer(travels)
     assert reducer.reduce(functools.wraps) is None
     assert reducer.reduce(pytest.fixture) is None
@@ -379,7 +379,7 @@ def test_code_of_libraries_goes_by_name_and_own_code_does_not():
     assert reducer.reduce(lambda: 1) is not None
 
 
-def test_what_is_set_in_a_library_travels():
+def test_user_code_set_in_a_library_travels():
     """It is not what workers find there."""
     patched = types.FunctionType((lambda x: x).__code__, vars(functools), "wraps")
     patched.__module__, patched.__qualname__ = "functools", "wraps"
@@ -387,7 +387,7 @@ def test_what_is_set_in_a_library_travels():
     assert key(patched) != key(functools.wraps)
 
 
-def test_modules_that_are_left_out_go_by_name_and_count_all_the_same():
+def test_modules_that_are_not_shipped_go_by_name_and_count():
     with modules(helped(USES["attribute"])) as module:
         whole = digest_of(module.f)
         with shipping(["own_code"]):

@@ -1,4 +1,4 @@
-"""Equal work has an equal digest, different work never: each kind by what it differs in."""
+"""Equal work has an equal digest, and different work never has."""
 
 import functools
 import os
@@ -72,7 +72,7 @@ def all_equal(*keys):
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_what_differs_has_other_digests(name):
+def test_different_work_has_different_digests(name):
     by_digest = {}
     for n, digest in enumerate(hexes(name)):
         by_digest.setdefault(digest, []).append(n)
@@ -84,18 +84,18 @@ def test_what_differs_has_other_digests(name):
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_what_is_equal_has_one_digest(name):
+def test_equal_work_has_one_digest(name):
     all_equal(*hexes(name))
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_what_is_made_again_has_the_same_digest(name):
+def test_a_second_construction_has_the_same_digest(name):
     again = [answer("described", sources)["hex"] for sources in variants(TEXTS[name])]
     assert again == hexes(name)
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_process_with_another_hash_seed_finds_the_same_digest(name, elsewhere):
+def test_the_hash_seed_does_not_count(name, elsewhere):
     found = hexes(name)
     for sources, digest in zip(variants(TEXTS[name]), found, strict=True):
         there = elsewhere.answer("described", sources)
@@ -103,7 +103,7 @@ def test_a_process_with_another_hash_seed_finds_the_same_digest(name, elsewhere)
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_code_at_other_lines_beside_other_code_has_the_same_digest(name):
+def test_other_lines_and_unrelated_code_do_not_count(name):
     whole = name in HANDED_ON or name == "docstrings of modules"
     found = hexes(name)
     moved = [written_elsewhere(sources, beside=not whole) for sources in variants(TEXTS[name])]
@@ -111,7 +111,7 @@ def test_code_at_other_lines_beside_other_code_has_the_same_digest(name):
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if "distribution" not in name])
-def test_a_copy_by_pickle_has_the_same_digest(name):
+def test_a_pickled_copy_has_the_same_digest(name):
     """Where pickle itself can carry it: by name, so only what is no code is another object.
 
     Copies of distributions that pickle alone makes draw from a random state of their own.
@@ -135,7 +135,7 @@ def like(value):
 # What cannot be told by texts with alternatives
 
 
-def test_sets_of_functions_that_call_each_other_wherever_they_lie():
+def test_sets_of_recursive_functions_do_not_depend_on_addresses():
     found, junk = set(), []
     for n in range(30):
         junk.append([object() for _ in range(7 * n)])
@@ -143,7 +143,7 @@ def test_sets_of_functions_that_call_each_other_wherever_they_lie():
     assert len(found) == 1
 
 
-def test_many_functions_that_all_call_each_other():
+def test_many_functions_that_call_each_other_are_walked_once():
     """Paths through them are beyond number, so this would never end if each were followed."""
 
     def each_calls_all(changed=None):
@@ -155,7 +155,7 @@ def test_many_functions_that_all_call_each_other():
     all_differ(*[each_calls_all(changed) for changed in (None, 0, 7, 19)])
 
 
-def test_long_chains_of_functions_end():
+def test_long_chains_of_functions_have_a_digest():
     def chain(last):
         lines = [f"def f{n}(x): return f{n + 1}(x)" for n in range(400)]
         source = "\n".join([*lines, f"def f400(x): return {last}", "made = f0"])
@@ -166,7 +166,7 @@ def test_long_chains_of_functions_end():
     all_differ(chain(1), chain(2))
 
 
-def test_a_list_in_itself_ends():
+def test_a_list_that_contains_itself_has_a_digest():
     one, other = [1], [1]
     one.append(one)
     other.append(other)
@@ -174,19 +174,19 @@ def test_a_list_in_itself_ends():
     all_differ(key(one), key([1, [1]]))
 
 
-def test_docstrings_count_where_own_code_reads_them():
+def test_docstrings_count_if_user_code_reads_them():
     text = 'def made(x):\n    "{}"\n    return len(made.__doc__)'
     found = [answer("described", {"own_code": text.format(doc)})["hex"] for doc in ("a", "a", "bc")]
     assert found[0] == found[1] != found[2]
 
 
-def test_a_file_is_like_the_array_in_it(tmp_path):
+def test_a_memory_map_has_the_digest_of_its_array(tmp_path):
     array = np.arange(12.0).reshape(4, 3)
     np.save(tmp_path / "array.npy", array)
     all_equal(key(array), key(np.load(tmp_path / "array.npy", mmap_mode="r")))
 
 
-def test_the_global_random_state_does_not_count_by_what_it_drew():
+def test_draws_of_the_global_random_state_do_not_count():
     text = "from numpy.random import mtrand\ndef made(x): return mtrand._rand.random()"
     random = np.random.mtrand._rand
 
@@ -233,7 +233,7 @@ class Own(TransformerMixin, BaseEstimator):
     ],
     ids=["list", "dict", "array", "frame", "estimator", "random state"],
 )
-def test_identity_counts_in_a_value_and_not_between_values(make):
+def test_identity_counts_inside_a_value_only(make):
     one, other = make(), make()
     once, twice = SimpleNamespace(a=one, b=[one]), SimpleNamespace(a=one, b=[other])
     all_differ(key(once), key(twice))
@@ -247,13 +247,13 @@ def test_identity_counts_in_a_value_and_not_between_values(make):
     )
 
 
-def test_identity_counts_among_the_globals_of_own_code():
+def test_identity_counts_between_globals_of_user_code():
     text = "A = [1]\nB = {}\ndef made(x): return A is B"
     found = [answer("described", {"own_code": text.format(b)})["hex"] for b in ("A", "[1]")]
     all_differ(*found)
 
 
-def test_it_does_not_matter_which_of_two_equal_texts_is_held():
+def test_identity_of_equal_texts_does_not_count():
     one, two = "some text", "".join(["some", " text"])
     all_equal(key([one, one]), key([one, two]))
     all_equal(key({one: {one: 1}}), key({one: {two: 1}}))
@@ -270,7 +270,7 @@ def test_estimators_count_by_class_and_effective_params():
     )
 
 
-def test_another_base_that_comes_to_the_same_is_the_same():
+def test_only_the_effective_estimator_counts():
     model = make_pipeline(StandardScaler(), SVC())
     all_equal(
         effective(SVC(C=5), {"C": 2, "kernel": "rbf"}),
@@ -285,7 +285,7 @@ def test_another_base_that_comes_to_the_same_is_the_same():
     )
 
 
-def test_what_is_fitted_does_not_matter_but_for_what_clones_to_itself():
+def test_fitted_attributes_do_not_count_unless_clone_keeps_them():
     X, y = np.eye(4), [0, 1, 0, 1]
     fitted = LogisticRegression().fit(X, y)
     other = LogisticRegression().fit(X + 1, [1, 0, 0, 1])
@@ -308,14 +308,14 @@ def test_what_is_fitted_does_not_matter_but_for_what_clones_to_itself():
     ],
     ids=["closure", "bound method", "scorer", "partial", "fit params"],
 )
-def test_what_is_fitted_counts_where_nothing_clones_it(holding):
+def test_fitted_attributes_count_in_objects_that_are_not_cloned(holding):
     X, y = np.eye(4), [0, 1, 0, 1]
     one, other = LogisticRegression().fit(X, y), LogisticRegression().fit(X, [1, 0, 0, 1])
     all_differ(*[key(holding(model)) for model in (one, other, LogisticRegression())])
     all_equal(key(holding(one)), key(holding(pickle.loads(pickle.dumps(one)))))
 
 
-def test_how_to_compute_does_not_count_unless_it_is_varied():
+def test_params_of_how_to_compute_do_not_count_unless_varied():
     forest = RandomForestClassifier
     all_equal(
         *map(effective, (forest(), forest(n_jobs=2), forest(verbose=1))),
@@ -328,11 +328,11 @@ def test_how_to_compute_does_not_count_unless_it_is_varied():
     all_differ(effective(forest(), {"n_jobs": 1}), effective(forest(), {"n_jobs": 2}))
 
 
-def test_how_to_compute_counts_in_classes_of_ones_own():
+def test_params_of_how_to_compute_count_in_user_classes():
     all_differ(effective(Own(n_jobs=1)), effective(Own(n_jobs=2)))
 
 
-def test_requests_and_output_count():
+def test_metadata_requests_and_set_output_count():
     all_differ(
         effective(StandardScaler()), effective(StandardScaler().set_output(transform="pandas"))
     )
@@ -362,7 +362,7 @@ VOTING = VotingClassifier(
         (Own(), {"n_jobs": 3}),
     ],
 )
-def test_a_candidate_is_like_an_estimator_to_which_it_is_applied(base, params):
+def test_a_candidate_has_the_digest_of_the_estimator_with_its_params(base, params):
     applied = clone(base).set_params(**clone(params, safe=False))
     candidates = Effective(base, varied=tuple(params))
     wanted = effective(applied, varied=tuple(params))
@@ -391,7 +391,7 @@ class Reticent(SVC):
         return {**super().get_params(deep), "C": "whatever"}
 
 
-def test_params_that_set_others_or_are_not_reported_count():
+def test_params_that_set_others_or_are_unreported_count():
     coupled = Effective(Coupled(), varied=["a"])
     coupled.of({"a": 1})  # the same as before: nothing to be noticed
     all_differ(coupled.of({"a": 1}).hex, coupled.of({"a": 2}).hex)
@@ -399,7 +399,7 @@ def test_params_that_set_others_or_are_not_reported_count():
     all_differ(reticent.of({"C": 1}).hex, reticent.of({"C": 2}).hex)
 
 
-def test_an_unknown_name_is_scikit_learns_error():
+def test_an_unknown_param_raises_scikit_learns_error():
     with pytest.raises(ValueError, match="Invalid parameter 'D'"):
         Effective(SVC()).of({"D": 1})
 
@@ -428,7 +428,7 @@ class Unsure:
         return self
 
 
-def test_what_cannot_be_followed_is_random_and_named():
+def test_objects_that_cannot_be_followed_are_doubted():
     model = make_pipeline(SVC(kernel=Unsure()))
     for find in (lambda: Effective(model).of({}), lambda: digest_of(model)):
         one, other = find(), find()
@@ -448,7 +448,7 @@ def test_what_cannot_be_followed_is_random_and_named():
     ],
     ids=["ufunc of ones own", "weak references", "file", "frame"],
 )
-def test_what_has_no_digest_is_doubted(make):
+def test_objects_without_a_digest_are_doubted(make):
     held = make()
     found = digest_of({"a": [1, held]})
     assert found.doubts
@@ -457,7 +457,7 @@ def test_what_has_no_digest_is_doubted(make):
     getattr(held, "close", int)()
 
 
-def test_the_python_minor_counts_for_what_is_its_own():
+def test_the_python_minor_counts_for_byte_code_and_the_like():
     def python(source):
         return answer("described", {"own_code": f"{source}"})["python"]
 
@@ -471,7 +471,7 @@ def test_the_python_minor_counts_for_what_is_its_own():
     assert not Effective(make_pipeline(StandardScaler(), SVC())).of({"svc__C": 3}).python
 
 
-def test_the_libraries_that_were_met_are_known():
+def test_modules_of_objects_are_in_the_digest():
     def met(digest):
         return {module.partition(".")[0] for module in digest.modules}
 

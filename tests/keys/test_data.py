@@ -1,4 +1,4 @@
-"""Data count by container, dtypes, shape and content, in both directions for each kind."""
+"""Data count by container, dtypes, shape and content: equal digests for equal data only."""
 
 import datetime
 import pickle
@@ -390,7 +390,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_what_differs_has_other_digests(name):
+def test_different_data_have_different_digests(name):
     found = [key(value) for value in DIFFERENT[name]]
     shared = [n for n, own in enumerate(found) if found.index(own) != n]
     assert not shared, [
@@ -399,7 +399,7 @@ def test_what_differs_has_other_digests(name):
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_a_copy_by_pickle_has_the_same_digest(name):
+def test_a_pickled_copy_has_the_same_digest(name):
     """By the protocol of payloads; older ones lose the order of bytes."""
     for value in DIFFERENT[name]:
         assert key(pickle.loads(pickle.dumps(value, protocol=5))) == key(value), repr(value)
@@ -522,16 +522,16 @@ EQUAL = {
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_what_is_equal_has_one_digest(name):
+def test_equal_data_have_one_digest(name):
     first, *others = [key(value) for value in EQUAL[name]]
     assert [first] * len(others) == others
 
 
-def test_a_file_is_like_the_array_in_it(tmp_path):
+def test_a_memory_map_has_the_digest_of_its_array(tmp_path):
     assert key(in_file(tmp_path)) == key(X)
 
 
-def test_orders_that_rows_do_not_keep_do_not_count():
+def test_the_order_of_a_2d_array_does_not_count_in_rows():
     """Selected rows come first, so only the order of the other axes can matter."""
     moved = np.ascontiguousarray(CUBE.transpose(1, 0, 2)).transpose(1, 0, 2)
     turned = np.ascontiguousarray(CUBE.transpose(0, 2, 1)).transpose(0, 2, 1)
@@ -540,7 +540,7 @@ def test_orders_that_rows_do_not_keep_do_not_count():
     assert len({key([array]) for array in (CUBE, moved, turned, np.asfortranarray(CUBE))}) == 4
 
 
-def test_whether_columns_lie_in_one_block_counts():
+def test_the_blocks_of_a_frame_count():
     together, apart = block("C", beside=False), block("C", beside=False)
     apart[2] = apart[2] + 0  # now a block of its own
     assert not together.compare(apart).size
@@ -553,18 +553,18 @@ def test_hard_masks_count():
 
 
 @pytest.mark.parametrize(("own", "one", "other"), [(OwnText, "a", "b"), (OwnFloat, 1, 2)])
-def test_own_kinds_of_scalars_count_by_class_and_value(own, one, other):
+def test_scalars_of_user_classes_count_by_class_and_value(own, one, other):
     assert key(own(one)) == key(own(one)) != key(own(other))
     assert key(own(one)) != key(own.__mro__[1](one))
     assert key(with_attributes(own(one), note=1)) != key(with_attributes(own(one), note=2))
 
 
-def test_attributes_of_own_kinds_that_pickles_leave_out_count():
+def test_unpickled_attributes_of_user_classes_count():
     one, like, other = (with_attributes(OwnPolars({"a": [1]}), note=n) for n in (1, 1, 2))
     assert key(one) == key(like) != key(other)
 
 
-def test_identity_of_containers_counts_among_values_and_in_arrays_of_objects():
+def test_identity_of_containers_counts_between_values_and_in_object_arrays():
     for make in (lambda: X.copy(), lambda: pd.DataFrame({"a": [1]}), lambda: pl.Series([1])):
         one, other = make(), make()
         assert key([one, one]) != key([one, other])
@@ -574,7 +574,7 @@ def test_identity_of_containers_counts_among_values_and_in_arrays_of_objects():
     assert key(twice) != key(apart)
 
 
-def test_arrays_of_texts_of_variable_length():
+def test_arrays_of_variable_length_texts_count_by_content():
     kinds = pytest.importorskip("numpy.dtypes")
     if not hasattr(kinds, "StringDType"):
         pytest.skip("this numpy has no such strings")
@@ -584,19 +584,19 @@ def test_arrays_of_texts_of_variable_length():
     assert [key(pickle.loads(pickle.dumps(own))) for own in made] == [key(own) for own in made]
 
 
-def test_libraries_that_were_met_are_known():
+def test_modules_of_data_are_in_the_digest():
     assert "numpy" in digest_of(X).modules
     assert "pandas" in digest_of(pd.DataFrame({"a": [1]})).modules
     assert "scipy" in digest_of(sp.csr_array(X)).modules
     assert "polars" in digest_of(pl.Series([1])).modules
 
 
-def test_plans_of_polars_are_doubted():
+def test_lazy_frames_are_doubted():
     found = digest_of([pl.LazyFrame({"a": [1]})])
     assert str(found.doubts[0]).startswith("`[0]` holds a LazyFrame")
 
 
-def test_what_raises_as_it_is_read_is_doubted():
+def test_data_that_raise_are_doubted():
     class Odd(pd.DataFrame):
         @property
         def index(self):
@@ -607,7 +607,7 @@ def test_what_raises_as_it_is_read_is_doubted():
     assert "odd" in str(digest_of({"x": made}).doubts[0])
 
 
-def test_arrays_of_third_parties_count_as_they_pickle():
+def test_third_party_arrays_count_by_their_pickle():
     class Ext(pd.api.extensions.ExtensionArray):
         def __init__(self, held):
             self.held = held
@@ -617,11 +617,11 @@ def test_arrays_of_third_parties_count_as_they_pickle():
 
 
 @pytest.mark.parametrize("kind", [int, str, list, types.SimpleNamespace, np.random.RandomState])
-def test_what_is_no_data_has_no_handler(kind):
+def test_other_objects_have_no_handler(kind):
     assert handler_of(kind) is None
 
 
-def test_the_same_data_have_the_same_digest_in_all_versions():
+def test_digests_of_data_are_equal_in_all_versions():
     """Recorded on Python 3.11 with pandas 3.1 and numpy 2.4; raise ``KEY_VERSION`` to change it."""
     frame = pd.DataFrame(
         {

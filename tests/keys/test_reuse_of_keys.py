@@ -1,4 +1,4 @@
-"""What a whole search reuses, and that workers score what it means."""
+"""Whole searches reuse scores by key, and workers score the same work."""
 
 import os
 import subprocess
@@ -136,7 +136,7 @@ def install(site, name, version, source, requires=(), folder=True):
         (info / "direct_url.json").write_text('{"dir_info": {}, "url": "file:///somewhere"}')
 
 
-def test_what_is_installed_anew_and_what_it_requires_count(uri, tmp_path):
+def test_a_new_version_of_a_requirement_counts(uri, tmp_path):
     site = tmp_path / "site-packages"
     environment = {
         **os.environ,
