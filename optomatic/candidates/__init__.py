@@ -1,1 +1,1 @@
-"""What to try: grids, samplers, filters, and when it is enough."""
+"""Candidates: grids, samplers, filters, racing, limits and warm start."""

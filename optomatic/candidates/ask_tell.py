@@ -65,6 +65,8 @@ Event = list[Any]
 #: A search asks no more after so many candidates in a row without a new one.
 NOTHING_NEW = 1000
 TRIED_BEFORE = "had all been tried before"
+#: The effect of an error of a generator or a filter on the data.
+STORED = "All finished units are stored, and queued ones are withdrawn."
 
 
 def is_generator(space: Any) -> bool:
@@ -253,17 +255,15 @@ def _guarded(name: str, call: Callable[[], Any]) -> Any:
         return call()
     except Exception as error:  # of user code
         raise GeneratorFailed(
-            f"The generator {name} raised {type(error).__name__}: {error}. All finished units are "
-            "stored, and what was queued is withdrawn. Mend it and search again: nothing that "
-            "is stored is scored twice."
+            f"The generator {name} raised {type(error).__name__}: {error}. {STORED} Fix it and "
+            "search again: no stored unit is scored twice."
         ) from error
 
 
 def _nonsense(name: str, item: Any) -> GeneratorFailed:
     return GeneratorFailed(
-        f"The generator {name} gave {shown(item)} ({type(item).__name__}), which is no candidate: "
-        "one is a dict of params by name. All finished units are stored, and what was queued is "
-        "withdrawn."
+        f"The generator {name} gave {shown(item)} ({type(item).__name__}), which is no candidate. "
+        f"{STORED} A candidate is a dict of params by name."
     )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
-from optomatic.candidates.ask_tell import name_of
+from optomatic.candidates.ask_tell import STORED, name_of
 from optomatic.errors import FilterFailed
 from optomatic.keys.digest import digest_of
 
@@ -424,17 +424,14 @@ def _answers(one: Filter, candidates: list[dict[str, Any]], history: Any) -> lis
         answers = list(one(candidates, history))
     except Exception as error:  # of user code
         raise FilterFailed(
-            f"The filter {name} raised {type(error).__name__}: {error}. {_STORED}"
+            f"The filter {name} raised {type(error).__name__}: {error}. {STORED}"
         ) from error
     if len(answers) != len(candidates):
         raise FilterFailed(
             f"The filter {name} gave {len(answers)} answers for {len(candidates)} candidates. "
-            f"{_STORED}"
+            f"{STORED}"
         )
     return [_reason(name, answer) for answer in answers]
-
-
-_STORED = "All finished units are stored, and what was queued is withdrawn."
 
 
 def _reason(name: str, answer: Any) -> str | None:
@@ -444,7 +441,7 @@ def _reason(name: str, answer: Any) -> str | None:
         return None if answer else name
     raise FilterFailed(
         f"The filter {name} answered {answer!r:.100} ({type(answer).__name__}); True keeps a "
-        f"candidate, False or a text (the reason) leaves it out. {_STORED}"
+        f"candidate, False or a text (the reason) leaves it out. {STORED}"
     )
 
 

@@ -1,1 +1,1 @@
-"""What counts as equal: the digest of what workers are sent, and its exceptions."""
+"""Keys: equal work has equal digests; with the versions that count, and the exceptions."""

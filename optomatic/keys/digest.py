@@ -13,7 +13,7 @@ A digest is the SHA-256 of tokens that one walk through the object writes::
 keys/not_counted.py lists what does not count, with reasons.  An object that cannot be followed
 for certain gives a :class:`Doubt` with its path, and a digest that never occurs again.
 
-A change of what is written here needs a higher ``KEY_VERSION``: older scores are then not found,
+A change of these tokens needs a higher ``KEY_VERSION``: older scores are then not found,
 and never taken for others.
 """
 
@@ -69,7 +69,7 @@ _OWN = ("optomatic.keys.reducers", "optomatic.keys.rebuild")
 class Doubt:
     """A place in an object that cannot be followed for certain, and the reason.
 
-    ``module`` is the user module in whose globals it stands, None elsewhere.
+    ``module`` is the user module whose globals hold it, None elsewhere.
     """
 
     path: str
@@ -82,7 +82,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A digest (64 hex characters), and what the walk met.
+    """A digest (64 hex characters), with the results of the walk.
 
     Versions of `modules` count, as objects went by name from them.  `python` says that the
     minor version of Python counts, in which byte code, enums and paths differ.
@@ -110,7 +110,7 @@ def digest_of(
     path : str
         The name of `value` in doubts.
     varied : collection of str
-        Names of the params that the space varies: they count wherever they stand.
+        Names of the params that the space varies: they count everywhere.
     rows : bool
         `value` is X or y, of which nothing but selected rows is read.
     cloned : bool
@@ -131,7 +131,7 @@ def combined(parts: Mapping[str, Digest]) -> Digest:
 
 
 def met_in(parts: Collection[Digest], hex: str) -> Digest:
-    """Return the digest `hex` with what walks through its parts met."""
+    """Return the digest `hex` with doubts and modules of its parts."""
     return Digest(
         hex,
         tuple(dict.fromkeys(doubt for part in parts for doubt in part.doubts)),
@@ -176,7 +176,7 @@ def deep() -> Iterator[None]:
 
 
 class Walk:
-    """One walk through an object: what it has written, met and doubts.
+    """One walk through an object: its tokens, doubts and modules.
 
     ``rows`` and ``cloned`` are the options of :func:`digest_of`.
     """
@@ -205,7 +205,7 @@ class Walk:
         self._drawn_from = 0
 
     def result(self) -> Digest:
-        """Return the digest of what was written."""
+        """Return the digest of the tokens."""
         docs = self._docs if self._reads_docs or LEAVES[str]("__doc__") in self.out else []
         return Digest(
             hashlib.sha256(b"".join(self.out + docs)).hexdigest(),
@@ -241,7 +241,7 @@ class Walk:
     # -- visiting ------------------------------------------------------------------------------
 
     def visit(self, value: Any, path: str = "") -> None:
-        """Write `value`, which stands at `path`."""
+        """Write the object at `path`."""
         if self.trace is not None:
             self.trace.append((len(self.out), path))
         kind = type(value)
@@ -455,8 +455,7 @@ class Walk:
             for item in value:
                 self._constant(item, path)
         elif isinstance(value, frozenset):
-            self.put(b"frozenset")
-            self.unordered(value, path)
+            _set(self, value, path)
         else:
             self.visit(value, path)
 
@@ -489,13 +488,8 @@ _ALIKE = frozenset(
 )
 
 
-def _list(walk: Walk, value: Any, path: str) -> None:
-    walk.put(b"list", len(value))
-    walk.members(value, path)
-
-
-def _tuple(walk: Walk, value: Any, path: str) -> None:
-    walk.put(b"tuple", len(value))
+def _sequence(walk: Walk, value: Any, path: str) -> None:
+    walk.put(type(value).__name__, len(value))
     walk.members(value, path)
 
 
@@ -505,12 +499,7 @@ def _dict(walk: Walk, value: Any, path: str) -> None:
 
 
 def _set(walk: Walk, value: Any, path: str) -> None:
-    walk.put(b"set")
-    walk.unordered(value, path)
-
-
-def _frozenset(walk: Walk, value: Any, path: str) -> None:
-    walk.put(b"frozenset")
+    walk.put(type(value).__name__)
     walk.unordered(value, path)
 
 
@@ -553,11 +542,11 @@ def _property(walk: Walk, value: Any, path: str) -> None:
 
 
 _HANDLERS: dict[type, Callable[[Walk, Any, str], None]] = {
-    list: _list,
-    tuple: _tuple,
+    list: _sequence,
+    tuple: _sequence,
     dict: _dict,
     set: _set,
-    frozenset: _frozenset,
+    frozenset: _set,
     bytearray: _bytearray,
     fractions.Fraction: _fraction,
     collections.OrderedDict: Walk.instance,

@@ -35,11 +35,23 @@ _NAMED_OTHERWISE = {
     "imblearn": "imbalanced-learn",
     "sklearn": "scikit-learn",
 }
+#: Modules whose versions count for a fit and for a function, beside those of its objects.
+OF_FITS = ("sklearn", "numpy", "scipy")
+OF_FUNCTIONS = ("numpy",)
 #: Numbers of a version that count, where patch releases return equal numbers; all of others.
-PRECISION = {"cloudpickle": 1, "numpy": 2, "pandas": 2, "polars": 2, "scipy": 2}
+PRECISION = {
+    "cloudpickle": 1,
+    "numpy": 2,
+    "pandas": 2,
+    "polars": 2,
+    "scipy": 2,
+    "polars-runtime-32": 2,
+    "polars-runtime-64": 2,
+    "polars-runtime-compat": 2,
+}
 #: Optional distributions that change the results of another one.
 _BESIDES = {"pandas": ("bottleneck", "numexpr", "pyarrow")}
-#: Distributions that load every payload.
+#: Distributions that load every payload, whose versions a worker must match.
 _ALWAYS = ("cloudpickle", "scikit-learn", "numpy")
 #: Folders that hold only installed code.
 _SITES = frozenset({"site-packages", "dist-packages"})
@@ -278,8 +290,7 @@ def _installed(name: str, path: tuple[str, ...]) -> _Installed | None:
     version = _fields(head, "Version")[0]
     # Metadata of old keep requirements in a file of their own.
     requires = _fields(head, "Requires-Dist") or found.requires or ()
-    numbers = 2 if name.startswith("polars-runtime-") else PRECISION.get(name)
-    short = ".".join(version.split(".")[:numbers])
+    short = ".".join(version.split(".")[: PRECISION.get(name)])
     return _Installed(short + _build(found), tuple(requires))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
@@ -32,23 +33,31 @@ class _Branch:
     children: list[bytes]
     parent: _Branch | None
     place: int
-    depth: int
     #: Nested estimators by param name or by their name among steps.
     inner: dict[str, _Branch] = field(default_factory=dict)
     #: Names of params that hold some of those.
     holders: set[str] = field(default_factory=set)
 
-    def digest(self) -> bytes:
-        """Return the hash of what this node is made of."""
-        named = (name.encode() for name in self.names)
-        pairs = zip(named, self.children, strict=True) if self.names else ()
-        children = [part for pair in pairs for part in pair] or self.children
-        return _node(self.kind, self.head, *children)
+    def digest(
+        self,
+        leaves: Mapping[int, Mapping[int, bytes]] = MappingProxyType({}),
+        below: Mapping[int, Mapping[int, _Branch]] = MappingProxyType({}),
+    ) -> bytes:
+        """Return the hash of this node, with other `leaves` and with changed nodes `below`.
 
-
-def _node(kind: str, *children: bytes) -> bytes:
-    head = f"{kind}:{','.join(str(len(child)) for child in children)};"
-    return hashlib.sha256(head.encode() + b"".join(children)).digest()
+        Both are by the id of a branch, and by the place of a child in it.
+        """
+        children = list(self.children)
+        for place, leaf in leaves.get(id(self), {}).items():
+            children[place] = leaf
+        for place, inner in below.get(id(self), {}).items():
+            children[place] = inner.digest(leaves, below)
+        named = [name.encode() for name in self.names]
+        if named:
+            children = [part for pair in zip(named, children, strict=True) for part in pair]
+        parts = [self.head, *children]
+        head = f"{self.kind}:{','.join(str(len(part)) for part in parts)};"
+        return hashlib.sha256(head.encode() + b"".join(parts)).digest()
 
 
 def digest_of_estimator(estimator: Any, path: str = "") -> Digest:
@@ -105,40 +114,24 @@ class Effective:
         root = tree.root(estimator, self._path)
         if not _reports(estimator, given):
             extra = tree.leaf(dict(sorted(given.items())), self._path)
-            root = _Branch("not reported", b"", [], [root.digest(), extra], None, 0, 0)
+            root = _Branch("not reported", b"", [], [root.digest(), extra], None, 0)
         return tree.result(root)
 
     def _replaced(self, params: Mapping[str, Any]) -> Digest | None:
         """Return the digest with leaves replaced, None if `params` change more."""
-        changes = []
+        leaves: dict[int, dict[int, bytes]] = {}
+        below: dict[int, dict[int, _Branch]] = {}
         for name, value in params.items():
-            place = self._place(name)
-            if place is None:
+            found = self._place(name)
+            if found is None:
                 return None
-            changes.append((*place, LEAVES[type(value)](value)))
-        undo: list[tuple[_Branch, int, bytes]] = []
-        for branch, index, digest in changes:
-            undo.append((branch, index, branch.children[index]))
-            branch.children[index] = digest
-        try:
-            digest = self._digest_up({id(branch): branch for branch, _, _ in changes}, undo)
-        finally:
-            for branch, index, before in reversed(undo):
-                branch.children[index] = before
-        return Digest(digest.hex(), (), self._found.modules, self._found.python)
-
-    def _digest_up(self, stale: dict[int, _Branch], undo: list[Any]) -> bytes:
-        """Hash the changed branches and those above them, the deepest first."""
-        for branch in list(stale.values()):
-            above = branch.parent
-            while above is not None:
-                stale[id(above)] = above
-                above = above.parent
-        for branch in sorted(stale.values(), key=lambda own: own.depth, reverse=True):
-            if branch.parent is not None:
-                undo.append((branch.parent, branch.place, branch.parent.children[branch.place]))
-                branch.parent.children[branch.place] = branch.digest()
-        return self._root.digest()
+            branch, index = found
+            leaves.setdefault(id(branch), {})[index] = LEAVES[type(value)](value)
+            while branch.parent is not None:
+                below.setdefault(id(branch.parent), {})[branch.place] = branch
+                branch = branch.parent
+        digest = self._root.digest(leaves, below).hex()
+        return Digest(digest, (), self._found.modules, self._found.python)
 
     def _place(self, name: str) -> tuple[_Branch, int] | None:
         """Return the branch and the position of a plain param, else None."""
@@ -183,7 +176,7 @@ class _Tree:
         """Return the tree of an estimator."""
         if is_standard(value):
             return self._branch(value, None, 0, path)
-        return _Branch("other", b"", [], [self.leaf(value, path)], None, 0, 0)
+        return _Branch("other", b"", [], [self.leaf(value, path)], None, 0)
 
     def leaf(self, value: Any, path: str) -> bytes:
         """Return the digest of a value without settable params."""
@@ -199,8 +192,7 @@ class _Tree:
         left_out = not_counted.params_of(value, self._left_out)
         names = sorted(name for name in params if name not in left_out)
         head = self._class(type(value)) + self._rest(value, params, path)
-        depth = 0 if parent is None else parent.depth + 1
-        branch = _Branch("estimator", head, names, [b""] * len(names), parent, place, depth)
+        branch = _Branch("estimator", head, names, [b""] * len(names), parent, place)
         for index, name in enumerate(names):
             where = f"{path}.{name}" if path else name
             self._grow(branch, index, name, params[name], where, branch)
@@ -234,9 +226,7 @@ class _Tree:
             branch.children[index] = inner.digest()
             owner.inner[name] = inner
         elif type(held) in (list, tuple) and any(_holds_estimator(item) for item in held):
-            depth = branch.depth + 1
-            kind = type(held).__name__
-            part = _Branch(kind, b"", [], [b""] * len(held), branch, index, depth)
+            part = _Branch(type(held).__name__, b"", [], [b""] * len(held), branch, index)
             owner.holders.add(name)
             label = next((item for item in held if type(item) is str), name)
             above = path.rpartition(".")[0]  # doubts name steps

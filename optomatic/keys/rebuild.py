@@ -1,6 +1,6 @@
-"""Functions that payloads call to rebuild what keys/reducers.py has taken apart.
+"""Functions that payloads call to rebuild objects that keys/reducers.py has taken apart.
 
-Their names stand in payloads, and in digests.
+Payloads and digests contain their names.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ _NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, sinc
 _CACHED_FUNCTION = type(functools.lru_cache(len))
 
 
-#: What ``__reduce_ex__`` returns: callable, args, state, items, pairs, setter.
+#: The result of ``__reduce_ex__``: callable, args, state, items, pairs, setter.
 Reduced = tuple[Any, ...]
 
 
@@ -73,14 +73,14 @@ class Namespace:
 
 
 class Cell:
-    """A cell of a closure, without what it holds."""
+    """A cell of a closure, without its content."""
 
     def __reduce__(self) -> Reduced:
         return types.CellType, ()
 
 
 class Part:
-    """What is reached of a module: a namespace, and values by name."""
+    """The reached part of a module: a namespace, and values by name."""
 
     def __init__(self, namespace: Namespace, values: Mapping[str, object]) -> None:
         self.namespace = namespace
@@ -147,8 +147,8 @@ class Reducer:
 
     def home_of(self, value: Any, name: str) -> str | None:
         """Return the installed module that has `value` under `name`."""
-        said = getattr(value, "__module__", None)
-        first = [said] if isinstance(said, str) else []
+        named = getattr(value, "__module__", None)
+        first = [named] if isinstance(named, str) else []
         for module in [*first, "numpy", "scipy.special", *sorted(sys.modules)]:
             if module in _MAIN or self.travels(module):
                 continue
@@ -344,7 +344,7 @@ class Reducer:
             rebuild.set_class,
         )
 
-    # -- what pickle cannot do -----------------------------------------------------------------
+    # -- types that pickle does not take --------------------------------------------------------
 
     def cached_function(self, value: Any) -> Reduced | None:
         """Take apart a function behind ``lru_cache``; its cache does not travel."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from optomatic.errors import shown
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
+from optomatic.keys.environment import OF_FITS, OF_FUNCTIONS
 from optomatic.keys.estimators import Effective
 from optomatic.planning.serialization import dump
 from optomatic.planning.splits import pack_splits
@@ -136,7 +137,7 @@ class FitWorkload(Workload):
     """
 
     kind: ClassVar[str] = "score"
-    always: ClassVar[tuple[str, ...]] = ("sklearn", "numpy", "scipy")
+    always: ClassVar[tuple[str, ...]] = OF_FITS
 
     estimator: Any
     X: Any
@@ -264,7 +265,7 @@ class FunctionWorkload(Workload):
     """
 
     kind: ClassVar[str] = "function"
-    always: ClassVar[tuple[str, ...]] = ("numpy",)
+    always: ClassVar[tuple[str, ...]] = OF_FUNCTIONS
 
     function: Callable[..., Any]
     data: Mapping[str, Any]

@@ -149,7 +149,7 @@ def test_old_metadata_in_a_site_mean_an_installation(site):
     assert list(versions(["mine"])) == ["mine", "numpy"]
 
 
-@pytest.mark.parametrize("name", ["joblib", "careless", "calendar", "tests"])
+@pytest.mark.parametrize("name", ["iniconfig", "careless", "calendar", "tests"])
 def test_a_user_module_named_like_an_installed_one_is_user_code(tmp_path, name):
     files = ("tests/__init__.py", "careless.py")
     install(tmp_path / "site-packages", "careless", "1.0", *files)
