@@ -1,19 +1,19 @@
-"""``NAME.optomatic.toml``: which searches on which database; drivers write it, workers read it.
+"""``NAME.optomatic.toml``: a database and its searches; drivers write it, workers read it.
 
 ::
 
     schema = 1
     db = "mongodb://host/iris"     # absent: the private server of the machine
     searches = [
-        "trees",                   # worked off in this order
+        "trees",                   # scored in this order
         "boosting",
     ]
 
-A password never stands in it: where the address had credentials, ``***`` stands for them.
+It never has a password: ``***`` replaces the credentials of an address.
 
-To change it: raise :data:`SCHEMA`, go on to read the old number, and keep a file of the old form in
-the tests.  A file is replaced as a whole, so a reader sees the old one or the new one.  A
-file of any other form is never replaced, and only regular files are opened.
+A change of the form needs a higher :data:`SCHEMA`, a reader of the old one, and a file of the old
+form in the tests.  A file is replaced as a whole, so readers see the old one or the new one.  A
+file of another form is never replaced, and only regular files are opened.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from optomatic.errors import DefinitionError, shown
 
 SUFFIX = ".optomatic.toml"
 SCHEMA = 1
-#: Characters of a path, at most, wherever Linux is told one.
+#: Characters of a path on Linux, at most.
 _LONGEST_PATH = 4_000
 _DEFAULT_PORT, _DEFAULT_DATABASE = "27017", "optomatic"
 _HEAD = """\
@@ -47,14 +47,10 @@ _HEAD = """\
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What stands in a file.
+    """The content of a file.
 
-    Attributes
-    ----------
-    db : str or None
-        Address, without credentials; None is the private server of the machine.
-    searches : tuple of str
-        Names, in the order in which they were submitted first.
+    ``db`` is the address without credentials, None for the private server of the machine.
+    ``searches`` are names, in the order of their first submission.
     """
 
     db: str | None
@@ -62,7 +58,7 @@ class Definition:
 
 
 def path_of(definition: str | os.PathLike[str]) -> Path:
-    """Return the path of a file that may be named without its suffix.
+    """Return the path of a file, whose name may lack the suffix.
 
     >>> str(path_of("runs/sweep"))
     'runs/sweep.optomatic.toml'
@@ -94,12 +90,9 @@ def path_of(definition: str | os.PathLike[str]) -> Path:
 
 
 def read(path: Path) -> Definition:
-    """Return what stands in a file.
+    """Return the content of a file.
 
-    Raises
-    ------
-    DefinitionError
-        If it cannot be read, or is not one of ours in a form that this version knows.
+    Raises DefinitionError if it cannot be read, or has no form that this version knows.
     """
     try:
         with open(_open_plain(path, os.O_RDONLY), "rb") as file:
@@ -115,24 +108,11 @@ def read(path: Path) -> Definition:
 
 
 def add(path: Path, search: str, db: str | None) -> None:
-    """Write the name of a search at the end of a file, unless it stands there already.
+    """Add the name of a search to a file, which is made if it is missing.
 
-    Parameters
-    ----------
-    path : Path
-        Made if it is not there; its directory is.
-    search : str
-    db : str or None
-        Address of its database, credentials included: they are not written down.
-
-    Raises
-    ------
-    DefinitionError
-        If the file is of another database, or :func:`read` raises it; it is left as it is.
-
-    Notes
-    -----
-    Any number of processes may do this at the same time.
+    `db` is the address of its database, whose credentials are not written.  Raises DefinitionError
+    for a file of another database, and for one that :func:`read` refuses; the file stays as it is.
+    Any number of processes may call this at the same time.
     """
     try:
         search.encode()
@@ -155,12 +135,12 @@ def add(path: Path, search: str, db: str | None) -> None:
 
 
 def is_whole(db: str | None) -> bool:
-    """Tell whether an address can be used as it stands in a file, with no credentials missing."""
+    """Return whether an address from a file is usable, with no credentials missing."""
     return db is None or WITHHELD not in db
 
 
 def same_place(one: str | None, other: str | None) -> bool:
-    """Tell whether two addresses name the same hosts and database, whoever logs in, and how.
+    """Return whether two addresses have the same hosts and database, with any credentials.
 
     >>> same_place("mongodb://ann:secret@b,a:27017/iris?w=1", "mongodb://***@a,b/iris")
     True
@@ -171,7 +151,7 @@ def same_place(one: str | None, other: str | None) -> bool:
 
 
 def hosts_and_database(uri: str) -> tuple[list[str], str]:
-    """Return the hosts of an address, with their ports, and its database; no credentials.
+    """Return the hosts of an address, with ports, and its database, without credentials.
 
     >>> hosts_and_database("mongodb://ann:secret@b,a:27018/iris?w=1")
     (['b:27017', 'a:27018'], 'iris')
@@ -187,7 +167,7 @@ def _place(uri: str) -> tuple[str, frozenset[str], str]:
 
 
 def _with_port(scheme: str, host: str) -> str:
-    if "%2F" in host or scheme != "mongodb":  # a socket; a name whose record has the ports
+    if "%2F" in host or scheme != "mongodb":  # a socket, or a name whose DNS record has ports
         return host
     bare = host.lower()
     has_port = ":" in bare.rpartition("]")[2]
@@ -195,7 +175,7 @@ def _with_port(scheme: str, host: str) -> str:
 
 
 def _with(path: Path, search: str, db: str | None) -> Definition:
-    """Return what is to stand in the file."""
+    """Return the new content of a file."""
     shown = None if db is None else masked(db)
     if not path.exists():
         return Definition(shown, (search,))
@@ -214,7 +194,7 @@ def _named(db: str | None) -> str:
 
 
 def _replace(path: Path, definition: Definition) -> None:
-    """Write a file anew, unless that would change nothing."""
+    """Replace a file, unless its content is the same."""
     content = _written(definition).encode()
     if path.exists() and path.read_bytes() == content:
         return
@@ -234,7 +214,7 @@ def _replace(path: Path, definition: Definition) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    # A file of its own: the definition is replaced, and what is locked must stay what it is.
+    # Lock another file, because the definition is replaced.
     lock = path.with_name(f".{path.name}.lock")
     with open(_open_plain(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW), "rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -247,7 +227,7 @@ def _open_plain(path: Path, flags: int) -> int:
 
 
 def _refuse_odd(path: Path) -> None:
-    """Refuse a pipe, a device or a directory: who opens these might wait, or do anything."""
+    """Refuse a pipe, a device or a directory, whose opening may wait or have effects."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EINVAL, "it is no regular file")
 
@@ -261,7 +241,7 @@ def _written(definition: Definition) -> str:
 
 
 def _quoted(text: str) -> str:
-    # The escapes of JSON are those of TOML, which wants one more.
+    # TOML has the escapes of JSON, and one more.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
