@@ -39,16 +39,16 @@ def work(uri: str, number: int, asked: argparse.Namespace, ready: Barrier, answe
     """Be a worker for some seconds, then say what was claimed."""
     claimed: list[str] = []
     with open_store(uri, timing=TIMING) as store:
-        jobs, worker = store.jobs, f"w{number}"
-        jobs.claim(worker, 1, queues=["nobody's"])  # connected
+        claims, worker = store.claims, f"w{number}"
+        claims.claim(worker, 1, queues=["nobody's"])  # connected
         ready.wait()
         end = time.perf_counter() + asked.seconds
         while time.perf_counter() < end:
-            lease = jobs.claim(worker, asked.batch, queues=["a queue"])
+            lease = claims.claim(worker, asked.batch, queues=["a queue"])
             claimed += ids(lease.jobs)
             if lease.jobs and not asked.claim_only:
-                jobs.start(lease.token, ids(lease.jobs))
-                jobs.complete(worker, lease.token, {i: good() for i in ids(lease.jobs)})
+                claims.start(lease.token, ids(lease.jobs))
+                claims.complete(worker, lease.token, {i: good() for i in ids(lease.jobs)})
     answers.put(claimed)
 
 

@@ -24,8 +24,12 @@ CONTENT = 48
 
 
 State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
-#: States that no worker changes.
-TERMINAL = ("completed", "failed", "dead", "cancelled")
+#: States of a unit that waits for its end.
+UNFINISHED = ("queued", "running")
+#: States of a unit that has an outcome.
+ENDED = ("completed", "failed", "dead")
+#: States that no worker changes by itself.
+TERMINAL = (*ENDED, "cancelled")
 
 
 Scores = float | Mapping[str, float]

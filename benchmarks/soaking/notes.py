@@ -1,6 +1,6 @@
 """What client and worker processes write down of the results that the store acknowledges.
 
-Both call :func:`begin` first.  It wraps ``Finishing.complete``, the one call by which a worker
+Both call :func:`begin` first.  It wraps ``Claims.complete``, the one call by which a worker
 hands results in: local, standalone, or the client itself with n_jobs=None.  Each result that this
 call returned as taken is one line ``{"unit", "worker", "test", "train"}``, synced to disk before
 anybody else hears of it.
@@ -22,7 +22,7 @@ from pymongo import WriteConcern
 from pymongo.read_concern import ReadConcern
 
 from optomatic.records import Result
-from optomatic.store.claims import Finishing
+from optomatic.store.claims import Claims
 from optomatic.store.jobs import Jobs
 
 #: Where this stands in the environment, writes to the queue are acknowledged before they are safe.
@@ -39,12 +39,12 @@ def begin(path: Path) -> None:
     """Write acknowledged results to `path` from now on, and show stacks when asked."""
     faulthandler.register(STACKS, all_threads=True)
     notes = Notes(path)
-    complete = Finishing.complete
+    complete = Claims.complete
     if os.environ.get(CONTROL):
         write_unsafely()
 
     def noting(
-        self: Finishing, worker: str, token: str, results: Mapping[str, Any], **more: Any
+        self: Claims, worker: str, token: str, results: Mapping[str, Any], **more: Any
     ) -> frozenset[str]:
         late = complete(self, worker, token, results, **more)
         notes.add(
@@ -54,18 +54,21 @@ def begin(path: Path) -> None:
         )
         return late
 
-    Finishing.complete = noting  # type: ignore[method-assign]
+    Claims.complete = noting  # type: ignore[method-assign]
 
 
 def write_unsafely() -> None:
     """Have all writes to the queue acknowledged before they are in the journal and elsewhere."""
-    initialize = Jobs.__init__
+    for kind in (Jobs, Claims):
+        kind.__init__ = _unsafe(kind.__init__)  # type: ignore[misc]
 
-    def unsafe(self: Jobs, database: Any, *arguments: Any, **more: Any) -> None:
-        # Who waits for no majority must not read by it either: it would not see what it wrote.
+
+def _unsafe(initialize: Any) -> Any:
+    def unsafe(self: Any, database: Any, *arguments: Any, **more: Any) -> None:
+        # A read by majority would not see a write that did not wait for one.
         initialize(self, database.with_options(**_UNSAFE), *arguments, **more)
 
-    Jobs.__init__ = unsafe  # type: ignore[method-assign]
+    return unsafe
 
 
 def outcome(result: Result) -> dict[str, Any]:

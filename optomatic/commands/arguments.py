@@ -62,5 +62,5 @@ def _names(db: str | None) -> list[str]:
     from optomatic.store.connection import open_store
 
     with open_store(db) as store:
-        found = store.overview.names()
+        found = store.inventory.names()
     return list(dict.fromkeys([*(name for _, name in found), *(own for own, _ in found)]))

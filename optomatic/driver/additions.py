@@ -50,7 +50,7 @@ def _check_parts(store: Store, search: str, plan: Plan) -> None:
     """Make sure that function and data are stored: they are not here to be stored now."""
     needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
     store.searches.need(search, needed)
-    if store.bundles.missing(needed, SEARCHES):
+    if store.parts.missing(needed, SEARCHES):
         raise ValueError(
             "The function of this search, or its data, is not in the database, or cannot be read "
             "there: where all scores are stored when a search is made, nothing is sent. Nothing "
@@ -76,9 +76,9 @@ def retry(store: Store, search: str) -> int:
     ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
     if not ids:
         return 0
-    parts, queues = store.overview.made_of(ids)
+    parts, queues = store.inventory.made_of(ids)
     store.searches.need(search, parts)
-    if store.bundles.missing(parts, SEARCHES) or len(store.workers.queues(list(queues))) < len(
+    if store.parts.missing(parts, SEARCHES) or len(store.workers.queues(list(queues))) < len(
         queues
     ):
         raise ValueError(

@@ -148,13 +148,13 @@ class Standalone:
         rung = threading.Event()
         with (
             registered(store, search, timing, processes=0),
-            store.alarms.ended(rung.set) as alarm,
+            store.notifier.ended(rung.set) as alarm,
         ):
             while not until() and self._clock() < end_at:
                 hooks.turn()
                 if end_at == float("inf") and (grace := hooks.grace()) is not None:
                     end_at = self._clock() + grace
-                alarmed = alarm.listening and hooks is NO_HOOKS
+                alarmed = alarm.active and hooks is NO_HOOKS
                 self._wait(rung, _LOOK_ALARMED if alarmed else _LOOK)
 
     def _wait(self, rung: threading.Event, seconds: float) -> None:

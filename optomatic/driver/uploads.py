@@ -59,7 +59,7 @@ def upload(
         return
     store.searches.need(listing, list(by_sha))
     note_life = _sign_of_life(store, client_of)
-    for sha in store.bundles.missing(list(by_sha), SEARCHES):
+    for sha in store.parts.missing(list(by_sha), SEARCHES):
         part = by_sha[sha]
         lines = upload_lines(part.size, say)
 
@@ -67,7 +67,7 @@ def upload(
             lines(done)
             note_life()
 
-        store.bundles.put(part, told, holder=SEARCHES)
+        store.parts.put(part, told, holder=SEARCHES)
 
 
 def _sign_of_life(store: Store, search: str | None) -> Callable[[], None]:
@@ -86,4 +86,4 @@ def _sign_of_life(store: Store, search: str | None) -> Callable[[], None]:
 def mend(store: Store, parts: Iterable[Part]) -> None:
     """Store those of `parts` anew that were damaged or lost in the store."""
     for part in parts:
-        store.bundles.mend(part, SEARCHES)
+        store.parts.mend(part, SEARCHES)

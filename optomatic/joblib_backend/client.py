@@ -42,7 +42,7 @@ from optomatic.planning.call_packing import Task, call_work, pack_call, renew_ca
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
-from optomatic.store.parts import Bundles
+from optomatic.store.parts import Parts
 from optomatic.worker.availability import start_advice
 from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
 from optomatic.worker.host import timing_here
@@ -76,7 +76,7 @@ class OwnedParts:
     whenever it was silent.  Safe to share among threads.
     """
 
-    def __init__(self, bundles: Bundles, client: str) -> None:
+    def __init__(self, bundles: Parts, client: str) -> None:
         self._bundles = bundles
         self._client = client
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class OwnedParts:
 
     def release(self) -> None:
         """Own nothing any more; parts that nobody else needs are removed."""
-        self._bundles.let_go(self.names)
+        self._bundles.release(self.names)
 
 
 @dataclass(eq=False, slots=True)
@@ -230,7 +230,7 @@ class Client:
         self.store = store
         self._record = new_record("here", 0)
         self.id = self._record.id
-        self.parts = OwnedParts(store.bundles, self.id)
+        self.parts = OwnedParts(store.parts, self.id)
         self._clock = clock
         self._timing = timing_here()
         self._news = threading.Condition()
@@ -512,7 +512,7 @@ class Client:
         failure = end.failure
         if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
             raise BundleDamaged(failure.text)
-        return end.data if end.sha is None else self.store.bundles.get(end.sha)[1]
+        return end.data if end.sha is None else self.store.parts.get(end.sha)[1]
 
     def _renew(self, future: CallFuture) -> None:
         """Give a damaged call another key."""

@@ -67,11 +67,11 @@ def searches(db: str | None = None) -> pd.DataFrame:
     from slightly different moments.
     """
     with open_store(db) as store:
-        listed = store.overview.searches()
+        listed = store.inventory.searches()
         now = store.jobs.server_time()
-        waiting = store.overview.waiting([s.id for s in listed if s.state == "running"])
+        waiting = store.inventory.waiting([s.id for s in listed if s.state == "running"])
         open_ones = [search for search in listed if _numbers(search) is None]
-        lacking = store.overview.without_score(open_ones)
+        lacking = store.inventory.without_score(open_ones)
         rows = {s.id: _search_row(s, now, waiting[s.id], lacking.get(s.id)) for s in listed}
         going = [s for s in listed if rows[s.id]["state"] == "running"]
         for search, score in _best_so_far(store, going[:_MOST_RUNNING]):
@@ -208,8 +208,8 @@ def workers(db: str | None = None) -> pd.DataFrame:
     """
     with open_store(db) as store:
         gone = set(store.workers.vanished())
-        present = [w for w in store.overview.workers(timing_here().lease) if w.id not in gone]
-        held = store.overview.held()
+        present = [w for w in store.inventory.workers(timing_here().lease) if w.id not in gone]
+        held = store.inventory.held()
         now = store.jobs.server_time()
     # The client of a search registers as workers do, with no processes that score.
     rows = {w.id: _worker_row(w, now, held[w.id]) for w in present if w.processes > 0}
@@ -279,9 +279,9 @@ def running(db: str | None = None) -> pd.DataFrame:
         If the database cannot be used.
     """
     with open_store(db) as store:
-        units = store.overview.running()
+        units = store.inventory.running()
         wanted = {search_of(w) for unit in units for w in unit.wanted_by}
-        names = store.overview.names_of(wanted)
+        names = store.inventory.names_of(wanted)
         now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
     return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)
@@ -333,4 +333,4 @@ def check_database(db: str | None = None) -> DatabaseCheck:
         If the database cannot be used at all.
     """
     with open_store(db) as store:
-        return store.checking.check(store.shown_uri)
+        return store.inventory.check(store.shown_uri)

@@ -252,9 +252,9 @@ class _Objects:
 
     def _load(self, sha: str, first: Loaded | None = None) -> Loaded:
         if sha not in self._loaded:
-            _, data = self._store.bundles.get(sha)
+            _, data = self._store.parts.get(sha)
             self._loaded[sha] = load_payload(data, self._part, first)
         return self._loaded[sha]
 
     def _part(self, name: tuple[Any, ...]) -> Any:
-        return load(*self._store.bundles.get(name[1]))
+        return load(*self._store.parts.get(name[1]))

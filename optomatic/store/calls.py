@@ -24,8 +24,8 @@ from optomatic.records import SCHEMA, TERMINAL, Call, Failure, State
 from optomatic.store.documents import failures_of, unit_document
 from optomatic.store.forms import INVALID, CallEndForm, UnitForm, fields_of
 from optomatic.store.jobs import slices
-from optomatic.store.parts import Bundles
-from optomatic.store.retry import Outage, Patient
+from optomatic.store.parts import Parts
+from optomatic.store.retry import Outage, RetryingCollection
 
 #: A client that was not seen for so many seconds will not come back for its calls.
 _VANISHED = 86_400
@@ -74,13 +74,13 @@ class Calls:
     def __init__(
         self,
         database: Database[dict[str, Any]],
-        bundles: Bundles,
+        bundles: Parts,
         *,
         prepare: Callable[[], None] = lambda: None,
         outage: Outage | None = None,
     ) -> None:
-        self._units = Patient(database["units"], outage)
-        self._workers = Patient(database["workers"], outage)
+        self._units = RetryingCollection(database["units"], outage)
+        self._workers = RetryingCollection(database["workers"], outage)
         self._bundles = bundles
         self._prepare = prepare
 
@@ -164,7 +164,7 @@ class Calls:
         self._let_go(gone, holders)
 
     def _let_go(self, clients: Sequence[str], holders: Collection[str]) -> None:
-        self._bundles.let_go([holder for holder in holders if client_of(holder) in clients])
+        self._bundles.release([holder for holder in holders if client_of(holder) in clients])
 
     def _owners(self) -> list[str]:
         """Return all clients that have calls, one look in the index for each."""

@@ -1,4 +1,17 @@
-"""What workers ask of the queue: claim, start, renew, release, complete, fail, reap."""
+"""The queue, for a worker: claim, start, renew, release, complete, fail, reap.
+
+Each write carries the claim's token, a random 128-bit number made before it is sent.  So a call
+whose reply was lost is settled by reading what the token holds, and a worker that was thought
+dead changes nothing that is not its own any more.
+
+The first good result wins, whoever brings it: a worker whose lease ran out has computed the same
+score as the next one.  A failure counts only from the worker that holds the claim, so that a
+stale worker's trouble cannot hide a good run.
+
+A lease that runs out after the start is charged to the unit: it may be what killed its worker.
+After ``timing.max_losses`` of them it is ``dead``, and only an explicit retry reopens it.  Nothing
+else is ever charged.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +22,15 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from pymongo.database import Database
+
 from optomatic.records import SCHEMA, Failure, Lease, Result, Returned, Timing
 from optomatic.store.documents import NOBODY, error_document, job_of, result_document, storable
 from optomatic.store.forms import UnitForm
-from optomatic.store.retry import Patient
+from optomatic.store.retry import Outage, RetryingCollection
 from optomatic.store.workers import this_process
 
-# Claim, start, renew, release: how a unit gets into a worker's hands and stays there.
-#
-# Each write carries the claim's token, a random 128-bit number made before it is sent.  So a
-# call whose reply was lost is settled by reading what the token holds, and a worker that
-# was thought dead changes nothing that is not its own any more.
-
-
-#: What claim and reap can compute with.  One document of another form would make the whole
+#: The fields that claim and reap compute with.  One document of another form would make the whole
 #: statement fail, for everybody.
 SANE: Mapping[str, Any] = {
     "v": SCHEMA,
@@ -33,29 +41,75 @@ SANE: Mapping[str, Any] = {
     "history": {"$type": "array"},
     "lost_on": {"$type": "array"},
 }
+#: Holds where no search waits for a unit any more.
+UNWANTED: Mapping[str, Any] = {"$eq": [{"$size": "$wanted_by"}, 0]}
+_QUEUED_OR_CANCELLED = {"$cond": [UNWANTED, "cancelled", "queued"]}
+#: Units that were never lost.
+_CALM: Mapping[str, Any] = {"losses": 0}
 _ORDER = (("priority", -1), ("sequence", 1))
 #: Claimers look at so many times more units than they take, and take some of them by chance.
 _SPREAD = 4
 #: A claimer that lost most of what it tried begins next time up to so many batches further on.
 _FURTHER = 16
+#: Lost attempts, and hosts of losses, that are kept of a unit.
+_HISTORY = 5
+#: Runs of a unit that fails for want of memory and such, on any workers.
+MACHINE_TRIES = 3
+#: Exceptions of the machine, not of the estimator, by the names under which they are stored.
+_MACHINE_TYPES = frozenset(
+    f"builtins.{name}"
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, MemoryError | OSError | ImportError)
+) | {"numpy._core._exceptions._ArrayMemoryError", "numpy.core._exceptions._ArrayMemoryError"}
 
 
-#: Units that were never lost.
-_CALM: Mapping[str, Any] = {"losses": 0}
+def is_of_the_machine(failures: Collection[Failure]) -> bool:
+    """Return whether another machine might do better.
+
+    Errors that a call of joblib raises are for its caller alone.
+
+    >>> is_of_the_machine([Failure("fit", "builtins.MemoryError", "", "")])
+    True
+    """
+    return any(f.type in _MACHINE_TYPES and f.stage != "call" for f in failures)
 
 
-def after(seconds: float) -> dict[str, Any]:
-    """Return the moment `seconds` from now, by the server's clock."""
-    return {"$add": ["$$NOW", round(1000 * seconds)]}
+#: Errors of the settings of a process: warnings as errors (``python -W error``), rounding errors as
+#: errors (``numpy.errstate``).  And a part that is damaged in the store: a new fit mends it.
+_SETTINGS = re.compile(
+    r"Warning$|^builtins\.FloatingPointError$|^optomatic\.errors\.BundleDamaged$"
+)
 
 
-class Claiming:
-    """The calls by which a worker gets and keeps units.  Safe to share among threads."""
+def is_of_its_moment(failures: Collection[Failure]) -> bool:
+    """Return whether a later run might do better, so that no search is served with the failure.
 
-    def __init__(self, units: Patient, timing: Timing, rng: random.Random) -> None:
-        self._units = units
-        self._timing = timing
-        self._rng = rng
+    >>> is_of_its_moment([Failure("fit", "sklearn.exceptions.ConvergenceWarning", "", "")])
+    True
+    """
+    return is_of_the_machine(failures) or any(_SETTINGS.search(f.type) for f in failures)
+
+
+#: The condition for stored documents of that kind.
+ERRORS_OF_A_MOMENT: Mapping[str, Any] = {
+    "error.failures.type": {"$in": [*sorted(_MACHINE_TYPES), _SETTINGS]}
+}
+
+
+class Claims:
+    """The units of a store, for workers.  Safe to share among threads, not across a fork."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        outage: Outage | None = None,
+        *,
+        timing: Timing | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._units = RetryingCollection(database["units"], outage)
+        self._timing = timing or Timing()
+        self._rng = rng or random.Random()
         self._crowded = False
 
     def claim(
@@ -67,26 +121,13 @@ class Claiming:
         search: str | Sequence[str] | None = None,
         alone: bool = True,
     ) -> Lease:
-        """Take up to `count` queued units.
+        """Take up to `count` queued units: of these queues, and for this search or these.
 
-        Parameters
-        ----------
-        worker : str
-        count : int
-        queues : sequence of str, optional
-            Only units of these queues.
-        search : str or sequence of str, optional
-            Only units that this search, or one of these, waits for.
-        alone : bool
-            Whether the worker has nothing else started.  Only then a unit that was lost
-            before may be handed out, and then it comes alone, so that nobody else can be
-            blamed should its worker die again.
+        `alone` says that the worker has nothing else started.  Only then it may get a unit that
+        was lost before, and gets it alone: should the worker die again, no other unit is blamed.
 
-        Returns
-        -------
-        Lease
-            With no jobs if there is nothing to claim.  No two leases ever hold one unit at
-            the same time; a lease that is not started lapses after ``timing.unstarted``.
+        The lease has no jobs if there is nothing to claim.  No two leases ever hold one unit at
+        the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
         queued = _queued(queues, search)
         units = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
@@ -100,33 +141,27 @@ class Claiming:
         return lease
 
     def _sort_out(self, queued: dict[str, Any]) -> None:
-        """Set aside what nobody can claim as it has not the form of a unit."""
+        """Set aside units that no worker can claim, as they have not the form of one."""
         others = {name: queued[name] for name in queued.keys() - SANE.keys()}
         self._units.read(UnitForm, {**others, "$nor": [dict(SANE)]})
 
-    def check(self, search: str | Sequence[str]) -> None:
-        """Set aside what a search waits for and nobody can claim or give back."""
-        waiting = {"$in": [search] if isinstance(search, str) else list(search)}
-        query = {"wanted_by": waiting, "state": {"$in": ["queued", "running"]}}
-        self._units.read(UnitForm, query)
-
     def any_lost(self, queues: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
-        """Tell whether a unit is queued, for these, that was lost before, and has to run alone."""
+        """Return whether a unit is queued, for these, that was lost before and has to run alone."""
         return bool(self._a_lost_one(_queued(queues, search)))
 
     def anything_queued(self) -> bool:
-        """Tell whether anything is queued at all, for anybody: one cheap look."""
+        """Return whether any unit is queued: one cheap look."""
         query = {"state": "queued", "queue": {"$gte": ""}}  # any queue: so that an index serves
         return self._units.find_one(query, {"_id": 1}) is not None
 
     def anything_runs(self) -> bool:
-        """Tell whether any worker holds anything: without it nothing can be taken back."""
+        """Return whether any worker holds a unit: else none can be taken back."""
         query = {"state": "running", "lease_until": {"$type": "date"}}  # an index serves it
         return self._units.find_one(query, {"_id": 1}) is not None
 
     def _some_of(self, queued: dict[str, Any], count: int) -> list[UnitForm]:
         calm = {**queued, **_CALM}
-        # Alone in the queue take its head, so that candidates are worked off in their order.
+        # One claimer alone takes the head of the queue: candidates are scored in their order.
         return (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
 
     def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm]:
@@ -143,7 +178,7 @@ class Claiming:
         return self._units.read(UnitForm, query, sort=_ORDER, limit=count)
 
     def _take(self, token: str, worker: str, units: Sequence[UnitForm]) -> Lease:
-        # One that was lost meanwhile is not taken among others.
+        # A unit that was lost meanwhile is not taken among others.
         among_others = _CALM if len(units) > 1 else {}
         self._units.update(
             {"_id": {"$in": [unit.id for unit in units]}, "state": "queued", **among_others},
@@ -166,13 +201,27 @@ class Claiming:
         taken = [unit for unit in units if unit.id in mine]
         return Lease(token, tuple(job_of(unit, **_counts(mine[unit.id])) for unit in taken))
 
-    def start(self, token: str, ids: Sequence[str], seconds: float | None = None) -> frozenset[str]:
-        """Record that `ids` begin now, before anything of the user's runs for them.
+    def queued_queues(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
+        """Return at most so many queues that are not empty, and a search that waits for each.
 
-        Returns
-        -------
-        frozenset of str
-            Those that are still ours, now with a lease of `seconds` (``timing.lease``).
+        Only units that one of `searches` waits for count, if they are given.
+        """
+        wanted = {} if searches is None else {"wanted_by": {"$in": list(searches)}}
+        queues: dict[str, str] = {}
+        while len(queues) < most:
+            query = {**wanted, "state": "queued", "queue": {"$gte": "", "$nin": [*queues]}}
+            found = self._units.find_one({**query, "v": SCHEMA}, {"queue": 1, "wanted_by": 1})
+            if found is None:
+                break
+            names = found.get("wanted_by")
+            names = names if isinstance(names, list) else []
+            queues[found["queue"]] = next((name for name in names if isinstance(name, str)), "")
+        return queues
+
+    def start(self, token: str, ids: Sequence[str], seconds: float | None = None) -> frozenset[str]:
+        """Record that `ids` begin now, before any user code runs for them.
+
+        Return those that this worker still holds, now with a lease of `seconds` (``timing.lease``).
         """
         lease = self._timing.lease if seconds is None else seconds
         wanted = {"_id": {"$in": list(ids)}, **_held(token)}
@@ -198,45 +247,30 @@ class Claiming:
     def renew(
         self, held: Mapping[str, Collection[str]], seconds: float | None = None
     ) -> frozenset[str]:
-        """Beat: extend the leases of all started units of these claims.
+        """Extend the leases of all started units of these claims, ids by token; a heartbeat.
 
-        Parameters
-        ----------
-        held : mapping of str to collection of str
-            Ids by token.
-        seconds : float, optional
-            From now; ``timing.lease`` if not given.
-
-        Returns
-        -------
-        frozenset of str
-            Those of `held` that are not ours any more.  A beat that comes after the lease
-            has run out still saves it, if nobody has taken it back meanwhile.
+        They last for `seconds` from now (``timing.lease``).  Return the ids that this worker does
+        not hold any more.  A heartbeat that comes after the lease ran out still saves it, if no
+        process took the unit back meanwhile.
         """
         if not held:
             return frozenset()
         lease = self._timing.lease if seconds is None else seconds
         ids = {unit_id for some in held.values() for unit_id in some}
         mine = {"claim": {"$in": list(held)}, "state": "running", "started": True}
-        mine["_id"] = {"$in": list(ids)}  # a copy of one is none of ours
+        mine["_id"] = {"$in": list(ids)}  # not the copy of a document
         if self._units.update(mine, [{"$set": {"lease_until": after(lease)}}]) == len(ids):
             return frozenset()
         return frozenset(ids - {document["_id"] for document in self._units.find(mine, {"_id": 1})})
 
     def release(self, token: str, ids: Sequence[str], *, begun: Collection[str] = ()) -> None:
-        """Give back what is not finished; nobody is charged for it.
+        """Give back units that are not finished; no loss is charged.
 
-        Parameters
-        ----------
-        token : str
-        ids : sequence of str
-        begun : collection of str
-            Those of `ids` for which something of the user's ran already.  Of the others a
-            start is taken back, so that ``runs`` counts what was really run.
+        For those of `ids` that have `begun`, user code ran already.  The start of the others is
+        taken back, so that ``runs`` counts what really ran.
         """
         if not ids:
             return
-        unwanted = {"$eq": [{"$size": "$wanted_by"}, 0]}
         never_ran = {"$and": ["$started", {"$not": [{"$in": ["$_id", {"$literal": [*begun]}]}]}]}
         self._units.update(
             {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}},
@@ -245,11 +279,112 @@ class Claiming:
                     "$set": {
                         **NOBODY,
                         "runs": {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]},
-                        "state": {"$cond": [unwanted, "cancelled", "queued"]},
+                        "state": _QUEUED_OR_CANCELLED,
                     }
                 }
             ],
         )
+
+    def complete(
+        self,
+        worker: str,
+        token: str,
+        results: Mapping[str, Result | Returned],
+        *,
+        tries: int = MACHINE_TRIES,
+    ) -> frozenset[str]:
+        """Store results, by unit id; on return they are on the server's disk.
+
+        A result with failures makes its unit ``failed``.  A failure of the machine (no memory, no
+        file, no module) does so after `tries` of them; before, the unit is queued for another
+        worker.  The parts of what joblib's calls returned are in the store already.
+
+        Return the units whose result was not taken: another one was there first, or, for a
+        failure, this worker does not hold the claim any more.
+        """
+        if not results:
+            return frozenset()
+        changes = [
+            _failure(unit_id, token, worker, result, tries)
+            if result.failures
+            else _completion(unit_id, worker, result)
+            for unit_id, result in results.items()
+        ]
+        if self._units.update_each(changes) == len(changes):
+            return frozenset()
+        return self._not_taken(worker, token, results)
+
+    def _not_taken(
+        self, worker: str, token: str, results: Mapping[str, Result | Returned]
+    ) -> frozenset[str]:
+        """Return the units of others; ours were stored by a call whose reply was lost."""
+        stored = self._units.find(
+            {"_id": {"$in": list(results)}}, {"completed_by": 1, "state": 1, "claim": 1}
+        )
+        taken = {d["_id"] for d in stored if d["completed_by"] == worker}
+        return frozenset(set(results) - taken)
+
+    def reap(self) -> int:
+        """Take back the units whose leases ran out by the server's clock; return how many.
+
+        Only a process in good standing may call this: after an outage or a suspended machine all
+        leases look over, though their workers live.
+        """
+        over = {"$expr": {"$lt": ["$lease_until", "$$NOW"]}}
+        return self._take_back({"state": "running", **SANE, **over}, "its lease ran out", None)
+
+    def reap_workers(self, workers: Sequence[str], why: str) -> int:
+        """Take back at once the units of `workers`, whose processes are known to be gone."""
+        if not workers:
+            return 0
+        theirs = {"state": "running", **SANE, "worker": {"$in": list(workers)}}
+        return self._take_back(theirs, why, None)
+
+    def crash(self, token: str, unit_id: str, why: str, host: str) -> bool:
+        """Take back a unit whose process died while its worker lives; return whether it was held.
+
+        `why` is the signal or exit status of the process on `host`.
+        """
+        query = {"_id": unit_id, "claim": token, "state": "running", **SANE}
+        return bool(self._take_back(query, why, host))
+
+    def _take_back(self, query: dict[str, Any], why: str, host: str | None) -> int:
+        where = {"$literal": storable(host)} if host else {"$ifNull": ["$host", "an unknown host"]}
+        entry = {
+            "attempt": "$attempt",
+            "worker": "$worker",
+            "host": where,
+            "began": {"$cond": ["$started", {"$ifNull": ["$started_at", None]}, None]},
+            "at": "$$NOW",
+            "why": {"$literal": storable(why)},
+        }
+        lost_on = {"$slice": [{"$concatArrays": ["$lost_on", [where]]}, -_HISTORY]}
+        state = {
+            "$switch": {
+                "branches": [
+                    {"case": {"$gte": ["$losses", self._timing.max_losses]}, "then": "dead"},
+                    {"case": UNWANTED, "then": "cancelled"},
+                ],
+                "default": "queued",
+            }
+        }
+        change = [
+            {
+                "$set": {
+                    "losses": {"$add": ["$losses", {"$cond": ["$started", 1, 0]}]},
+                    "lost_on": {"$cond": ["$started", lost_on, "$lost_on"]},
+                    "history": {"$slice": [{"$concatArrays": ["$history", [entry]]}, -_HISTORY]},
+                }
+            },
+            {"$set": {**NOBODY, "state": state}},
+            {"$set": {"wanted_by": {"$cond": [{"$eq": ["$state", "dead"]}, [], "$wanted_by"]}}},
+        ]
+        return self._units.update(query, change)
+
+
+def after(seconds: float) -> dict[str, Any]:
+    """Return the moment `seconds` from now, by the server's clock."""
+    return {"$add": ["$$NOW", round(1000 * seconds)]}
 
 
 def _queued(queues: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
@@ -269,63 +404,10 @@ def _held(token: str) -> dict[str, Any]:
     return {"claim": token, "state": "running"}
 
 
-# Complete and fail: what a worker hands in.
-#
-# The first good result wins, whoever brings it: a worker whose lease ran out has computed the
-# same score as the next one.  A failure counts only from the one that holds the claim, so
-# that a stale worker's trouble cannot hide a good run.
-
-
-#: Runs of a unit that fails for want of memory and such, on whatever workers.
-MACHINE_TRIES = 3
-
-
-#: Exceptions of the machine, not of the estimator, by the names under which they are stored.
-_MACHINE_TYPES = frozenset(
-    f"builtins.{name}"
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, MemoryError | OSError | ImportError)
-) | {"numpy._core._exceptions._ArrayMemoryError", "numpy.core._exceptions._ArrayMemoryError"}
-
-
-def is_of_the_machine(failures: Collection[Failure]) -> bool:
-    """Tell whether another machine might do better.
-
-    What a call of joblib raises is for its caller alone, whatever it is.
-
-    >>> is_of_the_machine([Failure("fit", "builtins.MemoryError", "", "")])
-    True
-    """
-    return any(f.type in _MACHINE_TYPES and f.stage != "call" for f in failures)
-
-
-#: What only a process that was told so raises: warnings as errors (``python -W error``), rounding
-#: errors as errors (``numpy.errstate``).
-#: And what is mended by who has the data: a part that was damaged in the store.
-_SETTINGS = re.compile(
-    r"Warning$|^builtins\.FloatingPointError$|^optomatic\.errors\.BundleDamaged$"
-)
-
-
-def is_of_its_moment(failures: Collection[Failure]) -> bool:
-    """Tell whether a later run might do better, so that nobody is served with the failure.
-
-    >>> is_of_its_moment([Failure("fit", "sklearn.exceptions.ConvergenceWarning", "", "")])
-    True
-    """
-    return is_of_the_machine(failures) or any(_SETTINGS.search(f.type) for f in failures)
-
-
-#: The same of stored documents, for queries.
-ERRORS_OF_A_MOMENT: Mapping[str, Any] = {
-    "error.failures.type": {"$in": [*sorted(_MACHINE_TYPES), _SETTINGS]}
-}
-
-
 def _ended(
     unit_id: str, worker: str, result: Result | Returned, error: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    # All that comes from users goes through $literal: a pipeline evaluates "$5 missing".
+    # Text of users goes through $literal: a pipeline evaluates "$5 missing".
     return {
         **NOBODY,
         "wanted_by": [],
@@ -364,215 +446,12 @@ _ONE_MORE = {"$add": [{"$ifNull": ["$machine_failures", 0]}, 1]}
 def _again_or(ended: dict[str, Any], tries: int) -> list[Any]:
     """Queue a unit for another worker, or, after so many tries, end it."""
     over = {"$gte": ["$machine_failures", tries]}
-    unwanted = {"$eq": [{"$size": "$wanted_by"}, 0]}
     queued = {
         **dict.fromkeys(ended, None),
         **NOBODY,
         "error": ended["error"],
-        "state": {"$cond": [unwanted, "cancelled", "queued"]},
+        "state": _QUEUED_OR_CANCELLED,
     }
     # Fields that stay as they are where the unit is queued again.
     stay = {"wanted_by": "$wanted_by", "completed_by": None, "completed_at": None, "result": None}
     return [{"$set": {k: {"$cond": [over, v, stay.get(k, queued[k])]} for k, v in ended.items()}}]
-
-
-class Finishing:
-    """The calls by which a worker hands in what it has computed."""
-
-    def __init__(self, units: Patient) -> None:
-        self._units = units
-
-    def complete(
-        self,
-        worker: str,
-        token: str,
-        results: Mapping[str, Result | Returned],
-        *,
-        tries: int = MACHINE_TRIES,
-    ) -> frozenset[str]:
-        """Store results; when this returns they are on the server's disk.
-
-        Parameters
-        ----------
-        worker, token : str
-            Who, under which claim.
-        results : mapping of str to Result or Returned
-            By unit id.  One with failures makes its unit ``failed``.  Parts of what calls
-            returned are in the store already.
-        tries : int
-            After so many failures of the machine (no memory, no file, no module) a unit has
-            failed; before that it is queued for another worker.
-
-        Returns
-        -------
-        frozenset of str
-            Units whose result was not taken, as another was there first or, for a failure,
-            as the claim is not ours any more.
-        """
-        if not results:
-            return frozenset()
-        changes = [
-            _failure(unit_id, token, worker, result, tries)
-            if result.failures
-            else _completion(unit_id, worker, result)
-            for unit_id, result in results.items()
-        ]
-        if self._units.update_each(changes) == len(changes):
-            return frozenset()
-        return self._not_taken(worker, token, results)
-
-    def _not_taken(
-        self, worker: str, token: str, results: Mapping[str, Result | Returned]
-    ) -> frozenset[str]:
-        """Return what is not ours; what is ours was stored by a call whose reply was lost."""
-        stored = self._units.find(
-            {"_id": {"$in": list(results)}}, {"completed_by": 1, "state": 1, "claim": 1}
-        )
-        taken = {d["_id"] for d in stored if d["completed_by"] == worker}
-        return frozenset(set(results) - taken)
-
-
-# Reap, crash, cancel, retry: what becomes of units whose worker or search is gone.
-#
-# A lease that runs out after the start is charged to the unit: it may be what killed its
-# worker.  After ``timing.max_losses`` of them it is ``dead``, and only an explicit retry
-# reopens it.  Nothing else is ever charged.
-
-
-_UNWANTED = {"$eq": [{"$size": "$wanted_by"}, 0]}
-_HISTORY = 5
-
-
-class Recovering:
-    """The calls that take units back, by anybody.  Safe to share among threads."""
-
-    def __init__(self, units: Patient, timing: Timing) -> None:
-        self._units = units
-        self._timing = timing
-
-    def reap(self) -> int:
-        """Take back the units whose leases have run out, by the server's clock.
-
-        To be called only by a process in good standing: after an outage or a suspended
-        machine all leases look over, though their workers live.
-
-        Returns
-        -------
-        int
-            How many.
-        """
-        return self._take_back(
-            {"state": "running", **SANE, "$expr": {"$lt": ["$lease_until", "$$NOW"]}},
-            "its lease ran out",
-            None,
-        )
-
-    def reap_workers(self, workers: Sequence[str], why: str) -> int:
-        """Take back at once what `workers` hold, whose processes are known to be gone."""
-        if not workers:
-            return 0
-        return self._take_back(
-            {"state": "running", **SANE, "worker": {"$in": list(workers)}}, why, None
-        )
-
-    def crash(self, token: str, unit_id: str, why: str, host: str) -> bool:
-        """Take back one unit whose process died while its worker lives; tell whether it was ours.
-
-        Parameters
-        ----------
-        why : str
-            The signal or exit status.
-        host : str
-            Where.
-        """
-        query = {"_id": unit_id, "claim": token, "state": "running", **SANE}
-        return bool(self._take_back(query, why, host))
-
-    def _take_back(self, query: dict[str, Any], why: str, host: str | None) -> int:
-        return self._units.update(query, self._loss(why, host))
-
-    def _loss(self, why: str, host: str | None) -> list[dict[str, Any]]:
-        where = {"$literal": storable(host)} if host else {"$ifNull": ["$host", "an unknown host"]}
-        entry = {
-            "attempt": "$attempt",
-            "worker": "$worker",
-            "host": where,
-            "began": {"$cond": ["$started", {"$ifNull": ["$started_at", None]}, None]},
-            "at": "$$NOW",
-            "why": {"$literal": storable(why)},
-        }
-        lost_on = {"$slice": [{"$concatArrays": ["$lost_on", [where]]}, -_HISTORY]}
-        state = {
-            "$switch": {
-                "branches": [
-                    {"case": {"$gte": ["$losses", self._timing.max_losses]}, "then": "dead"},
-                    {"case": _UNWANTED, "then": "cancelled"},
-                ],
-                "default": "queued",
-            }
-        }
-        return [
-            {
-                "$set": {
-                    "losses": {"$add": ["$losses", {"$cond": ["$started", 1, 0]}]},
-                    "lost_on": {"$cond": ["$started", lost_on, "$lost_on"]},
-                    "history": {"$slice": [{"$concatArrays": ["$history", [entry]]}, -_HISTORY]},
-                }
-            },
-            {"$set": {**NOBODY, "state": state}},
-            {"$set": {"wanted_by": {"$cond": [{"$eq": ["$state", "dead"]}, [], "$wanted_by"]}}},
-        ]
-
-    def cancel(self, search: str, ids: Sequence[str] | None = None) -> None:
-        """Withdraw what only `search` waits for; of that only `ids`, if they are given.
-
-        A worker that runs such a unit learns of it with its next beat.  A result that comes
-        all the same is welcome.
-        """
-        unwanted = {"$cond": [_UNWANTED, None, "$claim"]}
-        some = {} if ids is None else {"_id": {"$in": list(ids)}}
-        self._units.update(
-            {"wanted_by": search, "state": {"$in": ["queued", "running"]}, **some},
-            [
-                {"$set": {"wanted_by": {"$setDifference": ["$wanted_by", [{"$literal": search}]]}}},
-                {
-                    "$set": {
-                        "state": {"$cond": [_UNWANTED, "cancelled", "$state"]},
-                        "claim": unwanted,
-                        "worker": {"$cond": [_UNWANTED, None, "$worker"]},
-                        "started": {"$cond": [_UNWANTED, False, "$started"]},
-                        "lease_until": {"$cond": [_UNWANTED, None, "$lease_until"]},
-                    }
-                },
-            ],
-        )
-
-    def cancel_queued(self, search: str) -> None:
-        """Withdraw what only `search` waits for and nobody works on, in one update."""
-        self._units.update(
-            {"wanted_by": search, "state": "queued"},
-            [
-                {"$set": {"wanted_by": {"$setDifference": ["$wanted_by", [{"$literal": search}]]}}},
-                {"$set": {"state": {"$cond": [_UNWANTED, "cancelled", "$state"]}}},
-            ],
-        )
-
-    def retry(self, ids: Sequence[str], search: str) -> int:
-        """Queue units again that have failed or are dead, with a clean slate, for `search`."""
-        return self._units.update(
-            {"_id": {"$in": list(ids)}, "state": {"$in": ["failed", "dead"]}},
-            {
-                "$set": {
-                    **NOBODY,
-                    "state": "queued",
-                    "losses": 0,
-                    "machine_failures": 0,
-                    "wanted_by": [search],
-                    "result": None,
-                    "completed_by": None,
-                    "completed_on": None,
-                    "completed_at": None,
-                    "error": None,
-                }
-            },
-        )

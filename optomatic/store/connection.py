@@ -23,13 +23,14 @@ from optomatic.errors import StoreIncompatible, StoreUnavailable, shown
 from optomatic.private_folder import room_in
 from optomatic.records import Timing
 from optomatic.store.calls import Calls
+from optomatic.store.claims import Claims
 from optomatic.store.indexes import create_indexes
 from optomatic.store.inventory import Checking, Overview
 from optomatic.store.jobs import Jobs
-from optomatic.store.notifier import Alarms
-from optomatic.store.parts import Bundles
+from optomatic.store.notifier import Notifier
+from optomatic.store.parts import Parts
 from optomatic.store.removal import Removal
-from optomatic.store.retry import Outage, bad_uri, is_transient, told, translated
+from optomatic.store.retry import Outage, bad_uri, is_transient, text_of, translated
 from optomatic.store.searches import Environments, Searches
 from optomatic.store.workers import Workers
 
@@ -105,10 +106,11 @@ class Store:
 
     searches: Searches
     environments: Environments
-    bundles: Bundles
+    bundles: Parts
     jobs: Jobs
+    claims: Claims
     workers: Workers
-    alarms: Alarms
+    alarms: Notifier
     calls: Calls
     removal: Removal
     overview: Overview
@@ -178,15 +180,16 @@ def open_store(
         raise
     outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
     prepare = _once(lambda: create_indexes(database, replica_set))
-    bundles = Bundles(database, outage)
-    jobs = Jobs(database, timing or Timing(), prepare=prepare, outage=outage)
+    bundles = Parts(database, outage)
+    jobs = Jobs(database, outage, prepare=prepare)
     return Store(
         searches=Searches(database, outage),
         environments=Environments(database, outage),
         bundles=bundles,
         jobs=jobs,
+        claims=Claims(database, outage, timing=timing),
         workers=Workers(database, outage),
-        alarms=Alarms(database["units"]),
+        alarms=Notifier(database["units"]),
         calls=Calls(database, bundles, prepare=prepare, outage=outage),
         removal=Removal(database, jobs, outage),
         overview=Overview(database, outage),
@@ -277,7 +280,7 @@ def _greet(client: MongoClient[dict[str, Any]], uri: str, patience: float) -> st
         if isinstance(error, driver.ConfigurationError):
             raise StoreIncompatible(_too_old(redact(str(error)))) from None
         if is_transient(error) or isinstance(error, driver.ConnectionFailure):
-            raise _unavailable(f"{masked(uri)}: {told(error)}") from None
+            raise _unavailable(f"{masked(uri)}: {text_of(error)}") from None
         raise translated(error) from None
     except Exception as error:  # a host or a database whose name cannot be sent
         raise bad_uri(redact(str(error))) from None

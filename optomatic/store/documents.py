@@ -23,7 +23,7 @@ The document of a unit (collection ``units``), schema 1::
                 result.checksum: of result and error
     error       {type, text, traceback, stage, metric, failures: [all of them]}
 
-    rung_at     when idle workers were last woken for it
+    notified_at when idle workers were last woken for it
     invalid     {state, why, by, at, token, of}: of a document that could not be read, whose
                 state is ``invalid`` then.  Its former state is kept there, and all else in
                 place.  Where the unit was queued anew, ``of`` is its id.

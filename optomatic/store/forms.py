@@ -1,7 +1,7 @@
 """The form of what is stored, and the check of it: nothing is used before it was read here.
 
 Anybody may write to a database: another program, an older version, a hand, a bad disk.  A document
-that does not have its form is set aside (:meth:`~optomatic.store.retry.Patient.read`), so that
+that does not have its form is set aside (:mod:`~optomatic.store.retry`), so that
 it ends nobody's work.  Types are checked by msgspec, strictly: a text is no number.  What says
 *what* is scored, and what came of it, also carries a checksum, so that a value which was changed
 into another one of its type is seen as well.

@@ -9,7 +9,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
-from optomatic.store.retry import patiently
+from optomatic.store.retry import with_retries
 
 _UP, _DOWN = ASCENDING, DESCENDING
 _ORDER = [("priority", _DOWN), ("sequence", _UP)]
@@ -84,4 +84,4 @@ def create_indexes(database: Database[dict[str, Any]], replica_set: str | None =
 def _create(
     collection: Collection[dict[str, Any]], indexes: list[IndexModel], how: dict[str, Any]
 ) -> None:
-    patiently(lambda: collection.create_indexes(indexes, **how))
+    with_retries(lambda: collection.create_indexes(indexes, **how))

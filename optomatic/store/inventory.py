@@ -22,7 +22,7 @@ from optomatic.store.forms import INVALID, Form, Misfit, WorkerForm, fields_of, 
 from optomatic.store.indexes import INDEXES
 from optomatic.store.jobs import slices
 from optomatic.store.listings import listing_and_number, listings_of, pages_of
-from optomatic.store.retry import Outage, Patient, patiently
+from optomatic.store.retry import Outage, RetryingCollection, with_retries
 from optomatic.store.searches import added_to
 
 F = TypeVar("F", bound=Form)
@@ -117,10 +117,10 @@ class Overview:
     """Calls that only read.  Safe to share among threads."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._searches = Patient(database["searches"], outage)
-        self._pages = Patient(database["search_units"], outage)
-        self._units = Patient(database["units"], outage)
-        self._workers = Patient(database["workers"], outage)
+        self._searches = RetryingCollection(database["searches"], outage)
+        self._pages = RetryingCollection(database["search_units"], outage)
+        self._units = RetryingCollection(database["units"], outage)
+        self._workers = RetryingCollection(database["workers"], outage)
 
     def searches(self) -> list[ListedForm]:
         """Return all searches, the latest first."""
@@ -280,7 +280,7 @@ class Checking:
         def ask() -> dict[str, Any]:
             return dict(self._database.command(name, **more))
 
-        return patiently(ask, self._outage)
+        return with_retries(ask, self._outage)
 
     def _indexes(self) -> tuple[str, list[str]]:
         there = {name: self._names_in(name) for name in INDEXES}
@@ -309,7 +309,7 @@ class Checking:
                     raise
                 return []
 
-        return patiently(ask, self._outage)
+        return with_retries(ask, self._outage)
 
     def _size(self) -> tuple[str, list[str]]:
         try:
@@ -330,7 +330,7 @@ class Checking:
         return f"{text}, {in_words(free)} free", [full] if free < _LITTLE else []
 
     def _count(self, collection: str) -> int:
-        return patiently(self._database[collection].estimated_document_count, self._outage)
+        return with_retries(self._database[collection].estimated_document_count, self._outage)
 
 
 def in_words(size: float) -> str:

@@ -31,7 +31,7 @@ from optomatic.store.documents import storable
 from optomatic.store.forms import INVALID, PAGE, PageForm, checksum_of, key_of, page_checksum
 from optomatic.store.jobs import slices
 from optomatic.store.parts import array
-from optomatic.store.retry import VALID, Patient
+from optomatic.store.retry import VALID, RetryingCollection
 
 #: Ids in one document: 100 bytes each.
 IDS = 20_000
@@ -96,7 +96,7 @@ class Listed(NamedTuple):
 class Listings:
     """The lists of a store.  Every call may be repeated."""
 
-    def __init__(self, pages: Patient) -> None:
+    def __init__(self, pages: RetryingCollection) -> None:
         self._pages = pages
 
     def share(self, listing: str, unit_ids: Sequence[str], candidates: Sequence[Candidate]) -> None:

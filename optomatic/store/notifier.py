@@ -41,7 +41,7 @@ _QUEUED: Mapping[str, Any] = {
     "$or": [
         {"operationType": "insert"},
         {"updateDescription.updatedFields.state": "queued"},
-        {"updateDescription.updatedFields.rung_at": {"$exists": True}},
+        {"updateDescription.updatedFields.notified_at": {"$exists": True}},
     ]
 }
 #: Somebody else waits for a unit, too.  What is added to an array is told as "wanted_by.1", so that

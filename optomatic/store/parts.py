@@ -15,7 +15,7 @@ from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
 from optomatic.store.documents import Document
 from optomatic.store.forms import HeaderForm, Misfit, checksum_of, read
-from optomatic.store.retry import VALID, Filter, Outage, Patient
+from optomatic.store.retry import VALID, Filter, Outage, RetryingCollection
 
 # Who needs a part, and its removal once nobody does.
 #
@@ -83,7 +83,7 @@ def still_kept_for(holder: str | None, mark: str) -> dict[str, Any]:
     return free if holder is None else {"marks": mark, "$or": [{"holders": holder}, free]}
 
 
-def callers(headers: Patient) -> set[str]:
+def callers(headers: RetryingCollection) -> set[str]:
     """Return all callers that hold parts."""
     found = headers.find({"holders": {"$gt": ""}}, {"holders": 1})
     held = {holder for header in found for holder in header["holders"] if isinstance(holder, str)}
@@ -91,7 +91,10 @@ def callers(headers: Patient) -> set[str]:
 
 
 def let_go(
-    headers: Patient, chunks: Patient, those: Collection[str], of: Mapping[str, Any] | None = None
+    headers: RetryingCollection,
+    chunks: RetryingCollection,
+    those: Collection[str],
+    of: Mapping[str, Any] | None = None,
 ) -> None:
     """Take `those` out of the holders of all parts, or `of` some, and remove what nobody holds."""
     if those:
@@ -101,7 +104,7 @@ def let_go(
         _remove(headers, chunks, header)
 
 
-def _remove(headers: Patient, chunks: Patient, read: Document) -> None:
+def _remove(headers: RetryingCollection, chunks: RetryingCollection, read: Document) -> None:
     """Remove a part as it was `read`, unless somebody has come to need it since."""
     unheld: Filter = {"_id": read["_id"], "holders": []}
     going = {"$setUnion": [array("$going"), array("$marks")]}
@@ -150,8 +153,8 @@ class Bundles:
     """The parts in a store.  Every call may be repeated, and made by many at the same time."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._headers = Patient(database["bundles"], outage)
-        self._chunks = Patient(database["chunks"], outage)
+        self._headers = RetryingCollection(database["bundles"], outage)
+        self._chunks = RetryingCollection(database["chunks"], outage)
 
     def missing(self, shas: Collection[str], holder: str | None = None) -> set[str]:
         """Return those of `shas` that are not stored, and see to it that the others stay.

@@ -36,7 +36,7 @@ from optomatic.store.forms import INVALID, PageForm, SearchForm, VersionsForm, k
 from optomatic.store.jobs import Jobs, slices
 from optomatic.store.listings import Listings, is_page, listing_and_number, listings_of
 from optomatic.store.parts import SEARCHES, chunks_of, let_go
-from optomatic.store.retry import Filter, Outage, Patient
+from optomatic.store.retry import Filter, Outage, RetryingCollection
 from optomatic.store.searches import ids_that_wait
 
 #: A client that was seen in the last so many seconds may be there: the lease of a search that
@@ -85,12 +85,12 @@ class Removal:
         self, database: Database[dict[str, Any]], jobs: Jobs, outage: Outage | None = None
     ) -> None:
         self._jobs = jobs
-        self._searches = Patient(database["searches"], outage)
-        self._pages = Patient(database["search_units"], outage)
-        self._units = Patient(database["units"], outage)
-        self._headers = Patient(database["bundles"], outage)
-        self._chunks = Patient(database["chunks"], outage)
-        self._environments = Patient(database["environments"], outage)
+        self._searches = RetryingCollection(database["searches"], outage)
+        self._pages = RetryingCollection(database["search_units"], outage)
+        self._units = RetryingCollection(database["units"], outage)
+        self._headers = RetryingCollection(database["bundles"], outage)
+        self._chunks = RetryingCollection(database["chunks"], outage)
+        self._environments = RetryingCollection(database["environments"], outage)
 
     def remove(
         self,
@@ -126,7 +126,7 @@ class Removal:
                 "Nothing was removed. Remove with the newest version in use."
             )
 
-    def refuse_invalid(self, collection: Patient, query: Filter) -> None:
+    def refuse_invalid(self, collection: RetryingCollection, query: Filter) -> None:
         """Raise StoreError if something that tells what is needed cannot be read."""
         odd = collection.find_one({**query, "state": INVALID}, {"_id": 1})
         if odd is not None:
@@ -430,7 +430,7 @@ class _OneRemoval:
 
     # -- counting --------------------------------------------------------------------------
 
-    def _remove(self, collection: Patient, ids: Sequence[str]) -> None:
+    def _remove(self, collection: RetryingCollection, ids: Sequence[str]) -> None:
         """Remove documents that nobody has asked for since this began."""
         for some in slices(ids):
             query = {"_id": {"$in": list(some)}, **self._old}
@@ -438,7 +438,7 @@ class _OneRemoval:
             if not self._dry:
                 collection.delete(query)
 
-    def _measure(self, collection: Patient, query: Filter) -> int:
+    def _measure(self, collection: RetryingCollection, query: Filter) -> int:
         count, size = collection.measure(query)
         self._bytes += size
         return count

@@ -32,7 +32,7 @@ from optomatic.store.forms import INVALID, Form, Misfit, fields_of, read
 # The driver retries less than a queue needs: never ``update_many``, and on a standalone server
 # nothing.  And an error does not mean that nothing happened: code 91 arrives after the write
 # took place, and a timeout is an outcome that is not known.  So every operation of this folder
-# can be repeated as it is, and :func:`patiently` repeats it.
+# can be repeated as it is, and :func:`with_retries` repeats it.
 
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class Outage:
         return left if left < self.longest else None
 
 
-def patiently(
+def with_retries(
     operation: Callable[[], T],
     outage: Outage | None = None,
     *,
@@ -187,7 +187,7 @@ def _bounded(operation: Callable[[], T], seconds: float) -> T:
         return operation()
 
 
-def told(error: Exception) -> str:
+def text_of(error: Exception) -> str:
     """Return what an error of the driver's says, without its account of timeouts and topology."""
     text = str(error)
     for further in (" (configured timeouts", ", Timeout: ", ", Topology Description"):
@@ -205,7 +205,7 @@ def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreE
     why : str, optional
         Why it does not run, where that is known.
     """
-    said = redact(why or told(error))
+    said = redact(why or text_of(error))
     code = getattr(error, "code", None)
     if code in _REFUSED_CODES:
         return errors.StoreRefused(
@@ -277,7 +277,7 @@ VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
 _SIZE = {"$bsonSize": "$$ROOT"}
 
 
-class Patient:
+class RetryingCollection:
     """Wraps `collection`; `outage` is shared by all collections of a store."""
 
     def __init__(self, collection: Collection[Document], outage: Outage | None = None) -> None:
@@ -285,7 +285,7 @@ class Patient:
         self.outage = outage or Outage()
 
     def _try(self, operation: Any) -> Any:
-        return patiently(operation, self.outage)
+        return with_retries(operation, self.outage)
 
     def find(
         self,

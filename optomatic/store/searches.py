@@ -37,7 +37,7 @@ from optomatic.store.forms import (
     search_checksum,
 )
 from optomatic.store.listings import Listed, Listings, listing_of, listings_of, paged
-from optomatic.store.retry import VALID, Outage, Patient
+from optomatic.store.retry import VALID, Outage, RetryingCollection
 from optomatic.store.workers import is_gone
 
 _FIRST_PAGE = 10**9
@@ -74,7 +74,7 @@ class EarlierSearch:
 class Extending:
     """Calls that make a search wider.  Every call may be repeated."""
 
-    def __init__(self, searches: Patient, pages: Patient) -> None:
+    def __init__(self, searches: RetryingCollection, pages: RetryingCollection) -> None:
         self._searches = searches
         self._listings = Listings(pages)
 
@@ -180,7 +180,7 @@ class Environments:
     """The sets of versions that a store has scores of.  Every call may be repeated."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._environments = Patient(database["environments"], outage)
+        self._environments = RetryingCollection(database["environments"], outage)
 
     def others(self, ours: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
         """Return what is known besides `ours`, by the end of keys; note what is new of `ours`."""
@@ -214,8 +214,8 @@ class Searches(Extending):
     """The searches of a store.  Every call may be repeated."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        pages = Patient(database["search_units"], outage)
-        super().__init__(Patient(database["searches"], outage), pages)
+        pages = RetryingCollection(database["search_units"], outage)
+        super().__init__(RetryingCollection(database["searches"], outage), pages)
 
     def open(
         self,

@@ -25,7 +25,7 @@ from pymongo.database import Database
 from optomatic.records import SCHEMA, Process, Queue, Work, WorkerRecord
 from optomatic.store.documents import storable
 from optomatic.store.forms import QueueForm, WorkerForm
-from optomatic.store.retry import VALID, Outage, Patient
+from optomatic.store.retry import VALID, Outage, RetryingCollection
 
 
 def this_process() -> Process:
@@ -84,8 +84,8 @@ class Workers:
     """The workers of a store, and the queues that they may serve."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._workers = Patient(database["workers"], outage)
-        self._queues = Patient(database["queues"], outage)
+        self._workers = RetryingCollection(database["workers"], outage)
+        self._queues = RetryingCollection(database["queues"], outage)
 
     def register(self, record: WorkerRecord) -> None:
         """Note a worker that begins."""

@@ -279,7 +279,7 @@ class Availability:
         """Find out why no worker scores the units, and warn."""
         jobs = self._store.jobs
         jobs.check(self._searches)
-        jobs.ring(self._searches)
+        jobs.notify(self._searches)
         foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
         if foreign:
             self._say_foreign(waited, len(foreign))

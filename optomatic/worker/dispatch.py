@@ -10,8 +10,8 @@ from typing import Any
 from optomatic.backoff import Patience
 from optomatic.errors import BundleDamaged, CacheFull, StoreError
 from optomatic.records import Failure, Held
-from optomatic.store.jobs import Jobs
-from optomatic.store.parts import Bundles
+from optomatic.store.claims import Claims
+from optomatic.store.parts import Parts
 from optomatic.worker.batching import Pace
 from optomatic.worker.cache import Cache
 from optomatic.worker.digest_check import Refusals
@@ -30,14 +30,14 @@ class Parcels:
     ----------
     cache : Cache
         Where they are kept.
-    bundles : Bundles
+    bundles : Parts
         Where they come from.
     filters : sequence of Filter, optional
         Which warnings units are to show; what the child has otherwise, if not given.
     """
 
     def __init__(
-        self, cache: Cache, bundles: Bundles, filters: Sequence[Filter] | None = None
+        self, cache: Cache, bundles: Parts, filters: Sequence[Filter] | None = None
     ) -> None:
         self._cache = cache
         self._bundles = bundles
@@ -112,7 +112,7 @@ class Feeder:
 
     Parameters
     ----------
-    jobs : Jobs
+    claims : Claims
     pool : Pool
     intake : Intake
         Claims, and holds what is not started.
@@ -136,7 +136,7 @@ class Feeder:
 
     def __init__(
         self,
-        jobs: Jobs,
+        claims: Claims,
         pool: Pool,
         intake: Intake,
         parcels: Parcels,
@@ -149,7 +149,7 @@ class Feeder:
         refusals: Refusals,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._jobs = jobs
+        self._claims = claims
         self._pool = pool
         self._intake = intake
         self._parcels = parcels
@@ -220,7 +220,7 @@ class Feeder:
         token, ids = held[0].token, [one.job.id for one in held]
         began = self._clock()
         try:
-            ours = self._jobs.start(token, ids)
+            ours = self._claims.start(token, ids)
         except StoreError:
             # Started or not, nobody is charged for what was not sent to a child: it is renewed,
             # in case it was started, until the store has it back.

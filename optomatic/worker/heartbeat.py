@@ -69,7 +69,7 @@ def reap_vanished(store: Store) -> None:
     """Take back at once what workers of this machine held whose processes are gone."""
     gone = store.workers.vanished()
     if gone:
-        store.jobs.reap_workers(gone, "its process is gone")
+        store.claims.reap_workers(gone, "its process is gone")
         store.calls.forget(gone)
         store.workers.forget(gone)
 
@@ -207,7 +207,7 @@ class Heartbeat:
         Where nothing runs nothing can be reaped, and what begins now is not lost before its
         lease is over.  Idle workers may be many, and should cost next to nothing.
         """
-        if not self.calm or self.held() or self._store.jobs.anything_runs():
+        if not self.calm or self.held() or self._store.claims.anything_runs():
             return False
         self._store.workers.seen(self._worker)
         # What happens meanwhile is not known.
@@ -219,7 +219,7 @@ class Heartbeat:
     def _beat(self) -> None:
         held = self.held()
         # Late or not: a beat saves a lease for as long as nobody has reaped it.
-        revoked = self._store.jobs.renew(held, self._lease) if held else frozenset[str]()
+        revoked = self._store.claims.renew(held, self._lease) if held else frozenset[str]()
         self._beat_at = time.monotonic() + self._until_next_beat()
         # A result may have been handed in while the beat was under way: that unit is not revoked.
         if revoked and (revoked := self._drop_all(revoked)):
@@ -238,10 +238,9 @@ class Heartbeat:
         return frozenset().union(*dropped) - settling
 
     def _reap(self) -> None:
-        jobs = self._store.jobs
         reap_vanished(self._store)  # their end is certain, so no guard is needed
-        if self._guard.allows(jobs.server_time(), time.monotonic()):
-            count = jobs.reap()
+        if self._guard.allows(self._store.jobs.server_time(), time.monotonic()):
+            count = self._store.claims.reap()
             if count:
                 log.info("took back %d units whose leases had run out", count)
         self._reap_at = time.monotonic() + self._jittered(self._timing.lease / 6)

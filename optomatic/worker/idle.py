@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store
-from optomatic.store.notifier import Alarms
+from optomatic.store.notifier import Notifier
 from optomatic.store.searches import search_of
 from optomatic.worker.availability import needs
 from optomatic.worker.digest_check import Choice
@@ -60,10 +60,10 @@ class IdleReasons:
         """
         names = None if self._names is None else list(self._names())
         if names is None:
-            return self._lacking(self._store.jobs.queued_queues(_QUEUES))
+            return self._lacking(self._store.claims.queued_queues(_QUEUES))
         groups = self._store.searches.that_may_wait(names)
-        own = self._store.jobs.queued_queues(_QUEUES, [i for ids in groups for i in ids])
-        if not own and not self._store.jobs.queued_queues(1):
+        own = self._store.claims.queued_queues(_QUEUES, [i for ids in groups for i in ids])
+        if not own and not self._store.claims.queued_queues(1):
             return []
         return [*self._unknown(names), *(self._lacking(own) if own else self._of_others(names))]
 
@@ -148,7 +148,7 @@ class Rest:
     ----------
     name : str
         Of the worker, for people.
-    alarms : Alarms or None
+    alarms : Notifier or None
         Those of the store; None for a worker that always looks by itself.
     heart : Heartbeat
         Is calm while the worker rests.
@@ -168,7 +168,7 @@ class Rest:
     def __init__(
         self,
         name: str,
-        alarms: Alarms | None,
+        alarms: Notifier | None,
         heart: Heartbeat,
         intake: Intake,
         account: Account,
@@ -203,12 +203,12 @@ class Rest:
         calm = self._idle()
         self._heart.calm = calm
         if calm:
-            self._alarm.arm()
+            self._alarm.start()
         else:
-            self._alarm.disarm()
+            self._alarm.pause()
         # Disarmed it listens on for some seconds, but does not ring: who has a child to spare
         # beside a long unit has to look.
-        rings = calm and self._alarm.listening
+        rings = calm and self._alarm.active
         self._intake.longest = POLL_ALARMED if rings else POLL_LONG
 
     def say(self) -> None:

@@ -111,11 +111,11 @@ class Claims:
         """
         self._heartbeat.check()
         count = self._pace.batch(1, 1, self._seconds)
-        lease = self.jobs.claim(self._worker, count, search=self._search, alone=alone)
+        lease = self.claims.claim(self._worker, count, search=self._search, alone=alone)
         mine = tuple(job for job in lease.jobs if self._asked_for(job.id))
         if len(mine) < len(lease.jobs):
             strange = [job.id for job in lease.jobs if job not in mine]
-            self.jobs.release(lease.token, strange)
+            self.claims.release(lease.token, strange)
             self.jobs.cancel(self._search, strange)
         if mine:
             self._backoff.succeeded()
@@ -130,7 +130,7 @@ class Claims:
 
     def start(self, token: str, jobs: Sequence[Job]) -> frozenset[str]:
         """START `jobs`; return the ids that are still ours, which are renewed from now on."""
-        ours = self.jobs.start(token, [job.id for job in jobs], self._lease)
+        ours = self.claims.start(token, [job.id for job in jobs], self._lease)
         self._heartbeat.hold(token, ours)
         return ours
 
@@ -138,14 +138,14 @@ class Claims:
         """Store results."""
         if results:
             self._heartbeat.settle(results)
-            self.jobs.complete(self._worker, token, results)
+            self.claims.complete(self._worker, token, results)
             self._heartbeat.drop(token, results)
 
     def give_back(self, token: str, ids: Collection[str], begun: Collection[str]) -> None:
         """Give units back uncharged, and renew nothing of their lease any more."""
         self._heartbeat.drop(token)
         if ids:
-            self.jobs.release(token, list(ids), begun=begun)
+            self.claims.release(token, list(ids), begun=begun)
 
     def measured(self, seconds: float) -> None:
         """Note how long a unit took."""

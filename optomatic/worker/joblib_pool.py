@@ -225,7 +225,7 @@ class _Batches:
                 # Which of them it was is not known: each then runs alone.
                 for unit_id in ids:
                     name = type(error).__name__
-                    self._claims.jobs.crash(token, unit_id, name, this_process().host)
+                    self._claims.claims.crash(token, unit_id, name, this_process().host)
                 ids = frozenset()
             self._claims.give_back(token, ids, begun=ids)
 

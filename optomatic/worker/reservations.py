@@ -14,8 +14,8 @@ from math import ceil
 from optomatic.errors import StoreError
 from optomatic.planning import params
 from optomatic.records import Failure, Held, Job, Lease, Result, Returned, Timing
-from optomatic.store.jobs import Jobs
-from optomatic.store.parts import Bundles
+from optomatic.store.claims import Claims
+from optomatic.store.parts import Parts
 from optomatic.store.searches import search_of
 from optomatic.store.workers import Workers
 from optomatic.worker.batching import CHUNK_SECONDS, Pace
@@ -64,7 +64,7 @@ class Intake:
 
     def __init__(
         self,
-        jobs: Jobs,
+        claims: Claims,
         worker: str,
         timing: Timing,
         pace: Pace,
@@ -74,7 +74,7 @@ class Intake:
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._jobs = jobs
+        self._claims = claims
         self._worker = worker
         self._timing = timing
         self._pace = pace
@@ -115,7 +115,7 @@ class Intake:
         looks = self.idle_since is not None and not self._rung
         self._rung = False
         self.others_wait = False
-        if looks and not self._jobs.anything_queued():
+        if looks and not self._claims.anything_queued():
             self._wait_longer(busy)
             return True
         batch = self._pace.batch(children, hungry)
@@ -136,10 +136,12 @@ class Intake:
         groups = self._search() if callable(self._search) else [self._search]
         queues = self._queues()
         for search in groups:
-            lease = self._jobs.claim(self._worker, count, queues=queues, search=search, alone=alone)
+            lease = self._claims.claim(
+                self._worker, count, queues=queues, search=search, alone=alone
+            )
             if lease.jobs:
                 return lease
-            if not alone and search != groups[-1] and self._jobs.any_lost(queues, search):
+            if not alone and search != groups[-1] and self._claims.any_lost(queues, search):
                 break  # it runs alone, and before what comes after its search
         return Lease("", ())
 
@@ -249,15 +251,15 @@ class Outbox:
 
     def __init__(
         self,
-        jobs: Jobs,
-        bundles: Bundles,
+        claims: Claims,
+        bundles: Parts,
         workers: Workers,
         worker: str,
         host: str,
         heart: Heartbeat,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._jobs = jobs
+        self._claims = claims
         self._bundles = bundles
         self._workers = workers
         self._worker = worker
@@ -283,7 +285,7 @@ class Outbox:
         """Take note that a unit ended the child that ran it."""
 
         def errand() -> None:
-            self._jobs.crash(token, unit_id, why, self._host)
+            self._claims.crash(token, unit_id, why, self._host)
             self._heart.drop(token, [unit_id])
 
         self._heart.settle([unit_id])
@@ -294,7 +296,7 @@ class Outbox:
         ids = list(ids)
 
         def errand() -> None:
-            self._jobs.release(token, ids, begun=begun)
+            self._claims.release(token, ids, begun=begun)
             self._heart.drop(token, ids)
 
         if ids:
@@ -333,7 +335,7 @@ class Outbox:
             for result in results.values():
                 if isinstance(result, Returned) and result.part is not None:
                     self._bundles.put(result.part)
-            late = self._jobs.complete(self._worker, token, results)
+            late = self._claims.complete(self._worker, token, results)
             if late:
                 log.info("%d results were not taken: others were first", len(late))
             self._heart.drop(token, results)

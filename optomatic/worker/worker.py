@@ -149,7 +149,7 @@ class Supervisor:
         )
         pace, choice = Pace(), Choice(queues, clock)
         self._intake = intake = Intake(
-            *(store.jobs, record.id, timing, pace),
+            *(store.claims, record.id, timing, pace),
             search=search,
             queues=choice.queues,
             clock=clock,
@@ -161,11 +161,11 @@ class Supervisor:
             client_of=search if record.kind == "local" and isinstance(search, str) else None,
             revoked=self._taken.note,
         )
-        stores = (store.jobs, store.bundles, store.workers)
+        stores = (store.claims, store.parts, store.workers)
         self._outbox = outbox = Outbox(*stores, record.id, host, self._heart, clock)
         self._account = account = Account(intake, outbox, self._taken, most=most)
         self._rest = Rest(
-            *(name, store.alarms if lasting else None, self._heart, intake, account, choice),
+            *(name, store.notifier if lasting else None, self._heart, intake, account, choice),
             self._wakeup.wake,
             joined=search is not None,
             why=why_idle,
@@ -175,10 +175,10 @@ class Supervisor:
         refusals = Refusals(name, choice, intake, account, outbox)
         self._feeder = Feeder(
             *(
-                store.jobs,
+                store.claims,
                 pool,
                 intake,
-                Parcels(cache, store.bundles, filters),
+                Parcels(cache, store.parts, filters),
                 self._heart,
                 account,
             ),

@@ -156,9 +156,9 @@ def test_keda_counts_what_is_queued_and_what_runs_by_an_index(uri):
     queued, running = (t["metadata"] for t in kubernetes("ScaledObject")["spec"]["triggers"])
     with open_store(uri) as store, MongoClient(uri) as client:
         store.jobs.submit(some_units(30), "s")
-        lease = store.jobs.claim("w", 7)
-        store.jobs.start(lease.token, ids(lease.jobs)[:5])
-        store.jobs.complete("w", lease.token, {i: good() for i in ids(lease.jobs)[:2]})
+        lease = store.claims.claim("w", 7)
+        store.claims.start(lease.token, ids(lease.jobs)[:5])
+        store.claims.complete("w", lease.token, {i: good() for i in ids(lease.jobs)[:2]})
         for asked, number, index in ((queued, 23, "queued"), (running, 5, "claims")):
             units = client.get_default_database()[asked["collection"]]
             query = json.loads(asked["query"], parse_int=_refuse, parse_float=_refuse)

@@ -18,7 +18,7 @@ from pymongo import MongoClient
 
 import optomatic
 from optomatic import attach
-from optomatic.store.retry import Patient
+from optomatic.store.retry import RetryingCollection
 
 #: Verbs that print what they find of one search.
 VERBS = (
@@ -106,8 +106,8 @@ def test_the_list_says_how_each_search_is(filled):
 
 def test_the_list_takes_as_many_queries_for_many_searches(filled, uri, monkeypatch):
     counts = []
-    plain = Patient._try
-    monkeypatch.setattr(Patient, "_try", lambda *a: counts.append(1) or plain(*a))
+    plain = RetryingCollection._try
+    monkeypatch.setattr(RetryingCollection, "_try", lambda *a: counts.append(1) or plain(*a))
     optomatic.searches(uri)
     few = len(counts)
     counts.clear()

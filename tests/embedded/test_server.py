@@ -483,13 +483,13 @@ def files_of_at_most(size: int, home: Path) -> Iterator[None]:
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits other processes")
 def test_a_disk_that_fills_up_under_a_search_is_named(home: Path) -> None:
     with connection.open_store(private.serve(home)) as store:
-        store.bundles.put(dump(np.arange(9)))
+        store.parts.put(dump(np.arange(9)))
         large = dump(np.random.default_rng(0).random(4_000_000))
         told = rf"mongod ended \(signal 25\), as .*\(ulimit -f\): .* MB are free in {home}"
         with files_of_at_most(9_000_000, home), pytest.raises(StoreFull, match=told):
-            store.bundles.put(large)
-        store.bundles.put(large)  # who goes on, as workers do, starts it again
-        assert store.bundles.get(large.sha)[0] == large.kind
+            store.parts.put(large)
+        store.parts.put(large)  # who goes on, as workers do, starts it again
+        assert store.parts.get(large.sha)[0] == large.kind
 
 
 def test_the_disk_is_full_while_the_server_goes_on() -> None:
@@ -502,9 +502,9 @@ def test_the_disk_is_full_while_the_server_goes_on() -> None:
 def test_a_server_that_everything_of_was_killed_is_brought_back_by_who_uses_it(home: Path) -> None:
     with connection.open_store(private.serve(home)) as store:
         part = dump(np.arange(9))
-        store.bundles.put(part)
+        store.parts.put(part)
         kill(watcher_of(home), mongod_of(home))
-        assert store.bundles.get(part.sha)[0] == part.kind
+        assert store.parts.get(part.sha)[0] == part.kind
 
 
 def test_a_binary_that_cannot_be_executed(

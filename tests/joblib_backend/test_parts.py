@@ -116,7 +116,7 @@ def test_what_a_search_needs_as_well_stays(own, client, stored):
     call(client)
     (sha,) = own.database["bundles"].distinct("_id")
     with open_store(own.uri) as store:
-        assert store.bundles.missing([sha]) == set()
+        assert store.parts.missing([sha]) == set()
     client.close()
     assert stored() == (1, 1, 1)
 
@@ -131,10 +131,10 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, client, stored
     before = own.database["chunks"].find_one()["at"]
     call(client, run)
     assert own.database["chunks"].find_one()["at"] == before
-    assert len(client.store.bundles.callers()) == 2
+    assert len(client.store.parts.callers()) == 2
     wait_for(lambda: client._thread is None)
     with open_store(own.uri) as other:  # as after a day
-        other.bundles.let_go(other.bundles.callers())
+        other.parts.release(other.parts.callers())
     assert stored() == (0, 0, 0)
     call(client, run)
     assert stored() == (1, 1, 1)

@@ -224,9 +224,9 @@ def test_a_worker_that_refuses_is_named_with_its_reason(left):
 
 def test_units_that_end_their_workers_are_counted(left):
     search, store = left
-    lease = store.jobs.claim("w1", 1, search=search.search_id)
-    store.jobs.start(lease.token, [lease.jobs[0].id], 600)
-    store.jobs.crash(lease.token, lease.jobs[0].id, "killed by SIGSEGV", "host")
+    lease = store.claims.claim("w1", 1, search=search.search_id)
+    store.claims.start(lease.token, [lease.jobs[0].id], 600)
+    store.claims.crash(lease.token, lease.jobs[0].id, "killed by SIGSEGV", "host")
     (text,) = told(search, "losses")
     assert text.startswith("1 unit ended the scoring process, up to 1 time.")
 
@@ -251,7 +251,7 @@ def test_a_queue_that_was_lost_is_said(left, uri):
 
 def test_who_works_on_it_is_named(left):
     search, store = left
-    lease = store.jobs.claim("w1", 1, search=search.search_id)
-    store.jobs.start(lease.token, [lease.jobs[0].id], 600)
+    lease = store.claims.claim("w1", 1, search=search.search_id)
+    store.claims.start(lease.token, [lease.jobs[0].id], 600)
     (text,) = told(search, "running")
     assert text.startswith("It moves: 1 unit in work, 1 by worker w1 on ")

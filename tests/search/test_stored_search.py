@@ -101,8 +101,8 @@ def searches(uri, database):
     abandon(uri, database)
     MongoSearch(functions.parabola, {"x": [1, 2, 3]}, db=uri, name="runs").submit()
     with open_store(uri) as store:
-        lease = store.jobs.claim("a worker", 1, search=attach("runs", db=uri).search_id)
-        store.jobs.start(lease.token, [lease.jobs[0].id], 600)
+        lease = store.claims.claim("a worker", 1, search=attach("runs", db=uri).search_id)
+        store.claims.start(lease.token, [lease.jobs[0].id], 600)
     gone = MongoSearch(functions.parabola, {"x": [7]}, db=uri, name="gone").run()
     attach("gone", db=uri).remove()
     return {**made, "abandoned": None, "runs": None, "gone": gone}

@@ -13,7 +13,7 @@ class Bench:
     def __init__(self, uri):
         self.uri = uri
         self.store = open_store(uri, timing=SHORT)
-        self.jobs = self.store.jobs
+        self.jobs, self.claims = self.store.jobs, self.store.claims
         self.client = MongoClient(uri)
         self.database = self.client.get_default_database()
         self.units = self.database["units"]

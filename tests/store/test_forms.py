@@ -33,11 +33,12 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_queued_unit_that_was_changed_is_set_aside_and_the_others_are_claimed(one_bench, change):
-    jobs, units = one_bench.jobs, some_units(3)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    units = some_units(3)
     jobs.submit(units, "s")
     one_bench.units.update_one({"_id": units[1].id}, change)
     before = one_bench.document(units[1])
-    claimed = [job.id for _ in range(3) for job in jobs.claim("w", 3, queues=["a queue"]).jobs]
+    claimed = [job.id for _ in range(3) for job in claims.claim("w", 3, queues=["a queue"]).jobs]
     assert sorted(claimed) == ids([units[0], units[2]])
     after = one_bench.document(units[1])
     assert after["state"] == "invalid"
@@ -49,7 +50,8 @@ def test_a_queued_unit_that_was_changed_is_set_aside_and_the_others_are_claimed(
 
 
 def test_an_invalid_unit_is_queued_anew_when_it_is_asked_for_again(one_bench):
-    jobs, (unit,) = one_bench.jobs, some_units(1)
+    jobs = one_bench.jobs
+    (unit,) = some_units(1)
     jobs.submit([unit], "s")
     one_bench.units.update_one({"_id": unit.id}, {"$set": {"priority": "high"}})
     assert jobs.submit([unit], "t").invalid == 1
@@ -65,12 +67,13 @@ def test_an_invalid_unit_is_queued_anew_when_it_is_asked_for_again(one_bench):
 
 @pytest.mark.parametrize("number", [2, 0, "1", None, True], ids=repr)
 def test_a_unit_with_another_schema_number_is_left_alone(one_bench, number):
-    jobs, (unit,) = one_bench.jobs, some_units(1)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    (unit,) = some_units(1)
     jobs.submit([unit], "s")
     change = {"$set": {"v": number, "priority": "high", "state": "zzz"}}
     one_bench.units.update_one({"_id": unit.id}, change)
     before = one_bench.document(unit)
-    assert jobs.claim("w", 3).jobs == ()
+    assert claims.claim("w", 3).jobs == ()
     jobs.check("s")
     assert jobs.stored([unit]) == {}
     assert jobs.outcomes([unit.id]) == {}
@@ -99,11 +102,12 @@ RESULTS = {
 
 @pytest.mark.parametrize("change", RESULTS.values(), ids=RESULTS)
 def test_a_result_that_was_changed_is_none(one_bench, change):
-    jobs, units = one_bench.jobs, some_units(2)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    units = some_units(2)
     jobs.submit(units, "s")
-    lease = jobs.claim("w", 2)
-    jobs.start(lease.token, ids(units))
-    jobs.complete("w", lease.token, {unit.id: good(0.9) for unit in units})
+    lease = claims.claim("w", 2)
+    claims.start(lease.token, ids(units))
+    claims.complete("w", lease.token, {unit.id: good(0.9) for unit in units})
     one_bench.units.update_one({"_id": units[0].id}, change)
     assert list(jobs.stored(units)) in ([units[1].id], [])  # a state in between is not looked at
     assert list(jobs.outcomes(ids(units))) == [units[1].id]
@@ -111,15 +115,16 @@ def test_a_result_that_was_changed_is_none(one_bench, change):
     assert one_bench.document(units[0])["state"] == "invalid"
     assert jobs.states(ids(units)) == {units[0].id: "invalid", units[1].id: "completed"}
     assert jobs.submit(units, "t").invalid == 1
-    assert ids(jobs.claim("w", 2).jobs) == [units[0].id]
+    assert ids(claims.claim("w", 2).jobs) == [units[0].id]
 
 
 def test_a_result_serves_no_other_unit(one_bench):
-    jobs, (first, second) = one_bench.jobs, some_units(2)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    (first, second) = some_units(2)
     jobs.submit([first, second], "s")
-    lease = jobs.claim("w", 2)
-    jobs.start(lease.token, ids([first, second]))
-    jobs.complete("w", lease.token, {first.id: good(0.1), second.id: good(0.2)})
+    lease = claims.claim("w", 2)
+    claims.start(lease.token, ids([first, second]))
+    claims.complete("w", lease.token, {first.id: good(0.1), second.id: good(0.2)})
     other = one_bench.document(second)["result"]
     one_bench.units.update_one({"_id": first.id}, {"$set": {"result": other}})
     assert list(jobs.stored([first, second])) == [second.id]

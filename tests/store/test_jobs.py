@@ -14,21 +14,26 @@ def jobs(bench):
     return bench.jobs
 
 
-def started(jobs, units, worker="w", search="s"):
+@pytest.fixture
+def claims(bench):
+    return bench.claims
+
+
+def started(bench, units, worker="w", search="s"):
     """Submit `units`, claim and start them all; return the lease."""
-    jobs.submit(units, search)
-    lease = jobs.claim(worker, len(units))
-    assert jobs.start(lease.token, ids(lease.jobs)) == set(ids(units))
+    bench.jobs.submit(units, search)
+    lease = bench.claims.claim(worker, len(units))
+    assert bench.claims.start(lease.token, ids(lease.jobs)) == set(ids(units))
     return lease
 
 
-def lose(jobs, unit, times):
+def lose(bench, unit, times):
     """Have `unit` claimed, started and lost by so many workers."""
     for n in range(times):
-        lease = jobs.claim(f"w{n}", 1)
+        lease = bench.claims.claim(f"w{n}", 1)
         assert ids(lease.jobs) == [unit.id]
-        jobs.start(lease.token, [unit.id])
-        assert jobs.crash(lease.token, unit.id, "SIGSEGV", f"host {n}")
+        bench.claims.start(lease.token, [unit.id])
+        assert bench.claims.crash(lease.token, unit.id, "SIGSEGV", f"host {n}")
 
 
 # Submit
@@ -61,11 +66,11 @@ def test_a_second_search_joins(jobs, bench):
     assert second["wanted_by"] == ["t"]
 
 
-def test_more_units_than_go_into_one_query(jobs, bench):
+def test_more_units_than_go_into_one_query(jobs, claims, bench):
     units = some_units(2500)
     jobs.submit(units, "s")
     assert bench.units.count_documents({"state": "queued"}) == 2500
-    lease = jobs.claim("w", 64)
+    lease = claims.claim("w", 64)
     assert ids(lease.jobs) == ids(units[:64])
 
 
@@ -79,133 +84,133 @@ def test_one_that_is_too_large_leaves_nothing_behind(jobs, bench):
 # Stored scores
 
 
-def test_a_stored_score_serves(jobs):
+def test_a_stored_score_serves(jobs, claims, bench):
     units = some_units(2)
-    lease = started(jobs, units)
-    assert jobs.complete("w", lease.token, {units[0].id: good(0.1 + 0.2)}) == frozenset()
+    lease = started(bench, units)
+    assert claims.complete("w", lease.token, {units[0].id: good(0.1 + 0.2)}) == frozenset()
     found = jobs.stored(units)
     assert list(found) == [units[0].id]
     assert found[units[0].id].result == good(0.1 + 0.2)
     assert found[units[0].id].runs == 1
 
 
-def test_a_score_serves_under_other_terms_a_failure_does_not(jobs):
+def test_a_score_serves_under_other_terms_a_failure_does_not(jobs, claims, bench):
     scored, failed = some_units(2)
-    lease = started(jobs, [scored, failed])
-    jobs.complete("w", lease.token, {scored.id: good(), failed.id: bad()})
+    lease = started(bench, [scored, failed])
+    claims.complete("w", lease.token, {scored.id: good(), failed.id: bad()})
     others = [unit(one.key, constraints="other constraints") for one in (scored, failed)]
     assert list(jobs.stored(others)) == [others[0].id]
     assert set(jobs.stored([scored, failed])) == {scored.id, failed.id}
 
 
-def test_train_scores_serve_those_who_want_none_but_not_the_other_way_round(jobs):
+def test_train_scores_serve_those_who_want_none_but_not_the_other_way_round(jobs, claims, bench):
     with_them, without = some_units(2)
-    lease = started(jobs, [with_them, without])
-    jobs.complete("w", lease.token, {with_them.id: good(train=0.5), without.id: good()})
+    lease = started(bench, [with_them, without])
+    claims.complete("w", lease.token, {with_them.id: good(train=0.5), without.id: good()})
     wanting = [unit(one.key, return_train_score=True) for one in (with_them, without)]
     assert list(jobs.stored(wanting)) == [with_them.id]
 
 
-def test_scores_by_metric_come_back_as_they_were(jobs):
+def test_scores_by_metric_come_back_as_they_were(jobs, claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one])
+    lease = started(bench, [one])
     result = good({"a.b": 0.1, "$c": -1.5, "": 2.0}, {"a.b": float("inf"), "$c": 0.0, "": 1e-320})
-    jobs.complete("w", lease.token, {one.id: result})
+    claims.complete("w", lease.token, {one.id: result})
     assert jobs.stored([one])[one.id].result == result
 
 
 # Claim
 
 
-def test_a_claim_takes_the_first_ones_in_their_order(jobs, bench):
+def test_a_claim_takes_the_first_ones_in_their_order(jobs, claims, bench):
     units = some_units(10)
     jobs.submit(units, "s")
-    lease = jobs.claim("w", 3)
+    lease = claims.claim("w", 3)
     assert ids(lease.jobs) == ids(units[:3])
     assert {bench.document(one)["claim"] for one in units[:3]} == {lease.token}
     assert len(lease.token) == 32
     assert {bench.document(one)["runs"] for one in units} == {0}
 
 
-def test_higher_priority_goes_first(jobs):
+def test_higher_priority_goes_first(jobs, claims):
     units = some_units(4)
     jobs.submit(units[:2], "s")
     jobs.submit(units[2:], "t", priority=1)
-    assert ids(jobs.claim("w", 2).jobs) == ids(units[2:])
+    assert ids(claims.claim("w", 2).jobs) == ids(units[2:])
 
 
-def test_nothing_to_claim_is_an_empty_lease(jobs):
-    assert jobs.claim("w", 5).jobs == ()
+def test_nothing_to_claim_is_an_empty_lease(claims):
+    assert claims.claim("w", 5).jobs == ()
 
 
-def test_only_queues_and_searches_that_are_asked_for(jobs):
+def test_only_queues_and_searches_that_are_asked_for(jobs, claims):
     one, other = unit("1" * 8, queue="x"), unit("2" * 8, queue="y")
     jobs.submit([one], "s")
     jobs.submit([other], "t")
-    assert jobs.claim("w", 5, queues=["z"]).jobs == ()
-    assert jobs.claim("w", 5, queues=["x"], search="t").jobs == ()
-    assert ids(jobs.claim("w", 5, queues=["y"]).jobs) == [other.id]
-    assert ids(jobs.claim("w", 5, search="s").jobs) == [one.id]
+    assert claims.claim("w", 5, queues=["z"]).jobs == ()
+    assert claims.claim("w", 5, queues=["x"], search="t").jobs == ()
+    assert ids(claims.claim("w", 5, queues=["y"]).jobs) == [other.id]
+    assert ids(claims.claim("w", 5, search="s").jobs) == [one.id]
 
 
-def test_what_was_lost_is_claimed_alone_and_only_when_nothing_else_runs(jobs):
+def test_what_was_lost_is_claimed_alone_and_only_when_nothing_else_runs(jobs, claims, bench):
     lost, *calm = some_units(4)
     jobs.submit([lost], "s")
-    lose(jobs, lost, 1)
+    lose(bench, lost, 1)
     jobs.submit(calm, "s")
-    assert ids(jobs.claim("w", 64, alone=False).jobs) == ids(calm)
-    assert jobs.claim("w", 64, alone=False).jobs == ()
-    (job,) = jobs.claim("w", 64, alone=True).jobs
+    assert ids(claims.claim("w", 64, alone=False).jobs) == ids(calm)
+    assert claims.claim("w", 64, alone=False).jobs == ()
+    (job,) = claims.claim("w", 64, alone=True).jobs
     assert (job.id, job.losses, job.attempt) == (lost.id, 1, 2)
 
 
-def test_an_unstarted_claim_lapses_uncharged(jobs, bench):
+def test_an_unstarted_claim_lapses_uncharged(jobs, claims, bench):
     (one,) = some_units(1)
     jobs.submit([one], "s")
-    lease = jobs.claim("w", 1)
+    lease = claims.claim("w", 1)
     time.sleep(SHORT.unstarted + 0.1)
-    assert jobs.reap() == 1
+    assert claims.reap() == 1
     document = bench.document(one)
     assert (document["state"], document["losses"], document["runs"]) == ("queued", 0, 0)
-    assert jobs.start(lease.token, [one.id]) == frozenset()
+    assert claims.start(lease.token, [one.id]) == frozenset()
 
 
 # Start, renew, release
 
 
-def test_a_start_counts_once_however_often_it_is_sent(jobs, bench):
+def test_a_start_counts_once_however_often_it_is_sent(claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one])
-    assert jobs.start(lease.token, [one.id]) == {one.id}
+    lease = started(bench, [one])
+    assert claims.start(lease.token, [one.id]) == {one.id}
     assert bench.document(one)["runs"] == 1
 
 
-def test_a_beat_extends_started_units_and_names_those_that_are_gone(jobs, bench):
+def test_a_beat_extends_started_units_and_names_those_that_are_gone(claims, bench):
     units = some_units(3)
-    lease = started(jobs, units)
+    lease = started(bench, units)
     before = bench.document(units[0])["lease_until"]
-    jobs.complete("other", "no token", {units[2].id: good()})
-    assert jobs.renew({lease.token: set(ids(units))}) == {units[2].id}
+    claims.complete("other", "no token", {units[2].id: good()})
+    assert claims.renew({lease.token: set(ids(units))}) == {units[2].id}
     assert bench.document(units[0])["lease_until"] > before
-    assert jobs.renew({}) == frozenset()
+    assert claims.renew({}) == frozenset()
 
 
-def test_a_late_beat_saves_a_lease_that_nobody_has_taken_back(jobs):
+def test_a_late_beat_saves_a_lease_that_nobody_has_taken_back(claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one])
+    lease = started(bench, [one])
     time.sleep(SHORT.lease + 0.1)
-    assert jobs.renew({lease.token: {one.id}}) == frozenset()
-    assert jobs.reap() == 0
+    assert claims.renew({lease.token: {one.id}}) == frozenset()
+    assert claims.reap() == 0
 
 
-def test_release_gives_back_uncharged(jobs, bench):
+def test_release_gives_back_uncharged(jobs, claims, bench):
     ran, never_ran, wanted_no_more = units = some_units(3)
     jobs.submit(units[:2], "s")
     jobs.submit(units[2:], "t")
-    lease = jobs.claim("w", 3)
-    jobs.start(lease.token, ids(units))
+    lease = claims.claim("w", 3)
+    claims.start(lease.token, ids(units))
     jobs.cancel("t")
-    jobs.release(lease.token, ids(units), begun=[ran.id])
+    claims.release(lease.token, ids(units), begun=[ran.id])
     assert bench.states() == {
         ran.id: "queued",
         never_ran.id: "queued",
@@ -214,70 +219,70 @@ def test_release_gives_back_uncharged(jobs, bench):
     assert [bench.document(one)["losses"] for one in units] == [0, 0, 0]
     # A start of what never ran is taken back.
     assert [bench.document(one)["runs"] for one in (ran, never_ran)] == [1, 0]
-    jobs.release(lease.token, ids(units))
+    claims.release(lease.token, ids(units))
     assert bench.document(never_ran)["runs"] == 0
 
 
 # Complete and fail
 
 
-def test_the_first_good_result_wins_whoever_brings_it(jobs, bench):
+def test_the_first_good_result_wins_whoever_brings_it(claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one], worker="first")
+    lease = started(bench, [one], worker="first")
     time.sleep(SHORT.lease + 0.1)
-    assert jobs.reap() == 1
-    second = jobs.claim("second", 1)
-    jobs.start(second.token, [one.id])
-    assert jobs.complete("first", lease.token, {one.id: good(1.0)}) == frozenset()
-    assert jobs.complete("second", second.token, {one.id: good(2.0)}) == {one.id}
+    assert claims.reap() == 1
+    second = claims.claim("second", 1)
+    claims.start(second.token, [one.id])
+    assert claims.complete("first", lease.token, {one.id: good(1.0)}) == frozenset()
+    assert claims.complete("second", second.token, {one.id: good(2.0)}) == {one.id}
     document = bench.document(one)
     assert (document["result"]["test"], document["completed_by"]) == (1.0, "first")
     assert (document["wanted_by"], document["claim"]) == ([], None)
 
 
-def test_completing_again_is_taken_as_said_before(jobs):
+def test_completing_again_is_taken_as_said_before(claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one])
-    assert jobs.complete("w", lease.token, {one.id: good()}) == frozenset()
-    assert jobs.complete("w", lease.token, {one.id: good()}) == frozenset()
+    lease = started(bench, [one])
+    assert claims.complete("w", lease.token, {one.id: good()}) == frozenset()
+    assert claims.complete("w", lease.token, {one.id: good()}) == frozenset()
 
 
-def test_a_stale_failure_does_not_hide_a_good_run(jobs, bench):
+def test_a_stale_failure_does_not_hide_a_good_run(claims, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one], worker="stale")
-    assert jobs.crash(lease.token, one.id, "SIGKILL", "a host")
-    again = jobs.claim("w", 1)
-    assert jobs.complete("stale", lease.token, {one.id: bad()}) == {one.id}
+    lease = started(bench, [one], worker="stale")
+    assert claims.crash(lease.token, one.id, "SIGKILL", "a host")
+    again = claims.claim("w", 1)
+    assert claims.complete("stale", lease.token, {one.id: bad()}) == {one.id}
     assert bench.document(one)["state"] == "running"
-    assert jobs.complete("w", again.token, {one.id: good()}) == frozenset()
+    assert claims.complete("w", again.token, {one.id: good()}) == frozenset()
 
 
-def test_a_late_result_reopens_no_end_but_replaces_a_death(jobs, bench):
+def test_a_late_result_reopens_no_end_but_replaces_a_death(jobs, claims, bench):
     (one,) = some_units(1)
     jobs.submit([one], "s")
-    lose(jobs, one, 3)
+    lose(bench, one, 3)
     assert bench.document(one)["state"] == "dead"
-    assert jobs.complete("late", "a token", {one.id: good()}) == frozenset()
+    assert claims.complete("late", "a token", {one.id: good()}) == frozenset()
     assert bench.document(one)["state"] == "completed"
 
 
 @pytest.mark.parametrize("text", ["$5 missing", "$$NOW", "a.b", "\ud800 alone", "", "\x00"])
-def test_texts_of_users_are_stored_as_they_are(jobs, text):
+def test_texts_of_users_are_stored_as_they_are(jobs, claims, text, bench):
     (one,) = some_units(1)
-    lease = started(jobs, [one])
-    jobs.complete("w", lease.token, {one.id: bad(text=text)})
+    lease = started(bench, [one])
+    claims.complete("w", lease.token, {one.id: bad(text=text)})
     (failure,) = jobs.stored([one])[one.id].result.failures
     assert failure.text == text.replace("\ud800", "\\ud800")
 
 
-def test_a_failure_of_the_machine_is_tried_elsewhere_and_never_served(jobs, bench):
+def test_a_failure_of_the_machine_is_tried_elsewhere_and_never_served(jobs, claims, bench):
     (one,) = some_units(1)
     jobs.submit([one], "s")
     for n in range(3):
         assert jobs.waits("s")
-        lease = jobs.claim(f"w{n}", 1)
-        jobs.start(lease.token, [one.id])
-        jobs.complete(f"w{n}", lease.token, {one.id: bad("builtins.MemoryError")})
+        lease = claims.claim(f"w{n}", 1)
+        claims.start(lease.token, [one.id])
+        claims.complete(f"w{n}", lease.token, {one.id: bad("builtins.MemoryError")})
     assert bench.document(one)["state"] == "failed"
     assert not jobs.waits("s")
     assert jobs.stored([one]) == {}
@@ -289,10 +294,10 @@ def test_a_failure_of_the_machine_is_tried_elsewhere_and_never_served(jobs, benc
 @pytest.mark.parametrize(
     "kind", ["sklearn.exceptions.ConvergenceWarning", "builtins.FloatingPointError"]
 )
-def test_a_failure_that_settings_of_the_process_made_is_never_served(jobs, bench, kind):
+def test_a_failure_that_settings_of_the_process_made_is_never_served(jobs, claims, bench, kind):
     one, another = some_units(2)
-    lease = started(jobs, [one, another])
-    jobs.complete("w", lease.token, {one.id: bad(kind), another.id: bad()})
+    lease = started(bench, [one, another])
+    claims.complete("w", lease.token, {one.id: bad(kind), another.id: bad()})
     assert bench.document(one)["state"] == "failed"
     assert [*jobs.stored([one, another])] == [another.id]
     jobs.submit([one, another], "t")
@@ -302,13 +307,13 @@ def test_a_failure_that_settings_of_the_process_made_is_never_served(jobs, bench
 # Reap, crash, cancel, retry
 
 
-def test_a_started_unit_is_charged_when_its_lease_runs_out(jobs, bench):
+def test_a_started_unit_is_charged_when_its_lease_runs_out(claims, bench):
     (one,) = some_units(1)
-    started(jobs, [one])
-    assert jobs.reap() == 0
+    started(bench, [one])
+    assert claims.reap() == 0
     time.sleep(SHORT.lease + 0.1)
-    assert jobs.reap() == 1
-    assert jobs.reap() == 0
+    assert claims.reap() == 1
+    assert claims.reap() == 0
     document = bench.document(one)
     assert (document["state"], document["losses"], document["claim"]) == ("queued", 1, None)
     assert document["history"][0]["why"] == "its lease ran out"
@@ -318,7 +323,7 @@ def test_a_started_unit_is_charged_when_its_lease_runs_out(jobs, bench):
 def test_three_losses_are_the_end_until_an_explicit_retry(jobs, bench):
     (one,) = some_units(1)
     jobs.submit([one], "s")
-    lose(jobs, one, 3)
+    lose(bench, one, 3)
     document = bench.document(one)
     assert (document["state"], document["runs"], document["wanted_by"]) == ("dead", 3, [])
     assert not jobs.waits("s")
@@ -332,28 +337,28 @@ def test_three_losses_are_the_end_until_an_explicit_retry(jobs, bench):
     assert (document["state"], document["losses"], document["wanted_by"]) == ("queued", 0, ["t"])
 
 
-def test_a_crash_with_another_token_is_nobodys_business(jobs, bench):
+def test_a_crash_with_another_token_is_nobodys_business(claims, bench):
     (one,) = some_units(1)
-    started(jobs, [one])
-    assert not jobs.crash("another token", one.id, "SIGSEGV", "a host")
+    started(bench, [one])
+    assert not claims.crash("another token", one.id, "SIGSEGV", "a host")
     assert bench.document(one)["state"] == "running"
 
 
-def test_units_of_a_vanished_worker_come_back_at_once(jobs, bench):
+def test_units_of_a_vanished_worker_come_back_at_once(claims, bench):
     mine, other = some_units(2)
-    started(jobs, [mine], worker="gone")
-    started(jobs, [other], worker="alive")
-    assert jobs.reap_workers(["gone"], "its process is gone") == 1
+    started(bench, [mine], worker="gone")
+    started(bench, [other], worker="alive")
+    assert claims.reap_workers(["gone"], "its process is gone") == 1
     assert bench.states() == {mine.id: "queued", other.id: "running"}
 
 
-def test_cancel_withdraws_what_nobody_else_wants(jobs, bench):
+def test_cancel_withdraws_what_nobody_else_wants(jobs, claims, bench):
     shared, queued, running = units = some_units(3)
     jobs.submit(units, "s")
     jobs.submit([shared], "t")
-    lease = jobs.claim("w", 3)
-    jobs.start(lease.token, ids(units))
-    jobs.release(lease.token, [queued.id])
+    lease = claims.claim("w", 3)
+    claims.start(lease.token, ids(units))
+    claims.release(lease.token, [queued.id])
     jobs.cancel("s")
     assert bench.states() == {
         shared.id: "running",
@@ -363,8 +368,8 @@ def test_cancel_withdraws_what_nobody_else_wants(jobs, bench):
     assert not jobs.waits("s")
     assert jobs.waits("t")
     # Its worker learns of it, and what it has already is welcome.
-    assert jobs.renew({lease.token: {shared.id, running.id}}) == {running.id}
-    assert jobs.complete("w", lease.token, {running.id: good()}) == frozenset()
+    assert claims.renew({lease.token: {shared.id, running.id}}) == {running.id}
+    assert claims.complete("w", lease.token, {running.id: good()}) == frozenset()
 
 
 def test_a_cancelled_unit_is_reopened_by_a_later_search(jobs, bench):
@@ -379,39 +384,39 @@ def test_a_cancelled_unit_is_reopened_by_a_later_search(jobs, bench):
 # What is not ours
 
 
-def test_other_schemas_and_what_is_no_unit_stop_nobody(jobs, bench):
+def test_other_schemas_and_what_is_no_unit_stop_nobody(claims, bench):
     units = some_units(2)
-    started(jobs, units)
+    started(bench, units)
     strange = [
         {"_id": "a", "v": 1, "state": "running", "losses": "many", "lease_until": 0},
         {"_id": "c", "v": 2, "state": "queued", "wanted_by": ["s"], "queue": "a queue"},
         {"_id": "d", "v": 1, "state": "running"},
     ]
     bench.units.insert_many(strange)
-    assert jobs.claim("w", 10).jobs == ()
+    assert claims.claim("w", 10).jobs == ()
     time.sleep(SHORT.lease + 0.1)
-    assert jobs.reap() == 2
+    assert claims.reap() == 2
     assert list(bench.units.find({"_id": {"$in": list("abcd")}}).sort("_id")) == strange
 
 
-def test_every_query_of_the_queue_uses_an_index(jobs, bench):
+def test_every_query_of_the_queue_uses_an_index(jobs, claims, bench):
     jobs.submit(some_units(50), "s")
     with bench.client as client:
         client.admin.command("setParameter", 1, notablescan=True)
         try:
             units = some_units(3)
             jobs.submit(units, "t")
-            lease = jobs.claim("w", 3)
-            jobs.claim("w", 3, search="t")
-            jobs.claim("w", 3, queues=["a queue"], alone=True)
-            jobs.start(lease.token, ids(lease.jobs))
-            jobs.renew({lease.token: ids(lease.jobs)})
-            jobs.reap()
-            jobs.reap_workers(["w"], "gone")
-            jobs.release(lease.token, ids(lease.jobs))
+            lease = claims.claim("w", 3)
+            claims.claim("w", 3, search="t")
+            claims.claim("w", 3, queues=["a queue"], alone=True)
+            claims.start(lease.token, ids(lease.jobs))
+            claims.renew({lease.token: ids(lease.jobs)})
+            claims.reap()
+            claims.reap_workers(["w"], "gone")
+            claims.release(lease.token, ids(lease.jobs))
             jobs.waits("t")
-            jobs.anything_queued()
-            jobs.anything_runs()
+            claims.anything_queued()
+            claims.anything_runs()
             jobs.queues_of("t")
             jobs.stored(units)
             jobs.outcomes(ids(units))
@@ -420,15 +425,15 @@ def test_every_query_of_the_queue_uses_an_index(jobs, bench):
             client.admin.command("setParameter", 1, notablescan=False)
 
 
-def test_it_can_be_told_whether_anything_is_queued_or_runs(jobs):
-    assert not jobs.anything_queued()
+def test_it_can_be_told_whether_anything_is_queued_or_runs(jobs, claims):
+    assert not claims.anything_queued()
     units = some_units(1)
     jobs.submit(units, "s")
-    assert jobs.anything_queued()
-    assert not jobs.anything_runs()
+    assert claims.anything_queued()
+    assert not claims.anything_runs()
     assert jobs.queues_of("s") == ["a queue"]
-    jobs.claim("w", 1)
-    assert (jobs.anything_queued(), jobs.anything_runs()) == (False, True)
+    claims.claim("w", 1)
+    assert (claims.anything_queued(), claims.anything_runs()) == (False, True)
     assert jobs.queues_of("s") == []
 
 

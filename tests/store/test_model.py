@@ -64,7 +64,7 @@ class Queue(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.store = open_store(f"{self.uri}", timing=TIMING)
-        self.jobs = self.store.jobs
+        self.jobs, self.claims = self.store.jobs, self.store.claims
         self.units = some_units(6)
         self.model = {unit.id: Expected() for unit in self.units}
         self.jobs._units.delete({})
@@ -115,7 +115,7 @@ class Queue(RuleBasedStateMachine):
     )
     def claim(self, count, search, alone):
         self.workers += 1
-        lease = self.jobs.claim(f"w{self.workers}", count, search=search, alone=alone)
+        lease = self.claims.claim(f"w{self.workers}", count, search=search, alone=alone)
         queued = {
             i
             for i, one in self.model.items()
@@ -139,7 +139,7 @@ class Queue(RuleBasedStateMachine):
         lease, _ = claimed
         asked = ids(lease.jobs)[: max(1, round(share * len(lease.jobs)))]
         ours = self.held(lease).intersection(asked)
-        assert self.jobs.start(lease.token, asked) == ours
+        assert self.claims.start(lease.token, asked) == ours
         for unit_id in ours:
             one = self.model[unit_id]
             one.runs += not one.started
@@ -151,7 +151,7 @@ class Queue(RuleBasedStateMachine):
         lease, _ = claimed
         mine = {i for i in self.held(lease) if self.model[i].started}
         asked = set(ids(lease.jobs))
-        assert self.jobs.renew({lease.token: asked}) == asked - mine
+        assert self.claims.renew({lease.token: asked}) == asked - mine
         for unit_id in mine:
             self.model[unit_id].over = False
 
@@ -159,7 +159,7 @@ class Queue(RuleBasedStateMachine):
     def complete(self, claimed, went_well, score):
         lease, worker = claimed
         results = {i: good(score) if went_well else bad() for i in ids(lease.jobs)}
-        late = self.jobs.complete(worker, lease.token, results)
+        late = self.claims.complete(worker, lease.token, results)
         for unit_id in results:
             one = self.model[unit_id]
             if went_well and one.state != "completed":
@@ -174,7 +174,7 @@ class Queue(RuleBasedStateMachine):
     def release(self, claimed, ran):
         lease, _ = claimed
         asked = ids(lease.jobs)
-        self.jobs.release(lease.token, asked, begun=asked if ran else ())
+        self.claims.release(lease.token, asked, begun=asked if ran else ())
         for unit_id in self.held(lease):
             one = self.model[unit_id]
             one.runs -= one.started and not ran
@@ -185,7 +185,7 @@ class Queue(RuleBasedStateMachine):
         lease, _ = claimed
         first = lease.jobs[0].id
         was_ours = first in self.held(lease)
-        assert self.jobs.crash(lease.token, first, "SIGSEGV", "a host") == was_ours
+        assert self.claims.crash(lease.token, first, "SIGSEGV", "a host") == was_ours
         if was_ours:
             self.model[first].lose()
 
@@ -202,7 +202,7 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def reap(self):
         over = [one for one in self.model.values() if one.over]
-        assert self.jobs.reap() == len(over)
+        assert self.claims.reap() == len(over)
         for one in over:
             one.lose()
 

@@ -1,4 +1,4 @@
-"""Alarms ring when something happens, where the server can tell; nobody depends on it."""
+"""Notifier ring when something happens, where the server can tell; nobody depends on it."""
 
 import threading
 
@@ -21,18 +21,18 @@ def store(uri):
 
 def test_it_rings_once_it_listens_and_for_what_is_queued(store):
     rung = threading.Event()
-    with store.alarms.queued(rung.set) as alarm:
-        wait_for(lambda: alarm.listening)
+    with store.notifier.queued(rung.set) as subscription:
+        wait_for(lambda: subscription.active)
         wait_for(rung.is_set)
         rung.clear()
         units = some_units(1)
         store.jobs.submit(units, "s")
         wait_for(rung.is_set)
         # What is given back, taken back or retried is queued too.
-        lease = store.jobs.claim("w", 1)
+        lease = store.claims.claim("w", 1)
         assert ids(lease.jobs) == ids(units)
         rung.clear()
-        store.jobs.release(lease.token, ids(units))
+        store.claims.release(lease.token, ids(units))
         wait_for(rung.is_set)
 
 
@@ -61,7 +61,7 @@ def test_a_stream_outlives_the_time_limit_of_its_calls(uri, store, monkeypatch):
     monkeypatch.setattr("optomatic.store.notifier._PATIENCE", 1.75)
     streams = Streams(parse_uri(uri)["database"])
     monitoring.register(streams)
-    with open_store(uri) as watched, watched.alarms.queued(lambda: None):
+    with open_store(uri) as watched, watched.notifier.queued(lambda: None):
         # Each is held for a quarter of a second, and the limit of each call is two.
         wait_for(lambda: max(streams.asked.values(), default=0) > 12)
 
@@ -71,8 +71,8 @@ def test_who_serves_some_searches_hears_of_one_that_joins(store):
     units = some_units(3)
     store.jobs.submit(units, "first")
     rung = threading.Event()
-    with store.alarms.queued(rung.set, joined=True) as alarm:
-        wait_for(lambda: alarm.listening and rung.is_set())
+    with store.notifier.queued(rung.set, joined=True) as subscription:
+        wait_for(lambda: subscription.active and rung.is_set())
         rung.clear()
         store.jobs.submit(units, "second")
         wait_for(rung.is_set)
@@ -82,47 +82,47 @@ def test_it_rings_for_what_ends(store):
     units = some_units(1)
     store.jobs.submit(units, "s")
     rings = []
-    with store.alarms.ended(lambda: rings.append(threading.get_ident())) as alarm:
-        wait_for(lambda: alarm.listening and rings)
-        lease = store.jobs.claim("w", 1)
-        store.jobs.start(lease.token, ids(units))
-        store.jobs.complete("w", lease.token, {units[0].id: good()})
+    with store.notifier.ended(lambda: rings.append(threading.get_ident())) as subscription:
+        wait_for(lambda: subscription.active and rings)
+        lease = store.claims.claim("w", 1)
+        store.claims.start(lease.token, ids(units))
+        store.claims.complete("w", lease.token, {units[0].id: good()})
         wait_for(lambda: len(rings) > 1)
     assert set(rings).isdisjoint({threading.get_ident()})
 
 
 def test_what_is_disarmed_is_armed_again(store):
     rung = threading.Event()
-    alarm = store.alarms.queued(rung.set)
-    alarm.arm()
-    wait_for(lambda: alarm.listening)
-    alarm.disarm()
+    subscription = store.notifier.queued(rung.set)
+    subscription.start()
+    wait_for(lambda: subscription.active)
+    subscription.pause()
     store.jobs.submit(some_units(1), "s")
-    wait_for(lambda: not alarm.listening)
+    wait_for(lambda: not subscription.active)
     rung.clear()
-    alarm.arm()
-    wait_for(lambda: alarm.listening and rung.is_set())
-    alarm.stop()
+    subscription.start()
+    wait_for(lambda: subscription.active and rung.is_set())
+    subscription.stop()
 
 
 def test_a_standalone_server_has_none_and_that_is_no_error(standalone_uri):
     with open_store(standalone_uri) as store:
         rung = threading.Event()
-        with store.alarms.queued(rung.set) as alarm:
-            wait_for(lambda: not alarm._thread.is_alive())
-            alarm.arm()  # asks no more
-            assert not alarm._thread.is_alive()
+        with store.notifier.queued(rung.set) as subscription:
+            wait_for(lambda: not subscription._thread.is_alive())
+            subscription.start()  # asks no more
+            assert not subscription._thread.is_alive()
         assert not (rung.is_set())
-        assert not (alarm.listening)
+        assert not (subscription.active)
 
 
 def test_the_end_of_the_store_ends_it(uri, monkeypatch):
     monkeypatch.setattr("optomatic.store.notifier._HELD", 2.0)
     store = open_store(uri)
     store.jobs.submit(some_units(1), "s")
-    alarm = store.alarms.queued(lambda: None)
-    alarm.arm()
-    wait_for(lambda: alarm.listening)
-    alarm.stop()
+    subscription = store.notifier.queued(lambda: None)
+    subscription.start()
+    wait_for(lambda: subscription.active)
+    subscription.stop()
     store.close()
-    wait_for(lambda: not alarm._thread.is_alive())
+    wait_for(lambda: not subscription._thread.is_alive())

@@ -56,24 +56,24 @@ def cut_after(size):
 
 
 def is_whole(store, part):
-    return store.bundles.get(part.sha) == (part.kind, b"".join(part.buffers))
+    return store.parts.get(part.sha) == (part.kind, b"".join(part.buffers))
 
 
 def need(store, part, holder):
     """Have a part in the store, as searches (all under one name) and callers do."""
-    if store.bundles.missing([part.sha], holder):
-        store.bundles.put(part, holder=holder)
+    if store.parts.missing([part.sha], holder):
+        store.parts.put(part, holder=holder)
 
 
 def test_the_last_holder_takes_it_along(store, part, left):
     for holder in ("a/1", "b/1"):
         need(store, part, holder)
-    assert store.bundles.callers() == {"a/1", "b/1"}
-    store.bundles.let_go(["a/1"])
+    assert store.parts.callers() == {"a/1", "b/1"}
+    store.parts.release(["a/1"])
     assert is_whole(store, part)
-    store.bundles.let_go(["b/1"])
+    store.parts.release(["b/1"])
     assert left() == (0, 0)
-    assert store.bundles.missing([part.sha], "b/1") == {part.sha}
+    assert store.parts.missing([part.sha], "b/1") == {part.sha}
     need(store, part, "b/1")
     assert is_whole(store, part)
 
@@ -84,28 +84,28 @@ def test_what_a_search_needs_as_well_stays(store, part, first, puts):
     who = ["a/1", SEARCHES] if first == "caller" else [SEARCHES, "a/1"]
     for holder in who:
         if puts:
-            store.bundles.put(part, holder=holder)
+            store.parts.put(part, holder=holder)
         else:
             need(store, part, holder)
-    store.bundles.let_go(["a/1"])
+    store.parts.release(["a/1"])
     assert is_whole(store, part)
-    assert store.bundles.callers() == set()
+    assert store.parts.callers() == set()
 
 
 def test_what_was_stored_before_there_were_holders_stays(store, database, part):
-    store.bundles.put(part)
+    store.parts.put(part)
     database["bundles"].update_one({}, {"$unset": {"marks": 1}})
     database["chunks"].update_many({}, {"$unset": {"marks": 1}})
     need(store, part, "a/1")
-    store.bundles.let_go(["a/1"])
+    store.parts.release(["a/1"])
     assert is_whole(store, part)
 
 
 def test_what_an_upload_left_goes_with_its_holder(store, part, left):
     with pytest.raises(Cut):
-        store.bundles.put(part, cut_after(2000), holder="a/1")
+        store.parts.put(part, cut_after(2000), holder="a/1")
     assert left() == (1, 2)
-    store.bundles.let_go(["a/1"])
+    store.parts.release(["a/1"])
     assert left() == (0, 0)
 
 
@@ -114,13 +114,13 @@ def test_an_upload_whose_holder_is_taken_for_dead_begins_anew(store, part, left)
 
     def dead_once(done):
         if not told:
-            store.bundles.let_go(["a/1"])
+            store.parts.release(["a/1"])
         told.append(done)
 
-    store.bundles.put(part, dead_once, holder="a/1")
+    store.parts.put(part, dead_once, holder="a/1")
     assert told.count(1000) == 2
     assert is_whole(store, part)
-    store.bundles.let_go(["a/1"])
+    store.parts.release(["a/1"])
     assert left() == (0, 0)
 
 
@@ -134,7 +134,7 @@ STEPS = {
 def before(store, monkeypatch, step, act):
     """Have `act` happen in the midst of the next removal."""
     name, method = STEPS[step]
-    patient = getattr(store.bundles, name)
+    patient = getattr(store.parts, name)
     original, times = getattr(patient, method), iter(range(10))
     # The first update takes a name from the holders: the one after it is of the removal.
     when = 1 if method == "update" else 0
@@ -157,9 +157,9 @@ def test_who_comes_during_a_removal_has_a_whole_part(
     need(store, part, "a/1")
     with open_store(uri) as other:
         before(store, monkeypatch, step, lambda: need(other, part, holder))
-        store.bundles.let_go(["a/1"])
+        store.parts.release(["a/1"])
         assert is_whole(other, part)
-        store.bundles.let_go(["b/1"])
+        store.parts.release(["b/1"])
         assert left() == ((0, 0) if who == "caller" else (1, 5))
 
 
@@ -176,10 +176,10 @@ def test_an_upload_under_way_during_a_removal_comes_to_a_whole_part(
 
         def half(other):
             with pytest.raises(Cut):
-                other.bundles.put(part, cut_after(2000), holder=holder)
+                other.parts.put(part, cut_after(2000), holder=holder)
 
-        store.bundles.let_go(["a/1"])
-        store.bundles.let_go([])
+        store.parts.release(["a/1"])
+        store.parts.release([])
         need(other, part, holder)
         assert is_whole(other, part)
 
@@ -192,14 +192,14 @@ def test_an_upload_that_lost_its_holder_is_not_mixed_up_with_the_next_one(store,
         def dead_once(done):
             if done == 2000 and not told:
                 told.append(done)
-                other.bundles.let_go(["a/1"])
+                other.parts.release(["a/1"])
                 with pytest.raises(Cut):
-                    other.bundles.put(part, cut_after(1000), holder=holder)
+                    other.parts.put(part, cut_after(1000), holder=holder)
 
         told = []
-        store.bundles.put(part, dead_once, holder="a/1")
+        store.parts.put(part, dead_once, holder="a/1")
         assert is_whole(store, part)
-        other.bundles.let_go(["a/1"])
+        other.parts.release(["a/1"])
         if holder != "a/1":
             need(other, part, holder)
             assert is_whole(other, part)
@@ -213,8 +213,8 @@ def test_a_removal_that_is_cut_off_is_finished_by_the_next(store, part, left, mo
     need(store, part, "a/1")
     before(store, monkeypatch, step, cut)
     with pytest.raises(Cut):
-        store.bundles.let_go(["a/1"])
-    store.bundles.let_go([])
+        store.parts.release(["a/1"])
+    store.parts.release([])
     assert left() == (0, 0)
 
 
@@ -228,7 +228,7 @@ def test_a_sweep_takes_what_only_those_hold_that_are_gone(store, database, part,
         database["workers"].update_one({"_id": "client"}, change, upsert=True)
     need(store, part, "client/3")
     store.calls.sweep()
-    assert store.bundles.missing([part.sha], "other/1") == (set() if stays else {part.sha})
+    assert store.parts.missing([part.sha], "other/1") == (set() if stays else {part.sha})
 
 
 def test_a_sweep_of_calls_leaves_what_searches_need(store, part):
@@ -250,13 +250,13 @@ def test_many_that_come_and_go_always_have_a_whole_part(uri, store, part, left):
 
                     def dead(_, holder=holder):
                         if rng.random() < 0.05:
-                            mine.bundles.let_go([holder])
+                            mine.parts.release([holder])
 
-                    if mine.bundles.missing([part.sha], holder):
-                        mine.bundles.put(part, dead, holder=holder)
+                    if mine.parts.missing([part.sha], holder):
+                        mine.parts.put(part, dead, holder=holder)
                     if not is_whole(mine, part):
                         failed.append(holder)
-                    mine.bundles.let_go([holder])
+                    mine.parts.release([holder])
         except Exception as error:
             failed.append(error)
 
@@ -266,7 +266,7 @@ def test_many_that_come_and_go_always_have_a_whole_part(uri, store, part, left):
     for thread in threads:
         thread.join(120.0)
     assert failed == []
-    store.bundles.let_go([])
+    store.parts.release([])
     assert left()[0] == 0
     with pytest.raises(BundleDamaged):
-        store.bundles.get(part.sha)
+        store.parts.get(part.sha)

@@ -39,25 +39,25 @@ def test_what_an_upload_left_is_not_sent_again(store, chunks, part, after):
             raise Cut
 
     with pytest.raises(Cut):
-        store.bundles.put(part, cut)
-    assert store.bundles.missing([part.sha]) == {part.sha}
+        store.parts.put(part, cut)
+    assert store.parts.missing([part.sha]) == {part.sha}
     assert chunks.count_documents({}) == after
     before = {chunk["_id"]: chunk["at"] for chunk in chunks.find()}
     # Other bytes of the same number: they would be right again if they were sent again.
     mine = chunks.find_one({"_id": f"{part.sha}:0"})["data"]
     chunks.update_one({"_id": f"{part.sha}:0"}, {"$set": {"data": bytes(1000)}})
-    store.bundles.put(part)
+    store.parts.put(part)
     assert chunks.find_one({"_id": f"{part.sha}:0"})["data"] == bytes(1000)
     assert all(chunks.find_one({"_id": name})["at"] > at for name, at in before.items())
     chunks.update_one({"_id": f"{part.sha}:0"}, {"$set": {"data": mine}})
-    assert store.bundles.get(part.sha) == (part.kind, b"".join(part.buffers))
+    assert store.parts.get(part.sha) == (part.kind, b"".join(part.buffers))
 
 
 def test_chunks_of_another_size_are_sent_again(store, chunks, part, monkeypatch):
-    store.bundles.put(part)
+    store.parts.put(part)
     monkeypatch.setattr(parts, "CHUNK", 700)
-    store.bundles.put(part)
-    assert store.bundles.get(part.sha) == (part.kind, b"".join(part.buffers))
+    store.parts.put(part)
+    assert store.parts.get(part.sha) == (part.kind, b"".join(part.buffers))
 
 
 def test_a_large_upload_is_told_of_now_and_then():

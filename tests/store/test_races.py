@@ -25,13 +25,13 @@ def claim_and_complete(uri, seed):
     began, taken = [], []
     with open_store(uri, timing=Timing(lease=30.0, unstarted=10.0)) as store:
         while store.jobs.waits("s"):
-            lease = store.jobs.claim(f"w{seed}", rng.choice([1, 8, 64]))
-            ours = store.jobs.start(lease.token, ids(lease.jobs)) if lease.jobs else ()
+            lease = store.claims.claim(f"w{seed}", rng.choice([1, 8, 64]))
+            ours = store.claims.start(lease.token, ids(lease.jobs)) if lease.jobs else ()
             began += ours
             if rng.random() < 0.1:
-                store.jobs.release(lease.token, list(ours), begun=ours)
+                store.claims.release(lease.token, list(ours), begun=ours)
             elif ours:
-                late = store.jobs.complete(f"w{seed}", lease.token, {i: good(seed) for i in ours})
+                late = store.claims.complete(f"w{seed}", lease.token, {i: good(seed) for i in ours})
                 taken += set(ours) - late
     return {"began": began, "taken": taken}
 
@@ -83,7 +83,7 @@ def test_64_claimers_share_without_overlap_on_few_connections(one_bench):
     def claim(number):
         taken = []
         with open_store(one_bench.uri, timing=Timing(unstarted=100.0), app="64 claimers") as store:
-            while lease := ids(store.jobs.claim(f"w{number}", 4).jobs):
+            while lease := ids(store.claims.claim(f"w{number}", 4).jobs):
                 taken += lease
             all_open.wait(60)
             all_open.wait(60)
@@ -133,12 +133,12 @@ def test_a_primary_that_is_killed_loses_nothing_that_was_acknowledged(three_node
         killed = False
         try:
             while store.jobs.waits("s"):
-                lease = store.jobs.claim("w", 16)
-                ours = store.jobs.start(lease.token, ids(lease.jobs))
+                lease = store.claims.claim("w", 16)
+                ours = store.claims.start(lease.token, ids(lease.jobs))
                 if not killed and len(acknowledged) > 100:
                     victim.kill()
                     killed = True
-                late += store.jobs.complete("w", lease.token, {i: good() for i in ours})
+                late += store.claims.complete("w", lease.token, {i: good() for i in ours})
                 acknowledged += ours
         except StoreError as error:
             pytest.fail(f"after {time.monotonic() - began:.0f} s: {error}")

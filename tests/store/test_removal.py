@@ -22,7 +22,7 @@ from optomatic.planning.workload import FunctionWorkload
 from optomatic.store.connection import open_store
 from optomatic.store.parts import SEARCHES
 from optomatic.store.removal import Removed
-from optomatic.store.retry import Patient
+from optomatic.store.retry import RetryingCollection
 
 KEPT = ("searches", "search_units", "units", "bundles", "chunks", "environments")
 
@@ -67,10 +67,10 @@ def plan(values, offset=0.0):
 
 def complete(store):
     """Complete whatever is queued."""
-    while jobs := store.jobs.claim("w", 100).jobs:
+    while jobs := store.claims.claim("w", 100).jobs:
         lease = store.jobs._units.find_one({"_id": jobs[0].id}, {"claim": 1})["claim"]
-        store.jobs.start(lease, [job.id for job in jobs])
-        store.jobs.complete("w", lease, {job.id: good() for job in jobs})
+        store.claims.start(lease, [job.id for job in jobs])
+        store.claims.complete("w", lease, {job.id: good() for job in jobs})
 
 
 def scored(store, name, plan):
@@ -84,7 +84,7 @@ def scored(store, name, plan):
 
 def is_whole(store, parts):
     for sha in parts:
-        store.bundles.get(sha)  # raises if not
+        store.parts.get(sha)  # raises if not
     return True
 
 
@@ -198,11 +198,11 @@ def test_what_a_call_of_joblib_holds_stays(store):
     shared = plan([1])
     scored(store, "a", shared)
     sha = max(shared.parts)
-    assert not store.bundles.missing([sha], "client/1")
+    assert not store.parts.missing([sha], "client/1")
     assert store.removal.remove("a").parts == len(shared.parts) - 1
     assert is_whole(store, [sha])
-    store.bundles.let_go(["client/1"])
-    assert store.bundles.missing([sha]) == {sha}
+    store.parts.release(["client/1"])
+    assert store.parts.missing([sha]) == {sha}
 
 
 def test_a_search_that_runs_is_not_removed(store, left, database):
@@ -289,7 +289,7 @@ def test_without_name_and_age_only_what_nothing_refers_to_goes(store, database, 
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        store.bundles.put(half, cut, holder=SEARCHES)
+        store.parts.put(half, cut, holder=SEARCHES)
     database["chunks"].insert_one({"_id": f"{'f' * 64}:0", "data": b"abc"})
     would = store.removal.remove(dry_run=True)
     done = store.removal.remove()
@@ -307,7 +307,7 @@ def test_without_name_and_age_only_what_nothing_refers_to_goes(store, database, 
 
 def test_what_a_call_returned_goes_once_it_is_of_nobody(store, database):
     returned = dump(np.arange(4.0))
-    store.bundles.put(returned)
+    store.parts.put(returned)
     assert store.removal.remove().parts == 0
     database["bundles"].update_one({}, [{"$set": {"at": {"$subtract": ["$$NOW", 2 * 3_600_000]}}}])
     assert store.removal.remove().parts == 1
@@ -343,7 +343,7 @@ def at_command(monkeypatch, number, act):
         return method
 
     for name in ("find", "find_one", "update", "delete", "measure"):
-        monkeypatch.setattr(Patient, name, patched(getattr(Patient, name)))
+        monkeypatch.setattr(RetryingCollection, name, patched(getattr(RetryingCollection, name)))
     return happened
 
 

@@ -46,20 +46,21 @@ TROUBLES = [
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda t: str(next(iter(t.values()))))
 def test_a_whole_life_with_every_call_failing_at_first(one_bench, fail, trouble):
-    jobs, units = one_bench.jobs, some_units(3)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    units = some_units(3)
     # The driver itself tries once more, so each call of ours fails at least once.
     with fail("find", "update", "insert", times=3, **trouble):
         jobs.submit(units, "s")
     with fail("find", "update", times=3, **trouble):
-        lease = jobs.claim("w", 3)
+        lease = claims.claim("w", 3)
     with fail("update", times=3, **trouble):
-        assert jobs.start(lease.token, ids(units)) == set(ids(units))
+        assert claims.start(lease.token, ids(units)) == set(ids(units))
     with fail("update", times=3, **trouble):
-        assert jobs.renew({lease.token: set(ids(units))}) == frozenset()
+        assert claims.renew({lease.token: set(ids(units))}) == frozenset()
     with fail("update", times=3, **trouble):
-        assert jobs.complete("w", lease.token, {units[0].id: good()}) == frozenset()
+        assert claims.complete("w", lease.token, {units[0].id: good()}) == frozenset()
     with fail("update", times=3, **trouble):
-        jobs.release(lease.token, ids(units[1:]), begun=ids(units))
+        claims.release(lease.token, ids(units[1:]), begun=ids(units))
     with fail("find", times=3, **trouble):
         assert set(jobs.stored(units)) == {units[0].id}
     assert [one_bench.document(unit)["runs"] for unit in units] == [1, 1, 1]
@@ -69,18 +70,19 @@ def test_a_whole_life_with_every_call_failing_at_first(one_bench, fail, trouble)
 def test_a_write_that_took_place_and_was_called_failed_counts_once(one_bench, fail):
     """Code 91 arrives after the write: the same call again must find that it has done it."""
     late = {"writeConcernError": {"code": 91, "errmsg": "shutting down"}}
-    jobs, units = one_bench.jobs, some_units(2)
+    jobs, claims = one_bench.jobs, one_bench.claims
+    units = some_units(2)
     with fail("insert", times=1, **late):
         jobs.submit(units, "s")
     with fail("update", times=1, **late):
-        lease = jobs.claim("w", 2)
+        lease = claims.claim("w", 2)
     assert set(ids(lease.jobs)) == set(ids(units))
     with fail("update", times=1, **late):
-        assert jobs.start(lease.token, ids(units)) == set(ids(units))
+        assert claims.start(lease.token, ids(units)) == set(ids(units))
     with fail("update", times=1, **late):
-        assert jobs.complete("w", lease.token, {units[0].id: good()}) == frozenset()
+        assert claims.complete("w", lease.token, {units[0].id: good()}) == frozenset()
     with fail("update", times=1, **late):
-        assert jobs.crash(lease.token, units[1].id, "SIGSEGV", "a host") in (True, False)
+        assert claims.crash(lease.token, units[1].id, "SIGSEGV", "a host") in (True, False)
     first, second = (one_bench.document(unit) for unit in units)
     assert (first["state"], first["runs"], first["attempt"]) == ("completed", 1, 1)
     assert (second["state"], second["runs"], second["losses"]) == ("queued", 1, 1)
@@ -99,7 +101,7 @@ def test_a_long_outage_is_told_after_the_patience():
     outage, tries = retry.Outage(patience=60.0), []
 
     with pytest.raises(errors.StoreUnavailable) as told:
-        retry.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
+        retry.with_retries(call, outage, clock=lambda: now[0], sleep=sleep)
     assert 50 < now[0] <= 60
     assert "tell-nobody" not in str(told.value)
     assert told.value.__cause__ is None
@@ -107,10 +109,10 @@ def test_a_long_outage_is_told_after_the_patience():
     now[0] = 61.0
     before = len(tries)
     with pytest.raises(errors.StoreUnavailable):
-        retry.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
+        retry.with_retries(call, outage, clock=lambda: now[0], sleep=sleep)
     assert len(tries) == before + 1
     # Once it answers, all is as before.
-    assert retry.patiently(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
+    assert retry.with_retries(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
     assert outage.since is None
 
 
@@ -127,10 +129,10 @@ def test_who_is_to_end_waits_no_longer():
 
     outage = retry.Outage(patience=60.0)
     with pytest.raises(errors.StoreUnavailable):
-        retry.patiently(call, outage, clock=lambda: now[0], sleep=sleep)
+        retry.with_retries(call, outage, clock=lambda: now[0], sleep=sleep)
     assert 3 < now[0] < 10
     # A server that answers is asked as ever.
-    assert retry.patiently(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
+    assert retry.with_retries(lambda: 3, outage, clock=lambda: now[0], sleep=sleep) == 3
     assert not outage.over(now[0])
 
 
@@ -148,7 +150,7 @@ def test_a_server_that_is_away_is_tried_for_a_short_time_and_a_slow_one_is_not(m
         return operation()
 
     monkeypatch.setattr(retry, "_bounded", bounded)
-    retry.patiently(call, sleep=lambda _: None)
+    retry.with_retries(call, sleep=lambda _: None)
     assert (tries, short) == ([0, 1, 2], [1])
 
 
@@ -164,7 +166,7 @@ def test_who_is_about_to_end_gives_no_call_much_more_time_than_is_left(monkeypat
     outage = retry.Outage(longest=20.0)
     for until, now in [(math.inf, 0.0), (100.0, 0.0), (100.0, 88.0), (100.0, 99.0), (100.0, 101.0)]:
         outage.until = until
-        retry.patiently(lambda: None, outage, clock=lambda now=now: now)
+        retry.with_retries(lambda: None, outage, clock=lambda now=now: now)
     assert given == [12.0, retry._SHORT_TRY, retry._SHORT_TRY]
 
 
@@ -226,10 +228,10 @@ def test_a_frozen_server_is_not_waited_for_without_end(mongod):
             store.jobs._units.outage.patience = 1.0
             server.members[0].signal(signal.SIGSTOP)
             with pytest.raises(errors.StoreUnavailable):
-                store.jobs.claim("w", 2)
+                store.claims.claim("w", 2)
             server.members[0].signal(signal.SIGCONT)
             store.jobs._units.outage.patience = 30.0
-            assert len(store.jobs.claim("w", 2).jobs) == 2
+            assert len(store.claims.claim("w", 2).jobs) == 2
     finally:
         server.remove()
 
@@ -260,13 +262,13 @@ def test_acknowledged_results_outlive_a_kill_of_the_server(mongod):
         with open_store(uri) as store, MongoClient(server.uri("killed")) as client:
             units = some_units(400)
             store.jobs.submit(units, "s")
-            lease = store.jobs.claim("w", 400)
+            lease = store.claims.claim("w", 400)
             killer = threading.Timer(0.15, server.members[0].kill)
             killer.start()
             store.jobs._units.outage.patience = 0.2
             with contextlib.suppress(errors.StoreUnavailable):
                 for unit in units:
-                    store.jobs.complete("w", lease.token, {unit.id: good()})
+                    store.claims.complete("w", lease.token, {unit.id: good()})
                     acknowledged.append(unit.id)
             killer.join()
             assert 0 < len(acknowledged) < 400, "it was killed before or after, not in between"

@@ -59,7 +59,7 @@ class Queue:
         )
         self.store.searches.open(record, plan.ids)
         for part in plan.parts.values():
-            self.store.bundles.put(part)
+            self.store.parts.put(part)
         self.store.workers.publish(plan.units[0].work)
         self.store.jobs.submit(plan.units, search)
         return search

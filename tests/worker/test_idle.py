@@ -81,7 +81,7 @@ def test_those_who_wait_learn_what_is_not_installed(queue, reasons):
     queue.submit(Sleeper(), ONE, name="churn")
     ask_for(queue, xgboost="2.0")
     why = reasons()
-    queues = queue.store.workers.queues(list(queue.store.jobs.queued_queues(5)))
+    queues = queue.store.workers.queues(list(queue.store.claims.queued_queues(5)))
     assert missing_in(queue.store.workers.alive(60.0), queues) is None
     assert why()
     alive = queue.store.workers.alive(60.0)

@@ -14,8 +14,9 @@ from waiting import wait_for
 
 from optomatic.keys.environment import required_versions
 from optomatic.records import Timing, WorkerRecord
+from optomatic.store.claims import Claims
 from optomatic.store.jobs import Jobs
-from optomatic.store.parts import Bundles
+from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage
 from optomatic.store.workers import Workers, this_process
 from optomatic.worker.cache import Cache
@@ -49,9 +50,10 @@ def impatient(queue):
     outage = Outage(PATIENCE)
     queue.store = replace(
         queue.store,
-        jobs=Jobs(database, TIMING, outage=outage),
+        jobs=Jobs(database, outage),
+        claims=Claims(database, outage, timing=TIMING),
         workers=Workers(database, outage),
-        bundles=Bundles(database, outage),
+        parts=Parts(database, outage),
     )
     return queue
 

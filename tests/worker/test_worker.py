@@ -180,7 +180,7 @@ def test_a_second_interrupt_stops_the_heart_too(queue, supervisor):
 def test_who_is_at_work_looks_often_though_its_alarm_listens_on(supervisor):
     """Disarmed it listens for some seconds more, in which it does not ring."""
     worker = supervisor(lasting=True)
-    worker._rest._alarm.listening = True
+    worker._rest._alarm.active = True
     worker._rest.look()
     assert worker._intake.longest == POLL_LONG
     worker._intake.idle_since = worker._clock() - 60.0
