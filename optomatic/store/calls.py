@@ -74,14 +74,14 @@ class Calls:
     def __init__(
         self,
         database: Database[dict[str, Any]],
-        bundles: Parts,
+        parts: Parts,
         *,
         prepare: Callable[[], None] = lambda: None,
         outage: Outage | None = None,
     ) -> None:
         self._units = RetryingCollection(database["units"], outage)
         self._workers = RetryingCollection(database["workers"], outage)
-        self._bundles = bundles
+        self._parts = parts
         self._prepare = prepare
 
     def submit(self, calls: Sequence[Call], client: str, run: str, first: int) -> None:
@@ -126,7 +126,7 @@ class Calls:
 
     def remove(self, ids: Sequence[str], parts: Sequence[str]) -> None:
         """Remove calls whose ends were read, and the parts that were theirs alone."""
-        self._bundles.remove(parts)
+        self._parts.remove(parts)
         self._units.delete({"_id": {"$in": list(ids)}})
 
     def withdraw(self, client: str, run: str) -> None:
@@ -143,20 +143,20 @@ class Calls:
         shas = [d.get("own") for d in documents]
         shas += [(d.get("result") or {}).get("sha") for d in documents]
         self._units.delete(query)
-        self._bundles.remove([sha for sha in shas if sha])
+        self._parts.remove([sha for sha in shas if sha])
 
     def forget(self, clients: Sequence[str]) -> None:
         """Remove the calls of clients whose processes are gone for certain, and their parts."""
         self.abandon(clients)
         if clients:
-            self._let_go(clients, self._bundles.callers())
+            self._let_go(clients, self._parts.callers())
 
     def sweep(self) -> None:
         """Remove the calls of clients that have gone without a word, and their parts."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", 1000 * _VANISHED]}]}
         # Read before the clients: one that is not among these has gone since, and if it comes
         # back it holds under another name.
-        holders = self._bundles.callers()
+        holders = self._parts.callers()
         owners = {*self._owners(), *map(client_of, holders)}
         known = self._workers.find({"_id": {"$in": sorted(owners)}, "$expr": recent}, {"_id": 1})
         gone = sorted(owners - {document["_id"] for document in known})
@@ -164,7 +164,7 @@ class Calls:
         self._let_go(gone, holders)
 
     def _let_go(self, clients: Sequence[str], holders: Collection[str]) -> None:
-        self._bundles.release([holder for holder in holders if client_of(holder) in clients])
+        self._parts.release([holder for holder in holders if client_of(holder) in clients])
 
     def _owners(self) -> list[str]:
         """Return all clients that have calls, one look in the index for each."""

@@ -25,7 +25,7 @@ from optomatic.records import Timing
 from optomatic.store.calls import Calls
 from optomatic.store.claims import Claims
 from optomatic.store.indexes import create_indexes
-from optomatic.store.inventory import Checking, Overview
+from optomatic.store.inventory import Inventory
 from optomatic.store.jobs import Jobs
 from optomatic.store.notifier import Notifier
 from optomatic.store.parts import Parts
@@ -106,15 +106,14 @@ class Store:
 
     searches: Searches
     environments: Environments
-    bundles: Parts
+    parts: Parts
     jobs: Jobs
     claims: Claims
     workers: Workers
-    alarms: Notifier
+    notifier: Notifier
     calls: Calls
     removal: Removal
-    overview: Overview
-    checking: Checking
+    inventory: Inventory
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
@@ -180,20 +179,19 @@ def open_store(
         raise
     outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
     prepare = _once(lambda: create_indexes(database, replica_set))
-    bundles = Parts(database, outage)
+    parts = Parts(database, outage)
     jobs = Jobs(database, outage, prepare=prepare)
     return Store(
         searches=Searches(database, outage),
         environments=Environments(database, outage),
-        bundles=bundles,
+        parts=parts,
         jobs=jobs,
         claims=Claims(database, outage, timing=timing),
         workers=Workers(database, outage),
-        alarms=Notifier(database["units"]),
-        calls=Calls(database, bundles, prepare=prepare, outage=outage),
-        removal=Removal(database, jobs, outage),
-        overview=Overview(database, outage),
-        checking=Checking(database, outage),
+        notifier=Notifier(database["units"]),
+        calls=Calls(database, parts, prepare=prepare, outage=outage),
+        removal=Removal(database, jobs, parts, outage),
+        inventory=Inventory(database, outage),
         shown_uri=masked(uri),
         _client=client,
         _outage=outage,

@@ -113,7 +113,13 @@ class DatabaseCheck:
         return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
-class Overview:
+#: What the queue does, in MongoDB's words.
+_ACTIONS = ("find", "insert", "update", "remove", "createIndex")
+#: Fewer free bytes than this are told of as a problem.
+_LITTLE = 1_000_000_000
+
+
+class Inventory:
     """Calls that only read.  Safe to share among threads."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
@@ -121,6 +127,7 @@ class Overview:
         self._pages = RetryingCollection(database["search_units"], outage)
         self._units = RetryingCollection(database["units"], outage)
         self._workers = RetryingCollection(database["workers"], outage)
+        self._database, self._outage = database, outage
 
     def searches(self) -> list[ListedForm]:
         """Return all searches, the latest first."""
@@ -220,39 +227,6 @@ class Overview:
                 queues.add(unit["queue"])
         return parts, queues
 
-
-def _formed(form: type[F], documents: Iterable[Document]) -> list[F]:
-    found = []
-    for document in documents:
-        try:
-            found.append(read(form, document))
-        except Misfit:
-            continue
-    return found
-
-
-def _up_to(most: int, searches: Iterable[ListedForm]) -> Iterable[ListedForm]:
-    """Yield `searches` as long as they have no more than `most` units together."""
-    for search in searches:
-        most -= search.n_units
-        if most < 0:
-            return
-        yield search
-
-
-#: What the queue does, in MongoDB's words.
-_ACTIONS = ("find", "insert", "update", "remove", "createIndex")
-#: Fewer free bytes than this are told of as a problem.
-_LITTLE = 1_000_000_000
-
-
-class Checking:
-    """The check of a store."""
-
-    def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._database = database
-        self._outage = outage
-
     def check(self, address: str) -> DatabaseCheck:
         """Return what is found; `address` is that of the store, without credentials."""
         hello = self._command("hello")
@@ -331,6 +305,25 @@ class Checking:
 
     def _count(self, collection: str) -> int:
         return with_retries(self._database[collection].estimated_document_count, self._outage)
+
+
+def _formed(form: type[F], documents: Iterable[Document]) -> list[F]:
+    found = []
+    for document in documents:
+        try:
+            found.append(read(form, document))
+        except Misfit:
+            continue
+    return found
+
+
+def _up_to(most: int, searches: Iterable[ListedForm]) -> Iterable[ListedForm]:
+    """Yield `searches` as long as they have no more than `most` units together."""
+    for search in searches:
+        most -= search.n_units
+        if most < 0:
+            return
+        yield search
 
 
 def in_words(size: float) -> str:

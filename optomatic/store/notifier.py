@@ -1,15 +1,15 @@
-"""Being woken when something happens to units: a change stream, on replica sets.
+"""Change streams on replica sets: be notified when something happens to units.
 
-An alarm is a clock, never the truth: it may ring for nothing, and it may fail to ring.
-Whoever is woken looks at the queue, and whoever waits looks at it now and then anyway.  On
-a standalone server there are no change streams, and looking is all there is.
+A notification is a hint, never the truth: it may come for nothing, and it may fail to come.  Its
+receiver looks at the queue, and looks now and then anyway.  A standalone server has no
+change streams, so there looking is all.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,18 +18,20 @@ from pymongo.change_stream import CollectionChangeStream
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
+from optomatic.records import TERMINAL
+
 log = logging.getLogger(__name__)
 
 
-#: Seconds that the server holds a question that has no answer yet.
+#: Seconds that the server holds a request without changes.
 _HELD = 20.0
 #: Seconds more after which the server is taken for dead.
 _PATIENCE = 10.0
-#: Seconds to tell the server that nobody listens any more.
+#: Seconds to tell the server that the stream is closed.
 _FAREWELL = 1.0
 #: Seconds before the stream of a server that failed is opened again.
 _PAUSE = 2.0
-#: Seconds between two rings at the least: what comes in between is one ring.
+#: Least seconds between two notifications: changes in between are one.
 _GAP = 0.02
 #: "The $changeStream stage is only supported on replica sets"; a stage that is not known; a
 #: user who may not watch.
@@ -44,8 +46,8 @@ _QUEUED: Mapping[str, Any] = {
         {"updateDescription.updatedFields.notified_at": {"$exists": True}},
     ]
 }
-#: Somebody else waits for a unit, too.  What is added to an array is told as "wanted_by.1", so that
-#: no plain query finds it; what ends a unit clears the array, and its state with it.
+#: Another search waits for a unit, too.  An element added to an array is reported as "wanted_by.1",
+#: so no plain query finds it.  The end of a unit clears the array, and changes its state.
 _JOINED: Mapping[str, Any] = {
     "updateDescription.updatedFields.state": {"$exists": False},
     "$expr": {
@@ -60,90 +62,80 @@ _JOINED: Mapping[str, Any] = {
         ]
     },
 }
-_ENDED: Mapping[str, Any] = {
-    "updateDescription.updatedFields.state": {"$in": ["completed", "failed", "dead", "cancelled"]}
-}
+_ENDED: Mapping[str, Any] = {"updateDescription.updatedFields.state": {"$in": list(TERMINAL)}}
 
 
-class Alarm:
-    """Calls `ring` in a thread of its own; listens only while it is armed.
+class Subscription:
+    """Calls `notify` in a thread of its own, while it is active.
 
-    Attributes
-    ----------
-    listening : bool
-        Whether it would ring.  It rings once when that begins, as something may have
-        happened before.
+    ``active`` says whether it would; it calls once when that begins, as something may have
+    happened before.
     """
 
     def __init__(
         self,
         collection: Collection[dict[str, Any]],
         events: Mapping[str, Any],
-        ring: Callable[[], None],
+        notify: Callable[[], None],
     ) -> None:
         self._collection = collection
-        self._pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": events},
-            {"$project": {"_id": 1}},
-        ]
-        self._ring = ring
-        self._armed = threading.Event()
+        self._pipeline: list[Mapping[str, Any]] = [{"$match": events}, {"$project": {"_id": 1}}]
+        self._notify = notify
+        self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._never = False
-        self.listening = False
+        self.active = False
 
-    def arm(self) -> None:
-        """Listen from now on, if the server can tell of changes."""
+    def start(self) -> None:
+        """Notify from now on, if the server has change streams."""
         if self._never:
             return
-        self._armed.set()
+        self._wanted.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="optomatic-alarm", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name="optomatic-notifier", daemon=True
+            )
             self._thread.start()
 
-    def disarm(self) -> None:
-        """Listen no more, from the next change or some seconds on."""
-        self._armed.clear()
+    def pause(self) -> None:
+        """Notify no more, from the next change or some seconds on."""
+        self._wanted.clear()
 
     def stop(self) -> None:
         """End, without waiting for the server."""
         self._stopping.set()
-        self._armed.set()
+        self._wanted.set()
 
-    def __enter__(self) -> Alarm:
-        self.arm()
+    def __enter__(self) -> Subscription:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _run(self) -> None:
-        while self._wanted():
+        while self._wanted.wait() and not self._stopping.is_set():
             try:
-                self._listen()
+                self._watch()
             except PyMongoError as error:
                 if isinstance(error, OperationFailure) and error.code in _NEVER:
                     self._never = True
                     return
-                # The store's own calls tell of an outage; this is about comfort.
-                log.debug("the alarm does not work for now: %s", type(error).__name__)
+                # The store's own calls report an outage; this is about comfort.
+                log.debug("no notifications for now: %s", type(error).__name__)
                 self._stopping.wait(_PAUSE)
             finally:
-                self.listening = False
+                self.active = False
 
-    def _wanted(self) -> bool:
-        self._armed.wait()
-        return not self._stopping.is_set()
-
-    def _listen(self) -> None:
+    def _watch(self) -> None:
         with self._stream() as stream:
-            self.listening = True
-            self._ring()
-            while self._armed.is_set() and not self._stopping.is_set():
+            self.active = True
+            self._notify()
+            while self._wanted.is_set() and not self._stopping.is_set():
                 with pymongo.timeout(_HELD + _PATIENCE):
-                    if stream.try_next() is not None and self._armed.is_set():
-                        self._ring()
+                    if stream.try_next() is not None and self._wanted.is_set():
+                        self._notify()
                         self._stopping.wait(_GAP)
 
     @contextmanager
@@ -164,24 +156,21 @@ class Alarm:
                 stream.close()
 
 
-class Alarms:
-    """The alarms of a store."""
+class Notifier:
+    """The changes of units that a process can be notified of."""
 
     def __init__(self, collection: Collection[dict[str, Any]]) -> None:
         self._collection = collection
 
-    def queued(self, ring: Callable[[], None], *, joined: bool = False) -> Alarm:
-        """Return an alarm that rings when units may have been queued.
+    def queued(self, notify: Callable[[], None], *, joined: bool = False) -> Subscription:
+        """Return a subscription to units that may have been queued.
 
-        Parameters
-        ----------
-        joined : bool
-            It also rings when a search joins units that are queued already, for who serves some
-            searches only.
+        With `joined` also to searches that join queued units, for workers that serve some
+        searches only.
         """
         events = {"$or": [_QUEUED, _JOINED]} if joined else _QUEUED
-        return Alarm(self._collection, events, ring)
+        return Subscription(self._collection, events, notify)
 
-    def ended(self, ring: Callable[[], None]) -> Alarm:
-        """Return an alarm that rings when units may have come to an end."""
-        return Alarm(self._collection, _ENDED, ring)
+    def ended(self, notify: Callable[[], None]) -> Subscription:
+        """Return a subscription to units that may have come to an end."""
+        return Subscription(self._collection, _ENDED, notify)

@@ -3,20 +3,21 @@
 A record refers to the lists of its units and to the parts of its job spec; a list refers to its
 units, by their keys, and to parts.  Two rules make it safe without a lock, and without waiting:
 
-1. A search writes down what it refers to before it looks whether that is there, and whatever it
-   finds or stores in a list or a part gets a new ``at``.
-2. A removal takes the server's time first, reads afterwards what is referred to, and removes only
+1. A search writes down what it refers to before it looks whether that is there.  Each list and
+   part that it finds or stores gets a new ``at``.
+2. A removal takes the server's time first, reads the references afterwards, and removes only
    lists and parts whose ``at`` is older than that time, each by one statement.
 
-So what somebody came to need before the reading is seen there; what somebody comes to need later
-is either too new to be removed, or found to be gone, and stored again. Units have no ``at``:
-before and after each thousand of them is read which were listed since the removal began; scores
-that were listed in that moment are put back. One that waits is never removed. The record goes
-first and the list last: what is left by a removal that was cut off is what nothing refers to, and
-goes with the next one.
+So a reference from before the reading is seen there.  A later one meets a list or part that is
+too new to be removed, or that is gone and is stored again.  Units have no ``at``: before and after
+each thousand of them the lists since the removal began are read, and scores that were listed in
+that moment are put back.  A unit that waits is never removed.  The record goes first and the list
+last: a removal that was cut off leaves things that nothing refers to, for the next one.
 
 Units of another search may be made of parts of a removed one, which had queued them first; then
 the parts are noted in the list of the other one.
+
+A removal changes no document that it cannot read, and with `dry_run` none at all.
 """
 
 from __future__ import annotations
@@ -25,31 +26,46 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.database import Database
 
+from optomatic._uri import redact
 from optomatic.errors import SearchRunning, StoreError, StoreIncompatible
 from optomatic.records import SCHEMA, TERMINAL
 from optomatic.store.documents import Document
-from optomatic.store.forms import INVALID, PageForm, SearchForm, VersionsForm, key_of
+from optomatic.store.forms import (
+    INVALID,
+    Form,
+    Misfit,
+    PageForm,
+    SearchForm,
+    fields_of,
+    key_of,
+    read,
+)
 from optomatic.store.jobs import Jobs, slices
-from optomatic.store.listings import Listings, is_page, listing_and_number, listings_of
-from optomatic.store.parts import SEARCHES, chunks_of, let_go
+from optomatic.store.listings import (
+    Listings,
+    is_page,
+    listing_and_number,
+    listings_of,
+    pages_of,
+)
+from optomatic.store.parts import SEARCHES, Parts, chunks_of
 from optomatic.store.retry import Filter, Outage, RetryingCollection
 from optomatic.store.searches import ids_that_wait
 
 #: A client that was seen in the last so many seconds may be there: the lease of a search that
 #: scores in its own process, ten times the usual one.
 _SEEN = timedelta(seconds=300)
-#: What a call of joblib returned is stored before the call is: so long it may lie there.
+#: The result of a joblib call is stored before the call is: so long it may lie there.
 _RETURNED = timedelta(hours=1)
-#: States of units that go without their search having been removed by name or age.
-_ORPHANS = TERMINAL
-#: Those of a search that is removed: what could not be read of it goes too.
+#: States in which units of a removed search go: unreadable ones too.
 _REMOVED = (*TERMINAL, INVALID)
 #: Keys that are looked for in all lists at once, and pages that are read at once.
 _KEYS, _PAGES = 200_000, 20
+F = TypeVar("F", bound=Form)
 _SHA = re.compile(r"[0-9a-f]{64}")
 
 
@@ -82,15 +98,18 @@ class Removal:
     """The removals of a store.  Any number at the same time, and beside anything else."""
 
     def __init__(
-        self, database: Database[dict[str, Any]], jobs: Jobs, outage: Outage | None = None
+        self,
+        database: Database[dict[str, Any]],
+        jobs: Jobs,
+        parts: Parts,
+        outage: Outage | None = None,
     ) -> None:
-        self._jobs = jobs
-        self._searches = RetryingCollection(database["searches"], outage)
-        self._pages = RetryingCollection(database["search_units"], outage)
-        self._units = RetryingCollection(database["units"], outage)
-        self._headers = RetryingCollection(database["bundles"], outage)
-        self._chunks = RetryingCollection(database["chunks"], outage)
-        self._environments = RetryingCollection(database["environments"], outage)
+        self.jobs = jobs
+        self.parts = parts
+        self.searches = RetryingCollection(database["searches"], outage)
+        self.pages = RetryingCollection(database["search_units"], outage)
+        self.units = RetryingCollection(database["units"], outage)
+        self.environments = RetryingCollection(database["environments"], outage)
 
     def remove(
         self,
@@ -99,41 +118,25 @@ class Removal:
         older_than: timedelta | None = None,
         dry_run: bool = False,
     ) -> Removed:
-        """Remove searches, and what only they refer to; without `name`, what nothing refers to too.
+        """Remove searches and all that only they refer to; without `name`, orphans too.
 
-        Raises
-        ------
-        ValueError
-            If there is no search of that name or id.
-        SearchRunning
-            If one of them runs, and no age is asked for.
-        StoreIncompatible
-            If a newer version may refer to what this one does not know.
+        Raise `ValueError` if there is no search of that name or id, :class:`SearchRunning` if one
+        of them runs and no age is given, and :class:`StoreIncompatible` if a newer version may
+        refer to something that this one does not know.
         """
-        moment = self._jobs.server_time()
+        moment = self.jobs.server_time()
         self._refuse_other_schemas()
         chosen = self._chosen(name, older_than, moment)
         return _OneRemoval(self, chosen, moment, everything=name is None, dry_run=dry_run).run()
 
     def _refuse_other_schemas(self) -> None:
-        self._searches.read(SearchForm, {})  # what cannot be read is set aside
-        self.refuse_invalid(self._searches, {})
-        other = self._searches.find_one({"v": {"$ne": SCHEMA}}, {"v": 1})
+        read_all(self.searches, SearchForm, {})
+        other = self.searches.find_one({"v": {"$ne": SCHEMA}}, {"v": 1})
         if other is not None:
             raise StoreIncompatible(
                 f"The record of the search {other['_id']!r} is of another version of optomatic "
                 f"({other.get('v')!r} in place of {SCHEMA}), so what it needs cannot be told. "
                 "Nothing was removed. Remove with the newest version in use."
-            )
-
-    def refuse_invalid(self, collection: RetryingCollection, query: Filter) -> None:
-        """Raise StoreError if something that tells what is needed cannot be read."""
-        odd = collection.find_one({**query, "state": INVALID}, {"_id": 1})
-        if odd is not None:
-            raise StoreError(
-                f"The record {odd['_id']!r:.100} in {collection.collection.name} cannot be read, "
-                "so what it needs cannot be told. No score was removed. Give it back its former "
-                "state, which stands in its field 'invalid', or delete that document."
             )
 
     # -- which searches --------------------------------------------------------------------
@@ -147,7 +150,7 @@ class Removal:
         named = [{"_id": name}, {"name": name}, {"part_of": name}]
         query = {} if name is None else {"$or": named}
         fields = ("name", "state", "began_at", "seen_at", "ended_at", "listing", "asked.work.spec")
-        found = self._searches.find(query, dict.fromkeys(fields, 1))
+        found = self.searches.find(query, dict.fromkeys(fields, 1))
         if name is not None and not found:
             raise ValueError(
                 f"There is no search of the name or id {name!r} in the database, so nothing was "
@@ -171,10 +174,11 @@ class Removal:
         last = max(record["began_at"], record["seen_at"] or record["began_at"])
         if last > limit:
             return False
-        ids = Listings(self._pages).ids(listings_of(record))
+        pages = {"$or": [pages_of(listing) for listing in listings_of(record)]}
+        listed = {key_of(i) for page in read_all(self.pages, PageForm, pages) for i in page.ids}
         return not any(
-            self._units.find_one({"key": {"$in": keys}, "completed_at": {"$gt": limit}}, {"_id": 1})
-            for keys in slices([key_of(unit_id) for unit_id in ids])
+            self.units.find_one({"key": {"$in": keys}, "completed_at": {"$gt": limit}}, {"_id": 1})
+            for keys in slices(sorted(listed))
         )
 
     def _running(self, records: Sequence[Document], moment: datetime) -> list[Document]:
@@ -191,27 +195,49 @@ class Removal:
         return {
             search
             for some in slices(searches)
-            if self._jobs.waits([i for search in some for i in ids_that_wait(search)])
+            if self.jobs.waits([i for search in some for i in ids_that_wait(search)])
             for search in some
-            if self._jobs.waits(ids_that_wait(search))
+            if self.jobs.waits(ids_that_wait(search))
         }
 
     def delete_records(self, records: Sequence[Document]) -> list[Document]:
         """Delete records that are as they were read; return those that are gone."""
         for some in slices(records):
             as_read = [{k: d[k] for k in ("_id", "state", "ended_at")} for d in some]
-            self._searches.delete({"$or": as_read})
+            self.searches.delete({"$or": as_read})
         there = {
             d["_id"]
             for some in slices([d["_id"] for d in records])
-            for d in self._searches.find({"_id": {"$in": list(some)}}, {"_id": 1})
+            for d in self.searches.find({"_id": {"$in": list(some)}}, {"_id": 1})
         }
         gone = [d for d in records if d["_id"] not in there]
         # Somebody added to one of them in that moment: nobody waits for a search that is gone.
         for search in self._waiting([d["_id"] for d in gone]):
             for waits_as in ids_that_wait(search):
-                self._jobs.cancel(waits_as)
+                self.jobs.cancel(waits_as)
         return gone
+
+
+def read_all(collection: RetryingCollection, form: type[F], query: Filter) -> list[F]:
+    """Return all documents that match, in their form; raise StoreError if one does not have it.
+
+    Nothing is removed then: the document may refer to anything.  It is left as it is.
+    """
+    found = []
+    for document in collection.find({**query, "v": SCHEMA}, {**fields_of(form), "state": 1}):
+        why = "it was set aside as invalid" if document.get("state") == INVALID else ""
+        try:
+            found.append(read(form, document))
+        except Misfit as misfit:
+            why = why or str(misfit)
+        if why:
+            raise StoreError(
+                f"The record {document['_id']!r:.100} in {collection.collection.name} cannot be "
+                f"read ({redact(why)}), so what it needs cannot be told. No score was removed. "
+                "Give it back its former state, which stands in its field 'invalid' if it has "
+                "one, or delete that document."
+            )
+    return found
 
 
 class _OneRemoval:
@@ -227,8 +253,9 @@ class _OneRemoval:
         dry_run: bool,
     ) -> None:
         self._store = store
-        self._searches, self._pages, self._units = store._searches, store._pages, store._units
-        self._headers, self._chunks = store._headers, store._chunks
+        self._searches, self._pages, self._units = store.searches, store.pages, store.units
+        self._parts = store.parts
+        self._headers, self._chunks = store.parts.headers, store.parts.chunks
         self._chosen = chosen
         self._everything = everything
         self._dry = dry_run
@@ -256,9 +283,9 @@ class _OneRemoval:
         if self._everything:
             parts += self._remove_returned()
             if not self._dry:
-                let_go(self._headers, self._chunks, [])  # what a removal that was cut off has left
+                self._parts.release([])  # those that a removal which was cut off has left
             self._remove(self._chunks, self._chunks_of_nothing())
-            self._remove(self._store._environments, self._unused_environments())
+            self._remove(self._store.environments, self._unused_environments())
         self._remove(self._pages, dead)
         return Removed(len(self._chosen), units, parts, self._bytes, self._dry)
 
@@ -286,17 +313,15 @@ class _OneRemoval:
     def _on(self, pages: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
         """Yield the list and the keys of each page, reading a few at once."""
         for some in slices(pages, _PAGES):
-            query = {"_id": {"$in": list(some)}}
-            for page in self._pages.read(PageForm, query):
+            for page in read_all(self._pages, PageForm, {"_id": {"$in": list(some)}}):
                 yield listing_and_number(page.id)[0], set(map(key_of, page.ids))
-            self._store.refuse_invalid(self._pages, query)
 
     def _parts_on(self, pages: Iterable[str]) -> set[str]:
         first = [page for page in pages if listing_and_number(page)[1] < 0]
         return {
             sha
             for some in slices(first)
-            for page in self._pages.read(PageForm, {"_id": {"$in": list(some)}})
+            for page in read_all(self._pages, PageForm, {"_id": {"$in": list(some)}})
             for sha in page.parts
         }
 
@@ -313,9 +338,9 @@ class _OneRemoval:
         yield keys, _REMOVED
         last = ""
         while self._everything:
-            query = {"key": {"$gt": last}, "kind": {"$ne": "call"}, "state": {"$in": _ORPHANS}}
+            query = {"key": {"$gt": last}, "kind": {"$ne": "call"}, "state": {"$in": TERMINAL}}
             found = self._units.find(query, {"key": 1, "_id": 0}, sort=[("key", 1)], limit=_KEYS)
-            yield {document["key"] for document in found}, _ORPHANS
+            yield {document["key"] for document in found}, TERMINAL
             if len(found) < _KEYS:
                 return
             last = found[-1]["key"]
@@ -390,7 +415,7 @@ class _OneRemoval:
             old = {"_id": {"$in": list(some)}, **self._old}
             count += self._count_parts({**old, "holders": [SEARCHES]})
             if not self._dry:
-                let_go(self._headers, self._chunks, [SEARCHES], old)
+                self._parts.release([SEARCHES], old)
         return count
 
     def _count_parts(self, query: Filter) -> int:
@@ -424,7 +449,8 @@ class _OneRemoval:
 
     def _unused_environments(self) -> list[str]:
         """Return the sets of versions of which there is no unit."""
-        ends = [one.id for one in self._store._environments.read(VersionsForm, {})]
+        own = {"_id": {"$type": "string"}, "state": {"$ne": INVALID}, "v": SCHEMA}
+        ends = [d["_id"] for d in self._store.environments.find(own, {"_id": 1})]
         query = [(end, {"key": {"$regex": f"{re.escape(end)}$"}}) for end in ends]
         return [end for end, of_end in query if self._units.find_one(of_end, {"_id": 1}) is None]
 

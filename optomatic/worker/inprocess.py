@@ -17,7 +17,7 @@ from optomatic.planning.workload import Workload
 from optomatic.records import Job, Lease, Result
 from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
-from optomatic.store.jobs import Jobs
+from optomatic.store.workers import this_process
 from optomatic.worker.batching import BATCH_SECONDS, CHUNK_SECONDS, Pace
 from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.host import timing_here
@@ -72,7 +72,7 @@ class NoHooks:
 NO_HOOKS = NoHooks()
 
 
-class Claims:
+class ClaimLoop:
     """Claim, start, hand in, measure and back off, for a process with the objects of one search.
 
     Parameters
@@ -85,7 +85,7 @@ class Claims:
 
     def __init__(
         self,
-        jobs: Jobs,
+        store: Store,
         heartbeat: Heartbeat,
         worker: str,
         search: str,
@@ -94,7 +94,7 @@ class Claims:
         seconds: float = BATCH_SECONDS,
         lease: float | None = None,
     ) -> None:
-        self.jobs = jobs
+        self._store = store
         self._heartbeat = heartbeat
         self._worker = worker
         self._search = search
@@ -111,12 +111,12 @@ class Claims:
         """
         self._heartbeat.check()
         count = self._pace.batch(1, 1, self._seconds)
-        lease = self.claims.claim(self._worker, count, search=self._search, alone=alone)
+        lease = self._store.claims.claim(self._worker, count, search=self._search, alone=alone)
         mine = tuple(job for job in lease.jobs if self._asked_for(job.id))
         if len(mine) < len(lease.jobs):
             strange = [job.id for job in lease.jobs if job not in mine]
-            self.claims.release(lease.token, strange)
-            self.jobs.cancel(self._search, strange)
+            self._store.claims.release(lease.token, strange)
+            self._store.jobs.cancel(self._search, strange)
         if mine:
             self._backoff.succeeded()
         return Lease(lease.token, mine)
@@ -130,7 +130,7 @@ class Claims:
 
     def start(self, token: str, jobs: Sequence[Job]) -> frozenset[str]:
         """START `jobs`; return the ids that are still ours, which are renewed from now on."""
-        ours = self.claims.start(token, [job.id for job in jobs], self._lease)
+        ours = self._store.claims.start(token, [job.id for job in jobs], self._lease)
         self._heartbeat.hold(token, ours)
         return ours
 
@@ -138,14 +138,18 @@ class Claims:
         """Store results."""
         if results:
             self._heartbeat.settle(results)
-            self.claims.complete(self._worker, token, results)
+            self._store.claims.complete(self._worker, token, results)
             self._heartbeat.drop(token, results)
 
     def give_back(self, token: str, ids: Collection[str], begun: Collection[str]) -> None:
         """Give units back uncharged, and renew nothing of their lease any more."""
         self._heartbeat.drop(token)
         if ids:
-            self.claims.release(token, list(ids), begun=begun)
+            self._store.claims.release(token, list(ids), begun=begun)
+
+    def crash(self, token: str, unit_id: str, why: str) -> None:
+        """Have a unit that ended its process counted as lost."""
+        self._store.claims.crash(token, unit_id, why, this_process().host)
 
     def measured(self, seconds: float) -> None:
         """Note how long a unit took."""
@@ -209,20 +213,20 @@ class InProcess:
             inner_threads(self._workload.options),
             registered(store, search, timing, processes=1, lease=lease) as (worker, heartbeat),
         ):
-            claims = Claims(store.jobs, heartbeat, worker, search, self._place, lease=lease)
+            loop = ClaimLoop(store, heartbeat, worker, search, self._place, lease=lease)
             while not stop():
                 hooks.turn()
                 if stop():
                     return
-                taken = claims.take()
+                taken = loop.take()
                 if taken.jobs:
-                    self._work_off(claims, taken, stop)
+                    self._work_off(loop, taken, stop)
                 elif until():
                     return
                 else:
-                    claims.wait()
+                    loop.wait()
 
-    def _work_off(self, claims: Claims, lease: Lease, stop: Callable[[], bool]) -> None:
+    def _work_off(self, loop: ClaimLoop, lease: Lease, stop: Callable[[], bool]) -> None:
         """Score what is claimed; whatever happens, hand in results and give back the rest."""
         results: dict[str, Result] = {}
         rest = {job.id for job in lease.jobs}
@@ -230,23 +234,23 @@ class InProcess:
         begun = ""
         handed_in = time.monotonic()
         try:
-            for chunk in claims.chunks(lease.jobs):
-                ours = claims.start(lease.token, chunk)
+            for chunk in loop.chunks(lease.jobs):
+                ours = loop.start(lease.token, chunk)
                 rest.difference_update({job.id for job in chunk} - ours)
                 for job in chunk:
                     if job.id in ours and not stop():
                         began, begun = time.monotonic(), job.id
                         results[job.id] = self.score(job.id)
                         rest.discard(job.id)
-                        claims.measured(time.monotonic() - began)
+                        loop.measured(time.monotonic() - began)
                 if time.monotonic() - handed_in > HAND_IN_SECONDS:
-                    claims.hand_in(lease.token, results)
+                    loop.hand_in(lease.token, results)
                     results, handed_in = {}, time.monotonic()
                 if stop():
                     break
         finally:
-            claims.hand_in(lease.token, results)
-            claims.give_back(lease.token, rest, (begun,) if begun else ())
+            loop.hand_in(lease.token, results)
+            loop.give_back(lease.token, rest, (begun,) if begun else ())
 
     def score(self, unit_id: str) -> Result:
         """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""

@@ -34,10 +34,9 @@ from optomatic.planning.payload import Loaded, Sender
 from optomatic.planning.workload import FitWorkload, workload_of
 from optomatic.records import Lease, Result
 from optomatic.store.connection import Store
-from optomatic.store.workers import this_process
 from optomatic.worker.heartbeat import registered
 from optomatic.worker.host import timing_here
-from optomatic.worker.inprocess import NO_HOOKS, Claims, Hooks, Place
+from optomatic.worker.inprocess import NO_HOOKS, ClaimLoop, Hooks, Place
 from optomatic.worker.loading import Refused, open_payload
 from optomatic.worker.score import inner_threads, score_safely
 
@@ -110,14 +109,14 @@ class Joblib:
         """
         with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, beat):
             self.sizes[worker] = self._n_jobs
-            claims = Claims(store.jobs, beat, worker, search, self._place, seconds=BATCH_SECONDS)
-            batches = _Batches(claims)
+            loop = ClaimLoop(store, beat, worker, search, self._place, seconds=BATCH_SECONDS)
+            batches = _Batches(loop)
             while not until() and hooks.grace() is None:
                 before = batches.claimed
                 hooks.turn()
                 self._try_round(batches, hooks)
                 if batches.claimed == before:
-                    claims.wait()
+                    loop.wait()
 
     def _try_round(self, batches: _Batches, hooks: Hooks) -> None:
         try:
@@ -175,8 +174,8 @@ class _Batches:
     joblib iterates in whatever thread has heard of a finished batch.
     """
 
-    def __init__(self, claims: Claims) -> None:
-        self._claims = claims
+    def __init__(self, loop: ClaimLoop) -> None:
+        self._loop = loop
         self._lock = threading.Lock()
         self._started: dict[str, frozenset[str]] = {}
         self._alone = False
@@ -193,10 +192,10 @@ class _Batches:
             # A round that was ended claims nothing more; beside what runs alone nothing runs.
             if number != self._round or (self._alone and self._started):
                 return None
-            lease = self._claims.take(alone=not self._started)
+            lease = self._loop.take(alone=not self._started)
             if not lease.jobs:
                 return None
-            ours = self._claims.start(lease.token, lease.jobs)
+            ours = self._loop.start(lease.token, lease.jobs)
             self._started[lease.token] = ours
             self._alone = any(job.losses for job in lease.jobs)
             self.claimed += len(ours)
@@ -206,9 +205,9 @@ class _Batches:
         """Store the results of a batch that took `seconds`."""
         with self._lock:
             self._started.pop(token, None)
-        self._claims.hand_in(token, results)
+        self._loop.hand_in(token, results)
         if results:
-            self._claims.measured(seconds / len(results))
+            self._loop.measured(seconds / len(results))
 
     def claim_no_more(self) -> None:
         """End the round with what is started."""
@@ -225,9 +224,9 @@ class _Batches:
                 # Which of them it was is not known: each then runs alone.
                 for unit_id in ids:
                     name = type(error).__name__
-                    self._claims.claims.crash(token, unit_id, name, this_process().host)
+                    self._loop.crash(token, unit_id, name)
                 ids = frozenset()
-            self._claims.give_back(token, ids, begun=ids)
+            self._loop.give_back(token, ids, begun=ids)
 
 
 def _a_worker_died(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import random
 import re
 import threading
+from contextlib import suppress
 from datetime import timedelta
 
 import functions
@@ -15,7 +16,7 @@ from waiting import wait_for
 from optomatic.driver.fixed import _open, leave
 from optomatic.driver.recording import new_record
 from optomatic.driver.uploads import publish
-from optomatic.errors import SearchRunning
+from optomatic.errors import SearchRunning, StoreError
 from optomatic.planning.planner import Planner
 from optomatic.planning.serialization import dump
 from optomatic.planning.workload import FunctionWorkload
@@ -101,6 +102,33 @@ def test_a_search_goes_with_all_that_is_its_own(store, left):
     with pytest.raises(ValueError, match="no search of the name or id 'a'"):
         store.removal.remove("a")
     assert store.removal.remove() == Removed()
+
+
+@pytest.mark.parametrize("odd", [{"v": 1}, {"v": 2}, {"v": 1, "state": 7, "ids": "none"}])
+def test_a_dry_run_changes_no_document(store, database, odd):
+    scored(store, "a", plan([1, 2]))
+    for collection in KEPT:
+        database[collection].insert_one({"_id": "an odd one:0", **odd})
+        before = {name: list(database[name].find()) for name in KEPT}
+        for name in ("a", None):
+            with suppress(StoreError):  # nobody knows what it may need
+                store.removal.remove(name, dry_run=True)
+            with suppress(StoreError):
+                store.removal.remove(older_than=timedelta(0), dry_run=True)
+        assert {name: list(database[name].find()) for name in KEPT} == before
+        database[collection].delete_one({"_id": "an odd one:0"})
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nothing_is_removed_beside_a_record_that_cannot_be_read(store, database, left, dry_run):
+    scored(store, "a", plan([1, 2]))
+    for collection in ("searches", "search_units"):
+        database[collection].insert_one({"_id": "a:0", "v": 1})
+        before = left()
+        with pytest.raises(StoreError, match=f"'a:0' in {collection} cannot be read .*missing"):
+            store.removal.remove(dry_run=dry_run)
+        assert left() == before
+        database[collection].delete_one({"_id": "a:0"})
 
 
 def test_equal_searches_share_their_list_and_the_last_takes_it_along(store, left):
