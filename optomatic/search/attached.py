@@ -98,7 +98,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         Records of later iterations of successive halving are in its ``iterations``.
         """
         with open_store(self.db) as store:
-            parts = store.searches.parts(self.search_id)
+            parts = store.searches.iterations(self.search_id)
             record, *later = (store.searches.record(part) for part in parts)
         return {**record, "iterations": later} if later else record
 
@@ -301,7 +301,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
     def cancel(self) -> None:
         """Cancel the search: its client ends with SearchCancelled, and its scores stay."""
         with open_store(self.db) as store:
-            for part in store.searches.parts(self.search_id):
+            for part in store.searches.iterations(self.search_id):
                 goes_on = store.jobs.waits(added_to(part))
                 store.searches.withdraw(part, goes_on=goes_on)
                 for waits_as in ids_that_wait(part):
@@ -328,7 +328,7 @@ def _counts(store: Store, search: str) -> dict[str, int]:
 
 def _goes_on(store: Store, search: str) -> bool:
     """Return whether units wait, or a client that was seen of late may ask for more."""
-    waiting = [name for part in store.searches.parts(search) for name in ids_that_wait(part)]
+    waiting = [name for part in store.searches.iterations(search) for name in ids_that_wait(part)]
     return store.jobs.waits(waiting) or store.searches.is_running(search)
 
 

@@ -105,7 +105,7 @@ class SearchReader:
     @cached_property
     def parts(self) -> list[str]:
         """The ids of the search and its later iterations, also if their records are damaged."""
-        return self._store.searches.parts(self._search)
+        return self._store.searches.iterations(self._search)
 
     @cached_property
     def waiting_ids(self) -> list[str]:

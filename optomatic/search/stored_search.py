@@ -209,7 +209,7 @@ class StoredSearch:
         """
         search = self._search_id()
         with open_store(self.db) as store:
-            return sum(retry(store, part) for part in store.searches.parts(search))
+            return sum(retry(store, part) for part in store.searches.iterations(search))
 
     def export(self, path: str | os.PathLike[str], *, level: Level = "candidate") -> int:
         """Write :meth:`to_frame` to a file; its ending names the kind.

@@ -1,23 +1,23 @@
-"""Which units searches ask for: lists of their ids, in pages.
+"""Lists of the units that searches ask for, in pages.
 
 ::
 
     search_units  {_id: "<listing>:<n>", v, ids: [...], candidates: [...], events: [...], by,
                    parts: [...], at, checksum}
-                  n       from 0 on, so that a list may have any size; from 10**9 on: see extending
+                  n       from 0 on, so that a list may have any size; from 10**9 on: units that
+                          were added to a search (searches)
                   candidates  [text, keys, shown, reason] of each (records.Candidate); of the keys
                           of its units the first characters, blanks between; shown is in pairs.
                           Their units may stand on other pages
                   events  what its generator was asked and told, in order, where it has one
-                          (plan/course/schedule.py)
-                  parts   on page -1 alone: hashes of what workers need for these units
+                  parts   on page -1 alone: hashes of the parts that workers need for these units
                   at      when it was written or asked for last, by the server's clock
 
 A listing has the name of its search, or, where all units are known as the search begins, a digest
 of them and of the candidates.  Equal searches share that one, so each but the first adds its
-record and nothing else.  Whoever refers to something writes that down before looking whether it
-is there, in this order: record, pages, page -1, parts, units.  :mod:`~optomatic.store.removal`
-says why.
+record and nothing else.  A reference is written down before the look-up whether its target is
+there, in this order: record, pages, page -1, parts, units; :mod:`~optomatic.store.removal` says
+why.
 """
 
 from __future__ import annotations
@@ -37,14 +37,10 @@ from optomatic.store.retry import VALID, RetryingCollection
 IDS = 20_000
 #: The page that names parts.
 _PARTS = -1
-
-
 #: Characters of a key that tell the units of one search apart.
 _SHORT = 16
 #: Longer params are those of their units only; so many characters of params are on one page.
 _LONGEST_TEXT, _TEXTS = 16_000, 4_000_000
-
-
 Row = tuple[str | None, str, list[tuple[str, str]], str | None]
 
 
@@ -54,13 +50,13 @@ def listing_of(unit_ids: Sequence[str], candidates: Sequence[Candidate]) -> str:
 
 
 def listings_of(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the lists of a search, that of what was added to it last."""
+    """Return the names of the lists of a search, that of added units last."""
     shared = record.get("listing")
     return (shared, record["_id"]) if shared else (record["_id"],)
 
 
 def listing_and_number(page: str) -> tuple[str, int]:
-    """Return what the id of a page is made of."""
+    """Split the id of a page."""
     listing, _, number = page.rpartition(":")
     return listing, int(number)
 
@@ -76,16 +72,9 @@ def pages_of(listing: str) -> dict[str, Any]:
 
 
 class Listed(NamedTuple):
-    """What a search asks for.
+    """Units (each id once), candidates and events of a search.
 
-    Attributes
-    ----------
-    ids : list of str
-        Of its units, each once.
-    candidates : list of Candidate
-        A unit that was not asked for yet has the id "".
-    events : list
-        What its generator was asked and told, in order.
+    A unit of a candidate that was not asked for yet has the id "".
     """
 
     ids: list[str]
@@ -102,7 +91,7 @@ class Listings:
     def share(self, listing: str, unit_ids: Sequence[str], candidates: Sequence[Candidate]) -> None:
         """Write a list that is named by its content, unless it is there."""
         pages = {f"{listing}:{n}": own for n, own in enumerate(paged(unit_ids, candidates))}
-        # What is asked for now stays: a removal that has begun before leaves it alone.
+        # A removal that has begun before leaves it alone from now on.
         whole = {"_id": {"$in": list(pages)}, "state": {"$ne": INVALID}}
         there = self._pages.update(whole, [{"$set": {"at": "$$NOW"}}])
         if there < len(pages):
@@ -142,14 +131,14 @@ class Listings:
 
     def numbers(self, listing: str) -> list[int]:
         """Return the numbers of the pages of a list."""
-        return [listing_and_number(page.id)[1] for page in self._read([listing])]
+        return [_number(page) for page in self._read([listing])]
 
     def ids(self, listings: Sequence[str]) -> list[str]:
         """Return the ids on all pages of these lists, in order."""
         return [unit_id for page in self._read(listings) for unit_id in page.ids]
 
     def listed(self, listings: Sequence[str]) -> Listed:
-        """Return all that stands on the pages of these lists, in order."""
+        """Return the content of all pages of these lists, in order."""
         pages = self._read(listings)
         ids = list(dict.fromkeys(unit_id for page in pages for unit_id in page.ids))
         known = {key_of(unit_id)[:_SHORT]: unit_id for unit_id in ids}
@@ -162,20 +151,24 @@ class Listings:
 
     def invalid(self, listings: Sequence[str]) -> int:
         """Return how many pages of these lists could not be read."""
+        if not listings:
+            return 0
         query = {"$or": [pages_of(listing) for listing in listings], "state": INVALID}
         return len(self._pages.find(query, {"_id": 1}))
 
     def _read(self, listings: Sequence[str]) -> list[PageForm]:
-        query = {"$or": [pages_of(listing) for listing in listings]}
-        return sorted(self._pages.read(PageForm, query), key=_number)
+        return self._sorted([pages_of(listing) for listing in listings])
+
+    def _sorted(self, ranges: Sequence[Mapping[str, Any]]) -> list[PageForm]:
+        found = self._pages.read(PageForm, {"$or": ranges}) if ranges else []
+        return sorted(found, key=_number)
 
     def first_ids(self, whole: Collection[str], cut: Collection[str]) -> dict[str, list[str]]:
         """Return the ids of several lists by name, of some of them those of the first page."""
         ranges = [*map(pages_of, whole), *({"_id": f"{listing}:0"} for listing in cut)]
         found: dict[str, list[str]] = {listing: [] for listing in (*whole, *cut)}
-        if ranges:
-            for page in sorted(self._pages.read(PageForm, {"$or": ranges}), key=_number):
-                found[listing_and_number(page.id)[0]] += page.ids
+        for page in self._sorted(ranges):
+            found[listing_and_number(page.id)[0]] += page.ids
         return found
 
     def _set(self, page: str, fields: Mapping[str, Any]) -> None:
@@ -187,7 +180,7 @@ class Listings:
 def paged(
     unit_ids: Sequence[str], candidates: Sequence[Candidate]
 ) -> Iterator[tuple[Sequence[str], Sequence[Candidate]]]:
-    """Cut units and candidates into what fits on pages."""
+    """Cut units and candidates into pages."""
     return zip_longest(slices(unit_ids, IDS), _runs(candidates), fillvalue=())
 
 
@@ -224,7 +217,7 @@ def _content(
     candidates: Sequence[Candidate] = (),
     events: Sequence[Any] = (),
 ) -> dict[str, Any]:
-    """Return what a page holds, for an update that is a pipeline."""
+    """Return the fields of a page, for an update that is a pipeline."""
     listed, told = list(ids), list(events)
     rows = [_row(candidate) for candidate in candidates]
     checksum = page_checksum(page, listed, told, rows)
