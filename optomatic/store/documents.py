@@ -5,12 +5,12 @@ The document of a unit (collection ``units``), schema 1::
     _id         "u1:<key>:<constraints>"
     key         what is computed                 constraints     how it may be run
     checksum    of all that says what to score, and how
-    queue        what a worker must be able to do v, kind   schema; "score"
+    queue       what a worker must be able to do v, kind   schema; "score"
     spec        hashes of the parts by role, "split", "env"
     options     plain values the worker needs
     params      for people and queries           params_text  exact; the only one code reads
     sig, result_sig   room for signatures
-    wanted_by   ids of the searches that still wait (with a + behind: see extending)
+    wanted_by   ids of the searches that still wait (with a + behind: see searches)
     priority, sequence   the order of claims: higher priority first, then lower sequence
     state       queued | running | completed | failed | dead | cancelled
     attempt     claims so far      runs      starts so far      losses  leases lost after start
@@ -18,9 +18,9 @@ The document of a unit (collection ``units``), schema 1::
     worker, host, claim, started, lease_until    who has it now (server's clock)
     claimed_at, started_at      of the last attempt
     result, completed_by, completed_on (its host), completed_at
-    history     the last 5 of {attempt, worker, host, began, at, why}: attempts that were lost
                 result.extra: what a function returned beside its score, as text;
                 result.checksum: of result and error
+    history     the last 5 of {attempt, worker, host, began, at, why}: attempts that were lost
     error       {type, text, traceback, stage, metric, failures: [all of them]}
 
     notified_at when idle workers were last woken for it
@@ -70,10 +70,7 @@ NOBODY: Mapping[str, Any] = {
 def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Document:
     """Return the document of a unit that was never claimed.
 
-    Raises
-    ------
-    RecordTooLarge
-        Measured here, as one document that is too large would fail its neighbours too.
+    Raise :class:`RecordTooLarge` if it is: it would fail its neighbours in a bulk too.
     """
     if len(unit.params_text) > _LARGEST:
         raise RecordTooLarge(
@@ -118,7 +115,7 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
 
 
 def readable(unit: Unit) -> Mapping[str, Any]:
-    """Return the params for people, or a note where they are too long to read anyway."""
+    """Return the params for people, or a note where they are too long to read."""
     if len(unit.params_text) > _PARAMS:
         return {"(too long)": unit.params_text[:200]}
     return unit.params
@@ -150,7 +147,7 @@ def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:
 
 
 def result_document(unit_id: str, result: Result | Returned, error: Document | None) -> Document:
-    """Return the stored form of what a unit or a call came to, beside its `error`."""
+    """Return the stored form of the result of a unit or a call, beside its `error`."""
     document = _result(result)
     return {**document, "checksum": result_checksum(unit_id, document, error)}
 
@@ -191,7 +188,7 @@ def _failure(failure: Failure) -> Document:
 
 
 def _middle_out(text: str) -> str:
-    """Cut a long traceback in the middle: how it began and what it came to both matter."""
+    """Cut a long traceback in the middle: its begin and its end both matter."""
     if len(text) <= _TRACEBACK:
         return text
     half = _TRACEBACK // 2
@@ -204,12 +201,9 @@ def storable(text: str) -> str:
 
 
 def outcome_of(end: EndForm) -> Outcome:
-    """Return the stored end of a unit.  Scores are read as plain numbers, nothing else.
+    """Return the outcome of a unit.  Scores are read as plain numbers, nothing else.
 
-    Raises
-    ------
-    Misfit
-        If it is that of another kind of work.
+    Raise Misfit if it is that of another kind of work.
     """
     try:
         result = None if end.result is None else _read_result(end.result, failures_of(end))
@@ -228,7 +222,7 @@ def outcome_of(end: EndForm) -> Outcome:
 
 
 def failures_of(end: EndForm) -> tuple[Failure, ...]:
-    """Return what went wrong with a unit or a call."""
+    """Return the failures of a unit or a call."""
     return tuple(Failure(**failure) for failure in end.error["failures"]) if end.error else ()
 
 

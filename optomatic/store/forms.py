@@ -1,20 +1,19 @@
-"""The form of what is stored, and the check of it: nothing is used before it was read here.
+"""The forms of stored documents, and their check: nothing is used before it was read here.
 
 Anybody may write to a database: another program, an older version, a hand, a bad disk.  A document
-that does not have its form is set aside (:mod:`~optomatic.store.retry`), so that
-it ends nobody's work.  Types are checked by msgspec, strictly: a text is no number.  What says
-*what* is scored, and what came of it, also carries a checksum, so that a value which was changed
-into another one of its type is seen as well.
+that does not have its form is set aside (:mod:`~optomatic.store.retry`), so that it ends no
+worker.  msgspec checks types, strictly: a text is no number.  Documents that say *what* is scored,
+and with what outcome, also carry a checksum, so that a value which was changed into another one
+of its type is seen as well.
 
-A document with another schema number is not of another form: it is another version's, and is
-left alone.
+A document with another schema number is another version's, and is left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -25,7 +24,7 @@ from optomatic.records import Process, State
 
 Document = Mapping[str, Any]
 Count = Annotated[int, Meta(ge=0)]
-#: What a document is in that cannot be read.
+#: The state of a document that cannot be read.
 INVALID = "invalid"
 #: Characters of a checksum.
 _CHECKSUM = 32
@@ -38,7 +37,7 @@ class Misfit(Exception):
 
 
 class Form(Struct):
-    """The fields that are read of a document, in their types."""
+    """The fields of a document that are read, and their types."""
 
     def check(self) -> None:
         """Raise Misfit if the values do not belong together."""
@@ -54,7 +53,7 @@ class Why(Struct):
 
 
 class UnitForm(Form):
-    """A unit or call as those read it that submit, claim and wait."""
+    """A unit or call, for submit, claim and wait."""
 
     id: str = field(name="_id")
     key: str
@@ -80,12 +79,12 @@ class UnitForm(Form):
     lease_until: datetime | None
 
     def check(self) -> None:
-        """Raise Misfit if this is not what was submitted."""
+        """Raise Misfit if it was changed since it was submitted."""
         _check_unit(self)
 
 
 class EndForm(Form):
-    """A unit as a search reads what came of it."""
+    """The outcome of a unit, for a search."""
 
     id: str = field(name="_id")
     key: str
@@ -100,7 +99,7 @@ class EndForm(Form):
     history: list[Why]
 
     def check(self) -> None:
-        """Raise Misfit if what came of it is not what its worker wrote."""
+        """Raise Misfit if the outcome is not what its worker wrote."""
         if key_of(self.id) != self.key:
             raise Misfit("its key is not the one in its _id")
         if self.state in ("completed", "failed"):
@@ -110,7 +109,7 @@ class EndForm(Form):
 
 
 class DescribedForm(EndForm):
-    """A unit as those read it that look from outside."""
+    """A unit, for views."""
 
     constraints: str
     queue: str
@@ -122,13 +121,13 @@ class DescribedForm(EndForm):
     checksum: str
 
     def check(self) -> None:
-        """Raise Misfit if this is not what was submitted, or not what its worker wrote."""
+        """Raise Misfit if it was changed since it was submitted, or ended."""
         super().check()
         _check_unit(self)
 
 
 class Loss(Why):
-    """An entry of a unit's history, for people: what is odd in it does no harm."""
+    """An entry of a unit's history, for people: odd values in it do no harm."""
 
     attempt: Any = None
     worker: Any = None
@@ -138,7 +137,7 @@ class Loss(Why):
 
 
 class InspectedForm(DescribedForm):
-    """A unit as those read it that ask who scored it, and when."""
+    """A unit with its worker and its times."""
 
     attempt: Count
     history: list[Loss]  # type: ignore[assignment]  # msgspec reads them in this form
@@ -151,13 +150,13 @@ class InspectedForm(DescribedForm):
 
 
 class CallEndForm(EndForm):
-    """A call of joblib as its client reads what came of it."""
+    """The outcome of a joblib call, for its client."""
 
     own: str | None
 
 
 class QueueForm(Form):
-    """What a queue stands for."""
+    """The versions and tags that a queue needs."""
 
     id: str = field(name="_id")
     env: list[tuple[str, str]]
@@ -177,7 +176,7 @@ class WorkerForm(Form):
 
 
 class SearchForm(Form):
-    """A search as others find it."""
+    """A search, for other processes."""
 
     id: str = field(name="_id")
     name: str
@@ -196,14 +195,14 @@ class SearchForm(Form):
     extended: bool = False
 
     def check(self) -> None:
-        """Raise Misfit if what the search is about was changed."""
-        own = (self.signature, self.listing, self.facts, self.part_of, self.more)
-        if self.checksum != search_checksum(self.id, self.name, *own):
+        """Raise Misfit if the task of the search was changed."""
+        about = (self.signature, self.listing, self.facts, self.part_of, self.more)
+        if self.checksum != checksum_of(self.id, self.name, *about):
             raise Misfit("what it is about does not match its checksum")
 
 
 class RecordForm(SearchForm, kw_only=True):
-    """A search as those read it that look at it."""
+    """A search, for views."""
 
     estimator: str
     space: str
@@ -219,7 +218,7 @@ class RecordForm(SearchForm, kw_only=True):
 
 
 class JobSpecForm(Form):
-    """What more units of a search can be made of."""
+    """The job spec by which more units of a search can be made."""
 
     key: str
     work: dict[str, Any]
@@ -227,16 +226,13 @@ class JobSpecForm(Form):
     checksum: str
 
     def check(self) -> None:
-        """Raise Misfit if something of it was changed."""
+        """Raise Misfit if it was changed."""
         if self.checksum != checksum_of(self.key, self.work, self.environment):
             raise Misfit("it does not match its checksum")
 
 
 class PageForm(Form):
-    """Some of the units that a search asks for, and what its generator was asked and told.
-
-    The page that names parts has no checksum, as it grows.
-    """
+    """A page of a list of units; the one that names parts grows, and has no checksum."""
 
     id: str = field(name="_id")
     ids: list[str]
@@ -246,12 +242,12 @@ class PageForm(Form):
     parts: list[str] = []
 
     def check(self) -> None:
-        """Raise Misfit if something of it was changed."""
+        """Raise Misfit if it was changed."""
         if not PAGE.fullmatch(self.id):
             raise Misfit("its _id is none of a page")
         if self.id.endswith(":-1"):
             return
-        if self.checksum != page_checksum(self.id, self.ids, self.events, self.candidates):
+        if self.checksum != checksum_of(self.id, self.ids, self.events, self.candidates):
             raise Misfit("it does not match its checksum")
 
 
@@ -267,7 +263,7 @@ class VersionsForm(Form):
 
 
 class HeaderForm(Form):
-    """What says that a part is whole."""
+    """The header of a part that is whole."""
 
     id: str = field(name="_id")
     kind: str
@@ -276,7 +272,7 @@ class HeaderForm(Form):
     checksum: str
 
     def check(self) -> None:
-        """Raise Misfit if something of it was changed."""
+        """Raise Misfit if it was changed."""
         if self.checksum != checksum_of(self.id, self.kind, self.size, self.chunks):
             raise Misfit("it does not match its checksum")
 
@@ -288,13 +284,7 @@ def fields_of(form: type[Form]) -> dict[str, int]:
 
 
 def read(form: type[F], document: Document) -> F:
-    """Return `document` in its form.
-
-    Raises
-    ------
-    Misfit
-        If it does not have it.
-    """
+    """Return `document` in its form; raise Misfit if it does not have it."""
     try:
         whole = convert(document, form, strict=True)
     except ValidationError as error:
@@ -304,7 +294,7 @@ def read(form: type[F], document: Document) -> F:
 
 
 def checksum_of(*values: Any) -> str:
-    """Return the checksum of stored values, whatever they have become.
+    """Return the checksum of stored values.
 
     >>> checksum_of("a", 1, 0.5) == checksum_of("a", 1.0, 0.5)
     False
@@ -313,7 +303,7 @@ def checksum_of(*values: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return what MongoDB makes of `value`, or its text, if we write nothing of the kind."""
+    """Return the type that MongoDB makes of `value`, or its text if it stores no such type."""
     kinds: tuple[Any, ...] = (int, float, str, bytes, list, dict)
     return next((kind(value) for kind in kinds if isinstance(value, kind)), repr(value))
 
@@ -326,7 +316,7 @@ _OF_A_UNIT = ("_id", "key", "constraints", "queue", "kind", "spec", "options", "
 
 
 def unit_checksum(document: Document) -> str:
-    """Return the checksum of what says which unit a document is, and how it is scored."""
+    """Return the checksum of the fields that say what to score, and how."""
     return checksum_of(*map(document.get, _OF_A_UNIT))
 
 
@@ -336,20 +326,8 @@ def _check_unit(unit: UnitForm | DescribedForm) -> None:
         raise Misfit("what says what to score does not match its checksum")
 
 
-def search_checksum(search: str, name: str, *about: Any) -> str:
-    """Return the checksum of what a search is about."""
-    return checksum_of(search, name, *about)
-
-
-def page_checksum(
-    page: str, ids: Sequence[str], events: Sequence[Any], candidates: Sequence[Any]
-) -> str:
-    """Return the checksum of a list of units, or of a part of it."""
-    return checksum_of(page, ids, events, candidates)
-
-
 def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:
-    """Return the checksum of what came of a unit."""
+    """Return the checksum of the outcome of a unit."""
     own = [pair for pair in result.items() if pair[0] != "checksum"]
     return checksum_of(unit_id, own, error)
 

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from optomatic.records import SCHEMA, Candidate
 from optomatic.store.documents import storable
-from optomatic.store.forms import INVALID, PAGE, PageForm, checksum_of, key_of, page_checksum
+from optomatic.store.forms import INVALID, PAGE, PageForm, checksum_of, key_of
 from optomatic.store.jobs import slices
 from optomatic.store.parts import array
 from optomatic.store.retry import VALID, RetryingCollection
@@ -220,7 +220,7 @@ def _content(
     """Return the fields of a page, for an update that is a pipeline."""
     listed, told = list(ids), list(events)
     rows = [_row(candidate) for candidate in candidates]
-    checksum = page_checksum(page, listed, told, rows)
+    checksum = checksum_of(page, listed, told, rows)
     fields = {"ids": listed, "candidates": rows, "events": told, "checksum": checksum}
     return {name: {"$literal": value} for name, value in fields.items()}
 

@@ -1,4 +1,10 @@
-"""Errors of pymongo, in one place: which are tried again, for how long, and what they become."""
+"""Calls of pymongo that wait for the server, and our errors in place of pymongo's.
+
+The driver retries less than a queue needs: never ``update_many``, and on a standalone server
+nothing.  And an error does not mean that nothing happened: code 91 arrives after the write took
+place, and a timeout is an unknown outcome.  So every operation of this folder can be repeated as
+it is, and :func:`with_retries` repeats it.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +33,16 @@ from optomatic.records import SCHEMA
 from optomatic.store.documents import Document
 from optomatic.store.forms import INVALID, Form, Misfit, fields_of, read
 
-# pymongo's errors -> ours, in one place; what is tried again, and for how long.
-#
-# The driver retries less than a queue needs: never ``update_many``, and on a standalone server
-# nothing.  And an error does not mean that nothing happened: code 91 arrives after the write
-# took place, and a timeout is an outcome that is not known.  So every operation of this folder
-# can be repeated as it is, and :func:`with_retries` repeats it.
-
-
 T = TypeVar("T")
-
-
+F = TypeVar("F", bound=Form)
+Filter = Mapping[str, Any]
+log = logging.getLogger(__name__)
 #: Seconds for which calls are tried again before an outage is reported.
 PATIENCE = 60.0
-#: Seconds that a try may take where nobody was there at the last one, or where nobody waits any
-#: more: so whoever is told to end meanwhile soon looks up.
+#: Seconds of a try after one that no server took, or when the outage is over: so a process that is
+#: asked to end meanwhile soon notices.
 _SHORT_TRY = 5.0
-#: Seconds that a first try may take where the server is ours, and could be started again.
+#: Seconds of a first try where the server is ours, and could be restarted.
 _FIRST_TRY = 3.0
 #: Seconds between two tries, growing; times 0.5 to 1.5.
 _PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
@@ -54,12 +53,18 @@ _TRANSIENT_CODES = frozenset({91, 189, 11600, 11602, 10107, 13435})
 _REFUSED_CODES = frozenset({13, 18, 8000})
 #: OutOfDiskSpace.
 _FULL_CODES = frozenset({14031})
-#: What is raised where a value cannot be written as BSON; the last two by Python itself.
+#: Raised for values that cannot be written as BSON; the last two by Python itself.
 _NOT_STORABLE = (BSONError, OverflowError, UnicodeError)
+#: Large enough that a thousand ids with results need no second round trip.
+_BATCH = 5000
+_DUPLICATE_KEY = 11000
+#: The end of an update by which a document is written anew, whatever it was.
+VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
+_SIZE = {"$bsonSize": "$$ROOT"}
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same call, sent again, may go well."""
+    """Return whether the same call, sent again, may succeed."""
     if not isinstance(error, driver.PyMongoError):
         return False
     if isinstance(error, driver.AutoReconnect):
@@ -80,33 +85,30 @@ def _concern_codes(error: driver.PyMongoError) -> set[int]:
 
 
 def _nobody_there(error: driver.PyMongoError) -> bool:
-    """Tell whether no server took the call: one that is only slow is given all its time."""
+    """Return whether no server took the call: a slow one is given all its time."""
     return isinstance(error, driver.AutoReconnect) and not isinstance(error, driver.NetworkTimeout)
 
 
 @dataclass
 class Outage:
-    """For how long the calls of one store have not been answered, all of them together.
+    """The time for which a store has not answered, shared by all that call its server.
 
-    Shared by whatever calls the same server: what cleans up after a call that was given up
-    is not to wait as long again, and again.  Safe to share among threads, as all of them
-    see the same server.
+    So the clean-up after a call that was given up does not wait as long again, and again.  Safe
+    to share among threads.  All moments are by the caller's clock.
 
     Attributes
     ----------
     patience : float
         Seconds of an outage after which each call is made once, and its error raised.
     since : float or None
-        When the first call that failed was sent, by the caller's clock; None while all is well.
+        When the first call that failed was sent; None while the server answers.
     until : float
-        From this moment on, by the caller's clock, an outage is not waited for any more,
-        however short it was: who calls is about to end.
+        From this moment on no outage is waited for, as the caller is about to end.
     longest : float
         Seconds that the driver gives a call by itself.
     look_after : callable or None
-        Of a server that is ours to start: sees to it that it runs, and returns why it does not,
-        or raises it if there is no sense in waiting.  The first try of each call is a short one
-        then, as the driver would wait for a server that may never come.
+        Starts a server that is ours, and returns why it does not run; raises if a wait is vain.
+        The first try of each call is a short one then: the server may never come by itself.
     room : callable
         Returns how much space that server has, in words.
     """
@@ -119,14 +121,14 @@ class Outage:
     room: Callable[[], str] = str
 
     def over(self, now: float) -> bool:
-        """Tell whether it has lasted for longer than anybody waits."""
+        """Return whether it has lasted longer than any call waits."""
         return self.since is not None and now > min(self.since + self.patience, self.until)
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how long a call may take that is sent now, None for as long as ever.
+        """Return the seconds for a call that is sent now, None for the driver's own limit.
 
-        Also where nothing has failed yet: who is about to end is not to be kept by a server that
-        does not answer from now on.
+        They are limited before any failure, too: a server that stops answering now must not keep
+        a process that is about to end.
         """
         if self.over(now):
             return _SHORT_TRY
@@ -142,19 +144,11 @@ def with_retries(
     sleep: Callable[[float], None] = time.sleep,
     rng: Callable[[], float] = random.random,
 ) -> T:
-    """Return what `operation` returns, trying again while the server is away.
+    """Return what `operation` returns; repeat it while the server is away.
 
-    Parameters
-    ----------
-    operation : callable
-        Must do no harm when it runs more often than its result tells.
-    outage : Outage, optional
-        Of the store that is called; its patience is how long this takes at most.
-
-    Raises
-    ------
-    StoreError
-        In place of any error of the driver, or why our own server does not run.
+    It must do no harm when it runs more often than its result tells.  The patience of `outage`,
+    that of its store, limits the time.  Raise :class:`StoreError` in place of errors of the
+    driver, or why our own server does not run.
     """
     outage = outage or Outage()
     pause, away = _PAUSE_SHORT, False
@@ -188,7 +182,7 @@ def _bounded(operation: Callable[[], T], seconds: float) -> T:
 
 
 def text_of(error: Exception) -> str:
-    """Return what an error of the driver's says, without its account of timeouts and topology."""
+    """Return the text of an error of the driver, without its account of timeouts and topology."""
     text = str(error)
     for further in (" (configured timeouts", ", Timeout: ", ", Topology Description"):
         text = text.partition(further)[0]
@@ -196,14 +190,9 @@ def text_of(error: Exception) -> str:
 
 
 def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreError:
-    """Return our error for any of pymongo's: what happened, what it means, what to do.
+    """Return our error for one of pymongo's: what happened, what it means, what to do.
 
-    Parameters
-    ----------
-    room : str, optional
-        How much space the server has, where that is known.
-    why : str, optional
-        Why it does not run, where that is known.
+    `room` is how much space the server has, and `why` the reason why it does not run, if known.
     """
     said = redact(why or text_of(error))
     code = getattr(error, "code", None)
@@ -223,13 +212,13 @@ def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreE
     if isinstance(error, driver.DocumentTooLarge):
         return errors.RecordTooLarge(
             f"A record is over 16 MB ({said}) and was not stored. What is stored is not touched. "
-            "Look for a long text or a large value among what the search was given."
+            "Look for a long text or a large value among the arguments of the search."
         )
     if isinstance(error, _NOT_STORABLE):
         return errors.StoreError(
             f"A value cannot be written as a record of MongoDB ({said}), so nothing was stored of "
             "it. What is stored is not touched. Look for texts that are no UTF-8 and for very "
-            "large numbers among what the search was given."
+            "large numbers among the arguments of the search."
         )
     if isinstance(error, driver.InvalidURI | driver.ConfigurationError | driver.InvalidName):
         return bad_uri(said)
@@ -255,30 +244,12 @@ def bad_uri(why: str) -> errors.StoreURIError:
     )
 
 
-# A collection that waits for its server.
-#
-# The few calls that the queue makes, each tried again while the server is away and with our
-# errors in place of the driver's.  What they have in common beyond pymongo: each does no harm
-# when it is repeated.  Documents that are read in a form, and do not have it, are set aside.
-
-
-log = logging.getLogger(__name__)
-
-
-Filter = Mapping[str, Any]
-F = TypeVar("F", bound=Form)
-
-
-#: Large enough that what was asked for by a thousand ids needs no second round trip.
-_BATCH = 5000
-_DUPLICATE_KEY = 11000
-#: The end of an update by which a document is written anew, whatever it was.
-VALID: Mapping[str, Any] = {"$unset": ["state", "invalid"]}
-_SIZE = {"$bsonSize": "$$ROOT"}
-
-
 class RetryingCollection:
-    """Wraps `collection`; `outage` is shared by all collections of a store."""
+    """A collection whose calls wait for its server, and do no harm when they are repeated.
+
+    Documents that are read in a form, and do not have it, are set aside.  All collections of a
+    store share its `outage`.
+    """
 
     def __init__(self, collection: Collection[Document], outage: Outage | None = None) -> None:
         self.collection = collection
@@ -313,28 +284,20 @@ class RetryingCollection:
     ) -> list[Any]:
         """Return all documents of our own schema number that match, in their form.
 
-        What does not have the form is set aside, and missing.
-
-        Parameters
-        ----------
-        form : type of Form
-        query : mapping
-        made : callable, optional
-            What to return of each; may raise Misfit too.
-        **how
-            As of :meth:`find`.
+        Documents without it are set aside, and missing.  `made` converts each, and may raise
+        Misfit, too; the options are those of :meth:`find`.
         """
         own = {"state": {"$ne": INVALID}, **query, "v": SCHEMA}
         while True:
             documents = self.find(own, fields_of(form), **how)
             found = self.formed(form, documents, made)
             if found or not documents or "limit" not in how:
-                return found  # else look what is behind those that were set aside
+                return found  # else read on behind those that were set aside
 
     def formed(
         self, form: type[F], documents: Sequence[Document], made: Callable[[F], T] | None = None
     ) -> list[Any]:
-        """Return `documents` in their form; set aside what does not have it."""
+        """Return `documents` in their form; set aside those without it."""
         found: list[Any] = []
         for document in documents:
             try:
@@ -345,7 +308,7 @@ class RetryingCollection:
         return found
 
     def set_aside(self, name: Any, why: str) -> None:
-        """Mark a document as one that cannot be read, and leave it as it is otherwise."""
+        """Mark a document as one that cannot be read, and leave all else of it as it is."""
         invalid = {
             "state": {"$ifNull": ["$state", None]},
             "why": {"$literal": why},
@@ -361,7 +324,7 @@ class RetryingCollection:
             )
 
     def make_room(self, names: Sequence[str]) -> None:
-        """Give what is invalid of these documents another ``_id``, under which it stays."""
+        """Give the invalid ones of these documents another ``_id``, under which they stay."""
         for document in self.find({"_id": {"$in": list(names)}, "state": INVALID, "v": SCHEMA}):
             own, name = document.get("invalid"), document["_id"]
             kept = own if isinstance(own, dict) else {}
@@ -371,7 +334,7 @@ class RetryingCollection:
             self.delete({"_id": name, "state": INVALID, "invalid": own})
 
     def update(self, query: Filter, change: Any, *, upsert: bool = False) -> int:
-        """Change all that match (with `upsert`, one); return how many matched the last time."""
+        """Change all that match, with `upsert` one; return how many matched the last time."""
 
         def write() -> int:
             if upsert:
@@ -408,7 +371,7 @@ class RetryingCollection:
         return (found[0]["n"], found[0]["bytes"]) if found else (0, 0)
 
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
-        """Return what comes out of a pipeline that only reads."""
+        """Return the result of a pipeline that only reads."""
         return self._try(lambda: list(self.collection.aggregate(pipeline)))  # type: ignore[no-any-return]
 
     def delete(self, query: Filter) -> int:

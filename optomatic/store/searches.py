@@ -54,7 +54,6 @@ from optomatic.store.forms import (
     VersionsForm,
     checksum_of,
     read,
-    search_checksum,
 )
 from optomatic.store.listings import Listed, Listings, listing_of, listings_of, paged
 from optomatic.store.retry import VALID, Outage, RetryingCollection
@@ -120,7 +119,7 @@ class Searches:
         signature = record.signature and asdict(record.signature)
         name = storable(record.name)
         about = (signature, listing, record.facts, record.part_of, record.more)
-        document["checksum"] = search_checksum(record.id, name, *about)
+        document["checksum"] = checksum_of(record.id, name, *about)
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None}
         document.update(summary=None, best=None)
         self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)

@@ -1,4 +1,4 @@
-"""Who works, on which machine, and what each can do.
+"""The workers of a store, their machines, and the queues that each can serve.
 
 ::
 
@@ -31,8 +31,8 @@ from optomatic.store.retry import VALID, Outage, RetryingCollection
 def this_process() -> Process:
     """Return the identity of the calling process.
 
-    Where there is no ``/proc``, boot and namespace are empty, and nobody ever says that
-    the process is gone: its leases end by themselves.
+    Without ``/proc`` boot and namespace are empty.  Then no process ever knows that it is gone,
+    and its leases run out.
     """
     return _identity(os.getpid())
 
@@ -57,10 +57,7 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when `pid` was started, in clock ticks since the boot; None if it is gone.
-
-    A zombie is gone: it will never work again.
-    """
+    """Return when `pid` started, in clock ticks since the boot; None if it is gone or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -71,10 +68,7 @@ def _started(pid: int) -> str | None:
 
 
 def is_gone(process: Process) -> bool:
-    """Return whether a process is known to be gone.
-
-    Only of this machine that can be known, by the same boot and the same namespace.
-    """
+    """Return whether a process of this machine, boot and pid namespace is gone."""
     me = this_process()
     here = process.boot == me.boot != "" and process.namespace == me.namespace != ""
     return here and _started(process.pid) != process.started
@@ -88,7 +82,7 @@ class Workers:
         self._queues = RetryingCollection(database["queues"], outage)
 
     def register(self, record: WorkerRecord) -> None:
-        """Note a worker that begins."""
+        """Note a worker that starts."""
         fields = {k: {"$literal": v} for k, v in asdict(record).items() if k != "id"}
         moments = {"began_at": "$$NOW", "seen_at": "$$NOW"}
         change = {**fields, "v": SCHEMA, **moments}
@@ -99,16 +93,16 @@ class Workers:
         self._workers.update({"_id": worker}, [{"$set": {"seen_at": "$$NOW"}}])
 
     def refuses(self, worker: str, queue: str, why: str) -> None:
-        """Note that a worker leaves a queue alone that its versions and tags would allow."""
+        """Note that a worker skips a queue that its versions and tags would allow."""
         change = {f"refused.{queue}": {"$literal": storable(why)}}
         self._workers.update({"_id": worker}, [{"$set": change}])
 
     def accepts(self, worker: str, queue: str) -> None:
-        """Note that a worker has what a queue needs that it has left alone before."""
+        """Note that a worker skips a queue no more."""
         self._workers.update({"_id": worker}, [{"$unset": f"refused.{queue}"}])
 
     def has(self, worker: str, env: Mapping[str, str]) -> None:
-        """Note the versions that a worker has of what was asked of it, empty for none."""
+        """Note the versions of distributions that a worker was asked for, empty for none."""
         self._workers.update({"_id": worker}, [{"$set": {"env": {"$literal": dict(env)}}}])
 
     def leave(self, worker: str) -> None:
@@ -121,29 +115,19 @@ class Workers:
         return self._workers.read(WorkerForm, {"kind": kind, "$expr": recent}, _record)
 
     def capacity(self, seconds: float) -> int:
-        """Return how many processes the standalone workers have that were seen in `seconds`."""
+        """Return how many processes the standalone workers seen in the last `seconds` have."""
         return sum(worker.processes for worker in self.alive(seconds))
 
     def sizes(self, workers: Sequence[str]) -> dict[str, int]:
-        """Return how many processes each of `workers` has; those that are gone are missing."""
+        """Return the number of processes of each of `workers` that is still there."""
         found = self._workers.read(WorkerForm, {"_id": {"$in": list(workers)}})
         return {worker.id: worker.processes for worker in found}
 
     def vanished(self) -> list[str]:
-        """Return the workers of this machine whose processes are gone.
-
-        Only processes of the same boot and pid namespace can be looked for; of all others
-        nothing is said.  Records of vanished workers that hold nothing are forgotten.
-        """
+        """Return the workers of this machine, boot and pid namespace whose processes are gone."""
         me = this_process()
-        if not (me.boot and me.namespace):
-            return []
         query = {"process.boot": me.boot, "process.namespace": me.namespace}
-        return [
-            worker.id
-            for worker in self._workers.read(WorkerForm, query)
-            if _started(worker.process.pid) != worker.process.started
-        ]
+        return [w.id for w in self._workers.read(WorkerForm, query) if is_gone(w.process)]
 
     def forget(self, workers: Sequence[str]) -> None:
         """Forget workers whose units were taken back."""
@@ -151,33 +135,18 @@ class Workers:
             self._workers.delete({"_id": {"$in": list(workers)}})
 
     def publish(self, work: Work) -> None:
-        """Say what a queue stands for, before anything is queued in it."""
-        self._queues.update(
-            {"_id": work.queue},
-            [
-                {
-                    "$set": {
-                        "v": SCHEMA,
-                        "kind": work.kind,
-                        "env": {"$literal": [list(pair) for pair in sorted(work.env.items())]},
-                        "requires": {"$literal": list(work.requires)},
-                    }
-                },
-                VALID,
-            ],
-            upsert=True,
-        )
+        """Write what a queue needs, before units are queued in it."""
+        env = [list(pair) for pair in sorted(work.env.items())]
+        needs = {"env": {"$literal": env}, "requires": {"$literal": list(work.requires)}}
+        change = {"$set": {"v": SCHEMA, "kind": work.kind, **needs}}
+        self._queues.update({"_id": work.queue}, [change, VALID], upsert=True)
 
     def queues(self, ids: Sequence[str]) -> list[Queue]:
-        """Return what these queues stand for."""
+        """Return these queues, with the versions and tags that each needs."""
         return self._queues.read(QueueForm, {"_id": {"$in": list(ids)}}, _queue)
 
     def queues_for(self, env: Mapping[str, str], tags: Sequence[str] = ()) -> list[str]:
-        """Return the queues that a worker with `env` and `tags` can serve.
-
-        Every version that a queue names must be equal to the worker's, and every tag that
-        it requires must be among the worker's.
-        """
+        """Return the queues whose versions are all in `env` and whose tags are all in `tags`."""
         return [
             queue.id
             for queue in self._queues.read(QueueForm, {})
@@ -191,12 +160,5 @@ def _queue(queue: QueueForm) -> Queue:
 
 
 def _record(worker: WorkerForm) -> WorkerRecord:
-    return WorkerRecord(
-        worker.id,
-        worker.kind,
-        worker.process,
-        worker.processes,
-        worker.env,
-        tuple(worker.tags),
-        worker.refused or {},
-    )
+    about = worker.process, worker.processes, worker.env, tuple(worker.tags)
+    return WorkerRecord(worker.id, worker.kind, *about, worker.refused or {})
