@@ -10,6 +10,7 @@ this machine: of machines that share a folder one serves it, and the others are 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -40,6 +41,7 @@ from optomatic.embedded.watcher import (
     locked,
     names,
     open_lock,
+    release,
 )
 from optomatic.errors import FolderRefused, ServerFailed, ServerMissing, StoreFull
 from optomatic.private_folder import no_room, own_folder, room_in, says_no_room
@@ -90,30 +92,13 @@ def serve(
     is a client until it ends, and so is a child forked from it.  A spawned child calls
     :func:`revive` with the URI that it got.
 
-    Parameters
-    ----------
-    home : path, optional
-        Default :func:`default_home`.
-    idle : float, optional
-        Seconds without a client after which mongod is stopped.  It holds if this call starts the
-        watcher; one that runs keeps its own.
-    patience : float
-        Seconds to wait for a server that is being started.
+    The server stops after `idle` seconds without a client, if this call starts its watcher; one
+    that runs keeps its own.  `patience` limits the wait for a server that is being started.
 
-    Returns
-    -------
-    str
-        ``mongodb://<percent-encoded path of the socket>/optomatic?directConnection=true``.
-        It is the same after a restart.
-
-    Raises
-    ------
-    ServerMissing
-        There is no mongod to start.
-    StoreFull
-        There is no space left for it.
-    ServerFailed
-        The folder cannot be used, or mongod ended or did not answer in time.
+    The URI is ``mongodb://<percent-encoded path of the socket>/optomatic?directConnection=true``,
+    and stays the same.  Raise :class:`ServerMissing` if there is no mongod, :class:`StoreFull` if
+    there is no space for it, and :class:`ServerFailed` if the folder cannot be used, or mongod
+    ended or did not answer in time.
     """
     folder = _server_folder(default_home() if home is None else Path(home))
     address = _address(folder)
@@ -190,31 +175,25 @@ def _address(folder: Path) -> str:
     path = str(folder / SOCKET)
     if len(os.fsencode(path)) <= PATH_BYTES and path.isascii() and path.isprintable():
         return path
-    return f"{_link(folder)}/{SOCKET}"
-
-
-def _link(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """Return a short link to `folder` that only this user can have made.
-
-    In /tmp another user may have put a link of this name, to a server of theirs.  Others cannot
-    replace one that this user owns.
-    """
-    own = environ.get("XDG_RUNTIME_DIR", "")
-    usable = len(own) < 40 and os.path.isabs(own) and os.access(own, os.W_OK)
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    link = f"{own if usable else '/tmp'}/optomatic-{os.geteuid()}-{digest}"
-    try:
-        if not os.path.lexists(link):
-            os.symlink(folder, link)
-    except FileExistsError:
-        pass  # another process was faster: the link is checked now
+    link = _link(folder)
+    with contextlib.suppress(FileExistsError):  # another process may be faster
+        os.symlink(folder, link)
+    # In /tmp another user may have put a link of this name, to a server of theirs.  Others cannot
+    # replace one that this user owns.
     if os.lstat(link).st_uid != os.geteuid() or os.readlink(link) != str(folder):
         raise ServerFailed(
             f"The path of the embedded server's socket in {folder} is too long for the system, "
             f"and {link}, by which it would be reached, belongs to another user or leads "
             f"elsewhere, so it was not used. Remove it, or set OPTOMATIC_HOME to a shorter path."
         )
-    return link
+    return f"{link}/{SOCKET}"
+
+
+def _link(folder: Path) -> str:
+    own = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = len(own) < 40 and os.path.isabs(own) and os.access(own, os.W_OK)
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return f"{own if usable else '/tmp'}/optomatic-{os.geteuid()}-{digest}"
 
 
 def _hold(folder: Path) -> None:
@@ -223,13 +202,13 @@ def _hold(folder: Path) -> None:
     # The folder may have been made anew, and a daemonizing program may have closed its files.
     if known is not None and names(folder / USERS, known):
         return
-    descriptor = open_lock(folder / USERS)
-    # Waits, for a second or so, while a watcher stops an unused server.
-    _wait_for_lock(descriptor, fcntl.LOCK_SH, folder / USERS, time.monotonic() + 30)
-    _held[str(folder)] = descriptor  # two threads may hold it twice, which does no harm
+    # It waits, for a second or so, while a watcher stops an unused server.  Two threads may hold it
+    # twice, which does no harm.
+    _held[str(folder)] = _wait_for_lock(folder / USERS, fcntl.LOCK_SH, time.monotonic() + 30)
 
 
-def _wait_for_lock(descriptor: int, how: int, path: Path, deadline: float) -> None:
+def _wait_for_lock(path: Path, how: int, deadline: float) -> int:
+    descriptor = open_lock(path)
     while not lock(descriptor, how):
         if time.monotonic() > deadline:
             os.close(descriptor)
@@ -239,12 +218,12 @@ def _wait_for_lock(descriptor: int, how: int, path: Path, deadline: float) -> No
                 f"process that uses it (fuser {shlex.quote(str(path))}), end it, and try again."
             )
         time.sleep(0.005)
+    return descriptor
 
 
 def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -> None:
     """Start the server or wait for it, as the only client at a time to do so."""
-    descriptor = open_lock(folder / START)
-    _wait_for_lock(descriptor, fcntl.LOCK_EX, folder / START, deadline + 5)
+    starting = _wait_for_lock(folder / START, fcntl.LOCK_EX, deadline + 5)
     try:
         while not ((watched := locked(folder / WATCHER)) and answers(address)):
             elsewhere = _watching_host(folder) if watched else ""
@@ -255,8 +234,7 @@ def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -
             else:
                 time.sleep(0.01)  # it restarts mongod, or recovers after a crash
     finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child that was just forked shares the file
-        os.close(descriptor)
+        release(starting)
 
 
 def _watching_host(folder: Path) -> str:
@@ -270,14 +248,13 @@ def _start(folder: Path, idle: float | None, deadline: float) -> None:
 
     If others were faster, or somebody killed it, nothing happens: the caller looks again.
     """
-    if idle is None:
-        idle = _idle_seconds(os.environ)
+    idle = _idle_seconds() if idle is None else idle
     # -I -S: neither the current directory nor anything installed gets into it.
     command = [sys.executable, "-I", "-S", watcher.__file__]
     with open(folder / _WATCHER_LOG, "wb") as log:
         launched = subprocess.Popen(
-            [*command, folder, find_mongod().absolute(), str(idle)],
-            cwd=folder,
+            [*command, find_mongod().absolute(), str(idle)],
+            cwd=folder,  # all paths are relative to it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -298,8 +275,8 @@ def _start(folder: Path, idle: float | None, deadline: float) -> None:
         )
 
 
-def _idle_seconds(environ: Mapping[str, str]) -> float:
-    text = _config.setting(_config.IDLE_SECONDS, environ) or str(_config.DEFAULT_IDLE)
+def _idle_seconds() -> float:
+    text = _config.setting(_config.IDLE_SECONDS) or str(_config.DEFAULT_IDLE)
     try:
         return float(text)
     except ValueError:

@@ -1,27 +1,25 @@
 """Start the private mongod, restart it after a crash, and stop it when nobody uses it.
 
-:mod:`optomatic.embedded.server` starts this file by its path, as ``python -I -S watcher.py FOLDER
-MONGOD IDLE``.  It needs the standard library alone, and never imports optomatic: 10 MB, 30 ms.
-It runs in a session of its own, as a child of the system's first process; so neither a Ctrl-C
-nor the end of a client reaches it or its mongod.
+:mod:`optomatic.embedded.server` runs this file by its path, in the server's folder, as ``python -I
+-S watcher.py MONGOD IDLE``.  It needs the standard library alone, and never imports optomatic.
+It has a session of its own, and the system's first process as parent: neither a Ctrl-C nor the
+end of a client reaches it or its mongod.
 
-The system releases a ``flock`` when its holder ends, in whatever way.  Four locks are all
-that the processes agree by:
+The processes agree by four locks; the system releases a ``flock`` however its holder ends:
 
-================  ===========================================================================
-``users.lock``    shared: every client, from before it looks for the server until it ends.
-                  exclusive: nobody uses the server, and nobody can come; only then is it stopped.
-``start.lock``    exclusive: a client that starts a watcher and waits for the server.
-``watcher.lock``  exclusive: the watcher, and only it starts or stops a mongod in this folder.
-``mongod.lock``   exclusive: mongod, from its first moment; it holds its process id.
-================  ===========================================================================
+``users.lock``
+    Shared: every client, from before it looks for the server until it ends.  Exclusive: no client
+    is there, and none can come; only then the watcher stops mongod.
+``start.lock``
+    A client that starts a watcher and waits for the server.
+``watcher.lock``
+    The watcher; only it starts or stops a mongod in this folder.
+``mongod.lock``
+    mongod, from its first moment; it holds its process id.
 
-- A client ends: the watcher stops mongod after the idle time.
-- mongod ends: the watcher restarts it, :data:`RESTARTS` times in :data:`WINDOW` seconds at most.
-- The watcher is killed: mongod runs on, and the next client starts a watcher that adopts it.
-- The watcher gets SIGTERM, as at a shutdown of the machine: it stops mongod in good order.
-- The folder is moved: all goes on, as every path is relative to it.  It is deleted: the
-  watcher kills mongod and ends.
+If a watcher is killed, mongod runs on, and the next client starts a watcher that adopts it.
+SIGTERM, as at a shutdown of the machine, has it stop mongod in good order.  The folder may be
+moved, as every path is relative to it; if it is deleted, the watcher kills mongod and ends.
 
 mongod listens at ``starting.sock``, which is also its address in the replica set.  Once it takes
 writes, the socket is renamed to ``mongod.sock``: a client never meets a server that refuses writes.
@@ -77,7 +75,7 @@ _INITIATE = (
 
 
 def open_lock(path: str | Path) -> int:
-    """Open a lock file, made if missing; closing it releases the lock."""
+    """Open a lock file, made if missing."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
@@ -96,9 +94,13 @@ def locked(path: str | Path) -> bool:
     try:
         return not lock(descriptor, fcntl.LOCK_SH)
     finally:
-        # Released also where another thread has just forked a child that shares the file.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
+        release(descriptor)
+
+
+def release(descriptor: int) -> None:
+    """Release a lock, also if a thread has just forked a child that shares the file."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def names(path: str | Path, descriptor: int) -> bool:
@@ -300,27 +302,25 @@ def _say(text: str) -> None:
 def _report(message: dict[str, object]) -> None:
     """Tell the client that waits, if it still does; an empty message says that mongod serves."""
     with contextlib.suppress(BrokenPipeError):
-        os.write(1, json.dumps(message).encode() + b"\n")
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
+        os.write(1, json.dumps(message).encode())
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
 
 
-def main(folder: str, binary: str, idle: str) -> None:
-    """Watch over one server folder until nobody uses it."""
+def main(binary: str, idle: str) -> None:
+    """Watch over the server in the current folder until nobody uses it."""
     if os.fork():  # the client waits for this process only: the child belongs to nobody
         os._exit(0)
-    os.chdir(folder)
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the client may have blocked some
     watcher, watching = _Watcher(binary, float(idle)), open_lock(WATCHER)
     try:
         for _ in range(100):  # a client that looks for a watcher holds the lock for a moment
-            if lock(watching, fcntl.LOCK_EX):
+            if taken := lock(watching, fcntl.LOCK_EX):
                 break
             time.sleep(0.005)
-        else:
-            _report({})  # there is another watcher: the client looks again
+        if not taken:
+            _report({})  # another watcher was faster: the client looks again
             return
         os.ftruncate(watching, 0)
         os.pwrite(watching, f"{socket.gethostname()} {os.getpid()}\n".encode(), 0)

@@ -535,6 +535,7 @@ def test_long_and_foreign_paths(tmp_path: Path, home: Path) -> None:
 def test_what_another_user_put_there_is_refused(tmp_path: Path, home: Path) -> None:
     deep = tmp_path / ("deep" * 30) / "server"
     link = private._link(deep)
+    os.symlink(deep, link)
     try:
         os.lchown(link, 12345, 12345)
         with pytest.raises(ServerFailed, match="belongs to another user"):
