@@ -178,28 +178,25 @@ class Claims:
         return self._units.read(UnitForm, query, sort=_ORDER, limit=count)
 
     def _take(self, token: str, worker: str, units: Sequence[UnitForm]) -> Lease:
+        taken = {
+            "state": "running",
+            "worker": {"$literal": worker},
+            "host": {"$literal": this_process().host},
+            "claim": token,
+            "started": False,
+            "attempt": {"$add": ["$attempt", 1]},
+            "claimed_at": "$$NOW",
+            "lease_until": after(self._timing.unstarted),
+        }
         # A unit that was lost meanwhile is not taken among others.
         among_others = _CALM if len(units) > 1 else {}
-        self._units.update(
-            {"_id": {"$in": [unit.id for unit in units]}, "state": "queued", **among_others},
-            [
-                {
-                    "$set": {
-                        "state": "running",
-                        "worker": {"$literal": worker},
-                        "host": {"$literal": this_process().host},
-                        "claim": token,
-                        "started": False,
-                        "attempt": {"$add": ["$attempt", 1]},
-                        "claimed_at": "$$NOW",
-                        "lease_until": after(self._timing.unstarted),
-                    }
-                }
-            ],
-        )
+        queued = {"_id": {"$in": [unit.id for unit in units]}, "state": "queued", **among_others}
+        self._units.update(queued, [{"$set": taken}])
         mine = {d["_id"]: d for d in self._units.find(_held(token), {"attempt": 1, "losses": 1})}
-        taken = [unit for unit in units if unit.id in mine]
-        return Lease(token, tuple(job_of(unit, **_counts(mine[unit.id])) for unit in taken))
+        jobs = [(unit, mine[unit.id]) for unit in units if unit.id in mine]
+        return Lease(
+            token, tuple(job_of(u, attempt=d["attempt"], losses=d["losses"]) for u, d in jobs)
+        )
 
     def queued_queues(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
         """Return at most so many queues that are not empty, and a search that waits for each.
@@ -225,20 +222,10 @@ class Claims:
         """
         lease = self._timing.lease if seconds is None else seconds
         wanted = {"_id": {"$in": list(ids)}, **_held(token)}
-        started = self._units.update(
-            # A start that is repeated, as its reply was lost, must not count a second run.
-            {**wanted, "started": False},
-            [
-                {
-                    "$set": {
-                        "started": True,
-                        "started_at": "$$NOW",
-                        "runs": {"$add": ["$runs", 1]},
-                        "lease_until": after(lease),
-                    }
-                }
-            ],
-        )
+        now = {"started": True, "started_at": "$$NOW", "lease_until": after(lease)}
+        change = [{"$set": {**now, "runs": {"$add": ["$runs", 1]}}}]
+        # A start that is repeated, as its reply was lost, must not count a second run.
+        started = self._units.update({**wanted, "started": False}, change)
         if started == len(ids):
             return frozenset(ids)
         mine = self._units.find({**wanted, "started": True}, {"_id": 1})
@@ -272,18 +259,10 @@ class Claims:
         if not ids:
             return
         never_ran = {"$and": ["$started", {"$not": [{"$in": ["$_id", {"$literal": [*begun]}]}]}]}
-        self._units.update(
-            {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}},
-            [
-                {
-                    "$set": {
-                        **NOBODY,
-                        "runs": {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]},
-                        "state": _QUEUED_OR_CANCELLED,
-                    }
-                }
-            ],
-        )
+        runs = {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]}
+        held = {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}}
+        free = {**NOBODY, "runs": runs, "state": _QUEUED_OR_CANCELLED}
+        self._units.update(held, [{"$set": free}])
 
     def complete(
         self,
@@ -318,9 +297,7 @@ class Claims:
         self, worker: str, token: str, results: Mapping[str, Result | Returned]
     ) -> frozenset[str]:
         """Return the units of others; ours were stored by a call whose reply was lost."""
-        stored = self._units.find(
-            {"_id": {"$in": list(results)}}, {"completed_by": 1, "state": 1, "claim": 1}
-        )
+        stored = self._units.find({"_id": {"$in": list(results)}}, {"completed_by": 1})
         taken = {d["_id"] for d in stored if d["completed_by"] == worker}
         return frozenset(set(results) - taken)
 
@@ -358,28 +335,17 @@ class Claims:
             "at": "$$NOW",
             "why": {"$literal": storable(why)},
         }
-        lost_on = {"$slice": [{"$concatArrays": ["$lost_on", [where]]}, -_HISTORY]}
-        state = {
-            "$switch": {
-                "branches": [
-                    {"case": {"$gte": ["$losses", self._timing.max_losses]}, "then": "dead"},
-                    {"case": UNWANTED, "then": "cancelled"},
-                ],
-                "default": "queued",
-            }
+        loss = {
+            "losses": {"$add": ["$losses", {"$cond": ["$started", 1, 0]}]},
+            "lost_on": {"$cond": ["$started", _appended("$lost_on", where), "$lost_on"]},
+            "history": _appended("$history", entry),
         }
-        change = [
-            {
-                "$set": {
-                    "losses": {"$add": ["$losses", {"$cond": ["$started", 1, 0]}]},
-                    "lost_on": {"$cond": ["$started", lost_on, "$lost_on"]},
-                    "history": {"$slice": [{"$concatArrays": ["$history", [entry]]}, -_HISTORY]},
-                }
-            },
-            {"$set": {**NOBODY, "state": state}},
-            {"$set": {"wanted_by": {"$cond": [{"$eq": ["$state", "dead"]}, [], "$wanted_by"]}}},
-        ]
-        return self._units.update(query, change)
+        dead = {"$gte": ["$losses", self._timing.max_losses]}
+        state = {"$cond": [dead, "dead", _QUEUED_OR_CANCELLED]}
+        wanted_by = {"$cond": [{"$eq": ["$state", "dead"]}, [], "$wanted_by"]}
+        # Each stage reads the fields that the one before has set.
+        change = [loss, {**NOBODY, "state": state}, {"wanted_by": wanted_by}]
+        return self._units.update(query, [{"$set": stage} for stage in change])
 
 
 def after(seconds: float) -> dict[str, Any]:
@@ -387,17 +353,23 @@ def after(seconds: float) -> dict[str, Any]:
     return {"$add": ["$$NOW", round(1000 * seconds)]}
 
 
+def _appended(field: str, entry: Any) -> dict[str, Any]:
+    """Return the expression for the last entries of an array, with a new one."""
+    return {"$slice": [{"$concatArrays": [field, [entry]]}, -_HISTORY]}
+
+
 def _queued(queues: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
     query = {"state": "queued", **SANE}
     if queues is not None:
         query["queue"] = {"$in": list(queues)}
     if search is not None:
-        query["wanted_by"] = search if isinstance(search, str) else {"$in": list(search)}
+        query["wanted_by"] = any_of(search)
     return query
 
 
-def _counts(document: Mapping[str, Any]) -> dict[str, int]:
-    return {name: document[name] for name in ("attempt", "losses")}
+def any_of(search: str | Sequence[str]) -> Any:
+    """Return the condition for a search, or for one of several."""
+    return search if isinstance(search, str) else {"$in": list(search)}
 
 
 def _held(token: str) -> dict[str, Any]:
@@ -422,17 +394,15 @@ def _ended(
 def _completion(
     unit_id: str, worker: str, result: Result | Returned
 ) -> tuple[dict[str, Any], list[Any]]:
+    ended = {**_ended(unit_id, worker, result), "state": "completed"}
     # The latch: from any state but completed, and never again.
-    return (
-        {"_id": unit_id, "state": {"$ne": "completed"}},
-        [{"$set": {**_ended(unit_id, worker, result), "state": "completed"}}],
-    )
+    return {"_id": unit_id, "state": {"$ne": "completed"}}, [{"$set": ended}]
 
 
 def _failure(
     unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
 ) -> tuple[dict[str, Any], list[Any]]:
-    query = {"_id": unit_id, "claim": token, "state": "running"}
+    query = {"_id": unit_id, **_held(token)}
     error = error_document(result.failures)
     ended = {**_ended(unit_id, worker, result, error), "state": "failed"}
     if not is_of_the_machine(result.failures):
@@ -446,12 +416,6 @@ _ONE_MORE = {"$add": [{"$ifNull": ["$machine_failures", 0]}, 1]}
 def _again_or(ended: dict[str, Any], tries: int) -> list[Any]:
     """Queue a unit for another worker, or, after so many tries, end it."""
     over = {"$gte": ["$machine_failures", tries]}
-    queued = {
-        **dict.fromkeys(ended, None),
-        **NOBODY,
-        "error": ended["error"],
-        "state": _QUEUED_OR_CANCELLED,
-    }
-    # Fields that stay as they are where the unit is queued again.
-    stay = {"wanted_by": "$wanted_by", "completed_by": None, "completed_at": None, "result": None}
-    return [{"$set": {k: {"$cond": [over, v, stay.get(k, queued[k])]} for k, v in ended.items()}}]
+    queued = {**dict.fromkeys(ended), **NOBODY, "state": _QUEUED_OR_CANCELLED}
+    queued.update(error=ended["error"], wanted_by="$wanted_by")
+    return [{"$set": {k: {"$cond": [over, v, queued[k]]} for k, v in ended.items()}}]

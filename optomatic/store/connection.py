@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -74,8 +73,8 @@ _DATABASE = "optomatic"
 _OLDEST_WIRE = 13
 
 
-#: What makes an acknowledged write outlive a crash.  Given over whatever the URI says, as a
-#: URI's journal=false would survive w="majority".
+#: Has an acknowledged write outlive a crash.  It overrides the URI, as a URI's journal=false would
+#: survive w="majority".
 _SAFE: dict[str, Any] = {
     "w": "majority",
     "journal": True,
@@ -99,10 +98,7 @@ _FAREWELL = 1.0
 
 @dataclass(frozen=True)
 class Store:
-    """Searches, bundles, jobs, workers, calls, removals and views of one database.
-
-    Safe to share among threads, not across a fork.  A context manager that closes it.
-    """
+    """One database, by concern.  Safe to share among threads, not across a fork."""
 
     searches: Searches
     environments: Environments
@@ -120,10 +116,10 @@ class Store:
     _outage: Outage = field(repr=False)
 
     def hurry(self, seconds: float) -> None:
-        """Wait for a server that is away for `seconds` from now at most, from now on for good.
+        """Wait for a server that is away until `seconds` from now at most, and never again.
 
-        For who is about to end.  Calls that wait already give up too, within some seconds.
-        May be called from a signal handler.
+        For a process that is about to end.  Calls that wait already give up too, within some
+        seconds.  Safe in a signal handler.
         """
         self._outage.until = time.monotonic() + seconds
 
@@ -147,27 +143,15 @@ def open_store(
     app: str = "optomatic",
     patience: float = _PATIENCE,
 ) -> Store:
-    """Open the store at `uri`.
+    """Open the store at `uri`; connections are listed at the server under `app`.
 
-    Parameters
-    ----------
-    uri : str or None
-        ``mongodb://host/name`` or ``mongodb+srv://...``; the database is ``optomatic`` if it
-        names none.  None reads ``$OPTOMATIC_DB``; without that the embedded server is
-        started or joined.
-    timing : Timing, optional
-        Durations of leases.
-    app : str
-        The name under which the server lists the connections.
-    patience : float
-        Seconds to wait for a server that has not answered yet.
+    It is ``mongodb://host/name`` or ``mongodb+srv://...``; the database is ``optomatic`` if it
+    names none.  None reads ``$OPTOMATIC_DB``; without that the private server is started or
+    joined.  `timing` has the durations of leases, `patience` the seconds for a first answer.
 
-    Raises
-    ------
-    StoreURIError
-        If `uri` cannot be an address.
-    StoreUnavailable, StoreRefused, StoreIncompatible
-        Within 10 s: nobody answers; wrong password; not a MongoDB.
+    Raise :class:`StoreURIError` if `uri` cannot be an address.  Raise, within 10 s,
+    :class:`StoreUnavailable`, :class:`StoreRefused` (wrong password) or
+    :class:`StoreIncompatible` (not a MongoDB).
     """
     uri = _address(uri)
     client = _connect(uri, app)
@@ -178,7 +162,7 @@ def open_store(
         client.close()
         raise
     outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
-    prepare = _once(lambda: create_indexes(database, replica_set))
+    prepare = cache(partial(create_indexes, database, replica_set))
     parts = Parts(database, outage)
     jobs = Jobs(database, outage, prepare=prepare)
     return Store(
@@ -219,7 +203,7 @@ def _address(uri: object) -> str:
 
 
 def _private_server(uri: str) -> dict[str, Any]:
-    """Return what an outage of an embedded server is to know of it."""
+    """Return the arguments of the outage of a private server, empty for others."""
     if "%2F" not in uri:
         return {}
     from optomatic.embedded.server import folder_of, look_after
@@ -244,7 +228,7 @@ def _with_credentials(uri: str) -> str:
 
 
 def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
-    """Make a client, which does not connect yet; what is wrong with the address shows here."""
+    """Return a client that does not connect yet; raise for a wrong address."""
     try:
         parsed = {} if uri.startswith("mongodb+srv://") else parse_uri(uri)
         named = {name.lower() for name in parsed.get("options", {})}
@@ -268,7 +252,7 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
 
 
 def _greet(client: MongoClient[dict[str, Any]], uri: str, patience: float) -> str | None:
-    """Make sure that a MongoDB which we can use answers, and lets us in; name its replica set."""
+    """Check that a usable MongoDB answers and lets us in; return the name of its replica set."""
     try:
         # The time of a whole operation counts before that of finding a server.
         with pymongo.timeout(patience):
@@ -300,17 +284,3 @@ def _unavailable(why: str) -> StoreUnavailable:
         "is stored is touched. Check host and port, that MongoDB runs there, and that no firewall "
         "is between; then fit again. Without db= and $OPTOMATIC_DB a private server is used."
     )
-
-
-def _once(action: Any) -> Any:
-    """Return `action` such that only its first call does anything."""
-    lock = threading.Lock()
-    done: list[bool] = []
-
-    def first_time() -> None:
-        with lock:
-            if not done:
-                action()
-                done.append(True)
-
-    return first_time

@@ -33,7 +33,7 @@ from optomatic.records import (
     SetAside,
     Unit,
 )
-from optomatic.store.claims import ERRORS_OF_A_MOMENT, UNWANTED, is_of_its_moment
+from optomatic.store.claims import ERRORS_OF_A_MOMENT, UNWANTED, any_of, is_of_its_moment
 from optomatic.store.documents import NOBODY, Document, outcome_of, unit_document
 from optomatic.store.forms import (
     INVALID,
@@ -380,11 +380,6 @@ class Jobs:
 
 #: The fields of a unit that nobody wants any more and nobody works on.
 _FREE = {"state": "cancelled", "claim": None, "worker": None, "started": False, "lease_until": None}
-
-
-def any_of(search: str | Sequence[str]) -> Any:
-    """Return the condition for a search, or for one of several."""
-    return search if isinstance(search, str) else {"$in": list(search)}
 
 
 def _unfinished(search: str | Sequence[str]) -> dict[str, Any]:
