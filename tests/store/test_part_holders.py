@@ -125,9 +125,9 @@ def test_an_upload_whose_holder_is_taken_for_dead_begins_anew(store, part, left)
 
 
 STEPS = {
-    "nothing is done": ("_headers", "update"),
-    "it is no part any more": ("_chunks", "delete"),
-    "its chunks are gone": ("_headers", "delete"),
+    "nothing is done": ("headers", "update"),
+    "it is no part any more": ("chunks", "delete"),
+    "its chunks are gone": ("headers", "delete"),
 }
 
 
