@@ -16,7 +16,7 @@ from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
 from optomatic.filters import NearFilter, PromisingFilter, SeenFilter
 from optomatic.generators import AsyncHalving, OptunaGenerator
 from optomatic.store.connection import open_store
-from optomatic.store.forms import search_checksum
+from optomatic.store.forms import checksum_of
 
 X, Y = load_iris(return_X_y=True)
 GRID = {"C": np.logspace(-2, 2, 5).tolist(), "gamma": [0.01, 0.1, 1.0]}
@@ -241,7 +241,7 @@ def test_searches_without_a_task_signature_are_passed_over(uri):
     records = MongoClient(uri).get_default_database()["searches"]
     own = records.find_one({"_id": search.search_id_})
     about = (None, own["listing"], own["facts"], own["part_of"], own["more"])
-    checksum = search_checksum(own["_id"], own["name"], *about)
+    checksum = checksum_of(own["_id"], own["name"], *about)
     change = {"$set": {"signature": None, "checksum": checksum}}
     records.update_one({"_id": search.search_id_}, change)
     assert heard_by(uri, {"C": 3.0}) == []
