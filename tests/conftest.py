@@ -1,9 +1,12 @@
 """Servers and databases for all tests."""
 
+import compileall
 import os
+import re
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 import servers
@@ -14,15 +17,18 @@ from xdist.scheduler import LoadScopeScheduling
 from optomatic.embedded.mongod import find_mongod
 from optomatic.errors import ServerMissing
 
-#: Folders whose tests share what is theirs: a database, workers.
-TOGETHER = ("sklearn_own", "joblib_own")
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "optomatic"
+#: Folders whose tests share what is theirs: a database, workers, servers.
+TOGETHER = ("sklearn_own", "joblib_own", "store")
 #: What takes longest is begun first, or one process works at the end while the others idle.
 LONGEST = (
+    "search/test_user_code.py",
     "sklearn_own",
     "joblib_own",
+    "store/",
     "search/test_mutations.py",
     "search/test_data_kinds.py",
-    "search/test_user_code.py",
     "search/test_other_code.py",
     "worker/test_joblib_pool.py",
     "search/test_invalid_records.py",
@@ -38,6 +44,38 @@ LONGEST = (
     "hosts/test_soak.py",
     "embedded/test_server.py",
 )
+
+
+#: Tests of `pytest -m quick`: files, and what the names of their tests match.
+QUICK = {
+    "test_definition.py": "",
+    "test_layers.py": "",
+    "test_public_names.py": "",
+    "keys/test_data_digest.py": "",
+    "keys/test_digest.py": "",
+    "keys/test_golden.py": "",
+    "planning/test_params.py": "",
+    "planning/test_serialization.py": "",
+    "planning/test_unit_key.py": "",
+    "candidates/test_filters.py": "",
+    "candidates/test_grids.py": "",
+    "candidates/test_stopping.py": "",
+    "store/test_jobs.py": "one_node",
+    "store/test_parts.py": "",
+    "embedded/test_server.py": "primary_with|nobody_else_gets_in|binary_that",
+    "driver/test_additions.py": "is_not_queued|is_that_of_the_wider",
+    "worker/test_batching.py": "",
+    "worker/test_protocol.py": "",
+    "worker/test_worker.py": "scored_once|last_bit|kills_its_child|failures_are|taken_away|share",
+    "worker/test_cli.py": "ends_when_all_is_done|killed_worker_loses|wrong_usage",
+    "search/test_attached.py": "frame|left_to_workers|no_such",
+    "search/test_function_search.py": "",
+    "search/test_parity.py": "",
+    "search/test_reuse.py": "",
+    "joblib_backend/test_backend.py": "",
+    "results/test_progress.py": "",
+    "commands/test_changing.py": "",
+}
 
 
 class FilesTogether(LoadScopeScheduling):
@@ -56,10 +94,33 @@ def pytest_xdist_make_scheduler(config, log):
     return FilesTogether(config, log)
 
 
+def pytest_configure(config):
+    """Keep byte code of the package: most processes that tests start import it."""
+    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
+        compileall.compile_dir(PACKAGE, quiet=1)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not import what `-m quick` leaves out."""
+    left_out = config.option.markexpr == "quick" and _file(collection_path) not in QUICK
+    return True if left_out and collection_path.suffix == ".py" else None
+
+
+def pytest_itemcollected(item):
+    """Mark quick tests."""
+    names = QUICK.get(_file(item.path))
+    if names is not None and re.search(names, item.name):
+        item.add_marker("quick")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Put what takes longest first, and leave all else in its order."""
     items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
+
+
+def _file(path):
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
 
 
 def _turn(path):
