@@ -1,6 +1,10 @@
 """The table, the best and the refitted model are GridSearchCV's, to the last bit."""
 
+import os
+
+import joblib
 import pytest
+from estimators import WhoIsIt
 from scipy.stats import loguniform, randint
 from search.comparing import assert_same_search
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -91,6 +95,17 @@ def test_sampled(uri, case, n_jobs):
     named = MongoSearchCV(estimator, param_distributions=space, db=uri, **options).fit(X, y)
     assert named.summary_.scored == 0
     assert_same_search(named, theirs, X)
+
+
+def test_all_cores_score_where_n_jobs_is_minus_one(uri):
+    X, y = data("cancer")
+    grid = {"C": [0.1, 1.0, 10.0]}
+    theirs = GridSearchCV(SVC(), grid, n_jobs=1).fit(X, y)
+    assert_same_search(MongoSearchCV(SVC(), grid, db=uri, n_jobs=-1).fit(X, y), theirs, X)
+    who = MongoSearchCV(WhoIsIt(), {"value": range(20)}, cv=2, db=uri, n_jobs=-1).fit(X, y)
+    pids = {pid for n in range(2) for pid in who.cv_results_[f"split{n}_test_score"]}
+    assert len(pids) <= joblib.cpu_count()
+    assert (os.getpid() in pids) == (joblib.cpu_count() == 1)
 
 
 def test_distributions_are_sampled_without_being_told(uri):

@@ -735,8 +735,11 @@ SCENARIOS = {
         ("site", "src"),
     ),
     "a notebook": ({"notebook.json": json.dumps(CELLS), "case.py": NOTEBOOK, **LATE}, FEW_CODE, ()),
-    "modules": ({**RING, "case.py": kinds_of(RING_CODE) + RUN}, RING_CODE, ()),
-    "identity": ({"case.py": kinds_of(IDENTITY_CODE) + RUN}, IDENTITY_CODE, ()),
+    "modules and identity": (
+        {**RING, "case.py": kinds_of(RING_CODE | IDENTITY_CODE) + RUN},
+        RING_CODE | IDENTITY_CODE,
+        (),
+    ),
 }
 EACH = [(name, kind) for name, (_, kinds, _) in SCENARIOS.items() for kind in kinds]
 
@@ -825,7 +828,7 @@ def test_a_score_of_user_code_serves_whoever_asks_next(scored, scenario, kind):
 @pytest.fixture(scope="module")
 def extended(scored, worked):
     """Ask another process for more candidates of a search that a worker has scored."""
-    user, _ = scored("identity")
+    user, _ = scored("modules and identity")
     (report,) = user.run([(worked, 0)], FIRST="3")
     return report
 
