@@ -2,9 +2,9 @@
 
 import uuid
 
+import functions
 import numpy as np
 import pytest
-import scoring
 from pymongo import MongoClient
 from sklearn.datasets import load_iris
 from sklearn.model_selection import KFold
@@ -151,7 +151,7 @@ def test_params_that_either_search_varies_do_not_count(uri):
 
 def test_a_search_without_an_earlier_one_says_so(uri):
     fit(uri, name="other")
-    search = MongoSearch(scoring.parabola, {"x": [1]}, db=uri, name="new").run()
+    search = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="new").run()
     assert of_reuse(search).endswith("No earlier search here has its name or kind.")
 
 
@@ -163,7 +163,7 @@ def left(uri):
     """Return a search of two units that is left to workers, and needs a tag, and its store."""
     name = f"left {uuid.uuid4().hex[:6]}"
     space = {"x": [1, 2]}
-    MongoSearch(scoring.parabola, space, db=uri, name=name, requires={"gpu"}).submit()
+    MongoSearch(functions.parabola, space, db=uri, name=name, requires={"gpu"}).submit()
     with open_store(uri) as store:
         yield attach(name, db=uri), store
 
