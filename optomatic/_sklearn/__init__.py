@@ -169,7 +169,7 @@ def format_results(
     return results
 
 
-def run_search(search: Any, evaluate: Any, context: Any) -> None:
+def run_search(search: BaseSearchCV, evaluate: Any, context: Any) -> None:
     """Run scikit-learn's own search, which calls ``evaluate(candidates, cv, ...)``."""
     if "callback_ctx" in inspect.signature(search._run_search).parameters:
         search._run_search(evaluate, callback_ctx=context)

@@ -27,19 +27,19 @@ class _NoCallbacks:
         yield self
 
 
-def callback_context(search: Any, max_subtasks: int) -> Any:
+def callback_context(search: BaseSearchCV, max_subtasks: int) -> Any:
     """Return the callback context of a fit."""
     if not hasattr(search, "_init_callback_context"):
         return _NoCallbacks()
     return search._init_callback_context(max_subtasks=max_subtasks)
 
 
-def has_callbacks(search: Any) -> bool:
+def has_callbacks(search: BaseSearchCV) -> bool:
     """Return whether `search`, or its estimator, has callbacks."""
     return bool(_callbacks_of(search) or _own_callbacks(search.estimator))
 
 
-def callbacks_inside_fits(search: Any) -> list[Any]:
+def callbacks_inside_fits(search: BaseSearchCV) -> list[Any]:
     """Return the callbacks that run inside the fits of the estimator of `search`.
 
     They are set on the estimator or on its parts, or scikit-learn hands them down from the

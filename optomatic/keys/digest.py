@@ -478,14 +478,12 @@ LEAVES: dict[type, Callable[[Any], bytes]] = {
     type(NotImplemented): lambda v: b"notimplemented;",
 }
 #: Kinds of values whose identity does not count.
-_ALIKE = frozenset(
-    {
-        *(datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone),
-        *(decimal.Decimal, fractions.Fraction, re.Pattern, range, slice, types.CodeType),
-        *(pathlib.PurePosixPath, pathlib.PosixPath, types.BuiltinFunctionType, types.MethodType),
-        *(types.GenericAlias, types.UnionType),
-    }
-)
+_ALIKE = frozenset({
+    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
+    decimal.Decimal, fractions.Fraction, re.Pattern, range, slice, types.CodeType,
+    pathlib.PurePosixPath, pathlib.PosixPath, types.BuiltinFunctionType, types.MethodType,
+    types.GenericAlias, types.UnionType,
+})  # fmt: skip
 
 
 def _sequence(walk: Walk, value: Any, path: str) -> None:

@@ -51,18 +51,15 @@ CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
 
 
 #: Derived by pydantic in classes of models and dataclasses.
-MADE_OF_MODELS = frozenset(
-    {
-        *("__pydantic_complete__", "__pydantic_core_schema__", "__pydantic_fields_complete__"),
-        *("__pydantic_serializer__", "__pydantic_setattr_handlers__", "__pydantic_validator__"),
-        *("__return_pydantic_validator__", "__signature__"),
-    }
-)
+MADE_OF_MODELS = frozenset({
+    "__pydantic_complete__", "__pydantic_core_schema__", "__pydantic_fields_complete__",
+    "__pydantic_serializer__", "__pydantic_setattr_handlers__", "__pydantic_validator__",
+    "__return_pydantic_validator__", "__signature__",
+})  # fmt: skip
 #: Derived in its own objects, such as a TypeAdapter; they contain addresses.
 MADE_OF_OBJECTS = MADE_OF_MODELS | {
-    *("_default_factory_takes_validated_data", "cls_ref"),
-    *("core_schema", "serializer", "validator"),
-}
+    "_default_factory_takes_validated_data", "cls_ref", "core_schema", "serializer", "validator",
+}  # fmt: skip
 
 
 #: Distribution, or distribution -> requirement, to the reason why its version does not count.

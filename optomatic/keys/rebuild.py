@@ -18,21 +18,17 @@ import numpy as np
 
 TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 #: Class attributes that Python derives from the rest of the class.
-MADE_OF_CLASSES = frozenset(
-    {
-        *("__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__slotnames__"),
-        *("_abc_impl", "__annotate__", "__annotate_func__", "__annotations_cache__"),
-        *("__firstlineno__", "__static_attributes__"),
-    }
-)
-MADE_OF_ENUMS = frozenset(
-    {
-        *("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_"),
-        *("_value2member_map_", "_unhashable_values_", "_hashable_values_", "__new_member__"),
-        *("_use_args_", "_new_member_", "_value_repr_", "_singles_mask_", "_flag_mask_"),
-        *("_all_bits_", "_boundary_", "_inverted_", "_iter_member_", "_unhashable_values_map_"),
-    }
-)
+MADE_OF_CLASSES = frozenset({
+    "__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__slotnames__",
+    "_abc_impl", "__annotate__", "__annotate_func__", "__annotations_cache__", "__firstlineno__",
+    "__static_attributes__",
+})  # fmt: skip
+MADE_OF_ENUMS = frozenset({
+    "_generate_next_value_", "_member_names_", "_member_map_", "_member_type_",
+    "_value2member_map_", "_unhashable_values_", "_hashable_values_", "__new_member__",
+    "_use_args_", "_new_member_", "_value_repr_", "_singles_mask_", "_flag_mask_", "_all_bits_",
+    "_boundary_", "_inverted_", "_iter_member_", "_unhashable_values_map_",
+})  # fmt: skip
 
 
 def make_namespace(name: str, package: str | None) -> types.ModuleType:

@@ -40,12 +40,10 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: or not, as Decimal since Python 3.13
 _MADE_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 #: Entries of a module's dict that the import system adds.
-_MADE_OF_MODULES = frozenset(
-    {
-        *("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__"),
-        *("__cached__", "__builtins__", "__path__", "__warningregistry__"),
-    }
-)
+_MADE_OF_MODULES = frozenset({
+    "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__cached__",
+    "__builtins__", "__path__", "__warningregistry__",
+})  # fmt: skip
 _MAIN = ("__main__", "__mp_main__")
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, since Python 3.13
@@ -79,7 +77,7 @@ class Cell:
         return types.CellType, ()
 
 
-class Part:
+class ReachedPart:
     """The reached part of a module: a namespace, and values by name."""
 
     def __init__(self, namespace: Namespace, values: Mapping[str, object]) -> None:
@@ -254,7 +252,7 @@ class Reducer:
                 held = self._part(held, rest)
             values[name] = held
             self.reached[f"{module.__name__}.{name}"] = held
-        return Part(self._enter(module), values)
+        return ReachedPart(self._enter(module), values)
 
     def _enter(self, module: types.ModuleType) -> Namespace:
         """Return the namespace of a user module, and let imports find it."""
@@ -290,8 +288,8 @@ class Reducer:
         above, _, last = name.rpartition(".")
         if above and (package := self._user_module(above)) is not None:
             below = self._user_module(name)
-            held = {} if below is None else {last: Part(self._enter(below), {})}
-            yield Part(self._enter(package), held)
+            held = {} if below is None else {last: ReachedPart(self._enter(below), {})}
+            yield ReachedPart(self._enter(package), held)
             yield from self._parents(above)
 
     def module(self, value: types.ModuleType) -> Reduced:
