@@ -36,7 +36,7 @@ def test_a_name_is_a_file_here_and_a_path_is_a_path(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "  ", b"sweep", 5, "a\0b"])
-def test_what_names_no_file(name):
+def test_a_definition_without_a_file_name_is_refused(name):
     with pytest.raises(DefinitionError, match="names no file"):
         path_of(name)
 
@@ -44,7 +44,7 @@ def test_what_names_no_file(name):
 @pytest.mark.parametrize(
     "name", ["/", ".", "..", "there", "there/", "not there/", "fifo", "/dev/zero"]
 )
-def test_what_names_a_directory_a_pipe_or_a_device(name, tmp_path, monkeypatch):
+def test_directories_pipes_and_devices_are_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     os.mkfifo(tmp_path / "fifo")
@@ -53,7 +53,7 @@ def test_what_names_a_directory_a_pipe_or_a_device(name, tmp_path, monkeypatch):
     assert path_of("there.optomatic.toml").name == "there.optomatic.toml"
 
 
-def test_a_home_that_nobody_knows():
+def test_an_unknown_home_directory_is_refused():
     with pytest.raises(DefinitionError, match="home directory is not known"):
         path_of("~nobody-here/sweep")
 
@@ -77,7 +77,7 @@ def make_directory(path):
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("make", [make_fifo, make_device, make_circle, make_directory])
-def test_what_is_no_regular_file_is_refused_and_nothing_waits_for_it(path, make, beside):
+def test_irregular_files_are_refused_without_waiting(path, make, beside):
     """Neither as the file itself, nor in place of the one that is locked beside it."""
     odd = path.with_name(f".{path.name}.lock") if beside else path
     make(odd)
@@ -90,7 +90,7 @@ def test_what_is_no_regular_file_is_refused_and_nothing_waits_for_it(path, make,
     assert not Path("/dev/.zero.lock").exists()
 
 
-def test_what_lies_beside_it_and_its_mode_stay(path):
+def test_other_files_and_the_mode_stay(path):
     theirs = [path.with_name(f".{path.name}.new"), path.with_name(f"{path.name}.new")]
     for one in theirs:
         one.write_text("precious")
@@ -116,7 +116,7 @@ def test_on_a_full_disk_the_file_is_as_it_was(path):
     assert len(list(path.parent.iterdir())) == 2
 
 
-def test_names_stand_in_the_order_of_their_first_submission_and_once(path):
+def test_names_are_unique_in_the_order_of_submission(path):
     names = ["trees", 'quote " and \\', "é 猫 \x7f \t", "trees", "boosting"]
     for name in names:
         add(path, name, DB)
@@ -137,7 +137,7 @@ def test_without_an_address_it_is_the_private_server(path):
     assert "db" not in tomllib.loads(path.read_text())
 
 
-def test_the_first_form_is_read(path):
+def test_schema_1_is_read(path):
     path.write_text(OLD)
     assert read(path) == Definition("mongodb://host/iris", ("trees",))
 
@@ -157,7 +157,7 @@ def test_the_first_form_is_read(path):
         (b"\xff\xfe\x00", "it is no TOML"),
     ],
 )
-def test_odd_content_is_refused_and_left_alone(path, content, why):
+def test_wrong_content_is_refused_and_kept(path, content, why):
     path.write_bytes(content)
     with pytest.raises(DefinitionError, match=why):
         add(path, "trees", DB)
@@ -197,7 +197,7 @@ def test_the_same_hosts_and_database(one, other, same):
     assert same_place(other, one) is same
 
 
-def test_what_is_not_there_or_cannot_be_written(path, tmp_path):
+def test_missing_and_unwritable_files_are_reported(path, tmp_path):
     with pytest.raises(DefinitionError, match=r"cannot be read \(No such file"):
         read(path)
     with pytest.raises(DefinitionError, match=r"cannot be written \(No such file"):
@@ -207,7 +207,7 @@ def test_what_is_not_there_or_cannot_be_written(path, tmp_path):
     assert not path.exists()
 
 
-def test_a_link_stays_one(path, tmp_path):
+def test_a_link_stays_a_link(path, tmp_path):
     target = tmp_path / "elsewhere"
     target.mkdir()
     add(target / path.name, "trees", DB)
@@ -238,7 +238,7 @@ def test_drivers_at_the_same_time_lose_no_name_and_readers_see_whole_files(path)
         assert own == [f"{n}-{number}" for number in range(25)]
 
 
-def test_what_is_unchanged_is_not_written_again(path):
+def test_unchanged_content_is_not_written_again(path):
     add(path, "trees", DB)
     before = path.stat()
     add(path, "trees", DB)
