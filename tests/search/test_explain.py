@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.keys import environment
 from optomatic.keys.environment import required_versions
-from optomatic.planning import unit_key
+from optomatic.planning import planner
 from optomatic.records import WorkerRecord
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
@@ -88,7 +88,7 @@ def test_another_version_is_named(uri, monkeypatch):
     nearest = fit(uri)
     fit(uri, SVC(tol=1e-4))
     plain = environment.versions
-    monkeypatch.setattr(unit_key, "versions", lambda names: {**plain(names), "numpy": "1.0"})
+    monkeypatch.setattr(planner, "versions", lambda names: {**plain(names), "numpy": "1.0"})
     (version,) = {plain(["numpy"])["numpy"]}
     text = of_reuse(fit(uri))
     assert f"({nearest.search_id_}, " in text
