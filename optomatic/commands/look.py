@@ -21,6 +21,7 @@ from optomatic.commands.tables import (
     one_line,
     say_fields,
     say_json,
+    show_rows,
     show_table,
     span,
 )
@@ -41,56 +42,38 @@ def list_searches(db: Db = None, json: Json = False) -> None:
     """
     from optomatic.search.overview import searches
 
-    found = searches(db)
-    if json:
-        return say_json(found)
-    if found.empty:
-        sys.stderr.write("There are no searches in this database.\n")
-        return None
-    return show_table(SEARCHES, [search_row(row) for row in records(found)])
+    show_rows(SEARCHES, searches(db), json=json, none="There are no searches in this database.")
+
+
+def _done(row: Mapping[str, Any]) -> str:
+    return f"{'?' if is_missing(row['done']) else row['done']}/{row['total']}"
+
+
+def _failed(row: Mapping[str, Any]) -> str:
+    if is_missing(row["failed"]):
+        return "?"
+    return "" if row["failed"] == 0 else cell(row["failed"])
 
 
 SEARCHES = (
     Column("NAME", folds=12),
     Column("ID"),
     Column("STATE"),
-    Column("DONE", right=True),
-    Column("FAILED", right=True, spare=1),
+    Column("DONE", right=True, of=_done),
+    Column("FAILED", right=True, spare=1, of=_failed),
     Column("BEST", right=True),
-    Column("AGE", right=True),
+    Column("AGE", right=True, of=lambda row: span(row["age"])),
     Column("WHO", spare=2),
-    Column("WHAT", spare=3),
+    Column("WHAT", spare=3, of=lambda row: row["kind"]),
 )
-
-
-def search_row(row: Mapping[str, Any]) -> list[str]:
-    """Return the row of a search in a table."""
-    done = "?" if is_missing(row["done"]) else row["done"]
-    failed = "" if row["failed"] == 0 else cell(row["failed"])
-    return [
-        one_line(row["name"]),
-        one_line(row["id"]),
-        row["state"],
-        f"{done}/{row['total']}",
-        "?" if is_missing(row["failed"]) else failed,
-        cell(row["best"]),
-        span(row["age"]),
-        one_line(row["who"]),
-        one_line(row["kind"]),
-    ]
 
 
 def list_workers(db: Db = None, json: Json = False) -> None:
     """Print all workers, and how many units each has."""
     from optomatic.search.overview import workers
 
-    found = workers(db)
-    if json:
-        return say_json(found)
-    if found.empty:
-        sys.stderr.write("No worker is there. Start one: optomatic worker\n")
-        return None
-    return show_table(WORKERS, [worker_row(row) for row in records(found)])
+    none = "No worker is there. Start one: optomatic worker"
+    show_rows(WORKERS, workers(db), json=json, none=none)
 
 
 WORKERS = (
@@ -100,20 +83,11 @@ WORKERS = (
     Column("PID", right=True, spare=3),
     Column("PROCESSES", right=True, spare=1),
     Column("UNITS", right=True),
-    Column("SINCE", right=True),
-    Column("SEEN", right=True, spare=4),
+    Column("SINCE", right=True, of=lambda row: span(row["since"])),
+    Column("SEEN", right=True, spare=4, of=lambda row: span(row["seen"])),
     Column("TAGS", spare=2),
     Column("REFUSES", folds=20),
 )
-
-
-def worker_row(row: Mapping[str, Any]) -> list[str]:
-    """Return the row of a worker in a table."""
-    return [
-        *(one_line(str(row[name])) for name in ("id", "kind", "host", "pid", "processes", "units")),
-        *(span(row[name]) for name in ("since", "seen")),
-        *(one_line(row[name]) for name in ("tags", "refuses")),
-    ]
 
 
 def show(search: Search, db: Db = None, json: Json = False) -> None:

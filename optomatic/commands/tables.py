@@ -6,17 +6,20 @@ import math
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from optomatic.results.export import as_utc, is_missing, json_of, moment
+from optomatic.results.export import as_utc, is_missing, json_of, moment, records
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _GAP = 2
 _STYLES = {
@@ -121,12 +124,19 @@ class Column:
         0 stays.  Empty ones of the others go before them.
     folds : int
         Its values may take several lines, of at least so many characters; 0 if they must not.
+    of : callable or None
+        Row of a frame -> text; by default the value of the column that has the title as name.
     """
 
     title: str
     right: bool = False
     spare: int = 0
     folds: int = 0
+    of: Callable[[Mapping[str, Any]], str] | None = None
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return the value of this column in a row of a frame."""
+        return one_line(cell(row[self.title.lower()]) if self.of is None else self.of(row))
 
 
 def on_terminal() -> bool:
@@ -137,6 +147,21 @@ def on_terminal() -> bool:
 def terminal_width() -> int:
     """Return how many characters a line of the terminal has."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def show_rows(columns: Sequence[Column], frame: pd.DataFrame, *, json: bool, none: str) -> None:
+    """Print a frame as a table or JSON; without rows and JSON print `none` to stderr."""
+    if json:
+        say_json(frame)
+    elif frame.empty:
+        sys.stderr.write(f"{none}\n")
+    else:
+        sys.stdout.write(table_of(columns, frame))
+
+
+def table_of(columns: Sequence[Column], frame: pd.DataFrame) -> str:
+    """Return a frame as a table for stdout."""
+    return table(columns, [[column.text(row) for column in columns] for row in records(frame)])
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

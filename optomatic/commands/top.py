@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -19,15 +19,13 @@ from rich.live import Live
 from rich.text import Text
 
 from optomatic.commands.arguments import Db, Json
-from optomatic.commands.look import SEARCHES, WORKERS, search_row, worker_row
+from optomatic.commands.look import SEARCHES, WORKERS
 from optomatic.commands.tables import (
     Column,
-    cell,
     on_terminal,
-    one_line,
     say_json,
     span,
-    table,
+    table_of,
     terminal_width,
 )
 from optomatic.results.export import records
@@ -140,13 +138,12 @@ def _screen(look: _Look, before: _Look | None, why: str) -> str:
 
 def _text(look: _Look, before: _Look | None) -> str:
     parts = [_heading(look, before)]
-    if len(look.searches):
-        parts.append(table(SEARCHES, [search_row(row) for row in records(look.searches)]))
-    if len(look.workers):
-        parts.append(table(WORKERS, [worker_row(row) for row in records(look.workers)]))
+    for columns, frame in ((SEARCHES, look.searches), (WORKERS, look.workers)):
+        if len(frame):
+            parts.append(table_of(columns, frame))
     if len(look.running):
         shown = look.running.head(_MOST_RUNNING)
-        parts.append(table(_UNITS, [_unit_row(row) for row in records(shown)]))
+        parts.append(table_of(_UNITS, shown))
         if more := len(look.running) - len(shown):
             parts.append(f"and {more} more\n")
     return "\n".join(parts)
@@ -178,23 +175,11 @@ _UNITS = (
     Column("SEARCH", folds=12),
     Column("PARAMS", folds=28),
     Column("SPLIT", right=True),
-    Column("SINCE", right=True),
+    Column("SINCE", right=True, of=lambda row: span(row["since"])),
     Column("HOST", spare=1),
     Column("WORKER", spare=2),
     Column("ATTEMPT", right=True, spare=3),
 )
-
-
-def _unit_row(row: Mapping[str, Any]) -> list[str]:
-    return [
-        one_line(row["search"]),
-        one_line(row["params"]),
-        cell(row["split"]),
-        span(row["since"]),
-        one_line(row["host"]),
-        one_line(str(row["worker"])),
-        str(row["attempt"]),
-    ]
 
 
 @contextmanager
