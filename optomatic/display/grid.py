@@ -1,7 +1,7 @@
 """The units of a search as a grid of candidates x splits: an SVG in HTML, without any script.
 
-The colours stand out from light and from dark pages (3:1 or more), so no theme has to be known,
-and all else has the colour of the text.  States differ in form too, for who sees no colours.
+The colours have a contrast of 3:1 or more on light and on dark pages, and all else has the colour
+of the text.  States differ in form, too, for readers who see no colours.
 """
 
 from __future__ import annotations
@@ -40,23 +40,10 @@ def grid_html(
     best: int | None = None,
     most_rows: int = MOST_ROWS,
 ) -> str:
-    """Return a grid of candidates x splits as HTML.
+    """Return a grid of candidates x splits as one ``<div>``.
 
-    Parameters
-    ----------
-    cells : array of shape (n_candidates, n_splits)
-        A :class:`Cell` for each unit.  Rows may differ in length.
-    labels : sequence of str, optional
-        Text beside each row: the params of its candidate, say.
-    best : int, optional
-        Row that is emphasised.
-    most_rows : int, default=200
-        Further rows are counted, and not drawn.
-
-    Returns
-    -------
-    str
-        A ``<div>`` that holds all it needs.
+    `cells` has a row of :class:`Cell` for each candidate, and `labels` a text for it; `best` is
+    the row in bold.  Rows beyond `most_rows` are counted, not drawn.
     """
     shown = [[Cell(int(cell)) for cell in row] for row in cells[:most_rows]]
     n_splits = max((len(row) for row in shown), default=0)

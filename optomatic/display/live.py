@@ -1,6 +1,6 @@
-"""How far a search is, on one line: a live one on a terminal, elsewhere one now and then.
+"""Progress of a search on one line: live on a terminal, elsewhere a new line now and then.
 
-All of it goes to the standard error stream, so that what a program prints stays what it is.
+All of it goes to stderr, so that the output of a program does not change.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rich.text import Text
 from optomatic.plain_values import params_line
 from optomatic.results.tally import Standing, Tally
 
-#: Seconds between two lines where there is no terminal; there is none before.
+#: Seconds before the first line, and between two lines, without a terminal.
 PLAIN_SECONDS = 30.0
 _PARAMS = 100
-#: A live line from the richest form to the shortest: width of the bar, whether scored units are
-#: named, characters of the search's name, and what follows the time that is left.
+#: Forms of the live line, the longest first: width of the bar, whether the number of scored units
+#: is shown, characters of the search's name, and the text after the time that is left.
 _FORMS = (
     (24, True, 40, " left"),
     (10, True, 30, " left"),
@@ -38,23 +38,23 @@ _ERASE = "\r\x1b[2K"
 
 
 class Display(Protocol):
-    """Where the standing of a search is shown.  Called by one thread at a time."""
+    """Shows the progress of a search.  Called by one thread at a time."""
 
     def begin(self, tally: Tally) -> None:
         """Begin, in the thread that runs the search."""
 
     def show(self, tally: Tally) -> None:
-        """Show how far it is; called about twice a second."""
+        """Show the progress; called about twice a second."""
 
     def upload(self, tally: Tally) -> None:
-        """Show how far an upload is."""
+        """Show the progress of an upload."""
 
     def end(self, tally: Tally) -> None:
-        """Leave everything as it is to stay."""
+        """Show the end."""
 
 
 def line_of(standing: Standing, width: int) -> Text:
-    """Return how far a search is in at most `width` columns.
+    """Return the progress of a search in at most `width` columns.
 
     >>> line_of(Standing("churn", 216, True, 12, 51, 1, 2, 3.1, (0.95312, {"C": 1}), ""), 80).plain
     'churn 63/216 (12 stored, 1 failed), 2 workers, 3.1/s, 50 s left, best 0.9531'
@@ -150,7 +150,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def plain_line(standing: Standing) -> str:
-    """Return how far a search is, on a line of its own."""
+    """Return the progress of a search as a line without a terminal's width."""
     text = _composed(standing, 0, True, 60, " left")
     _add_params(text, standing, text.cell_len + _PARAMS)
     return text.plain
@@ -164,7 +164,7 @@ class PlainLines:
         self._printed_at = clock()
 
     def begin(self, tally: Tally) -> None:
-        """Begin to count the seconds before the first line."""
+        """Start to count the seconds before the first line."""
         self._printed_at = self._clock()
 
     def show(self, tally: Tally) -> None:
@@ -174,23 +174,22 @@ class PlainLines:
             print(plain_line(tally.standing()) + "\n", end="", file=sys.stderr, flush=True)
 
     def upload(self, tally: Tally) -> None:
-        """Print a line: uploads are large, and told of each tenth."""
+        """Print a line: uploads report only each tenth."""
         print(f"{tally.name}: {tally.upload}\n", end="", file=sys.stderr, flush=True)
 
     def end(self, tally: Tally) -> None:
-        """Print nothing: what came of the search is told by its summary."""
+        """Print nothing: the summary follows."""
 
 
 class LiveLine:
-    """Draws one line on the terminal, over and over; it is gone at the end.
+    """Draws one line on the terminal again and again, and erases it at the end.
 
-    Whatever this process prints meanwhile stands above it, unchanged: the line is taken away
-    before and drawn again after.  The cursor stands at the line's beginning, so that what other
-    processes write goes over it.
+    Output of this process stands above the line, unchanged: the line is erased before and drawn
+    again after.  The cursor stands at its beginning, so other processes overwrite it.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        # It renders only: what it wrote by itself would be taken for a program's output.
+        # It renders only: writing to the stream itself would pass through the hooks below.
         self._console = Console(file=StringIO(), force_terminal=True, highlight=False)
         self._stream = stream
         self._lock = RLock()
@@ -201,11 +200,11 @@ class LiveLine:
         self._hooked: list[TextIO] = []
 
     def begin(self, tally: Tally) -> None:
-        """See to it that what is printed finds an empty line."""
+        """Hook the streams, so that the line is erased before something is printed."""
         streams = {id(stream): stream for stream in (self._stream, sys.stdout)}
         for stream in streams.values():
-            # Python prints, warns and logs by these two objects, whoever holds them; others in
-            # their place would be seen by user code, and so by keys.
+            # Python prints, warns and logs by these objects.  Replacing them would change the
+            # globals of user code, and so its keys.
             if stream is not None and stream.isatty() and "write" not in vars(stream):
                 with suppress(AttributeError, TypeError):
                     stream.write = self._before(stream.write)  # type: ignore[method-assign]
@@ -213,7 +212,7 @@ class LiveLine:
 
     def _before(self, write: Callable[[str], Any]) -> Callable[[str], Any]:
         def written(text: str) -> Any:
-            # A forked process has the lock as it was then: another thread may have held it.
+            # In a forked process the lock may be held for ever by a thread that is not there.
             if not text or os.getpid() != self._pid:
                 return write(text)
             with self._lock:
@@ -226,7 +225,7 @@ class LiveLine:
         return written
 
     def show(self, tally: Tally) -> None:
-        """Draw the line anew."""
+        """Draw the line again."""
         with self._lock:
             self._text = line_of(tally.standing(), self._console.width - 1)
             self._draw()
@@ -234,7 +233,7 @@ class LiveLine:
     upload = show
 
     def end(self, tally: Tally) -> None:
-        """Take the line away."""
+        """Erase the line."""
         with self._lock:
             self._text = None
             for stream in self._hooked:

@@ -1,4 +1,4 @@
-"""How far a search is, in a notebook: a bar, and below it the grid of candidates x splits."""
+"""Progress of a search in a notebook: a bar, and the grid of candidates x splits."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from optomatic.display.live import Display, LiveLine, PlainLines, plain_line
 from optomatic.plain_values import params_line
 from optomatic.results.tally import Cell, Standing, Tally
 
-#: A notebook gets so many characters of HTML a second at most.
+#: A notebook gets at most so many characters of HTML a second.
 _PACE = 20_000
 
 
 def display_here() -> Display:
-    """Return what shows a search in this process: a notebook, a terminal, or anything else."""
+    """Return the display for this process: notebook, terminal, or plain lines."""
     if in_notebook():
         return NotebookDisplay()
     stream = sys.stderr
-    # Where sys.stderr is None (pythonw, daemons), print() writes nothing, and needs no console.
+    # If sys.stderr is None (pythonw, daemons), print() writes nothing.
     if stream is not None and stream.isatty() and Console(file=stream).is_interactive:
         return LiveLine(stream)
     return PlainLines()
 
 
 def in_notebook() -> bool:
-    """Tell whether this runs in the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return getattr(get_ipython() if get_ipython else None, "kernel", None) is not None
 
@@ -46,23 +46,23 @@ class NotebookDisplay:
         self._handle: Any = None
 
     def begin(self, tally: Tally) -> None:
-        """Make the output, in the thread that runs the cell."""
+        """Create the output, in the thread that runs the cell."""
         from IPython.display import display
 
         show: Any = display  # it has no types
         self._handle = show(_bundle(tally), raw=True, display_id=True)
 
     def show(self, tally: Tally) -> None:
-        """Fill it, and no more often than a browser likes."""
+        """Update the output, but no more often than a browser can draw it."""
         if self._clock() >= self._next_at:
             self._update(tally)
 
     def upload(self, tally: Tally) -> None:
-        """Show how far the upload is."""
+        """Show the progress of the upload."""
         self._update(tally)
 
     def end(self, tally: Tally) -> None:
-        """Leave all of it as it stands."""
+        """Show the end."""
         self._update(tally)
 
     def _update(self, tally: Tally) -> None:

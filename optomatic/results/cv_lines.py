@@ -1,7 +1,7 @@
-"""The lines that ``verbose`` prints of units.
+"""The lines that ``verbose`` prints for units.
 
-scikit-learn prints a line for each unit where it is scored.  Of units that were scored by workers
-the client prints the same as they finish, and of those that were stored at the end.
+scikit-learn prints a line for each unit in the process that scores it.  The client prints the same
+line for units of workers as they end, and for stored units at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WIDTH = 80
 
 
 class Place(NamedTuple):
-    """Where a unit stands in the table of its search."""
+    """The place of a unit in the table of its search."""
 
     candidate: int
     split: int
@@ -32,17 +32,10 @@ Line = Callable[[Place, Outcome, bool], str]
 
 
 class Lines:
-    """Prints the lines of a search's units, of each place in its table once.
+    """Prints the line of each unit once for each of its places in the table.
 
-    Parameters
-    ----------
-    line : callable or None
-        Place, Outcome, whether it was stored -> text.  None prints nothing.
-
-    Attributes
-    ----------
-    printed : list of collection of str
-        Units whose lines scikit-learn has printed, as this process has scored them.
+    `line` makes the text; None prints nothing.  `printed` are units that this process scored:
+    scikit-learn has printed their lines.
     """
 
     def __init__(self, line: Line | None) -> None:
@@ -62,7 +55,7 @@ class Lines:
         self._n += 1
 
     def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool) -> None:
-        """Print the lines of units that have an end, unless it was stored."""
+        """Print the lines of units that ended, unless they were stored."""
         if self._line is None:
             return
         self._outcomes.update(outcomes)
@@ -74,7 +67,7 @@ class Lines:
             print(end="", flush=True)
 
     def rest(self) -> None:
-        """Print the lines that were not printed before."""
+        """Print all lines that were not printed before."""
         for unit_id in self._places:
             if unit_id in self._outcomes:
                 self._print(unit_id)
@@ -105,15 +98,9 @@ def cv_line(
 ) -> Line | None:
     """Return what makes the line of a unit, as scikit-learn prints it; None if it prints none.
 
-    Parameters
-    ----------
-    verbose : int
-        From 2 on there are lines, from 3 on with scores and the number of the split, from
-        10 on with the number of the candidate, and a line of the start if it is not stored.
-    error_score, metrics, return_train_score
-        As of :func:`~optomatic.results.table.fit_and_score_rows`.
-    n_candidates : int or None
-        None if it is not known; then the candidate's number stands alone.
+    From ``verbose=2`` there are lines, from 3 with scores and the number of the split, from 10
+    with the number of the candidate, and with a line for the start of units that are not stored.
+    `n_candidates` is None if it is unknown.
     """
     if verbose < 2:
         return None
@@ -165,7 +152,7 @@ def _pair(test: float, train: float | None) -> str:
 
 
 def function_line(*, verbose: int, n_candidates: int | None) -> Line | None:
-    """Return what makes the line of a candidate of a function; None if there is none.
+    """Return what makes the line of a candidate of a function; None below ``verbose=2``.
 
     >>> from optomatic.records import Result
     >>> line = function_line(verbose=2, n_candidates=24)

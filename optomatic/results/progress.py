@@ -1,4 +1,4 @@
-"""Counts -> one line."""
+"""The summary line, the opening line, and lines about uploads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FitSummary:
-    """What one fit took.  It prints as the line that ``verbose`` prints.
+    """Counts and seconds of one fit.  It prints as the line that ``verbose`` prints.
 
     Attributes
     ----------
@@ -18,25 +18,25 @@ class FitSummary:
     stored : int
         Units whose score was in the store when fit began.
     scored : int
-        Units that were scored while fit waited, by whomever.
+        Units that any worker scored while fit waited.
     failed : int
-        Units, stored or scored, that have no (complete) score.
+        Units, stored or scored, without a (complete) score.
     workers : int
         Workers that scored.
     seconds : float
-        From the look-up of the units to the last of them.
+        From the look-up of the units to the end of the last one.
     left_out : str
-        What filters left out, and why; empty if there is nothing to say.
+        How many candidates filters left out, and why; empty if none.
     stopped : str
         Why the search ended before its generator; empty if it did not.
     raced : str
-        How many candidates racing stopped, and what that spared; empty without racing.
+        How many candidates racing stopped, and what that saved; empty without racing.
     earlier : str
-        How many scores of earlier searches its generator was told of; empty if it was of none.
+        How many scores of earlier searches its generator got; empty if none.
     other_versions : str
-        How many units have a score by other versions, and by which; empty if none has.
+        How many units have a score by other versions, and by which; empty if none.
     invalid : int
-        Stored records that could not be read, so that their units were queued anew.
+        Stored records that could not be read, so that their units were queued again.
     """
 
     units: int
@@ -73,19 +73,11 @@ class FitSummary:
 
 
 def opening_line(most: int | None, *, exact: bool = True, n_splits: int | None = None) -> str:
-    """Return the line that ``verbose`` prints before all others.
+    """Return the line that ``verbose`` prints first.
 
-    Parameters
-    ----------
-    most : int or None
-        How many candidates there are; None if that is not known.
-    exact : bool
-        Whether all of them will be scored, on all splits.
-    n_splits : int or None
-        None for a function, which has none.
+    `most` is None if the number of candidates is unknown, and `n_splits` is None for a function.
+    `exact` says whether all candidates will be scored on all splits.
 
-    Examples
-    --------
     >>> opening_line(4, n_splits=5)
     'Fitting 5 folds for each of 4 candidates, totalling 20 fits'
     >>> opening_line(4, exact=False, n_splits=5)
@@ -105,14 +97,14 @@ def opening_line(most: int | None, *, exact: bool = True, n_splits: int | None =
     return f"Fitting {n_splits} folds for each of {which}{total}"
 
 
-#: Bytes of data from which its upload is told of, and how often.
+#: Bytes of data from which an upload is reported, and between two reports.
 UPLOAD_STEP = 100_000_000
 
 
 def upload_lines(size: int, say: Callable[[str], None]) -> Callable[[int], None]:
-    """Return what is to be told how much of `size` bytes is stored, and says so now and then.
+    """Return a call that takes the number of stored bytes, and reports it by `say`.
 
-    Nothing is said of less than 100 MB; of more a line each 100 MB, or each tenth.
+    It reports each 100 MB or each tenth of `size`, whichever is more, and nothing below 100 MB.
     """
     step = max(UPLOAD_STEP, size // 10)
     next_at = [step if size >= UPLOAD_STEP else size + 1]
@@ -126,10 +118,9 @@ def upload_lines(size: int, say: Callable[[str], None]) -> Callable[[int], None]
 
 
 def together(parts: Sequence[FitSummary]) -> FitSummary:
-    """Sum up a search that was made in parts, one after the other.
+    """Sum up the iterations of a search.
 
-    A worker that scored in several parts is not counted again, as far as that is known: there
-    were at least as many as in the part with the most.
+    The same workers may score in several iterations, so the largest number counts.
     """
     return FitSummary(
         units=sum(part.units for part in parts),

@@ -1,4 +1,4 @@
-"""How far a search is, counted while it runs: what its live line and its grid show."""
+"""Count the units of a running search, for its live line and its grid."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 from optomatic.records import Outcome
 
-#: The rate is that of so many seconds.
+#: Seconds over which the rate is measured.
 _RECENT = 60.0
-#: A worker counts for so many seconds after it was seen to hold or to end a unit.
+#: Seconds for which a worker counts after it held or ended a unit.
 _WORKER_SECONDS = 10.0
 
 
@@ -37,25 +37,25 @@ _ENDED = (Cell.STORED, Cell.SCORED, Cell.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a search is at one moment.
+    """The progress of a search at one moment.
 
     Attributes
     ----------
     total : int or None
-        Units of the search; None while nobody knows.
+        Units of the search; None while it is unknown.
     exact : bool
-        Whether that is all of them, and not just the most that there may be.
+        Whether `total` is exact, not an upper bound.
     stored, scored, failed : int
-        Units that had an end before, those that got one meanwhile, and those among both that
-        have no (complete) score.
+        Units that had ended before, units that ended since, and units among both without a
+        (complete) score.
     workers : int
-        Processes of those who have held or ended a unit in the last seconds.
+        Processes of workers that held or ended a unit in the last seconds.
     rate : float or None
         Units scored a second, in the last minute.
     best : tuple of float and mapping, or None
-        The best mean score of a candidate all of whose units have an end, and its params.
+        The best mean score of a complete candidate, and its params.
     upload : str
-        How far the upload of large data is; empty if there is none.
+        Progress of the upload of large data; empty without one.
     """
 
     name: str
@@ -71,12 +71,12 @@ class Standing:
 
     @property
     def done(self) -> int:
-        """Return how many units have an end."""
+        """Return how many units have ended."""
         return self.stored + self.scored
 
     @property
     def seconds_left(self) -> float | None:
-        """Return what the rest will take at this rate; None if nobody can tell."""
+        """Return the seconds that the rest takes at this rate; None if it is unknown."""
         if self.total is None or not self.rate or self.done >= self.total:
             return None
         return (self.total - self.done) / self.rate
@@ -94,7 +94,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Unit:
-    """One unit: where it stands in the table, and what it came to."""
+    """One unit: its places in the table, its state and its score."""
 
     places: list[tuple[int, int]] = field(default_factory=list)
     cell: Cell = Cell.NOTHING
@@ -107,15 +107,14 @@ class Tally:
     Parameters
     ----------
     metric : str or None
-        Which one decides where there are several; None for the first.
+        The metric that decides; None for the first.
     direction : {"maximize", "minimize"}
     most : int or None
-        How many units there may be at most, where candidates come about meanwhile; None if
-        nobody knows.
+        Upper bound of the units of an adaptive search; None if it is unknown.
     exact : bool
-        Whether there will be so many.
+        Whether `most` is exact.
     grows : bool
-        Whether candidates come about meanwhile; otherwise all that is planned is the total.
+        Whether the search is adaptive; otherwise all planned units are the total.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Tally:
     def planned(
         self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
     ) -> None:
-        """Add a candidate, with the ids of its units, one a split; none if it is left out."""
+        """Add a candidate with the ids of its units, one a split; none if it is left out."""
         with self._lock:
             number = len(self._rows)
             cells = [Cell.LEFT_OUT] * self._n_splits() if left_out else [Cell.NOTHING] * len(ids)
@@ -235,7 +234,7 @@ class Tally:
             self._best = number
 
     def standing(self) -> Standing:
-        """Return how far the search is."""
+        """Return the progress of the search."""
         with self._lock:
             best = None if self._best is None else self._rows[self._best]
             total = len(self._units)
@@ -272,7 +271,7 @@ class Tally:
             return [list(row.cells) for row in self._rows]
 
     def candidates(self, most: int) -> list[tuple[Mapping[str, Any], float]]:
-        """Return params and mean score of the first `most` candidates; NaN if there is none."""
+        """Return params and mean score (NaN if unknown) of the first `most` candidates."""
         with self._lock:
             return [(row.params, row.mean) for row in self._rows[:most]]
 
