@@ -12,6 +12,7 @@ import pytest
 import servers
 import workers
 from pymongo import MongoClient
+from quick import QUICK
 from xdist.scheduler import LoadScopeScheduling
 
 from optomatic.embedded.mongod import find_mongod
@@ -44,38 +45,6 @@ LONGEST = (
     "hosts/test_soak.py",
     "embedded/test_server.py",
 )
-
-
-#: Tests of `pytest -m quick`: files, and what the names of their tests match.
-QUICK = {
-    "test_definition.py": "",
-    "test_layers.py": "",
-    "test_public_names.py": "",
-    "keys/test_data_digest.py": "",
-    "keys/test_digest.py": "",
-    "keys/test_golden.py": "",
-    "planning/test_params.py": "",
-    "planning/test_serialization.py": "",
-    "planning/test_unit_key.py": "",
-    "candidates/test_filters.py": "",
-    "candidates/test_grids.py": "",
-    "candidates/test_stopping.py": "",
-    "store/test_jobs.py": "one_node",
-    "store/test_parts.py": "",
-    "embedded/test_server.py": "primary_with|nobody_else_gets_in|binary_that",
-    "driver/test_additions.py": "is_not_queued|is_that_of_the_wider",
-    "worker/test_batching.py": "",
-    "worker/test_protocol.py": "",
-    "worker/test_worker.py": "scored_once|last_bit|kills_its_child|failures_are|taken_away|share",
-    "worker/test_cli.py": "ends_when_all_is_done|killed_worker_loses|wrong_usage",
-    "search/test_attached.py": "frame|left_to_workers|no_such",
-    "search/test_function_search.py": "",
-    "search/test_parity.py": "",
-    "search/test_reuse.py": "",
-    "joblib_backend/test_backend.py": "",
-    "results/test_progress.py": "",
-    "commands/test_changing.py": "",
-}
 
 
 class FilesTogether(LoadScopeScheduling):

@@ -1,0 +1,32 @@
+"""The tests of ``pytest -m quick``: some of each folder, two minutes on two cores."""
+
+#: Files, and what the names of their tests match.
+QUICK = {
+    "test_definition.py": "",
+    "test_layers.py": "",
+    "test_public_names.py": "",
+    "keys/test_data.py": "",
+    "keys/test_digest.py": "",
+    "keys/test_golden.py": "",
+    "planning/test_params.py": "",
+    "planning/test_serialization.py": "",
+    "planning/test_unit_key.py": "",
+    "candidates/test_filters.py": "mask|told|leave|seen|near|history|best",
+    "candidates/test_grids.py": "",
+    "candidates/test_stopping.py": "target|n_no_improve|wrong_limits",
+    "store/test_jobs.py": "one_node",
+    "store/test_parts.py": "",
+    "embedded/test_server.py": "served_mongod|nobody_else_gets_in",
+    "driver/test_additions.py": "is_not_queued",
+    "worker/test_batching.py": "",
+    "worker/test_protocol.py": "",
+    "worker/test_worker.py": "scored_once|last_bit|kills_its_child|failures_are",
+    "worker/test_cli.py": "ends_when_all_is_done|killed_worker_loses|wrong_usage",
+    "search/test_attached.py": "frame|no_such",
+    "search/test_function_search.py": "best_of_a_grid|minimize|extra|metrics|longer_sweep|edited",
+    "search/test_parity.py": "",
+    "search/test_reuse.py": "",
+    "joblib_backend/test_backend.py": "values|generators|exception",
+    "results/test_progress.py": "",
+    "commands/test_changing.py": "nothing_to_retry|cancelled_once|misspelt|exported|defect",
+}
