@@ -778,7 +778,7 @@ def scored(place, worked, tmp_path_factory):
         plan = [
             [(worked, 0, 0)],
             [(here, None, 0), (worked, None, UNITS)],
-            [(local, 2, 0), (worked, 2, UNITS), (here, 2, UNITS), (here, 0, UNITS)],
+            [(local, 2, 0), (here, 2, UNITS)],
         ]
         runs = []
         for visits in plan:
