@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from optomatic._config import DEFAULT_LEASE
+from optomatic.errors import BundleDamaged
 
 #: Number of the stored formats (units, searches, headers of payloads, params as text).  Readers
 #: leave records with another number alone.
@@ -168,6 +169,9 @@ class Returned:
     failures: tuple[Failure, ...] = ()
 
 
+_DAMAGED = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The stored end of a unit.
@@ -185,6 +189,17 @@ class Outcome:
     losses: int = 0
     lost_on: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no worker will change the unit by itself any more."""
+        return self.state in ENDED
+
+    @property
+    def lacks_parts(self) -> bool:
+        """Whether the unit could not be scored as parts that it needs were damaged in the store."""
+        failures = self.result.failures if self.result else ()
+        return any(f.stage == "load" and f.type == _DAMAGED for f in failures)
 
 
 @dataclass(frozen=True, slots=True)

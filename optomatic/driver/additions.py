@@ -1,8 +1,8 @@
-"""What is added to a stored search from elsewhere: more candidates, or failed units again."""
+"""Add candidates to a stored search from elsewhere, or queue its failed units again."""
 
 from __future__ import annotations
 
-from optomatic.driver.uploads import publish
+from optomatic.driver.driver import upload
 from optomatic.planning.planner import Plan
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
@@ -10,28 +10,22 @@ from optomatic.store.searches import added_to
 
 
 def extend(store: Store, search: str, plan: Plan) -> int:
-    """Add the units of `plan` to what `search` asks for, and queue those without a score.
+    """Add the units of `plan` to what `search` asks for; return how many have no score yet.
 
-    Returns
-    -------
-    int
-        How many have no score yet.
+    They are queued.  This may be repeated, and done by many at the same time.
 
     Raises
     ------
     ValueError
-        If what workers need besides the candidates is not stored, or the search was removed
-        meanwhile.  Nothing is queued then.
-
-    Notes
-    -----
-    May be repeated, and done by many at the same time.
+        If parts that workers need are not stored, or the search was removed meanwhile.  Nothing
+        is queued then.
     """
     served = store.jobs.stored(plan.units)
     missing = [unit for unit in plan.units if unit.id not in served]
     if missing:
         _check_parts(store, search, plan)
-        publish(store, plan.parts.values(), missing[0].work, search)
+        upload(store, plan.parts.values(), search)
+        store.workers.publish(missing[0].work)
     known = dict.fromkeys(store.searches.unit_ids(search))
     new = [own for own in plan.candidates if not known.keys() >= {*own.units}]
     store.searches.add(search, new, goes_on=bool(missing))
@@ -62,15 +56,13 @@ def _check_parts(store: Store, search: str, plan: Plan) -> None:
 def retry(store: Store, search: str) -> int:
     """Queue the failed and given-up units of `search` again; return how many.
 
+    This may be repeated, and done by many at the same time.
+
     Raises
     ------
     ValueError
-        If a worker could not score them, as data are not in the database, or the search was
-        removed meanwhile.  Nothing is queued then.
-
-    Notes
-    -----
-    May be repeated, and done by many at the same time.
+        If no worker could score them, as data are not in the database, or the search was removed
+        meanwhile.  Nothing is queued then.
     """
     states = store.jobs.states(store.searches.unit_ids(search))
     ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]

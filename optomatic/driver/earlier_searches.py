@@ -1,4 +1,4 @@
-"""What earlier searches in the store can tell: scores for a warm start, and events to replay."""
+"""Read earlier searches in the store: scores for a warm start, and events to replay."""
 
 from __future__ import annotations
 
@@ -59,12 +59,7 @@ def check_named_at(db: str | None, which: WarmStart) -> None:
 
 
 def named(store: Store, which: WarmStart) -> list[str] | None:
-    """Return the names and ids of the searches that are meant, all of which there are.
-
-    Returns
-    -------
-    list of str or None
-        Empty if none is meant; None for any search.
+    """Return the names and ids of the searches that are meant: none if empty, all if None.
 
     Raises
     ------
@@ -96,31 +91,16 @@ def earlier_evaluations(
     space: Any = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> list[Evaluation]:
-    """Return what can be told to a generator before it is asked, the latest last.
+    """Return completed candidates of earlier searches, numbered from ``-n`` to -1, the latest last.
 
-    Parameters
-    ----------
-    names : sequence of str or None
-        As of :func:`named`.
-    planner : Comparing
-    space, fixed : object, mapping
-        As for :func:`~optomatic.candidates.warm_start.readings`.
-
-    Returns
-    -------
-    list of Evaluation
-        Completed ones, numbered from ``-n`` to -1.  The score of a candidate is the mean over
-        the splits of one search that it has: of that with the most of them, and of
-        equal ones the latest.
+    The score of a candidate is the mean over the splits that one search has of it: the search with
+    the most of them, and of equal ones the latest.  At most 20,000 units of 100 searches are looked
+    at, by one query for each 1,000 and two.
 
     Raises
     ------
     ValueError
         If none of the searches that are named is about the same.
-
-    Notes
-    -----
-    At most 20,000 units of 100 searches are looked at, by one query for each 1,000 and two.
     """
     if (names is not None and not names) or planner.signature is None:
         return []
@@ -188,12 +168,7 @@ def to_repeat(
 ) -> tuple[list[Event], list[Evaluation]]:
     """Return the events of an earlier search, and the scores that it was told before.
 
-    Parameters
-    ----------
-    replay : str
-        Id or name of the search.
-    opening : sequence of Event
-        What the race of this search begins with; empty if there is none.
+    `opening` is the first event of the race of this search, if there is one.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Looking at a search while it runs, beside those who score: what ``verbose`` shows meanwhile.
+"""Look at a search while it runs, for ``verbose``.
 
-A thread asks the store about once a second what has ended, whoever has scored it, and shows it.  It
-never ends the search, nor does it change how the search ends: of an outage the search tells itself.
+A thread asks the store about once a second which units have ended, and shows them.  It never ends
+the search, nor does it change how the search ends: of an outage the search tells itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 
 from optomatic.display.live import Display
 from optomatic.display.notebook import display_here
-from optomatic.driver.summary import has_ended, lacks_parts
-from optomatic.driver.uploads import Say, say_nothing
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.cv_lines import Lines
+from optomatic.results.progress import Say, say_nothing
 from optomatic.results.tally import Tally
 from optomatic.store.connection import Store
 
@@ -31,9 +30,14 @@ _LAST_LOOK = 1.0
 
 
 class Unfollowed:
-    """Nobody looks: ``verbose=0``."""
+    """Shows nothing, but for uploads where it is given a function for that."""
 
-    say: Say = staticmethod(say_nothing)
+    def __init__(self, say: Say = say_nothing) -> None:
+        self._say = say
+
+    def say(self, text: str) -> None:
+        """Show how far the upload of large data is."""
+        self._say(text)
 
     @contextmanager
     def follow(self, store: Store, record: SearchRecord) -> Iterator[None]:
@@ -62,14 +66,7 @@ class Unfollowed:
 
 
 class Following(Unfollowed):
-    """Follows one search.  Safe to share among threads.
-
-    Parameters
-    ----------
-    tally : Tally
-    lines : Lines
-    display : Display
-    """
+    """Follows one search.  Safe to share among threads."""
 
     def __init__(self, tally: Tally, lines: Lines, display: Display) -> None:
         self._tally, self._lines, self._display = tally, lines, display
@@ -86,7 +83,7 @@ class Following(Unfollowed):
         """Look and show as long as the context lasts."""
         self._tally.name = record.name
         thread = Thread(
-            # What is shown in a notebook goes to the cell in whose context it is shown.
+            # Output in a notebook goes to the cell in whose context it is shown.
             target=copy_context().run,
             args=(self._run, store, record.id),
             name=f"follows {record.name}",
@@ -186,7 +183,7 @@ class Following(Unfollowed):
                 {unit_id for unit_id, _, started in held if started},
                 {worker: self._sizes[worker] for worker in workers},
             )
-            self.ended({i: o for i, o in found.items() if has_ended(o) and not lacks_parts(o)})
+            self.ended({i: o for i, o in found.items() if o.has_ended and not o.lacks_parts})
 
 
 def following(verbose: float, tally: Callable[[], Tally], lines: Callable[[], Lines]) -> Unfollowed:
@@ -194,6 +191,6 @@ def following(verbose: float, tally: Callable[[], Tally], lines: Callable[[], Li
     return Following(tally(), lines(), display_here()) if verbose > 0 else Unfollowed()
 
 
-def say_of_uploads(verbose: float) -> Say:
-    """Return what says how far an upload is where nobody waits for the search."""
-    return (lambda text: print(text, file=sys.stderr)) if verbose > 0 else say_nothing
+def following_uploads(verbose: float) -> Unfollowed:
+    """Return a follower that shows how far an upload is, where no process waits for the search."""
+    return Unfollowed(lambda text: print(text, file=sys.stderr)) if verbose > 0 else Unfollowed()

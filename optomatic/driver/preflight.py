@@ -1,26 +1,20 @@
-"""Checks before units are queued: objects that cannot be shared, adaptive searches, workers."""
+"""Checks before units are queued: objects that cannot be shared, workers, other versions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from joblib import effective_n_jobs
 
-from optomatic.candidates.ask_tell import is_generator
-from optomatic.candidates.filters import Filter
-from optomatic.candidates.racing import Racing
-from optomatic.candidates.stopping import Budget
-from optomatic.errors import KeyNotCertain, OptomaticError, shown, warn
-from optomatic.planning.planner import Plan
-from optomatic.records import CONTENT, Unit
+from optomatic.errors import KeyNotCertain, NotShippable, OptomaticError, shown, warn
+from optomatic.records import CONTENT
 from optomatic.store.connection import Store
 from optomatic.worker.host import inside_worker, tags_here, timing_here
 
 
-def report_doubts(plan: Plan, workers: int | None) -> None:
-    """Warn of what cannot be shared with other searches, and with other processes.
+def report_doubts(doubts: Sequence[str], refusal: NotShippable | None, workers: int | None) -> None:
+    """Warn of objects that cannot be shared with other searches, or with other processes.
 
     Raises
     ------
@@ -29,42 +23,23 @@ def report_doubts(plan: Plan, workers: int | None) -> None:
     """
     if inside_worker():  # nothing is shared anyway
         return
-    if plan.refusal is not None and workers is not None:
-        raise plan.refusal
-    if plan.refusal is not None:
+    if refusal is not None and workers is not None:
+        raise refusal
+    if refusal is not None:
         warn(
-            f"{plan.refusal.cause}. So it is scored in this process and by no other worker.",
+            f"{refusal.cause}. So it is scored in this process and by no other worker.",
             KeyNotCertain,
         )
-    if plan.doubts:
+    if doubts:
         warn(
             "Scored for this search only and not reused by later ones, as it cannot be told "
-            "for certain when it is equal: " + "; ".join(plan.doubts),
+            "for certain when it is equal: " + "; ".join(doubts),
             KeyNotCertain,
         )
-
-
-def is_open(
-    space: Any,
-    filters: Sequence[Filter],
-    budget: Budget,
-    replay: str | None,
-    racing: Racing | None = None,
-) -> bool:
-    """Tell whether candidates come about while others are scored, or the end is open."""
-    lazy = is_generator(space) and not hasattr(space, "__len__")
-    decided_on_the_way = bool(filters) or budget.limits_anything() or racing is not None
-    return lazy or decided_on_the_way or replay is not None
 
 
 def refuse_inside_worker() -> None:
-    """Raise what says that this process has no store of its own.
-
-    Raises
-    ------
-    OptomaticError
-        In a process that scores for a worker.
-    """
+    """Raise OptomaticError in a process that scores for a worker: it has no store of its own."""
     if inside_worker():
         raise OptomaticError(
             "A search with a generator, filters, a budget, racing or replay keeps its course in "
@@ -80,16 +55,10 @@ _MOST = 4096
 def workers_for(
     n_jobs: int | None, *, requires: tuple[str, ...] = (), limited: bool = False
 ) -> int | None:
-    """Return the number of local workers: None is this process, 0 is nobody.
+    """Return the number of local workers: None is this process, 0 leaves all to standalone ones.
 
-    Parameters
-    ----------
-    n_jobs : int or None
-        As the user gives it.
-    requires : tuple of str
-        Tags that a worker must carry; local ones carry those of ``$OPTOMATIC_TAG``.
-    limited : bool
-        Whether units have a limit of time or memory.
+    `requires` are tags that a worker must carry; local ones carry those of ``$OPTOMATIC_TAG``.
+    Units are `limited` if they have a limit of time or memory.
     """
     if inside_worker():
         return None
@@ -118,14 +87,15 @@ class OtherVersions:
         #: Sets of versions besides those of a plan, which rounds ask for again and again.
         self._others: dict[frozenset[str], dict[str, dict[str, str]]] = {}
 
-    def note(self, store: Store, plan: Plan, missing: Sequence[Unit]) -> None:
-        """Look for scores of `missing`, which have none by the versions that are here."""
-        ours = plan.environments
+    def note(
+        self, store: Store, ours: Mapping[str, Mapping[str, str]], missing: Sequence[str]
+    ) -> None:
+        """Look for scores of `missing` keys, which have none by the versions that are here."""
         known = frozenset(ours)
         if known not in self._others:
             self._others[known] = store.environments.others(ours)
         for end, theirs in self._others[known].items():
-            here = {unit.key[:CONTENT] + end: unit.key for unit in missing}
+            here = {key[:CONTENT] + end: key for key in missing}
             for key in store.jobs.completed(list(here)):
                 own = ours.get(here[key][CONTENT:], {})
                 names = [name for name in own.keys() | theirs if own.get(name) != theirs.get(name)]

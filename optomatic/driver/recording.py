@@ -23,14 +23,6 @@ from optomatic.worker.host import inside_worker
 def define(definition: str | os.PathLike[str] | None, name: str | None, db: str | None) -> None:
     """Write a search into its definition file, if it is to stand in one.
 
-    Parameters
-    ----------
-    definition : path or None
-    name : str or None
-        Of the search.
-    db : str or None
-        As the user gives it.
-
     Raises
     ------
     DefinitionError
@@ -52,13 +44,7 @@ def define(definition: str | os.PathLike[str] | None, name: str | None, db: str 
 
 
 def check_name(name: object) -> None:
-    """Raise if `name` cannot be the name of a search.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is neither None nor a string, or too long.
-    """
+    """Raise TypeError or ValueError if `name` is no string, or too long for a search."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name is a string, not {shown(name)}. Nothing was queued.")
     if name is not None and len(name) > LONGEST_NAME:
@@ -71,7 +57,7 @@ def check_name(name: object) -> None:
 def record_best(db: str | None, search: str, index: int, score: float | None, metric: str) -> None:
     """Note which candidate a search has chosen; `index` is its row in the table.
 
-    What cannot be noted is told from the table, but for the choice of a function.
+    Without that note the choice is told from the table, but for the choice of a function.
     """
     if inside_worker():
         return
@@ -101,25 +87,10 @@ def new_record(
 ) -> SearchRecord:
     """Return the record of a search of this process, with a random id.
 
-    Parameters
-    ----------
-    name : str or None
-        As the user gives it; without it `kind` and the beginning of the id are the name.
-    estimator, scoring : str
-        For people.
-    space : object
-        Shown to people, with its first values.
-    n_candidates : int
-        0 if it is not known yet.
-    signature : TaskSignature, optional
-        By which later searches find what they can learn from.
-    ingredients : mapping, optional
-        Short digests of all that keys are made of.
-    facts : mapping, optional
-        How its table is made.
-    part_of : str, optional
-        Of an iteration of successive halving the search of the first one, with the columns that
-        it has `more`.
+    Without a `name` it is `kind` and the beginning of the id.  `n_candidates` is 0 if it is not
+    known yet.  By `signature` later searches find scores to learn from; `ingredients` are digests
+    of what keys are made of; `facts` say how its table is made.  An iteration of successive halving
+    is `part_of` the search of the first one, and has `more` columns.
     """
     search = secrets.token_hex(12)
     return SearchRecord(
@@ -142,7 +113,7 @@ def new_record(
 
 
 def _user() -> str:
-    """Return the name of the user, empty where nobody has given one to this process."""
+    """Return the name of the user, empty where this process has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

@@ -1,4 +1,4 @@
-"""The state of a search's candidates: what was asked for, what came of it, and who races on."""
+"""The state of a search's candidates: their units, the ends of these, and the race."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from optomatic.results.frames import evaluation_of
 class Entry:
     """One proposed candidate: its units, one a split, or why it was left out.
 
-    One that is out of the race has the units of its first splits only.
+    A stopped candidate has the units of its first splits only.
     """
 
     number: int
@@ -30,27 +30,23 @@ class Entry:
     reason: str | None
 
 
-class Ledger:
+class SearchState:
     """All candidates of a search in the order in which they were proposed.
-
-    Parameters
-    ----------
-    first : int or None
-        In a race, how many splits a candidate gets at once; what the others need is held back.
 
     Attributes
     ----------
-    entries : list of Entry
+    first : int or None
+        In a race, how many splits a candidate gets at once; the other units are held back.
     outcomes : dict of str to Outcome
-        By unit id, of what has an end.
+        By unit id, of units that have an end.
     open : dict of str to Unit
-        What has none yet.
+        The other units.
     fresh : set of str
         Units that were scored while the search ran.
     in_race : dict of int to int
         Candidates that may get more splits, and how many they have got.
     stopped : dict of int to int
-        Candidates that get no more, and after how many splits; none if there is no race.
+        Candidates that get no more, and after how many splits.
     """
 
     def __init__(self, first: int | None = None) -> None:
@@ -59,7 +55,7 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self.open: dict[str, Unit] = {}
         self.fresh: set[str] = set()
-        self._places: dict[str, tuple[Mapping[str, Any], int]] = {}
+        self._places: dict[str, tuple[int, int]] = {}
         self._untold: dict[int, None] = {}
         self._evaluations: dict[int, Evaluation] = {}
         self._history = History()
@@ -73,12 +69,9 @@ class Ledger:
     def add(
         self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
     ) -> list[Unit]:
-        """Note candidates; return the units among theirs that are new.
+        """Add candidates; return the units among theirs that are new.
 
-        Parameters
-        ----------
-        reasons : sequence of str or None
-            Why a candidate was left out; None for those that `plan` is of.
+        A candidate with a reason was left out; `plan` is of the others.
         """
         kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
         n_splits = len(plan.ids) // len(kept) if kept else 0
@@ -91,17 +84,12 @@ class Ledger:
             if reason is None:
                 self._unsettled[number] = None
             for split, unit_id in enumerate(own):
-                self._places.setdefault(unit_id, (params, split))
+                self._places.setdefault(unit_id, (number, split))
             if self.first is not None and len(own) > self.first:
                 self.in_race[number] = self.first
-        return self._opened(self._let_through(plan.units))
-
-    def _let_through(self, units: Sequence[Unit]) -> list[Unit]:
-        """Hold back what later splits need."""
-        if self.first is None:
-            return list(units)
-        self._held.update((unit.id, unit) for unit in units if unit.split >= self.first)
-        return [unit for unit in units if unit.split < self.first]
+        first = len(plan.ids) if self.first is None else self.first
+        self._held.update((unit.id, unit) for unit in plan.units if unit.split >= first)
+        return self._opened(unit for unit in plan.units if unit.split < first)
 
     def _opened(self, units: Iterable[Unit]) -> list[Unit]:
         """Return the units that are new, which are open now."""
@@ -114,7 +102,7 @@ class Ledger:
         return [number for number in self.in_race if self.can_be_judged(number)]
 
     def can_be_judged(self, number: int) -> bool:
-        """Tell whether a candidate is in the race, and all of its splits so far have an end."""
+        """Return whether a candidate is in the race, and all of its splits so far have an end."""
         got = self.in_race.get(number)
         return got is not None and all(map(self.ended, self.entries[number].ids[:got]))
 
@@ -157,12 +145,17 @@ class Ledger:
         if fresh:
             self.fresh.update(outcomes)
 
-    def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
-        """Return params and split of a unit."""
+    def where(self, unit_id: str) -> tuple[int, int]:
+        """Return the number of a unit's first candidate, and its split."""
         return self._places[unit_id]
 
+    def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
+        """Return params and split of a unit."""
+        number, split = self._places[unit_id]
+        return self.entries[number].params, split
+
     def untold(self) -> list[int]:
-        """Return the candidates that have ended, or were left out, and nobody was told of."""
+        """Return the candidates that have ended, or were left out, of which none was told yet."""
         return [n for n in self._untold if not self._is_open(self.entries[n])]
 
     def _is_open(self, entry: Entry) -> bool:
@@ -211,52 +204,41 @@ class Ledger:
         """Return the candidates all of whose units have an end; in a race, all that they got."""
         return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
 
-    def outcomes_of(self, entries: Iterable[Entry]) -> list[Outcome]:
-        """Return the outcomes of candidates all of whose units have an end, in order."""
-        return [self.outcomes[unit_id] for entry in entries for unit_id in entry.ids]
-
     def ended(self, unit_id: str) -> bool:
-        """Tell whether a unit has an end."""
+        """Return whether a unit has an end."""
         return unit_id in self.outcomes
 
 
-# The race of one search: who of its candidates gets a further split, and who does not.
+# The race of one search decides which candidates get a further split.
 #
-# Every candidate gets its first splits; what its later ones need is held back in the ledger until a
-# decision lets it through.  What is stored already is looked up only then: a decision never
-# depends on what was scored by chance, so a second search stops the same candidates.
+# Every candidate gets its first splits; its later units are held back until a decision lets them
+# through.  Stored scores are looked up only then: a decision never depends on units that were
+# scored by chance, so a second search stops the same candidates.
 #
 # Where all candidates are known beforehand a decision is taken when all that are in the race
-# have as many splits, so it depends on scores alone, whoever scores and in whatever order.
-# Otherwise a candidate is judged as soon as its own splits so far have ended, against whoever leads
-# then; the events of the search (:mod:`optomatic.candidates.ask_tell`) say what came of it, and a
-# replay repeats that.  If all that have got every split failed in the end, the best of the others
-# is taken back into the race.
+# have as many splits, so it depends on scores alone, not on workers or their order.
+# Otherwise a candidate is judged as soon as its own splits so far have ended, against the leaders
+# of that moment; the events of the search (:mod:`optomatic.candidates.ask_tell`) have the decision,
+# and a replay repeats it.  If all that have got every split failed in the end, the best of the
+# others is taken back into the race.
 
 
 class Race:
     """Judges candidates whose splits so far have ended.
 
-    Parameters
-    ----------
-    racing : Racing
-    ledger : Ledger
-        That holds units back from ``racing.min_splits`` on.
-    ratios : sequence of float
-        ``n_test / n_train`` of each split.
-    score_of : callable
-        Outcome -> the test score that decides, greater is better.
+    `ratios` are ``n_test / n_train`` of each split; `score_of` returns the test score of an outcome
+    that decides, greater is better.
     """
 
     def __init__(
         self,
         racing: Racing,
-        ledger: Ledger,
+        state: SearchState,
         ratios: Sequence[float],
         score_of: Callable[[Outcome], float],
     ) -> None:
         self._racing = racing
-        self._ledger = ledger
+        self._state = state
         self._ratios = ratios
         self._score_of = score_of
         self._scores: dict[int, list[float]] = {}
@@ -266,7 +248,7 @@ class Race:
     @property
     def told(self) -> str:
         """How many are out so far, and what that spared, for people."""
-        entries, stopped = self._ledger.entries, self._ledger.stopped
+        entries, stopped = self._state.entries, self._state.stopped
         raced = sum(entry.reason is None for entry in entries)
         spared = sum(len(self._ratios) - got for got in stopped.values())
         return (
@@ -275,27 +257,24 @@ class Race:
 
     @property
     def opening(self) -> list[Event]:
-        """What the events of the search begin with."""
+        """The first events of the search."""
         return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
 
     def is_ready(self, number: int) -> bool:
-        """Tell whether the splits so far of a candidate have ended, and it may get more."""
-        return number in self._ledger.stopped or self._ledger.can_be_judged(number)
+        """Return whether the splits so far of a candidate have ended, and it may get more."""
+        return number in self._state.stopped or self._state.can_be_judged(number)
 
     def decide(self, *, all_known: bool) -> Event | None:
-        """Judge who can be judged now; None if nobody can.
+        """Judge the candidates that can be judged now; return None if none can.
 
-        Parameters
-        ----------
-        all_known : bool
-            Whether no more candidates will come.
+        With `all_known` no more candidates will come.
         """
-        in_race = self._ledger.in_race
+        in_race = self._state.in_race
         if not in_race:
-            return self._rescue() if all_known and not self._ledger.open else None
-        if self.together and (self._ledger.open or not all_known):
+            return self._rescue() if all_known and not self._state.open else None
+        if self.together and (self._state.open or not all_known):
             return None
-        ready = self._ledger.to_judge()
+        ready = self._state.to_judge()
         if not ready or (self.together and len(ready) < len(in_race)):
             return None
         self._note(ready)
@@ -307,39 +286,39 @@ class Race:
 
         They failed on a later split; without this there would be no best candidate at all.
         """
-        stopped = self._ledger.stopped
+        stopped = self._state.stopped
         if not stopped:
             return None
-        means = {entry.number: self._mean(entry) for entry in self._ledger.complete()}
+        means = {entry.number: self._mean(entry) for entry in self._state.complete()}
         if any(math.isfinite(mean) for n, mean in means.items() if n not in stopped):
             return None
         best = max(stopped, key=lambda n: (math.isfinite(means[n]), means[n], -n))
         return ["race", [best], []] if math.isfinite(means[best]) else None
 
     def _mean(self, entry: Entry) -> float:
-        scores = [self._score_of(self._ledger.outcomes[unit_id]) for unit_id in entry.ids]
+        scores = [self._score_of(self._state.outcomes[unit_id]) for unit_id in entry.ids]
         return math.fsum(scores) / len(scores) if all(map(math.isfinite, scores)) else -math.inf
 
     def _note(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            outcomes = self._ledger.so_far(number)
+            outcomes = self._state.so_far(number)
             self._scores[number] = [self._score_of(outcome) for outcome in outcomes]
 
     def carry_out(self, go_on: Sequence[int], out: Sequence[int]) -> list[Unit]:
         """Do what was decided, now or in the search that is replayed; return what to score next."""
         for number in go_on:
-            if number in self._ledger.stopped:
-                self._ledger.take_back(number)
+            if number in self._state.stopped:
+                self._state.take_back(number)
         self._note(go_on)
-        for number in out:  # nobody is compared with them any more
+        for number in out:  # no candidate is compared with them any more
             self._scores.pop(number, None)
-        self._ledger.stop(out)
-        new = self._ledger.let_on(go_on)
+        self._state.stop(out)
+        new = self._state.let_on(go_on)
         self._forget_who_leads_nobody()
         return new
 
     def _forget_who_leads_nobody(self) -> None:
         """Keep, of candidates that cannot be out any more, those that others are compared with."""
-        safe = {n: own for n, own in self._scores.items() if n not in self._ledger.in_race}
+        safe = {n: own for n, own in self._scores.items() if n not in self._state.in_race}
         for number in set(safe).difference(leaders(safe)):
             del self._scores[number]

@@ -4,49 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-from optomatic.errors import BundleDamaged, RecordsInvalid, StoreError, warn
+from optomatic.errors import RecordsInvalid, StoreError, warn
 from optomatic.records import Outcome
 from optomatic.results.progress import FitSummary
 from optomatic.store.connection import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What came of a search.
-
-    Attributes
-    ----------
-    outcomes : dict of str to Outcome
-        By unit id: of all its units, or of an interrupted search those that have an end.
-    fresh : frozenset of str
-        Units that were scored while it ran.
-    summary : FitSummary
-    interrupt : KeyboardInterrupt or None
-        What ended it before its units had; to be raised once use is made of the rest.
-    """
-
-    outcomes: dict[str, Outcome]
-    fresh: frozenset[str]
-    summary: FitSummary
-    interrupt: KeyboardInterrupt | None = None
-
-
-def has_ended(outcome: Outcome | None) -> bool:
-    """Tell whether no worker will change a unit by itself any more."""
-    return outcome is not None and outcome.state in ("completed", "failed", "dead")
-
-
-def lacks_parts(outcome: Outcome | None) -> bool:
-    """Tell whether a unit could not be scored as what it needs was damaged in the store."""
-    failures = outcome.result.failures if outcome is not None and outcome.result else ()
-    return any(f.stage == "load" and f.type == _DAMAGED for f in failures)
-
-
-_DAMAGED = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
-#: A search stores its parts anew so many times, and then takes the failures for what they are.
-MENDS = 3
+#: Why a search ended that was ended by Ctrl-C.
+INTERRUPTED = "interrupted"
 
 
 def report_invalid(count: int) -> None:
@@ -60,17 +25,10 @@ def report_invalid(count: int) -> None:
         )
 
 
-#: Why a search ended that somebody ended by Ctrl-C.
-INTERRUPTED = "interrupted"
-
-
 def withdraw(store: Store, search: str, error: BaseException) -> bool:
-    """Leave the queue without what only this search waits for; keep the first error.
+    """Take the units that only this search waits for out of the queue; keep the first error.
 
-    Returns
-    -------
-    bool
-        Whether that could be done; if not, `error` says so.
+    Return whether that could be done; if not, `error` says so.
     """
     if isinstance(error, KeyboardInterrupt):
         error.add_note(
@@ -90,9 +48,9 @@ def withdraw(store: Store, search: str, error: BaseException) -> bool:
 
 @contextmanager
 def rather(interrupt: KeyboardInterrupt | None) -> Iterator[None]:
-    """Raise `interrupt`, if there is one, in place of what is raised within.
+    """Raise `interrupt`, if there is one, in place of errors within.
 
-    Who pressed Ctrl-C wants to be out, whatever cannot be made of what was complete by then.
+    After Ctrl-C the user wants to be out, even if no table can be made of the complete candidates.
     """
     try:
         yield
@@ -108,25 +66,12 @@ def summary_of(
     seconds: float,
     sizes: Mapping[str, int] | None = None,
     *,
-    left_out: str = "",
-    stopped: str = "",
-    raced: str = "",
-    earlier: str = "",
-    other_versions: str = "",
     invalid: int = 0,
+    **texts: str,
 ) -> FitSummary:
-    """Sum up a search.
+    """Sum up a search: all outcomes, the ids of those scored while it ran, sizes of its workers.
 
-    Parameters
-    ----------
-    outcomes : mapping of str to Outcome
-        Of all its units that have an end.
-    fresh : collection of str
-        Those of them that were scored while it ran.
-    sizes : mapping of str to int, optional
-        Processes of workers by id, of those that have several and count as so many.
-    invalid : int
-        Stored records that could not be read, so that their units were queued anew.
+    `sizes` are the numbers of processes of workers that have several, by id.
     """
     workers = {worker for i in fresh if (worker := outcomes[i].worker)}
     return FitSummary(
@@ -136,10 +81,6 @@ def summary_of(
         failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
         workers=sum((sizes or {}).get(worker, 1) for worker in workers),
         seconds=seconds,
-        left_out=left_out,
-        stopped=stopped,
-        raced=raced,
-        earlier=earlier,
-        other_versions=other_versions,
         invalid=invalid,
+        **texts,
     )

@@ -30,11 +30,6 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", re.IGNORECASE
 def size_of(size: object) -> int:
     """Return a number of bytes, given as such or as ``"500MB"``, ``"1.5 GiB"``.
 
-    Raises
-    ------
-    ValueError
-        If it is no size above 0.
-
     >>> size_of("500MB"), size_of("1 GiB"), size_of(4096)
     (500000000, 1073741824, 4096)
     """
@@ -50,13 +45,7 @@ def size_of(size: object) -> int:
 
 
 def limits_of(fit_timeout: float | None, memory_limit: int | str | None) -> dict[str, Any]:
-    """Return the limits of a unit as plain values: ``seconds``, ``bytes``, those that are given.
-
-    Raises
-    ------
-    ValueError
-        If one of them is no number above 0.
-    """
+    """Return the given limits as ``seconds`` and ``bytes``; raise ValueError if one is none."""
     limits: dict[str, Any] = {}
     if fit_timeout is not None:
         limits["seconds"] = _seconds(fit_timeout)
@@ -80,13 +69,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def threads_of(threads: object) -> int | None:
-    """Return a number of threads, or None for no limit.
-
-    Raises
-    ------
-    ValueError
-        If it is neither None nor a whole number from 1 on.
-    """
+    """Return a number of threads, None for no limit; raise ValueError if it is none."""
     if threads is None:
         return None
     if not (isinstance(threads, numbers.Integral) and _is_positive(threads)):
@@ -116,13 +99,7 @@ def how_to_run(
     memory_limit: int | str | None,
     inner_max_num_threads: int | None,
 ) -> dict[str, Any]:
-    """Return what is said of how units may be run; empty if nothing is.
-
-    Raises
-    ------
-    ValueError
-        As :func:`limits_of` and :func:`threads_of`.
-    """
+    """Return limits and threads of units, as far as they are given; raise ValueError if bad."""
     how = {
         "limits": limits_of(fit_timeout, memory_limit),
         "inner_max_num_threads": threads_of(inner_max_num_threads),
@@ -134,12 +111,7 @@ _TAG = re.compile(r"[\w.+:=/-]+")
 
 
 def tags_of(tags: Collection[str] | None) -> tuple[str, ...]:
-    """Return tags in order, each once.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a collection of words without blanks and commas.
+    """Return tags in order, each once; raise if they are no collection of words.
 
     >>> tags_of({"gpu", "big"})
     ('big', 'gpu')
@@ -165,18 +137,11 @@ def work_of(
     secret: str | None,
     payload: bool = False,
 ) -> Work:
-    """Say how units may be run.
+    """Say how units may be run; see :class:`~optomatic.records.Work`.
 
-    Parameters
-    ----------
-    kind, spec, options, env, requires
-        As of :class:`~optomatic.records.Work`.
-    asked : sequence of plain values
-        What besides makes other constraints: outputs, limits.
-    secret : str or None
-        Makes the work private: its queue is one that no other process serves.
-    payload : bool
-        Whether user code is in its payload, so that a worker may have to leave it alone.
+    `asked` are plain values that make other constraints besides: outputs, limits.  A `secret` makes
+    the work private: no other process serves its queue.  With a `payload` of user code a worker may
+    have to leave it alone.
     """
     able = [kind, SCHEMA, sorted(env.items()), sorted(requires), secret]
     return Work(

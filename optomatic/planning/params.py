@@ -52,11 +52,11 @@ class Encoded:
     Attributes
     ----------
     text : str
-        Exact; what :func:`decode` reads.
+        Exact; :func:`decode` reads it.
     readable : dict
         Best effort for people and queries; every value is one that BSON has.
     opaque : dict of str to str
-        Of `readable`, what stands for params that hold objects.
+        The readable values of params that hold objects.
     """
 
     text: str
@@ -67,11 +67,7 @@ class Encoded:
 def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encoded:
     """Write `params` down so that :func:`decode` returns equal values of the same types.
 
-    Parameters
-    ----------
-    params : mapping of str to object
-    name_of : callable
-        Opaque value -> its name.
+    `name_of` returns the name of an opaque value.
     """
     nodes = [[name, _node(value, name_of)] for name, value in params.items()]
     readable = {_key(name): _readable(value) for name, value in params.items()}
@@ -84,13 +80,7 @@ def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encod
 
 
 def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
-    """Return the params that :func:`encode` wrote.
-
-    Parameters
-    ----------
-    text : str
-    load : callable
-        Name -> opaque value.
+    """Return the params that :func:`encode` wrote; `load` returns the opaque value of a name.
 
     Raises
     ------
@@ -267,7 +257,7 @@ def _key(name: str) -> str:
     return _clean(name).replace("\0", "")
 
 
-# What a scoring function returns beside its score <-> exact text.
+# The extra that a scoring function returns beside its score <-> exact text.
 #
 # It is written like params are, so that what comes back has the same types, and reading it never
 # runs anybody's code.  So it holds plain values: numbers, texts, dates, small arrays, and lists,
@@ -280,15 +270,7 @@ _NAME = "extra"
 
 
 def encode_extra(extra: object) -> str:
-    """Write `extra` down.
-
-    Raises
-    ------
-    TypeError
-        If something in it is no plain value.
-    ValueError
-        If it is too long.
-    """
+    """Write `extra` down; raise TypeError if it is not plain, ValueError if it is too long."""
     text = encode({_NAME: extra}, _refuse).text
     if len(text) > LARGEST:
         raise ValueError(

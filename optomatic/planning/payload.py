@@ -1,4 +1,4 @@
-"""What all units of a search share, pickled together, and loaded again.
+"""Pickle the objects that all units of a search share, and load them again.
 
 ::
 
@@ -17,7 +17,7 @@ A payload is one line of JSON and a pickle.  The line says what the objects are 
      "code": {"helpers.FACTOR": short digest, ...},
      "by_reference": {package with compiled extensions, which goes by name: digest of its files}}
 
-Whoever loads it computes the digests of what it has got, and scores nothing if they are others.
+The loading process computes the digests of the objects, and scores nothing if they differ.
 """
 
 from __future__ import annotations
@@ -80,19 +80,12 @@ def digest_of_role(role: str, value: Any) -> Digest:
 class Sender:
     """Makes the payloads of a search: one of all that is shared, then one for each round.
 
-    Parameters
-    ----------
-    roles : mapping of str to object
-        What units share, by role; None where there is nothing.
-    apart : bool
-        Whether these are values for a search whose payload was made elsewhere.
-
     Attributes
     ----------
     digests : dict of str to Digest
         By role.
     parts : dict of str to Part
-        What workers need, by hash.
+        Everything that workers need, by hash.
     spec : dict of str to str
         Hash by role, as of :class:`~optomatic.records.Work`.
     holds_user_code : bool
@@ -311,16 +304,10 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A payload that was made.
+    """A payload that was made, and what in it cannot be compared by those who load it.
 
-    Attributes
-    ----------
-    part : Part
-    references : list of str
-        What stands for each value in the text of a candidate: its number, and before that the
-        hash of the payload unless that is the one of the search.
-    doubts : tuple of Doubt
-        What cannot be compared by those who load it.
+    A reference stands for a value in the text of a candidate: its number, and before that the hash
+    of the payload unless that is the one of the search.
     """
 
     part: Part
@@ -351,7 +338,7 @@ def _marked(roles: Mapping[str, Any], apart: Collection[str], values: Sequence[A
 
 
 def _holds_user_code(digest: Digest) -> bool:
-    """Tell whether workers have something to compare that versions do not tell."""
+    """Return whether workers have something to compare that versions do not tell."""
     return digest.python or any(map(is_user_code, digest.modules))
 
 
@@ -420,19 +407,10 @@ def _refused(said: str, error: Exception) -> NotShippable:
 
 @dataclass(slots=True)
 class Loaded:
-    """A payload that was loaded.
+    """A payload that was loaded: its first line, objects by role, and the values of candidates.
 
-    Attributes
-    ----------
-    head : dict
-        What it says of itself.
-    roles : dict of str to object
-    values : list of object
-        What candidates name.
-    modules : dict of str to module
-        User modules, for imports in the bodies of functions.
-    memo : dict of int to object
-        What later payloads refer to.
+    `modules` are user modules, for imports in the bodies of functions; later payloads refer to
+    `memo`.
     """
 
     head: dict[str, Any]
@@ -501,20 +479,10 @@ def load_payload(
     load_part: Callable[[tuple[Any, ...]], Any],
     first: Loaded | None = None,
 ) -> Loaded:
-    """Load a payload, whose hash has been verified.
+    """Load a payload, whose hash has been verified; raise whatever unpickling raises.
 
-    Parameters
-    ----------
-    data : bytes
-    load_part : callable
-        ``("part", sha, number)`` -> the value of a part, one for each number.
-    first : Loaded, optional
-        That of the search, for what came later.
-
-    Raises
-    ------
-    Exception
-        Whatever unpickling raises, where classes or modules are missing here.
+    `load_part` returns the value of a part for its name ``("part", sha, number)``; `first` is the
+    payload of the search, for one that came later.
     """
     head = head_of(data)
     file = io.BytesIO(data[data.index(b"\n") + 1 :])

@@ -20,11 +20,11 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from optomatic.errors import NotShippable
 from optomatic.keys.digest import KEY_VERSION, Digest
-from optomatic.keys.environment import python_minor, required_versions, versions
+from optomatic.keys.environment import python_minor, required_versions, shipping, versions
 from optomatic.planning.constraints import work_of
 from optomatic.planning.params import Encoded, encode
 from optomatic.planning.payload import Sender
@@ -35,7 +35,7 @@ from optomatic.planning.workload import (
     constraints_of_call,
     digest_of_params,
 )
-from optomatic.records import CONTENT, SCHEMA, Candidate, JobSpec, Part, TaskSignature, Unit, Work
+from optomatic.records import CONTENT, SCHEMA, Candidate, JobSpec, Part, Unit, Work
 
 _SHORT = _ENVIRONMENT = 16
 
@@ -51,17 +51,13 @@ class Plan:
     ids : list of str
         Of all (candidate, split) pairs, candidate-major; duplicate candidates share units.
     parts : dict of str to Part
-        What must be stored before a worker can score; empty where no other process may.
+        Stored before a worker can score; empty where no other process may.
     doubts : tuple of str
         Where something cannot be keyed for certain, so that no other search shares it.
     refusal : NotShippable or None
         Why no other process can score these units.
-    signature : TaskSignature or None
-        By which later searches find what they can learn from.
     asked : JobSpec or None
-        What more units can be made of without the objects themselves; of a function only.
-    ingredients : mapping
-        Short digests of all that keys are made of, and the versions that count.
+        For more units without the objects themselves; of a function only.
     environments : mapping
         The versions that stand behind the ends of keys.
     encoded : list of Encoded
@@ -73,9 +69,7 @@ class Plan:
     parts: Mapping[str, Part] = field(default_factory=dict, repr=False)
     doubts: tuple[str, ...] = ()
     refusal: NotShippable | None = None
-    signature: TaskSignature | None = None
     asked: JobSpec | None = None
-    ingredients: Mapping[str, Any] = field(default_factory=dict, repr=False)
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     encoded: Sequence[Encoded] = field(default=(), repr=False)
 
@@ -89,29 +83,29 @@ class Plan:
         ]
 
 
-class Planner:
+W = TypeVar("W", bound=Workload)
+
+
+class Planner(Generic[W]):
     """Makes units of candidates, of some after others.
 
-    What all of them share is digested once, and pickled once, with the first of them.
-
-    Attributes
-    ----------
-    workload : Workload
-    sender : Sender
-        Makes payloads, and knows the digests of what is shared.
-    signature : TaskSignature or None
-        By which later searches find what they can learn from.
+    What all of them share is digested once, and pickled once, with the first of them; `sender` does
+    that.  By `signature` later searches find what they can learn from.
     """
 
-    def __init__(self, workload: Workload, *, requires: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, workload: W, *, requires: tuple[str, ...] = (), ship_modules: Any = None
+    ) -> None:
         self.workload = workload
         self._requires = requires
         #: Names the queue of units that no other process may score.
         self._secret = secrets.token_hex(16)
-        #: Makes keys that nobody has again, where workers may have something else.
+        #: Makes keys unique where workers may have something else.
         self._salt = ""
         self._apart = workload.apart()
-        self.sender = Sender(workload.roles())
+        self._ship_modules = ship_modules
+        with shipping(ship_modules):
+            self.sender = Sender(workload.roles())
         self._common = workload.common(self.sender.digests)
         self._environments = Environments(self._common, workload.always)
         env = self._environments.hash_of(Digest(""))
@@ -128,14 +122,17 @@ class Planner:
         """
         if not candidates:
             return Plan([], [])
-        found = self.workload.digests(candidates)
-        encoded, uncompared, refusal = pack(candidates, self.sender)
+        with shipping(self._ship_modules):
+            found = self.workload.digests(candidates)
+            encoded, uncompared, refusal = pack(candidates, self.sender)
         if uncompared:
             self._salt = self._salt or secrets.token_hex(16)
         private = refusal is not None or self.workload.is_private
         work = self._work(found, private=private)
         units, ids = units_of(map(self._keys, found), encoded, work)
         doubts = _doubts([self._common, *found], uncompared)
+        if doubts:  # an ingredient says why no other search shares keys
+            self.ingredients["uncertain"] = doubts[0][:500]
         parts = {**{part.sha: part for part in self._apart.values()}, **self.sender.parts}
         return Plan(
             units=units,
@@ -143,10 +140,7 @@ class Planner:
             parts={} if private else parts,
             doubts=doubts,
             refusal=refusal,
-            signature=self.signature,
             asked=None if private else self._job_spec(work),
-            # An ingredient says why no other search shares keys, if that is so.
-            ingredients={**self.ingredients, **({"uncertain": doubts[0][:500]} if doubts else {})},
             environments=self._environments.known,
             encoded=encoded,
         )
@@ -158,7 +152,8 @@ class Planner:
         """
         workload = self.workload.anew()
         try:
-            (own,) = workload.digests([candidate])
+            with shipping(self._ship_modules):
+                (own,) = workload.digests([candidate])
         except Exception:  # whatever a set_params of the user's raises for params of another search
             return []
         return self._keys(own, workload, map(bytes.fromhex, splits))
@@ -302,13 +297,8 @@ def pack(
 ) -> tuple[list[Encoded], tuple[str, ...], NotShippable | None]:
     """Write candidates down; values without an exact text go into a payload of `sender`.
 
-    Returns
-    -------
-    encoded : list of Encoded
-    doubts : tuple of str
-        Why workers cannot compare what they load, where they cannot.
-    refusal : NotShippable or None
-        Why no other process can have it.  It is not raised: this process may score it all the same.
+    Return also why workers cannot compare what they load, where they cannot, and why no other
+    process can have it.  That is not raised: this process may score it all the same.
     """
     found: dict[int, Any] = {}
     numbers: dict[int, int] = {}

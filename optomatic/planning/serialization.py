@@ -36,14 +36,9 @@ _INDICES = ("indices", "indptr", "row", "col", "offsets")
 
 
 def dump(value: object) -> Part:
-    """Return `value` as bytes that a worker can load.
+    """Return `value` as bytes that a worker can load; raise whatever pickling raises.
 
     Large arrays are not copied: the part refers to their memory.
-
-    Raises
-    ------
-    Exception
-        Whatever pickling raises.
     """
     return dump_raw(value) or part_of("pickle", pickle.dumps(value, protocol=5))
 
@@ -67,11 +62,7 @@ def part_of(kind: str, *buffers: bytes | memoryview) -> Part:
 def load(kind: str, source: Path | bytes) -> Any:
     """Return the value in `source`, whose hash has been verified.
 
-    Parameters
-    ----------
-    kind : {"npy", "sparse", "pickle", "payload"}
-    source : Path or bytes
-        An array in a file is memory-mapped, read-only, and comes as a plain ndarray.
+    An array in a file is memory-mapped, read-only, and comes as a plain ndarray.
 
     Raises
     ------
@@ -148,7 +139,7 @@ def _load_npy(source: Path | bytes) -> Any:
 
 
 def _is_plain_sparse(value: Any) -> bool:
-    """Tell whether scipy's own format returns the very matrix: it narrows 64-bit indices."""
+    """Return whether scipy's own format returns the very matrix: it narrows 64-bit indices."""
     if not scipy.sparse.issparse(value) or value.format not in _SPARSE_FORMATS:
         return False
     if not type(value).__module__.startswith("scipy.sparse") or value.ndim != 2:

@@ -19,19 +19,7 @@ Split = tuple[Indices, Indices]
 
 
 def fix_splits(pairs: Iterable[tuple[Any, Any]], n_splits: int) -> list[Split]:
-    """Return `pairs` as index arrays.
-
-    Parameters
-    ----------
-    pairs : iterable of (train, test)
-        What ``cv.split`` gives: integer indices or boolean masks, array-like.
-    n_splits : int
-        What ``cv.get_n_splits`` promised.
-
-    Returns
-    -------
-    list of (ndarray of shape (n_train,), ndarray of shape (n_test,))
-        Masks are turned into the indices that they select, in order.
+    """Return `pairs` as index arrays; masks are turned into the indices that they select.
 
     Raises
     ------
@@ -45,9 +33,9 @@ def fix_splits(pairs: Iterable[tuple[Any, Any]], n_splits: int) -> list[Split]:
 
 
 def draws_anew(cv: Any) -> bool:
-    """Tell whether the splitter `cv` gives other splits at each call, for want of a seed.
+    """Return whether the splitter `cv` gives other splits at each call, for want of a seed.
 
-    A RandomState given as its seed also moves on, but whoever gives one knows.
+    A RandomState given as its seed also moves on, but that was the user's choice.
     """
     if not hasattr(cv, "random_state") or not getattr(cv, "shuffle", True):
         return False

@@ -1,4 +1,4 @@
-"""What a search has scored: fits of an estimator, or calls of a function.
+"""The work of a search: fits of an estimator, or calls of a function.
 
 A workload holds all that its units share, as objects.  Its two forms say what of it workers are
 sent, what counts in keys, and in which constraints its scores differ.
@@ -40,14 +40,7 @@ CALL_PREFIX = f"function:{KEY_VERSION}:"
 class Workload(ABC):
     """All that the units of a search share; see :class:`FitWorkload`, :class:`FunctionWorkload`.
 
-    Attributes
-    ----------
-    kind : str
-        As of :class:`~optomatic.records.Work`.
-    always : tuple of str
-        Modules whose versions count whatever is scored.
-    options : mapping of str to object
-        How a unit is scored; workers get them.
+    The versions of `always` count whatever is scored; workers get `options`.
     """
 
     kind: ClassVar[str]
@@ -73,13 +66,7 @@ class Workload(ABC):
 
     @abstractmethod
     def digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
-        """Return what counts of each candidate.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a candidate cannot be scored.
-        """
+        """Return what counts of each candidate; raise TypeError or ValueError for a bad one."""
 
     @abstractmethod
     def contents(
@@ -121,11 +108,8 @@ class FitWorkload(Workload):
     ----------
     estimator : estimator
         Never fitted: each unit works on a clone.
-    X : array-like of shape (n_samples, n_features)
-    y : array-like of shape (n_samples,) or (n_samples, n_outputs), or None
     splits : sequence of (train, test)
         Pairs of row indices, ndarrays of int.
-    scorer : callable or dict of str to callable
     fit_params, score_params : mapping or None
         Given to ``fit`` and to the scorer; values with a row per sample are split too.
     options : mapping
@@ -152,7 +136,6 @@ class FitWorkload(Workload):
     _effective: dict[frozenset[str], Effective] = field(default_factory=dict, repr=False)
 
     def roles(self) -> dict[str, Any]:
-        """Return the objects that workers are sent, by role."""
         return {
             "estimator": self.estimator,
             "X": self.X,
@@ -168,11 +151,9 @@ class FitWorkload(Workload):
 
     @property
     def is_private(self) -> bool:
-        """Whether callbacks are called inside of the fits."""
         return self.callbacks is not None
 
     def common(self, digests: Mapping[str, Digest]) -> Digest:
-        """Return the digest of all that candidates share."""
         parts = {role: own for role, own in digests.items() if role != "estimator"}
         parts["config"] = self._config()
         if self.callbacks is not None:
@@ -189,7 +170,6 @@ class FitWorkload(Workload):
     def contents(
         self, common: str, own: Digest, splits: Iterable[bytes] | None = None
     ) -> list[bytes]:
-        """Return a hash of estimator, data, scorer and the like, with that of each split."""
         start = hashlib.sha256(f"{KEY_VERSION}:{common}:{own.hex}".encode()).digest()
         return [start + split for split in (self._split_hashes() if splits is None else splits)]
 
@@ -212,11 +192,9 @@ class FitWorkload(Workload):
         return [bool(self.options["return_train_score"]), *limits]
 
     def base(self) -> Digest:
-        """Return the digest of the estimator as it is."""
         return self._effective_of(frozenset()).of({})
 
     def ingredients(self) -> dict[str, Any]:
-        """Return short digests of what keys are made of beside the roles."""
         params = self._effective_of(frozenset()).params()
         return {
             "class": self._class(),
@@ -253,15 +231,9 @@ def digest_of_split(train: Any, test: Any) -> bytes:
 
 @dataclass(slots=True, eq=False)
 class FunctionWorkload(Workload):
-    """Calls of a scoring function, one a candidate.
+    """Calls of a scoring function, ``function(params, **data)`` or ``function(**params, **data)``.
 
-    Attributes
-    ----------
-    function : callable
-        Called as ``function(params, **data)`` or ``function(**params, **data)``.
-    data : mapping of str to object
-    options : mapping
-        ``style``, from the first candidate on; limits and threads, which are constraints.
+    `options` have the ``style`` from the first candidate on, and limits and threads.
     """
 
     kind: ClassVar[str] = "function"
@@ -277,12 +249,10 @@ class FunctionWorkload(Workload):
         return self.options["style"]  # type: ignore[no-any-return]
 
     def roles(self) -> dict[str, Any]:
-        """Return function and data, by role."""
         held = {_DATA + name: value for name, value in self.data.items()}
         return {"function": self.function, **held}
 
     def common(self, digests: Mapping[str, Digest]) -> Digest:
-        """Return the digest of function and data."""
         return combined(dict(digests))
 
     def digests(self, candidates: Sequence[Mapping[str, Any]]) -> list[Digest]:
@@ -298,7 +268,6 @@ class FunctionWorkload(Workload):
     def contents(
         self, common: str, own: Digest, splits: Iterable[bytes] | None = None
     ) -> list[bytes]:
-        """Return what a call computes, as text; there is one split."""
         return [f"{self.prefix(common)}:{own.hex}".encode()]
 
     def prefix(self, common: str) -> str:
@@ -317,7 +286,6 @@ class FunctionWorkload(Workload):
         return constraints_of_call(self.options)
 
     def anew(self) -> FunctionWorkload:
-        """Return the workload as it is before its first candidate."""
         left = {name: value for name, value in self.options.items() if name != "style"}
         return replace(self, options=left)
 

@@ -97,11 +97,18 @@ def opening_line(most: int | None, *, exact: bool = True, n_splits: int | None =
     return f"Fitting {n_splits} folds for each of {which}{total}"
 
 
+Say = Callable[[str], None]
+
+
+def say_nothing(_: str) -> None:
+    """Take a line without showing it."""
+
+
 #: Bytes of data from which an upload is reported, and between two reports.
 UPLOAD_STEP = 100_000_000
 
 
-def upload_lines(size: int, say: Callable[[str], None]) -> Callable[[int], None]:
+def upload_lines(size: int, say: Say) -> Callable[[int], None]:
     """Return a call that takes the number of stored bytes, and reports it by `say`.
 
     It reports each 100 MB or each tenth of `size`, whichever is more, and nothing below 100 MB.

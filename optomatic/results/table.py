@@ -33,22 +33,8 @@ def fit_and_score_rows(
 ) -> list[dict[str, Any]]:
     """Return what ``_fit_and_score`` would have returned for each unit.
 
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Candidate-major, in the order of ``cv_results_``.
-    error_score : float or "raise"
-        Goes where there is no score.
-    metrics : sequence of str or None
-        Names of the metrics if ``scoring`` names several.
-    return_train_score : bool
-        A result with train scores serves a search without; they are left out then.
-
-    Returns
-    -------
-    list of dict
-        Keys ``fit_error``, ``test_scores``, ``train_scores`` (if asked for),
-        ``n_test_samples``, ``fit_time``, ``score_time`` (seconds).
+    `error_score` goes where there is no score; `metrics` are named if ``scoring`` names several.  A
+    result with train scores serves a search without; they are left out then.
     """
     return [_row(o, error_score, metrics, return_train_score) for o in outcomes]
 
@@ -211,15 +197,7 @@ def warn_of_failed_scores(outcomes: Collection[Outcome], error_score: Any) -> No
 def warn_of_deaths(
     outcomes: Sequence[Outcome], params_of: Callable[[int], Mapping[str, Any]], error_score: Any
 ) -> None:
-    """Warn once of all units that were given up, with params, signals and hosts.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Candidate-major.
-    params_of : callable
-        Row of `outcomes` -> the candidate's params.
-    """
+    """Warn once of all units that were given up, with params (by place), signals and hosts."""
     lines = [
         f"  {plain(dict(params_of(row)))}: {death_of(outcome).strip()}"
         for row, outcome in enumerate(outcomes)
@@ -252,22 +230,10 @@ def raced_results(
 ) -> dict[str, Any]:
     """Return ``cv_results_`` of candidates of which some have their first splits only.
 
-    Parameters
-    ----------
-    form : callable
-        scikit-learn's own way to make the table, where nothing was left out.
-    n_splits : int
-    candidates : sequence of dict
-    by_candidate : sequence of sequence of dict
-        What ``_fit_and_score`` would have returned, for each of the `candidates`.
-    after : ndarray of float, shape (n_candidates,)
-        After how many splits a candidate was stopped; NaN if it was not.
-
-    Notes
-    -----
-    Means and deviations are scikit-learn's own, of all candidates with equally many splits at
-    a time, and so are its warnings.  Those with all splits are ranked by it, and the others by
-    their means behind them.
+    `form` makes scikit-learn's table, where nothing was left out; `after` is the number of splits
+    after which a candidate was stopped, NaN if it was not.  Means and deviations are scikit-learn's
+    own, of all candidates with equally many splits at a time, and so are its warnings.  Those with
+    all splits are ranked by it, and the others by their means behind them.
     """
     if np.isnan(after).all():
         results = form(candidates, n_splits, [row for own in by_candidate for row in own])
@@ -333,26 +299,15 @@ def _rank_behind(results: dict[str, Any], stopped: Any) -> None:
 #     return_train_score  bool
 #     callable_scoring    bool: a scorer that returns a dict
 #     racing              bool: there is a column ``stopped_after``
-#     refit               name of the metric that decides, None if that is a callable or nobody
+#     refit               name of the metric that decides, None if that is a callable or none
 #     directions          pairs of metric and "maximize" | "minimize"; of a function only
-
-
-_ENDED = ("completed", "failed", "dead")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candidate, and what came of its units.
+    """A candidate, and the outcome of each split that it was to get, None where there is none.
 
-    Attributes
-    ----------
-    params : dict
-    outcomes : sequence of Outcome or None
-        One a split that it was to get; None where there is no end yet.
-    stopped : bool
-        Racing stopped it: it gets no more splits than these.
-    more : mapping
-        Values of further columns, such as ``iter``.
+    A `stopped` one gets no more splits than these.  `more` has values of further columns.
     """
 
     params: dict[str, Any]
@@ -363,28 +318,13 @@ class Row:
     def is_complete(self, n_splits: int) -> bool:
         """Return whether the candidate has an end on each split that it was to get."""
         whole = self.stopped or len(self.outcomes) == n_splits
-        return whole and all(o is not None and o.state in _ENDED for o in self.outcomes)
+        return whole and all(o is not None and o.has_ended for o in self.outcomes)
 
 
 def cv_results_of(rows: Sequence[Row], n_splits: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``fit`` gave: the table of the candidates that are complete.
+    """Return the table that ``fit`` gave, of the candidates that are complete; empty if none is.
 
-    Parameters
-    ----------
-    rows : sequence of Row
-        In the order of the candidates.
-    n_splits : int
-    facts : mapping
-        Of the record.
-
-    Returns
-    -------
-    dict
-        Empty if no candidate is complete.
-
-    Notes
-    -----
-    Times are those that were measured when a unit was scored, as in ``fit``.
+    `facts` are those of the record.  Times are those measured when a unit was scored.
     """
     rows = [row for row in rows if row.is_complete(n_splits)]
     if not rows:
@@ -409,7 +349,7 @@ def cv_results_of(rows: Sequence[Row], n_splits: int, facts: Mapping[str, Any]) 
 
     params = [row.params for row in rows]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # who fitted has seen them
+        warnings.simplefilter("ignore")  # they were shown in the fit
         if facts["racing"]:
             ends = np.cumsum([len(row.outcomes) for row in rows])
             own = [made[e - len(r.outcomes) : e] for r, e in zip(rows, ends, strict=True)]
@@ -441,13 +381,7 @@ def best_index_of(results: Mapping[str, Any], metric: str) -> int | None:
 def splits_in_race(
     events: Sequence[Sequence[Any]], n_candidates: int, n_splits: int
 ) -> tuple[list[int], set[int]]:
-    """Return how many splits each candidate was let on to, and who was stopped.
-
-    Parameters
-    ----------
-    events : sequence of sequence
-        Of the search (plan/course/schedule.py).
-    """
+    """Return by its events how many splits each candidate was let on to, and the stopped ones."""
     first = next((min(event[1], n_splits) for event in events if event[0] == "racing"), n_splits)
     got, stopped = [first] * n_candidates, set[int]()
     for event in events:

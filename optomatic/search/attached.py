@@ -295,7 +295,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
         candidates = _candidates(space, n_iter, random_state)
         with open_store(self.db) as store:
             plan = plan_more(_asked(store, self.search_id), candidates)
-            report_doubts(plan, 0)
+            report_doubts(plan.doubts, plan.refusal, 0)
             return extend(store, self.search_id, plan)
 
     def cancel(self) -> None:

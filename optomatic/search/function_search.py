@@ -13,46 +13,26 @@ import pandas as pd
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 
 from optomatic import _sklearn
-from optomatic.candidates.ask_tell import is_adaptive, is_generator, refuse_endless
+from optomatic.candidates.ask_tell import is_adaptive, is_generator
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.grids import candidates_of
-from optomatic.candidates.stopping import Budget
-from optomatic.driver.adaptive import Course, Rounds, asking_for, completed
-from optomatic.driver.earlier_searches import (
-    check_named_at,
-    check_warm_start,
-    earlier_evaluations,
-    named,
-)
+from optomatic.driver.earlier_searches import check_warm_start
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
-from optomatic.driver.fixed import leave, run_at
-from optomatic.driver.following import Unfollowed, following, say_of_uploads
-from optomatic.driver.preflight import (
-    is_open,
-    refuse_inside_worker,
-    report_doubts,
-    report_moved,
-    workers_for,
-)
-from optomatic.driver.recording import check_name, define, new_record, record_best
-from optomatic.driver.state import Ledger
+from optomatic.driver.recording import new_record, record_best
+from optomatic.driver.request import Request
+from optomatic.driver.state import SearchState
 from optomatic.driver.summary import rather
 from optomatic.errors import shown, warn
-from optomatic.keys.environment import shipping
-from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.params import decode_extra
-from optomatic.planning.planner import Plan, Planner
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
-from optomatic.results.cv_lines import Lines, function_line
-from optomatic.results.frames import SCORE, evaluation_of, frame_of
-from optomatic.results.progress import FitSummary, opening_line
-from optomatic.results.tally import Tally
+from optomatic.results.cv_lines import Line, function_line
+from optomatic.results.frames import SCORE, frame_of
+from optomatic.results.progress import FitSummary
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.stored_search import StoredSearch
-from optomatic.store.connection import open_store
-from optomatic.worker.inprocess import InProcess, Place
+from optomatic.worker.inprocess import InProcess
 
 
 def _is_space(value: Any) -> bool:
@@ -195,6 +175,9 @@ class MongoSearch(StoredSearch, KeepsAddress):
 
     __module__ = "optomatic"  # its public name, in pickles too, wherever it stands
 
+    search_id_: str
+    summary_: FitSummary
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -283,20 +266,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
         After a crash, Ctrl-C or ``kill -9`` the next equal run calls the function only for
         what is missing.
         """
-        self._check()
-        budget = self._budget()
-        refuse_endless(
-            self.space,
-            ends=self.n_iter is not None or budget.limits_anything() or self.replay is not None,
-        )
-        if is_open(self.space, self.filters, budget, self.replay):
-            evaluations, interrupt = self._run_open()
-        else:
-            evaluations, interrupt = self._run_all()
-        with rather(interrupt):
-            self._tabulate(evaluations)
-        if interrupt is not None:
-            raise interrupt
+        request = self._checked()
+        scored = request.score(None if request.is_open() else request.some_candidates())
+        with rather(scored.interrupt):
+            table.raise_what_gridsearchcv_raises(scored.outcomes(), self.error_score)
+            self._tabulate(scored.evaluations())
+        if scored.interrupt is not None:
+            raise scored.interrupt
         return self
 
     def _is_done(self) -> bool:
@@ -332,36 +308,21 @@ class MongoSearch(StoredSearch, KeepsAddress):
         DefinitionError, NotShippable, StoreError
             As :meth:`run`.
         """
-        self._check()
-        space = () if self._is_cut_off() else self.space
-        if is_open(space, self.filters, self._budget(), self.replay):
+        request = self._checked()
+        if request.is_decided_on_the_way() or (request.is_lazy and not request.is_cut_off()):
             raise ValueError(
                 "A search with a generator, filters, a budget or replay needs the process that "
                 "asks for its candidates, so it cannot be left. Nothing was queued. Use run(), or "
                 "a space whose candidates are all known: a grid, a list of dicts, draws, or an "
                 "iterable of which n_iter= are taken."
             )
-        candidates = self._known_candidates()
-        with shipping(self.ship_modules):
-            plan = self._planner().plan(candidates)
-        check_named_at(self.db, self.warm_start)
-        report_doubts(plan, 0)
-        define(self.definition, self.name, self.db)
-        record = self._record(len(candidates), plan)
-        with open_store(self.db) as store:
-            leave(
-                *(store, plan, record),
-                retry_failed=self.retry_failed,
-                say=say_of_uploads(self.verbose),
-            )
+        request.leave(request.some_candidates())
         return self.search_id_
 
-    # What is asked
-
-    def _check(self) -> None:
+    def _checked(self) -> FunctionRequest:
+        """Check all params; return what they ask for."""
         if not callable(self.function):
             raise TypeError(f"function is {shown(self.function)}, which cannot be called")
-        check_name(self.name)
         for argument, (fits, what) in _ARGUMENTS.items():
             value = getattr(self, argument)
             if value is not None and not fits(value):
@@ -379,203 +340,12 @@ class MongoSearch(StoredSearch, KeepsAddress):
         for name in self.data or ():
             if not (isinstance(name, str) and name.isidentifier()):
                 raise ValueError(f"data are arguments of the function by name, not {shown(name)}")
-
-    def _workers(self) -> int | None:
-        """Return the number of local workers: None is this process, 0 is nobody."""
-        limited = self.fit_timeout is not None or self.memory_limit is not None
-        return workers_for(self.n_jobs, requires=tags_of(self.requires), limited=limited)
-
-    def _planner(self) -> Planner:
-        workload = FunctionWorkload(self.function, dict(self.data or {}), self._how_to_run())
-        return Planner(workload, requires=tags_of(self.requires))
-
-    def _how_to_run(self) -> dict[str, Any]:
-        """Return what is said of how units may be run; empty if nothing is."""
-        return how_to_run(self.fit_timeout, self.memory_limit, self.inner_max_num_threads)
+        return FunctionRequest(self)
 
     def _directions(self) -> dict[str, str]:
         if isinstance(self.direction, Mapping):
             return dict(self.direction)
         return {self.metric or SCORE: self.direction}
-
-    def _named_directions(self) -> Mapping[str, str]:
-        return self.direction if isinstance(self.direction, Mapping) else {}
-
-    def _direction(self) -> str:
-        """Return the direction of the metric that decides."""
-        directions = self._directions()
-        return directions.get(self.metric or "", next(iter(directions.values())))
-
-    def _budget(self) -> Budget:
-        limits = (self.time_budget, self.target_score, self.n_no_improve)
-        return Budget(*limits, self._direction())
-
-    # Scoring
-
-    def _run_all(self) -> tuple[list[Evaluation], KeyboardInterrupt | None]:
-        """Score candidates that are all known; return what came of them, and what ended it."""
-        candidates = self._known_candidates()
-        with shipping(self.ship_modules):
-            planner = self._planner()
-            plan = planner.plan(candidates)
-        check_named_at(self.db, self.warm_start)
-        self._announce(opening_line(len(candidates)))
-        report_doubts(plan, self._workers())
-
-        def place(unit_id: str) -> tuple[Mapping[str, Any], int]:
-            return candidates[plan.ids.index(unit_id)], 0
-
-        define(self.definition, self.name, self.db)
-        followed = self._following(len(candidates))
-        for params, unit_id in zip(candidates, plan.ids, strict=True):
-            followed.planned(params, [unit_id])
-        ending = run_at(
-            *(
-                self.db,
-                plan,
-                self._record(len(candidates), plan),
-                self._executor(planner.workload, place),
-            ),
-            retry_failed=self.retry_failed,
-            following=followed,
-        )
-        followed.print_rest()
-        if self._workers() is None and ending.fresh:
-            report_moved(planner.sender.moved())
-        self._sum_up(ending.summary)
-        if ending.interrupt is not None and not ending.outcomes:
-            raise ending.interrupt
-        outcomes = [ending.outcomes.get(unit_id) for unit_id in plan.ids]
-        with rather(ending.interrupt):
-            table.raise_what_gridsearchcv_raises([o for o in outcomes if o], self.error_score)
-        pairs = zip(candidates, outcomes, strict=True)
-        ended = [(candidate, outcome) for candidate, outcome in pairs if outcome is not None]
-        evaluations = [evaluation_of(n, c, [outcome]) for n, (c, outcome) in enumerate(ended)]
-        return evaluations, ending.interrupt
-
-    def _is_cut_off(self) -> bool:
-        """Tell whether the space is an iterable, endless maybe, of which so many are taken."""
-        return (
-            is_generator(self.space)
-            and self.n_iter is not None
-            and not (is_adaptive(self.space) or callable(self.space))
-        )
-
-    def _known_candidates(self) -> list[dict[str, Any]]:
-        candidates = self._all_candidates()
-        if not candidates:
-            raise ValueError("The space has no candidates, so there is nothing to score.")
-        return candidates
-
-    def _all_candidates(self) -> list[dict[str, Any]]:
-        return candidates_of(
-            self.space, n_iter=self.n_iter, sampled=False, random_state=self.random_state
-        )
-
-    def _run_open(self) -> tuple[list[Evaluation], KeyboardInterrupt | None]:
-        """As :meth:`_run_all`, of candidates as they come about."""
-        refuse_inside_worker()
-        ledger = Ledger()
-        course = self._course()
-        self._announce(course.opening_line())
-        most, exact = course.most()
-        followed = self._following(most, exact=exact, grows=True)
-        with shipping(self.ship_modules), open_store(self.db) as store:
-            planner = self._planner()
-            names = named(store, self.warm_start)
-            asking = asking_for(
-                *(store, course, self._workers()),
-                earlier=lambda: earlier_evaluations(
-                    store, names, planner, getattr(self.space, "space", None)
-                ),
-            )
-            rounds = Rounds(
-                *(store, self._record(0, planner), planner, asking, ledger),
-                workers=self._workers(),
-                retry_failed=self.retry_failed,
-                following=followed,
-            )
-            define(self.definition, self.name, self.db)
-            summary = rounds.run(lambda: self._executor(planner.workload, ledger.place))
-        followed.print_rest()
-        if self._workers() is None and summary.scored:
-            report_moved(planner.sender.moved())
-        self._sum_up(summary)
-        complete = completed(ledger, summary, rounds.interrupt)
-        outcomes = ledger.outcomes_of(complete)
-        with rather(rounds.interrupt):
-            table.raise_what_gridsearchcv_raises(outcomes, self.error_score)
-        return [ledger.evaluation(entry) for entry in complete], rounds.interrupt
-
-    def _course(self) -> Course:
-        generator = is_generator(self.space)
-        return Course(
-            space=self.space if generator else self._all_candidates(),
-            directions=self._directions(),
-            metric=self.metric,
-            filters=self.filters,
-            budget=self._budget(),
-            n_iter=self.n_iter if generator else None,
-            replay=self.replay,
-        )
-
-    def _announce(self, line: str) -> None:
-        if self.verbose > 0:
-            print(line)
-
-    def _following(
-        self, most: int | None, *, exact: bool = True, grows: bool = False
-    ) -> Unfollowed:
-        return following(
-            self.verbose,
-            lambda: Tally(
-                metric=self.metric or next(iter(self._named_directions()), None),
-                direction=self._direction(),
-                most=most,
-                exact=exact,
-                grows=grows,
-            ),
-            lambda: Lines(function_line(verbose=self.verbose, n_candidates=most)),
-        )
-
-    def _sum_up(self, summary: FitSummary) -> None:
-        self.summary_ = summary
-        if self.verbose > 0:
-            print(summary)
-
-    def _executor(self, bundle: Any, place: Place) -> Executor:
-        workers = self._workers()
-        if workers is None:
-            return InProcess(bundle, place, self.error_score)
-        return LocalWorkers(workers) if workers else Standalone()
-
-    def _record(self, n_candidates: int, plan: Plan | Planner) -> SearchRecord:
-        name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        record = new_record(
-            self.name,
-            name,
-            estimator=f"{getattr(self.function, '__module__', None)}:{name}",
-            space=self.space,
-            scoring=repr(self.direction),
-            n_candidates=n_candidates,
-            n_splits=1,
-            signature=plan.signature,
-            ingredients=plan.ingredients,
-            facts={
-                "kind": "function",
-                "metrics": None,
-                "error_score": _error_score(self.error_score),
-                "return_train_score": False,
-                "callable_scoring": False,
-                "racing": False,
-                "refit": self.metric,
-                "directions": [[*pair] for pair in self._directions().items()],
-            },
-        )
-        self.search_id_ = record.id
-        return record
-
-    # Results
 
     def _tabulate(self, evaluations: list[Evaluation]) -> None:
         metric = self._metric_of(evaluations)
@@ -616,14 +386,88 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 f"The first error: {evaluations[0].error or 'the score is NaN'}. What they came "
                 "to is in results_, and stored; mend the function, or use retry_failed=True."
             )
-        choose = np.nanargmax if self._direction() == "maximize" else np.nanargmin
+        directions, metric = self._directions(), self._metric_of(evaluations)
+        decides = directions.get(self.metric or "", next(iter(directions.values())))
+        choose = np.nanargmax if decides == "maximize" else np.nanargmin
         self.best_index_ = int(choose(scores))
         self.best_score_ = float(scores[self.best_index_])
         self.best_params_ = dict(evaluations[self.best_index_].params)
         self.best_extra_ = decode_extra(evaluations[self.best_index_].extra)
-        where = (self.db, self.search_id_, self.best_index_)
-        record_best(*where, self.best_score_, self._metric_of(evaluations))
+        record_best(self.db, self.search_id_, self.best_index_, self.best_score_, metric)
 
 
-def _error_score(given: Any) -> float | None:
-    return None if isinstance(given, str) else float(given)
+class FunctionRequest(Request[FunctionWorkload]):
+    """Has candidates of a scoring function scored."""
+
+    options: MongoSearch
+
+    def __init__(self, search: MongoSearch) -> None:
+        super().__init__(search, search.space, search._directions(), search.metric)
+
+    def is_open(self) -> bool:
+        """Return whether candidates come about while others are scored, or the end is open."""
+        return self.is_lazy or self.is_decided_on_the_way()
+
+    def is_cut_off(self) -> bool:
+        """Return whether the space is an iterable, endless maybe, of which so many are taken."""
+        space = self.space
+        taken = is_generator(space) and self.options.n_iter is not None
+        return taken and not (is_adaptive(space) or callable(space))
+
+    def workload(self) -> FunctionWorkload:
+        search = self.options
+        return FunctionWorkload(search.function, dict(search.data or {}), self.how_to_run())
+
+    def known_candidates(self) -> list[dict[str, Any]]:
+        search = self.options
+        return candidates_of(
+            self.space, n_iter=search.n_iter, sampled=False, random_state=search.random_state
+        )
+
+    def some_candidates(self) -> list[dict[str, Any]]:
+        """Return all candidates; raise ValueError if there are none."""
+        candidates = self.known_candidates()
+        if not candidates:
+            raise ValueError("The space has no candidates, so there is nothing to score.")
+        return candidates
+
+    def record(self, n_candidates: int) -> SearchRecord:
+        search = self.options
+        name = getattr(search.function, "__qualname__", type(search.function).__name__)
+        raises = isinstance(search.error_score, str)
+        record = new_record(
+            search.name,
+            name,
+            estimator=f"{getattr(search.function, '__module__', None)}:{name}",
+            space=self.space,
+            scoring=repr(search.direction),
+            n_candidates=n_candidates,
+            n_splits=1,
+            signature=self.planner.signature,
+            ingredients=self.planner.ingredients,
+            facts={
+                "kind": "function",
+                "metrics": None,
+                "error_score": None if raises else float(search.error_score),
+                "return_train_score": False,
+                "callable_scoring": False,
+                "racing": False,
+                "refit": self.metric,
+                "directions": [[*pair] for pair in self.directions.items()],
+            },
+        )
+        search.search_id_ = record.id
+        return record
+
+    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
+        if self.workers is None:
+            return InProcess(self.planner.workload, state.place, self.options.error_score)
+        return LocalWorkers(self.workers) if self.workers else Standalone()
+
+    def shown_metric(self) -> str | None:
+        """Return the metric that decides, as far as it has a name."""
+        named = isinstance(self.options.direction, Mapping)
+        return self.metric or (next(iter(self.directions)) if named else None)
+
+    def line(self, n_candidates: int | None) -> Line | None:
+        return function_line(verbose=self.options.verbose, n_candidates=n_candidates)

@@ -11,34 +11,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from optomatic import _sklearn
-from optomatic.candidates.ask_tell import is_adaptive, refuse_endless
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
-from optomatic.driver.adaptive import completed
-from optomatic.driver.earlier_searches import check_named_at
-from optomatic.driver.preflight import is_open
 from optomatic.driver.summary import rather
-from optomatic.search.cv_results import (
-    Scored,
-    Table,
-    announce,
-    complete_places,
-    print_rest,
-    raced_results,
-    rows_of,
-)
+from optomatic.search.fit_request import Call, FitRequest, Table, check
 from optomatic.search.pickling import Kept
-from optomatic.search.refit import choose_best, end_interrupted, note_best, refit_best
-from optomatic.search.request import (
-    Request,
-    budget_of,
-    check,
-    known_candidates,
-    plan_known,
-    space_of,
-    splits_of,
-)
-from optomatic.search.scoring_fit import drive_known, drive_open, racing_of
+from optomatic.search.refit import finish
 from optomatic.search.stored_search import StoredSearch
 
 
@@ -364,77 +342,17 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
             generator that is ``endless`` if `n_iter`, `time_budget`, `target_score` and
             `n_no_improve` are all left out.
         """
-        request = check(self, X, y, params)
-        table = self._search(request)
-        with rather(table.interrupt):
-            choose_best(self, request, table.results, table.scores)
-            note_best(self)
-        if table.interrupt is not None:
-            end_interrupted(self, request, table)
-        refit_best(self, request)
-        self.scorer_ = request.scorer
-        self.cv_results_ = table.results
-        request.callbacks.call_on_fit_task_end(
-            estimator=self, X=request.X, y=request.y, metadata=request.metadata
-        )
+        call = check(self, X, y, params)
+        finish(call, self._search(call))
         return self
 
-    def _search(self, request: Request) -> Table:
-        """Plan, drive, tabulate."""
-        space, budget = space_of(self), budget_of(self)
-        racing = racing_of(self)
-        refuse_endless(
-            space,
-            ends=self.n_iter is not None or budget.limits_anything() or self.replay is not None,
-        )
-        if is_adaptive(space) or is_open((), self.filters or (), budget, self.replay, racing):
-            return self._search_open(request)
-        candidates, splits = known_candidates(self), splits_of(self, request)
-        check_named_at(self.db, self.warm_start)
-        n_units = len(candidates) * len(splits)
-        announce(self, len(candidates), len(splits))
-        context = request.callbacks.subcontext(
-            task_name="search", max_subtasks=n_units, sequential_subtasks=False
-        )
-        context.call_on_fit_task_begin(estimator=self)
-        scored = self._score(request, candidates, splits, context)
-        results = self._format_results(scored.candidates, len(splits), scored.rows)
-        if scored.interrupt is None:
-            context.call_on_fit_task_end(estimator=self)
-        return Table(results, scored.rows[0]["test_scores"], scored.interrupt)
-
-    def _score(
-        self,
-        request: Request,
-        candidates: list[dict[str, Any]],
-        splits: Sequence[Any],
-        context: Any,
-    ) -> Scored:
-        """Have all units scored; return what scikit-learn tabulates, of each."""
-        planned = plan_known(self, request, candidates, splits)
-        ending, followed = drive_known(self, request, planned, context)
-        self.summary_ = ending.summary
-        places = complete_places(planned, ending)
-        outcomes = [ending.outcomes[planned.plan.ids[place]] for place in places]
-        complete = [candidates[place // len(splits)] for place in places[:: len(splits)]]
-        with rather(ending.interrupt):
-            rows = rows_of(self, request, outcomes, complete)
-        print_rest(self, followed)
-        return Scored(complete, rows, ending.interrupt)
-
-    def _search_open(self, request: Request) -> Table:
-        """As :meth:`_search`, of candidates that come about while others are scored."""
-        splits = splits_of(self, request)
-        ledger, self.summary_, interrupt, followed = drive_open(self, request, splits)
-        print_rest(self, followed)
-        complete = completed(ledger, self.summary_, interrupt)
-        # One a unit: with racing, candidates do not all have the same number of them.
-        candidates = [entry.params for entry in complete for _ in entry.ids]
-        with rather(interrupt):
-            rows = rows_of(self, request, ledger.outcomes_of(complete), candidates)
-        if racing_of(self) is not None:
-            results = raced_results(self, complete, rows, ledger)
-        else:
-            candidates = [entry.params for entry in complete]
-            results = self._format_results(candidates, len(splits), rows)
-        return Table(results, rows[0]["test_scores"], interrupt)
+    def _search(self, call: Call) -> Table:
+        """Have the candidates scored, and tabulate them."""
+        request = FitRequest(call)
+        candidates = None if request.is_open() else request.known_candidates()
+        request.split(call.splits())
+        scored = request.score(candidates)
+        with rather(scored.interrupt):
+            rows = request.rows(scored)
+        results = request.results(scored, rows)
+        return Table(results, rows[0]["test_scores"], scored.interrupt)

@@ -17,9 +17,8 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.results.progress import FitSummary, together
-from optomatic.search.cv_results import Table, announce
+from optomatic.search.fit_request import Call, FitRequest, Table
 from optomatic.search.grid_search import MongoSearchCV
-from optomatic.search.request import Request, split_by, splitter_of
 
 #: What the two take beside scikit-learn's own.
 _OURS = (
@@ -41,14 +40,14 @@ class _Halving(MongoSearchCV):
         for name in _OURS:
             setattr(self, name, given[name])
 
-    def _search(self, request: Request) -> Table:
-        splitter_of(self, request)
-        split_params = request.routed.splitter.split
-        self._check_input_parameters(X=request.X, y=request.y, split_params=split_params)
-        iterations = _Iterations(self, request)
+    def _search(self, call: Call) -> Table:
+        call.splitter()
+        split_params = call.routed.splitter.split
+        self._check_input_parameters(X=call.X, y=call.y, split_params=split_params)
+        iterations = _Iterations(self, call)
         interrupt = None
         try:
-            _sklearn.run_search(self, iterations.evaluate, request.callbacks)
+            _sklearn.run_search(self, iterations.evaluate, call.callbacks)
         except KeyboardInterrupt as error:
             if not iterations.rows:
                 raise
@@ -63,9 +62,9 @@ class _Halving(MongoSearchCV):
 class _Iterations:
     """Has one iteration after the other scored; keeps the table of all so far."""
 
-    def __init__(self, search: _Halving, request: Request) -> None:
+    def __init__(self, search: _Halving, call: Call) -> None:
         self._search = search
-        self._request = request
+        self._call = call
         self._candidates: list[dict[str, Any]] = []
         self._more: dict[str, list[Any]] = {}
         #: The record of the first iteration, which stands for the whole.
@@ -82,18 +81,17 @@ class _Iterations:
         callback_ctx: Any = None,
     ) -> dict[str, Any]:
         """Score these candidates on the splits of `cv`; return the table so far."""
-        search, request = self._search, self._request
+        search, call = self._search, self._call
         candidates = list(candidate_params)
-        announce(search, len(candidates), search.n_splits_)
-        splits = split_by(cv, search, request)
-        context = request.callbacks if callback_ctx is None else callback_ctx
         search._part = self._first, {name: values[0] for name, values in more_results.items()}
-        scored = search._score(request, candidates, splits, context)
+        request = FitRequest(call, call.callbacks if callback_ctx is None else callback_ctx)
+        request.split(call.split_by(cv))
+        scored = request.score(candidates)
         self._first = search.search_id_
-        self.summaries.append(search.summary_)
+        self.summaries.append(scored.summary)
         if scored.interrupt is not None:  # who goes on is not known before all are scored
             raise scored.interrupt
-        self.rows += scored.rows
+        self.rows += request.rows(scored)
         self._candidates += candidates
         for name, values in more_results.items():
             self._more.setdefault(name, []).extend(values)

@@ -86,15 +86,15 @@ class KeepsAddress:
         super().__setattr__(name, guarded(value) if name == "db" else value)
 
     def _is_done(self) -> bool:
-        """Tell whether a pickle is to be kept, not on its way to where `db` has to be reached."""
+        """Return whether a pickle is to be kept, not on its way to where `db` has to be reached."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled.
 
-        For workers, without any address.  What is done is kept and passed on, so it goes without
-        credentials; a search that has not begun yet is on its way to a process where it has to
-        reach its database.
+        For workers it has no address.  A finished search is kept and passed on, so it goes without
+        credentials.  A search that has not begun is on its way to a process where it has to reach
+        its database.
         """
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]  # a dict
         if is_sending():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any, NoReturn
@@ -9,70 +10,88 @@ from typing import Any, NoReturn
 from sklearn.base import clone
 
 from optomatic.driver.recording import record_best
+from optomatic.driver.summary import rather
 from optomatic.results.frames import SCORE
-from optomatic.search.cv_results import Table, refuse_a_stopped_one
-from optomatic.search.request import Request
+from optomatic.results.table import STOPPED_AFTER
+from optomatic.search.fit_request import Call, Table
 
 
-def choose_best(search: Any, request: Request, results: dict[str, Any], scores: Any) -> None:
-    """Set ``best_index_`` and what belongs to it, as far as `refit` says what is the best.
+def finish(call: Call, table: Table) -> None:
+    """Set on the search all that follows from its table; raise the Ctrl-C that ended it."""
+    with rather(table.interrupt):
+        _choose_best(call, table)
+        _record_best(call)
+    if table.interrupt is not None:
+        _end_interrupted(call, table, table.interrupt)
+    _refit_best(call)
+    call.search.scorer_, call.search.cv_results_ = call.scorer, table.results
+    call.end()
 
-    Parameters
-    ----------
-    results : dict
-        ``cv_results_``.
-    scores : float or dict
-        Test scores of the first unit.
-    """
-    refit_metric = request.refit_metric
-    search.multimetric_ = isinstance(scores, dict)
+
+def _choose_best(call: Call, table: Table) -> None:
+    """Set ``best_index_`` and what belongs to it, as far as `refit` says what is the best."""
+    search, results, refit_metric = call.search, table.results, call.refit_metric
+    search.multimetric_ = isinstance(table.scores, dict)
     if callable(search.scoring) and search.multimetric_:
-        search._check_refit_for_multimetric(scores)
+        search._check_refit_for_multimetric(table.scores)
         refit_metric = search.refit
     if search.refit or not search.multimetric_:
         search.best_index_ = search._select_best_index(search.refit, refit_metric, results)
-        refuse_a_stopped_one(search, results)
+        _refuse_a_stopped_one(call, results)
         if not callable(search.refit):
             search.best_score_ = results[f"mean_test_{refit_metric}"][search.best_index_]
         search.best_params_ = results["params"][search.best_index_]
 
 
-def note_best(search: Any) -> None:
-    """Have the record of the search say which candidate it has chosen, if it has."""
+def _refuse_a_stopped_one(call: Call, results: dict[str, Any]) -> None:
+    """Raise ValueError if a callable `refit` chose a candidate without all of its splits."""
+    search, after = call.search, results.get(STOPPED_AFTER)
+    if after is not None and not math.isnan(after[search.best_index_]):
+        raise ValueError(
+            f"refit chose candidate {search.best_index_}, which racing stopped after "
+            f"{after[search.best_index_]:.0f} of {search.n_splits_} splits, so its mean cannot be "
+            "compared. All scores are stored. Have refit choose among rows where "
+            f"cv_results_[{STOPPED_AFTER!r}] is NaN."
+        )
+
+
+def _record_best(call: Call) -> None:
+    """Note in the record of the search which candidate it has chosen, if it has."""
+    search = call.search
     if hasattr(search, "best_index_"):
         score = getattr(search, "best_score_", None)
         metric = search.refit if isinstance(search.refit, str) else SCORE
         record_best(search.db, search.search_id_, search.best_index_, score, metric)
 
 
-def refit_best(search: Any, request: Request) -> None:
+def _refit_best(call: Call) -> None:
     """Set ``best_estimator_`` and what belongs to it, if `refit` asks for it."""
+    search = call.search
     if not search.refit:
         return
-    X, y, fit_params = request.X, request.y, request.routed.estimator.fit
     # The params are cloned too: they may be estimators themselves.
-    params = clone(search.best_params_, safe=False)
-    search.best_estimator_ = clone(request.base).set_params(**params)
-    context = request.callbacks.subcontext(task_name="refit-with-best-params")
-    with context.propagate_callback_context(search.best_estimator_):
-        context.call_on_fit_task_begin(estimator=search, X=X, y=y, metadata=request.metadata)
+    best = clone(call.base).set_params(**clone(search.best_params_, safe=False))
+    search.best_estimator_ = best
+    shown = {"estimator": search, "X": call.X, "y": call.y, "metadata": call.metadata}
+    context = call.callbacks.subcontext(task_name="refit-with-best-params")
+    with context.propagate_callback_context(best):
+        context.call_on_fit_task_begin(**shown)
         began = time.time()
-        data = (X,) if y is None else (X, y)
-        search.best_estimator_.fit(*data, **fit_params)
+        best.fit(*((call.X,) if call.y is None else (call.X, call.y)), **call.routed.estimator.fit)
         search.refit_time_ = time.time() - began
-    if hasattr(search.best_estimator_, "feature_names_in_"):
-        search.feature_names_in_ = search.best_estimator_.feature_names_in_
-    context.call_on_fit_task_end(estimator=search, X=X, y=y, metadata=request.metadata)
+    if hasattr(best, "feature_names_in_"):
+        search.feature_names_in_ = best.feature_names_in_
+    context.call_on_fit_task_end(**shown)
 
 
-def end_interrupted(search: Any, request: Request, table: Table) -> NoReturn:
+def _end_interrupted(call: Call, table: Table, interrupt: KeyboardInterrupt) -> NoReturn:
     """Make a fitted search of what was complete when Ctrl-C came, and raise that.
 
-    The refit may take long, so it is said that it goes on; another Ctrl-C ends it, and the
+    The refit may take long, so a line says that it goes on; another Ctrl-C ends it, and the
     table stays.
     """
-    search.scorer_, search.cv_results_ = request.scorer, table.results
-    interrupt = table.interrupt or KeyboardInterrupt()
+    search = call.search
+    search.scorer_, search.cv_results_ = call.scorer, table.results
     known = f"The search knows the {len(table.results['params'])} candidates that are complete"
     interrupt.add_note(f"{known}: cv_results_ and what follows from it are set.")
     if search.refit:
@@ -82,7 +101,7 @@ def end_interrupted(search: Any, request: Request, table: Table) -> NoReturn:
             file=sys.stderr,
         )
     try:
-        refit_best(search, request)
+        _refit_best(call)
     except BaseException as error:  # what is not fitted is not to be there
         vars(search).pop("best_estimator_", None)
         if isinstance(error, Exception):  # the user wants to be out, and is told of both

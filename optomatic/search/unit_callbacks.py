@@ -1,4 +1,4 @@
-"""What scikit-learn's callbacks hear of the units of a search.
+"""Tell scikit-learn's callbacks of the units of a search.
 
 ::
 
@@ -8,9 +8,9 @@
     stored                     begin and end together, before anything is scored
 
 Each (candidate, split) is told of once, with the task id that it has in GridSearchCV, so that
-a progress bar ends at 100 % whoever does the work.  Where candidates come about meanwhile, their
-tasks come about with them.  Everything is told in the thread that
-called ``fit``, and what a callback raises ends the search; what was scored stays stored.
+a progress bar ends at 100 % wherever units are scored.  Where candidates come about meanwhile,
+their tasks come about with them.  Everything is told in the thread that called ``fit``.  An
+exception of a callback ends the search; finished scores stay stored.
 
 A callback that is called *inside* of the fits (one that scikit-learn hands down to the
 estimator, or that is set on the estimator itself) may end a fit early, and it lives in this
@@ -31,16 +31,7 @@ from optomatic.planning.workload import FitWorkload
 
 
 class UnitCallbacks:
-    """Tells the callbacks of `search` of its units, of each once.
-
-    Parameters
-    ----------
-    search : estimator
-        What hooks get as their ``estimator``.
-    context : callback context
-        Of the task ``search``, whose subtasks the units are.
-    bundle : FitWorkload
-    """
+    """Tells the callbacks of `search` of its units, of each once, as subtasks of `context`."""
 
     def __init__(self, search: Any, context: Any, bundle: FitWorkload) -> None:
         self._search = search

@@ -16,7 +16,7 @@ from waiting import wait_for
 from workers import work_off
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
-from optomatic.driver import uploads
+from optomatic.driver import driver
 from optomatic.store.searches import Searches
 
 CLIENT = """
@@ -64,7 +64,7 @@ def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
 
 def test_who_uploads_is_known_to_live(uri, monkeypatch):
     """Whatever is uploaded before units are queued: nothing else tells the store by then."""
-    monkeypatch.setattr(uploads, "TOUCH_SECONDS", 0)
+    monkeypatch.setattr(driver, "TOUCH_SECONDS", 0)
     touched, touch = [], Searches.touch
 
     def spy(searches, search):

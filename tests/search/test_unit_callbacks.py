@@ -357,5 +357,5 @@ def test_without_callbacks_nothing_is_made_for_them(uri, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("made without need")
 
-    monkeypatch.setattr("optomatic.search.scoring_fit.UnitCallbacks", fail)
+    monkeypatch.setattr("optomatic.search.fit_request.UnitCallbacks", fail)
     assert fit(uri, n_jobs=2).summary_.scored == 9

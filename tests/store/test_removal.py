@@ -13,9 +13,10 @@ from pymongo import MongoClient
 from store.units import good, unit
 from waiting import wait_for
 
-from optomatic.driver.fixed import _open, leave
+from optomatic.driver.driver import upload
+from optomatic.driver.fixed import FixedDriver
 from optomatic.driver.recording import new_record
-from optomatic.driver.uploads import publish
+from optomatic.driver.state import SearchState
 from optomatic.errors import SearchRunning, StoreError
 from optomatic.planning.planner import Planner
 from optomatic.planning.serialization import dump
@@ -72,6 +73,11 @@ def complete(store):
         lease = store.jobs._units.find_one({"_id": jobs[0].id}, {"claim": 1})["claim"]
         store.claims.start(lease, [job.id for job in jobs])
         store.claims.complete("w", lease, {job.id: good() for job in jobs})
+
+
+def leave(store, plan, record):
+    """Queue the units of `plan` for any workers."""
+    FixedDriver(store, record, SearchState(), plan).leave()
 
 
 def scored(store, name, plan):
@@ -192,7 +198,8 @@ def test_a_unit_keeps_the_parts_of_the_search_that_queued_it_first(store, databa
     one.work.spec["X"] = part.sha
     first, second = record("first"), record("second")
     listing = store.searches.open(first, [one.id])
-    publish(store, [part, in_params], one.work, listing)
+    upload(store, [part, in_params], listing)
+    store.workers.publish(one.work)
     store.jobs.submit([one], first.id)
     store.searches.open(second, [one.id, more.id])
     store.jobs.submit([one, more], second.id)
@@ -451,9 +458,12 @@ def come_and_go(mine, number):
     for n in range(25):
         its = record(f"{number}/{n}")
         wanted = plan(rng.sample(range(6), 3), offset=float(rng.random() < 0.3))
-        listing, _, missing = _open(mine, wanted, its, False)
+        listing = mine.searches.open(its, wanted.ids, wanted.candidates, wanted.asked)
+        served = mine.jobs.stored(wanted.units)
+        missing = [unit for unit in wanted.units if unit.id not in served]
         if missing:
-            publish(mine, wanted.parts.values(), missing[0].work, listing)
+            upload(mine, wanted.parts.values(), listing)
+            mine.workers.publish(missing[0].work)
             mine.jobs.submit(missing, its.id)
         for _ in range(rng.randrange(3)):
             # A score that was being removed as this search began is away for a moment.

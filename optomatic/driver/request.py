@@ -1,0 +1,353 @@
+"""One call of ``fit``, ``run`` or ``submit``: the line on which its candidates are scored.
+
+::
+
+    candidates --planner--> units --driver--> ends --> state of the candidates
+
+A request knows what the user asked for.  Its two forms, of a fit and of a function, say how that
+is recorded, shown and scored in this process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, is_generator, refuse_endless
+from optomatic.candidates.racing import Racing
+from optomatic.candidates.stopping import Budget
+from optomatic.driver.adaptive import AdaptiveDriver, Course
+from optomatic.driver.driver import Audience
+from optomatic.driver.earlier_searches import check_named_at, earlier_evaluations, named
+from optomatic.driver.executors import Executor
+from optomatic.driver.fixed import FixedDriver, score_alone
+from optomatic.driver.following import Unfollowed, following, following_uploads
+from optomatic.driver.preflight import (
+    refuse_inside_worker,
+    report_doubts,
+    report_moved,
+    workers_for,
+)
+from optomatic.driver.recording import check_name, define
+from optomatic.driver.state import Entry, Race, SearchState
+from optomatic.planning.constraints import how_to_run, tags_of
+from optomatic.planning.planner import Planner
+from optomatic.planning.workload import Workload
+from optomatic.records import Evaluation, Outcome, SearchRecord
+from optomatic.results.cv_lines import Line, Lines
+from optomatic.results.progress import FitSummary, opening_line
+from optomatic.results.tally import Tally
+from optomatic.store.connection import open_store
+from optomatic.worker.host import inside_worker
+from optomatic.worker.inprocess import InProcess
+
+
+class Options(Protocol):
+    """The params that all searches have in common, and what a request sets on them."""
+
+    db: Any
+    name: str | None
+    definition: Any
+    verbose: Any
+    n_jobs: int | None
+    n_iter: int | None
+    random_state: Any
+    filters: Any
+    time_budget: float | None
+    target_score: float | None
+    n_no_improve: int | None
+    replay: str | None
+    warm_start: Any
+    error_score: Any
+    retry_failed: bool
+    fit_timeout: float | None
+    memory_limit: int | str | None
+    requires: Any
+    inner_max_num_threads: int | None
+    ship_modules: Any
+    search_id_: str
+    summary_: FitSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The end of a search: its candidates all of whose units have an end, in order."""
+
+    state: SearchState
+    entries: list[Entry]
+    summary: FitSummary
+    interrupt: KeyboardInterrupt | None
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes of the candidates, candidate-major."""
+        return [self.state.outcomes[unit_id] for entry in self.entries for unit_id in entry.ids]
+
+    def evaluations(self) -> list[Evaluation]:
+        """Return a summary of each candidate."""
+        return [self.state.evaluation(entry) for entry in self.entries]
+
+
+W = TypeVar("W", bound=Workload)
+
+
+def _nothing_complete(summary: FitSummary) -> str:
+    why = summary.stopped or summary.left_out or "the generator gave none"
+    return (
+        f"No candidate was completed ({why}), so there is nothing to choose from. Finished units "
+        "are stored: search again, with more time or other filters, and it goes on from there."
+    )
+
+
+class Request(ABC, Generic[W]):
+    """One call; see FitRequest and FunctionRequest for its two forms.
+
+    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.
+    """
+
+    #: Splits as ``verbose`` shows them; None where there are none.
+    shown_splits: int | None = None
+    racing: Racing | None = None
+    n_splits = 1
+    audience: Audience | None = None
+    #: Set when scoring begins.
+    workers: int | None
+    planner: Planner[W]
+
+    def __init__(
+        self,
+        options: Options,
+        space: Any,
+        directions: Mapping[str, str],
+        metric: str | None,
+    ) -> None:
+        check_name(options.name)
+        self.options, self.space = options, space
+        self.directions, self.metric = directions, metric
+        limits = options.time_budget, options.target_score, options.n_no_improve
+        self.budget = Budget(*limits, self.direction)
+        ends = options.n_iter is not None or options.replay is not None
+        refuse_endless(space, ends=ends or self.budget.limits_anything())
+
+    @property
+    def direction(self) -> str:
+        """The direction of the metric that decides."""
+        return self.directions.get(self.metric or "", next(iter(self.directions.values())))
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether no more of the space is taken than is needed: it may be endless, or learn."""
+        sized = hasattr(self.space, "__len__")
+        return is_adaptive(self.space) or (is_generator(self.space) and not sized)
+
+    def is_decided_on_the_way(self) -> bool:
+        """Return whether filters, racing, a budget or a replay may leave candidates out."""
+        options = self.options
+        limited = self.budget.limits_anything() or self.racing is not None
+        return bool(options.filters) or limited or options.replay is not None
+
+    # -- what the forms say ----------------------------------------------------------------
+
+    @abstractmethod
+    def workload(self) -> W:
+        """Return what is scored."""
+
+    @abstractmethod
+    def known_candidates(self) -> list[dict[str, Any]]:
+        """Return all candidates of a space that does not learn."""
+
+    @abstractmethod
+    def record(self, n_candidates: int) -> SearchRecord:
+        """Return the record of the search, of what is planned so far."""
+
+    @abstractmethod
+    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
+        """Return the executor of the units; `n_candidates` is None if that is not known."""
+
+    @abstractmethod
+    def shown_metric(self) -> str | None:
+        """Return the metric that ``verbose`` shows."""
+
+    @abstractmethod
+    def line(self, n_candidates: int | None) -> Line | None:
+        """Return the function that writes the line of a unit, None if there are none."""
+
+    def fixed_params(self) -> Mapping[str, Any]:
+        """Return the params that all candidates have, if they do not say otherwise."""
+        return {}
+
+    def race(self, state: SearchState) -> Race | NoRace:
+        """Return the race of the candidates."""
+        return NO_RACE
+
+    def begin(self, n_units: int | None) -> None:  # there need not be any
+        """Tell callbacks that the search begins."""
+
+    def end(self) -> None:
+        """Tell callbacks that all is scored."""
+
+    # -- what is said of how units are run ---------------------------------------------------
+
+    def how_to_run(self) -> dict[str, Any]:
+        """Return limits and threads of a unit; empty if there are none."""
+        options = self.options
+        return how_to_run(options.fit_timeout, options.memory_limit, options.inner_max_num_threads)
+
+    def count_workers(self) -> int | None:
+        """Return the number of local workers: None is this process, 0 is only standalone ones."""
+        options = self.options
+        limited = options.fit_timeout is not None or options.memory_limit is not None
+        return workers_for(options.n_jobs, requires=tags_of(options.requires), limited=limited)
+
+    def new_planner(self) -> Planner[W]:
+        """Return the maker of the units."""
+        options = self.options
+        return Planner(
+            self.workload(),
+            requires=tags_of(options.requires),
+            ship_modules=options.ship_modules,
+        )
+
+    # -- the line ----------------------------------------------------------------------------
+
+    def score(self, candidates: Sequence[dict[str, Any]] | None = None) -> Scored:
+        """Have `candidates` scored; without them those that come about meanwhile."""
+        options = self.options
+        # No cached properties: warnings name the line of the user that called this.
+        self.workers, self.planner = self.count_workers(), self.new_planner()
+        state = SearchState(None if self.racing is None else self.racing.min_splits)
+        if candidates is None:
+            summary, interrupt, followed = self._score_open(state)
+        else:
+            summary, interrupt, followed = self._score_known(state, candidates)
+        options.summary_ = summary
+        if interrupt is None:
+            self.end()
+        followed.print_rest()
+        if options.verbose > 0:
+            print(summary)
+        if self.workers is None and summary.scored:
+            report_moved(self.planner.sender.moved())
+        complete = state.complete()
+        if all(entry.number in state.stopped for entry in complete):
+            raise interrupt or ValueError(_nothing_complete(summary))
+        return Scored(state, complete, summary, interrupt)
+
+    def leave(self, candidates: Sequence[dict[str, Any]]) -> None:
+        """Queue the units of `candidates` without a score, and do not wait."""
+        options, self.planner = self.options, self.new_planner()
+        check_named_at(options.db, options.warm_start)
+        plan = self.planner.plan(candidates)
+        report_doubts(plan.doubts, plan.refusal, 0)
+        self._define()
+        record = self.record(len(candidates))
+        how = {
+            "following": following_uploads(options.verbose),
+            "retry_failed": options.retry_failed,
+        }
+        with open_store(options.db) as store:
+            FixedDriver(store, record, SearchState(), plan, **how).leave()
+
+    def _score_known(
+        self, state: SearchState, candidates: Sequence[dict[str, Any]]
+    ) -> tuple[FitSummary, KeyboardInterrupt | None, Unfollowed]:
+        options, count = self.options, len(candidates)
+        followed = self._announce(count)
+        check_named_at(options.db, options.warm_start)
+        plan = self.planner.plan(candidates)
+        report_doubts(plan.doubts, plan.refusal, self.workers)
+        state.add(candidates, [None] * count, plan)
+        for entry in state.entries:
+            followed.planned(entry.params, entry.ids)
+            if self.audience is not None:
+                self.audience.planned(entry.params, entry.ids)
+        executor = self.executor(state, count)
+        followed.printed(executor.scored)
+        self._define()
+        record = self.record(count)
+        if inside_worker() and isinstance(executor, InProcess):
+            return score_alone(state, executor), None, followed
+        with open_store(options.db) as store:
+            driver = FixedDriver(
+                store,
+                record,
+                state,
+                plan,
+                retry_failed=options.retry_failed,
+                following=followed,
+                audience=self.audience,
+            )
+            return driver.run(executor), driver.interrupt, followed
+
+    def _score_open(
+        self, state: SearchState
+    ) -> tuple[FitSummary, KeyboardInterrupt | None, Unfollowed]:
+        refuse_inside_worker()
+        options, course, race = self.options, self._course(), self.race(state)
+        most, exact = course.most(raced=self.racing is not None)
+        followed = self._announce(most, exact=exact, grows=True)
+        planner, workers = self.planner, self.workers
+        at_once = min(state.first or self.n_splits, self.n_splits)
+
+        def start() -> Executor:
+            executor = self.executor(state, None)
+            followed.printed(executor.scored)
+            return executor
+
+        with open_store(options.db) as store:
+            names, space = named(store, options.warm_start), getattr(self.space, "space", None)
+            driver = AdaptiveDriver(
+                store,
+                self.record(0),
+                state,
+                planner,
+                course,
+                workers=workers,
+                at_once=at_once,
+                race=race,
+                earlier=lambda: earlier_evaluations(
+                    store, names, planner, space, self.fixed_params()
+                ),
+                retry_failed=options.retry_failed,
+                following=followed,
+                audience=self.audience,
+            )
+            self._define()
+            return driver.run(start), driver.interrupt, followed
+
+    def _course(self) -> Course:
+        lazy = self.is_lazy
+        return Course(
+            space=self.space if lazy else self.known_candidates(),
+            directions=self.directions,
+            metric=self.metric,
+            filters=self.options.filters or (),
+            budget=self.budget,
+            n_iter=self.options.n_iter if lazy else None,
+            replay=self.options.replay,
+        )
+
+    def _announce(
+        self, n_candidates: int | None, *, exact: bool = True, grows: bool = False
+    ) -> Unfollowed:
+        """Print the first line, tell callbacks; return the follower of the search."""
+        verbose = self.options.verbose
+        most = None if n_candidates is None else n_candidates * self.n_splits
+        if verbose > 0:
+            print(opening_line(n_candidates, exact=exact, n_splits=self.shown_splits))
+        self.begin(most)
+        return following(
+            verbose,
+            lambda: Tally(
+                metric=self.shown_metric(),
+                direction=self.direction,
+                most=most,
+                exact=exact,
+                grows=grows,
+            ),
+            lambda: Lines(self.line(n_candidates)),
+        )
+
+    def _define(self) -> None:
+        define(self.options.definition, self.options.name, self.options.db)

@@ -1,0 +1,436 @@
+"""One call of ``fit``: checked and routed as scikit-learn does, scored, and tabulated.
+
+:class:`Call` is what scikit-learn's own search holds in local variables.  :class:`FitRequest` has
+candidates scored on some splits, and makes the rows of ``cv_results_`` of their outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+
+from optomatic import _sklearn
+from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, up_to_repeats
+from optomatic.candidates.grids import candidates_of
+from optomatic.candidates.racing import Racing
+from optomatic.driver.executors import Executor, executor_for
+from optomatic.driver.recording import new_record
+from optomatic.driver.request import Options, Request, Scored
+from optomatic.driver.state import Race, SearchState
+from optomatic.errors import RandomnessUnseeded, shown, warn
+from optomatic.keys.digest import Digest, digest_of
+from optomatic.planning.splits import draws_anew, fix_splits
+from optomatic.planning.workload import FitWorkload
+from optomatic.records import SearchRecord
+from optomatic.results import table
+from optomatic.results.cv_lines import Line, cv_line
+from optomatic.results.frames import SCORE
+from optomatic.search.unit_callbacks import UnitCallbacks
+from optomatic.worker.host import inside_worker
+
+
+class FitOptions(Options, Protocol):
+    """A search of scikit-learn's kind: its params, and the methods of BaseSearchCV."""
+
+    estimator: Any
+    param_grid: Any
+    param_distributions: Any
+    scoring: Any
+    refit: Any
+    cv: Any
+    return_train_score: Any
+    racing: Any
+    n_splits_: int
+    multimetric_: bool
+    scorer_: Any
+    cv_results_: Any
+    best_index_: Any
+    best_score_: Any
+    best_params_: Any
+    best_estimator_: Any
+    refit_time_: float
+    feature_names_in_: Any
+    _checked_cv_orig: Any
+    _part: tuple[str | None, Mapping[str, Any]]
+
+    _get_scorers: Any
+    _get_routed_params_for_fit: Any
+    _format_results: Any
+    _select_best_index: Any
+    _check_refit_for_multimetric: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of ``fit``, checked.
+
+    `base` is a clone of the estimator, never fitted; `inside` are callbacks that are called inside
+    of the fits, and their digest counts in keys.
+    """
+
+    search: FitOptions
+    X: Any
+    y: Any
+    scorers: Any
+    refit_metric: Any
+    routed: Any
+    base: Any
+    callbacks: Any
+    metadata: Mapping[str, Any] | None
+    inside: Sequence[Any]
+    inside_digest: Digest | None
+
+    @property
+    def scorer(self) -> Any:
+        """One scorer, or several by name."""
+        return _sklearn.scorers_by_name(self.scorers) or self.scorers
+
+    def splitter(self) -> Any:
+        """Return the splitter; note on the search how many splits it makes."""
+        search = self.search
+        splitter = check_cv(search.cv, self.y, classifier=is_classifier(search.estimator))
+        search._checked_cv_orig = splitter
+        search.n_splits_ = splitter.get_n_splits(self.X, self.y, **self.routed.splitter.split)
+        return splitter
+
+    def splits(self) -> list[Any]:
+        """Ask the splitter once; warn if another fit would get other splits."""
+        splitter = self.splitter()
+        if draws_anew(splitter) and not inside_worker():
+            # Unlike a random estimator, whose stored score serves, it makes a store useless.
+            warn(
+                f"cv={splitter!r} shuffles without a seed. Its splits were drawn once, and all "
+                "candidates are scored on the same; but each fit draws others, so it can reuse no "
+                "stored score, and after an interruption it begins anew. Give it a random_state=.",
+                RandomnessUnseeded,
+            )
+        return self.split_by(splitter)
+
+    def split_by(self, splitter: Any) -> list[Any]:
+        """Return the (train, test) pairs that `splitter` makes of the data."""
+        pairs = splitter.split(self.X, self.y, **self.routed.splitter.split)
+        return fix_splits(pairs, self.search.n_splits_)
+
+    def end(self) -> None:
+        """Tell callbacks that the fit is over."""
+        self.callbacks.call_on_fit_task_end(
+            estimator=self.search, X=self.X, y=self.y, metadata=self.metadata
+        )
+
+
+def check(search: FitOptions, X: Any, y: Any, params: Mapping[str, Any]) -> Call:
+    """Check and route everything as scikit-learn's fit does, in its order."""
+    scorers, refit_metric = search._get_scorers()
+    X, y = indexable(X, y)
+    params = _sklearn.check_method_params(X, params=params)
+    routed = search._get_routed_params_for_fit(params)
+    weight = params.get("sample_weight")
+    metadata = None if weight is None else {"sample_weight": weight}
+    is_classifier(search.estimator)  # refuses a class, in scikit-learn's words
+    base = clone(search.estimator)
+    # Before any hook runs: what a callback is like then depends on nothing but the user.
+    inside = _sklearn.callbacks_inside_fits(search)
+    inside_digest = digest_of(list(inside), "callbacks") if inside else None
+    callbacks = _sklearn.callback_context(search, max_subtasks=1 + (search.refit is not False))
+    callbacks.call_on_fit_task_begin(estimator=search, X=X, y=y, metadata=metadata)
+    return Call(
+        search=search,
+        X=X,
+        y=y,
+        scorers=scorers,
+        refit_metric=refit_metric,
+        routed=routed,
+        base=base,
+        callbacks=callbacks,
+        metadata=metadata,
+        inside=inside,
+        inside_digest=inside_digest,
+    )
+
+
+def space_of(search: FitOptions) -> Any:
+    """Return the one space that is given; raise ValueError if it is not one."""
+    for name in ("param_grid", "param_distributions"):
+        space = getattr(search, name)
+        if isinstance(space, str | bytes | type):  # iterable or callable, and no space
+            raise _sklearn.InvalidParameterError(
+                f"The {name!r} parameter of {type(search).__name__} must be an instance of 'dict', "
+                "an instance of 'list', an iterable of dicts or a generator. "
+                f"Got {shown(space)} instead."
+            )
+    if (search.param_grid is None) == (search.param_distributions is None):
+        raise ValueError(
+            "Give exactly one of param_grid and param_distributions; "
+            f"{'neither was' if search.param_grid is None else 'both were'} given."
+        )
+    return search.param_distributions if search.param_grid is None else search.param_grid
+
+
+class FitRequest(Request[FitWorkload]):
+    """Has candidates scored on the splits of one call of ``fit``.
+
+    The units are subtasks of `context`, or of a new callback context of the call.
+    """
+
+    options: FitOptions
+
+    def __init__(self, call: Call, context: Any = None) -> None:
+        search = call.search
+        metric = search.refit if isinstance(search.refit, str) else None
+        super().__init__(search, space_of(search), {metric or SCORE: "maximize"}, metric)
+        self.call = call
+        self.splits: Sequence[Any] = ()
+        self.racing = racing_of(search)
+        self._context = context
+        self._is_own = context is None
+
+    def split(self, splits: Sequence[Any]) -> None:
+        """Take the splits of the data."""
+        self.splits, self.n_splits, self.shown_splits = splits, len(splits), len(splits)
+
+    def is_open(self) -> bool:
+        """Return whether candidates come about while others are scored, or the end is open."""
+        return is_adaptive(self.space) or self.is_decided_on_the_way()
+
+    @cached_property
+    def _metrics(self) -> list[str] | None:
+        named = _sklearn.scorers_by_name(self.call.scorers)
+        return None if named is None else list(named)
+
+    def workload(self) -> FitWorkload:
+        call, routed = self.call, self.call.routed
+        return FitWorkload(
+            estimator=call.base,
+            X=call.X,
+            y=call.y,
+            splits=self.splits,
+            scorer=call.scorer,
+            fit_params=routed.estimator.fit,
+            score_params=routed.scorer.score,
+            options={
+                "return_train_score": bool(self.options.return_train_score),
+                "config": _sklearn.numeric_config(),
+                **self.how_to_run(),
+            },
+            callbacks=call.inside_digest,
+        )
+
+    def known_candidates(self) -> list[dict[str, Any]]:
+        search = self.options
+        return candidates_of(
+            up_to_repeats(self.space) if search.n_iter is None else self.space,
+            n_iter=search.n_iter,
+            sampled=search.param_grid is None,
+            random_state=search.random_state,
+        )
+
+    def record(self, n_candidates: int) -> SearchRecord:
+        """Return the record of the search, in whose facts is how its table is made."""
+        search, scorer = self.options, self.call.scorer
+        refit = self.call.refit_metric
+        part_of, more = search._part
+        record = new_record(
+            search.name,
+            type(search.estimator).__name__,
+            estimator=repr(search.estimator)[:4000],
+            space=self.space,
+            scoring=repr(search.scoring)[:1000],
+            n_candidates=n_candidates,
+            n_splits=self.n_splits,
+            signature=self.planner.signature,
+            ingredients=self.planner.ingredients,
+            facts={
+                "kind": "fit",
+                "metrics": list(scorer) if isinstance(scorer, dict) else None,
+                "error_score": None if self._raises else float(search.error_score),
+                "return_train_score": bool(search.return_train_score),
+                "callable_scoring": callable(search.scoring),
+                "racing": self.racing is not None,
+                "refit": refit if isinstance(refit, str) and not callable(search.refit) else None,
+            },
+            part_of=part_of,
+            more=more,
+        )
+        search.search_id_ = part_of or record.id
+        return record
+
+    @property
+    def _raises(self) -> bool:
+        return isinstance(self.options.error_score, str)
+
+    def shown_metric(self) -> str | None:
+        """Return the metric that `refit` names; of several no other decides."""
+        return self.metric or ("" if self._metrics else None)
+
+    def line(self, n_candidates: int | None) -> Line | None:
+        search = self.options
+        return cv_line(
+            verbose=search.verbose,
+            error_score=search.error_score,
+            metrics=self._metrics,
+            return_train_score=bool(search.return_train_score),
+            n_candidates=n_candidates,
+        )
+
+    # -- executor, race ----------------------------------------------------------------------
+
+    def begin(self, n_units: int | None) -> None:
+        if n_units == 0:
+            raise ValueError(
+                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
+            )
+        search = self.options
+        if self._is_own:
+            self._context = self.call.callbacks.subcontext(
+                task_name="search", max_subtasks=n_units, sequential_subtasks=False
+            )
+            self._context.call_on_fit_task_begin(estimator=search)
+        if _sklearn.has_callbacks(search):
+            self.audience = UnitCallbacks(search, self._context, self.planner.workload)
+
+    def end(self) -> None:
+        if self._is_own:
+            self._context.call_on_fit_task_end(estimator=self.options)
+
+    def count_workers(self) -> int | None:
+        """Return the number of local workers: none where callbacks reach into the fits."""
+        search, inside, workers = self.options, self.call.inside, super().count_workers()
+        if not inside or workers is None:
+            return workers
+        names = ", ".join(sorted({type(callback).__name__ for callback in inside}))
+        limited = search.fit_timeout is not None or search.memory_limit is not None
+        if limited or search.requires:
+            raise ValueError(
+                f"Callbacks ({names}) are called inside of the fits, so these run in this process, "
+                "where fit_timeout, memory_limit and requires cannot be held. Nothing was queued. "
+                "Leave out one or the other."
+            )
+        warn(
+            f"Callbacks ({names}) are called inside of the fits and live in this process, so all "
+            f"units are scored in it, one after the other, whatever n_jobs is (here "
+            f"{search.n_jobs}). Callbacks without max_propagation_depth, set on the search itself, "
+            "leave the fits to workers.",
+            UserWarning,
+        )
+        return None
+
+    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
+        search, audience = self.options, self.audience
+
+        def progress(unit_id: str) -> dict[str, Any]:
+            number, split = state.where(unit_id)
+            of = {} if n_candidates is None else {"candidate_progress": (number, n_candidates)}
+            told = audience.of(unit_id) if isinstance(audience, UnitCallbacks) else {}
+            return {"split_progress": (split, self.n_splits), **of, **told}
+
+        how = {} if audience is None or n_candidates is None else {"told": audience.done}
+        return executor_for(
+            self.workers,
+            bundle=self.planner.workload,
+            place=state.place,
+            error_score=search.error_score,
+            verbose=search.verbose,
+            progress=progress,
+            db=search.db,
+            sender=self.planner.sender,
+            **how,
+        )
+
+    def fixed_params(self) -> Mapping[str, Any]:
+        return self.options.estimator.get_params()  # type: ignore[no-any-return]
+
+    def race(self, state: SearchState) -> Race | NoRace:
+        """Return the race of the candidates; warn if none can be stopped in it.
+
+        Raises
+        ------
+        ValueError
+            If there are several metrics and `refit` names none of them.
+        """
+        racing, metrics = self.racing, self._metrics or ()
+        if racing is None:
+            return NO_RACE
+        if len(metrics) > 1 and self.metric is None:
+            raise ValueError(
+                f"racing compares candidates by one score, and there are {len(metrics)} "
+                f"({', '.join(metrics)}). Nothing was queued. Name one of them as refit=, or leave "
+                "racing out."
+            )
+        if self.n_splits <= racing.min_splits:
+            warn(
+                f"racing stops nobody: cv makes {self.n_splits} splits, and all candidates get the "
+                f"first {racing.min_splits}. Use more splits, or racing=Racing(min_splits=...).",
+                UserWarning,
+            )
+        error_score = math.nan if self._raises else self.options.error_score
+        ratios = [_n_rows(test) / _n_rows(train) for train, test in self.splits]
+        return Race(
+            racing, state, ratios, lambda end: table.test_score(end, self.metric, error_score)
+        )
+
+    # -- the table ---------------------------------------------------------------------------
+
+    def rows(self, scored: Scored) -> list[dict[str, Any]]:
+        """Return what scikit-learn tabulates of each unit; warn and raise as it does."""
+        search, outcomes = self.options, scored.outcomes()
+        table.raise_what_gridsearchcv_raises(outcomes, search.error_score)
+        if any(outcome.state != "completed" for outcome in outcomes):
+            params = [entry.params for entry in scored.entries for _ in entry.ids]
+            table.warn_of_failed_scores(outcomes, search.error_score)
+            table.warn_of_deaths(outcomes, params.__getitem__, search.error_score)
+        rows = table.fit_and_score_rows(
+            outcomes,
+            error_score=search.error_score,
+            metrics=self._metrics,
+            return_train_score=bool(search.return_train_score),
+        )
+        failed_fits = table.without_the_dead(rows, outcomes)
+        try:
+            _sklearn.warn_or_raise_about_fit_failures(failed_fits, search.error_score)
+        except ValueError as error:  # nothing was fitted at all
+            table.advised(error)
+            raise
+        if callable(search.scoring):
+            _sklearn.insert_error_scores(rows, search.error_score)
+        return rows
+
+    def results(self, scored: Scored, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Return ``cv_results_``."""
+        candidates, form = [e.params for e in scored.entries], self.options._format_results
+        if self.racing is None:
+            return form(candidates, self.n_splits, rows)  # type: ignore[no-any-return]
+        ends = np.cumsum([len(entry.ids) for entry in scored.entries])
+        own = [rows[end - len(e.ids) : end] for e, end in zip(scored.entries, ends, strict=True)]
+        stopped = scored.state.stopped
+        after = np.array([stopped.get(entry.number, math.nan) for entry in scored.entries])
+        return table.raced_results(form, self.n_splits, candidates, own, after)
+
+
+def racing_of(search: FitOptions) -> Racing | None:
+    """Return how to race, None if not at all."""
+    if isinstance(search.racing, Racing):
+        return search.racing
+    return Racing() if search.racing else None
+
+
+def _n_rows(chosen: Any) -> int:
+    """Return how many rows a split takes, which may be given as a mask."""
+    rows = np.asarray(chosen)
+    return int(np.count_nonzero(rows)) if rows.dtype == bool else len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The end of a fit: ``cv_results_``, test scores of its first unit, a Ctrl-C that came."""
+
+    results: dict[str, Any]
+    scores: Any
+    interrupt: KeyboardInterrupt | None = None
