@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import servers
 import workers
-from pymongo import MongoClient
 from quick import QUICK
 from xdist.scheduler import LoadScopeScheduling
 
@@ -176,14 +175,19 @@ def start_worker(start_process):
 def _fresh_database(server):
     name = f"t{uuid.uuid4().hex[:12]}"
     yield server.uri(name)
-    with MongoClient(server.uri(name)) as client:
-        client.drop_database(name)
+    servers.database(server.uri("admin")).client.drop_database(name)
 
 
 @pytest.fixture
 def uri(one_node):
     """The address of an empty database on a replica set of one, as the embedded server is."""
     yield from _fresh_database(one_node)
+
+
+@pytest.fixture
+def database(uri):
+    """The database behind `uri`."""
+    return servers.database(uri)
 
 
 @pytest.fixture(scope="module")

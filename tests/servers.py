@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
 from optomatic.embedded.mongod import find_mongod
@@ -138,6 +141,17 @@ class Topology:
     def remove(self) -> None:
         for member in self.members:
             member.remove()
+
+
+@functools.lru_cache(maxsize=8)
+def database(uri: str) -> Database:
+    """Return the database behind `uri`, by a client that all who ask share."""
+    return MongoClient(uri).get_default_database()
+
+
+def units(uri: str) -> Collection:
+    """Return the units behind `uri`."""
+    return database(uri)["units"]
 
 
 def standalone(*options: str) -> Topology:

@@ -9,7 +9,7 @@
 import functions
 import numpy as np
 import pytest
-from pymongo import MongoClient
+import servers
 from scipy.stats import uniform
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
@@ -17,7 +17,7 @@ from optomatic import MongoSearch, MongoSearchCV
 
 
 def units(uri):
-    return list(MongoClient(uri).get_default_database()["units"].find())
+    return list(servers.units(uri).find())
 
 
 @pytest.fixture

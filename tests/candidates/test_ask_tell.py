@@ -4,8 +4,8 @@ from itertools import count, cycle
 
 import functions
 import pytest
-from pymongo import MongoClient
 from scipy.stats import uniform
+from servers import database
 from sklearn.datasets import load_iris
 from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC
@@ -97,7 +97,7 @@ def test_an_endless_generator_is_refused_without_a_limit(uri, search, name):
         match=r"never ends.* Nothing was queued.*n_iter=, time_budget=, target_score= or n_no_imp",
     ):
         search(uri, ENDLESS[name](), filters=[SeenFilter()])
-    assert MongoClient(uri).get_default_database().list_collection_names() == []
+    assert database(uri).list_collection_names() == []
 
 
 @KINDS

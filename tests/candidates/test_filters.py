@@ -5,7 +5,7 @@ from itertools import count
 import functions
 import numpy as np
 import pytest
-from pymongo import MongoClient
+import servers
 from scipy.stats import uniform
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
@@ -38,7 +38,7 @@ def test_filtered_candidates_are_counted_shown_and_stored(uri, n_jobs):
     said = "8 of 15 left out: 3 seen, 3 odd, 2 invalid"
     assert str(search.summary_).endswith(f"; {said}")
     assert search.summary_.scored == len(search.results_) == 7
-    (record,) = MongoClient(uri).get_default_database()["searches"].find()
+    (record,) = servers.database(uri)["searches"].find()
     assert record["summary"]["left_out"] == [["seen", 3], ["odd", 3], ["invalid", 2]]
     assert said in record["summary"]["line"]
 
@@ -94,7 +94,7 @@ def test_a_filter_that_fails_is_named(uri, answers, message):
 
     with pytest.raises(FilterFailed, match=rf"The filter .*picky {message}"):
         run(uri, {"x": range(4)}, [picky])
-    units = MongoClient(uri).get_default_database()["units"]
+    units = servers.units(uri)
     assert sorted(u["state"] for u in units.find()) == ["completed", "completed"]
 
 

@@ -4,7 +4,7 @@ import functions
 import numpy as np
 import pandas as pd
 import pytest
-from pymongo import MongoClient
+from servers import database
 
 from optomatic import MongoSearch
 from optomatic.candidates.history import History
@@ -96,7 +96,7 @@ def test_a_long_search_stores_its_events_in_pages(uri, monkeypatch):
     space = {"x": list(range(11))}
     for _ in range(2):
         search = MongoSearch(functions.parabola, space, db=uri, time_budget=3600.0).run()
-        pages = MongoClient(uri).get_default_database()["search_units"]
+        pages = database(uri)["search_units"]
         own = pages.find({"_id": {"$regex": f"^{search.search_id_}:"}})
         sizes = [len(page["ids"]) for page in own]
         assert sorted(size for size in sizes if size) == [3, 4, 4]

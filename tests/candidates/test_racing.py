@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient
 from scipy import stats
+from servers import units
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
@@ -35,10 +35,6 @@ X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 def search(uri, space=GRID, **options):
     return MongoSearchCV(SVC(), space, cv=5, db=uri, **{"racing": True, **options})
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 def scored(table):

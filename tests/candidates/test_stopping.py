@@ -4,7 +4,7 @@ import time
 
 import functions
 import pytest
-from pymongo import MongoClient
+from servers import database, units
 
 from optomatic import MongoSearch
 
@@ -19,7 +19,7 @@ def warm_up(uri):
 
 
 def states(uri):
-    found = MongoClient(uri).get_default_database()["units"].find()
+    found = units(uri).find()
     return {u["_id"]: u["state"] for u in found}
 
 
@@ -32,7 +32,7 @@ def test_a_time_budget_ends_a_search(uri, standalone_uri, n_jobs):
     assert search.best_score_ == search.results_["score"].max()
     assert "time_budget of 3 s is over" in str(search.summary_)
     assert set(states(uri).values()) == {"completed", "cancelled"}
-    (record,) = MongoClient(uri).get_default_database()["searches"].find()
+    (record,) = database(uri)["searches"].find()
     assert record["state"] == "completed"
     assert record["summary"]["stopped"] == "time_budget of 3 s is over"
 

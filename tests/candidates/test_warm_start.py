@@ -5,8 +5,9 @@ import math
 import functions
 import numpy as np
 import pytest
-from pymongo import MongoClient, monitoring
+from pymongo import monitoring
 from scipy.stats import loguniform, norm, randint, uniform
+from servers import database
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -238,7 +239,7 @@ def test_params_outside_the_space_must_equal_those_of_this_search(uri):
 def test_searches_without_a_task_signature_are_passed_over(uri):
     """They have too many splits for that."""
     search = grid_on(uri, grid={"C": [1.0]}, name="old")
-    records = MongoClient(uri).get_default_database()["searches"]
+    records = database(uri)["searches"]
     own = records.find_one({"_id": search.search_id_})
     about = (None, own["listing"], own["facts"], own["part_of"], own["more"])
     checksum = checksum_of(own["_id"], own["name"], *about)
@@ -254,7 +255,7 @@ def test_scores_of_early_iterations_of_halving_are_not_told(uri):
     MongoHalvingGridSearchCV(
         SVC(), grid, factor=2, min_resources=36, cv=3, random_state=0, db=uri
     ).fit(X, Y)
-    n_searches = MongoClient(uri).get_default_database()["searches"].count_documents({})
+    n_searches = database(uri)["searches"].count_documents({})
     assert n_searches == 3
     assert 1 <= len(heard_by(uri, {"C": 3.0})) < 4
 
@@ -405,7 +406,7 @@ def test_warm_start_does_not_change_grids(uri):
 @pytest.mark.parametrize("options", [{}, {"time_budget": 600.0}, {"filters": [SeenFilter()]}])
 def test_an_unknown_search_name_is_reported_for_grids_too(uri, options):
     known = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="known").run()
-    searches = MongoClient(uri).get_default_database()["searches"]
+    searches = database(uri)["searches"]
     options = {"db": uri, "warm_start": ["known", known.search_id_, "unknown"], **options}
     search = MongoSearch(functions.parabola, {"x": [2]}, **options)
     for go in (
@@ -457,9 +458,7 @@ def test_told_scores_are_recorded(uri):
     grid = grid_on(uri, grid={"C": [1.0, 2.0]})
     heard_by(uri, {"C": 3.0})
     with open_store(uri) as store:
-        (latest, *_) = (
-            MongoClient(uri).get_default_database()["searches"].find(sort=[("began_at", -1)])
-        )
+        (latest, *_) = database(uri)["searches"].find(sort=[("began_at", -1)])
         (kind, rows), *rest = store.searches.events(latest["_id"])
     assert kind == "earlier"
     assert [dict(map(tuple, scores)) for _, scores, _ in rows] == [

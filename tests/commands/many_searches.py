@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import functions
 import numpy as np
+import servers
 import workers
 from estimators import Sleeper
-from pymongo import MongoClient
 from sklearn.svm import SVC
 from waiting import wait_for
 
@@ -54,7 +54,7 @@ def client(name, uri, n_jobs):
 
 def fill(uri):
     """Make the searches; return the process of the one that runs."""
-    units = MongoClient(uri).get_default_database()["units"]
+    units = servers.units(uri)
     searches = units.database["searches"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ from threading import Thread
 import functions
 import pandas as pd
 import pytest
+import servers
 from openpyxl import load_workbook
 from waiting import wait_for
 from workers import work_off
@@ -42,9 +43,8 @@ def test_failed_units_are_queued_again_for_workers(failed, run):
 
 def test_given_up_units_get_a_clean_slate(uri, run):
     MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="dead").submit()
-    from pymongo import MongoClient
 
-    units = MongoClient(uri).get_default_database()["units"]
+    units = servers.units(uri)
     units.update_one({}, {"$set": {"state": "dead", "losses": 3, "wanted_by": []}})
     assert run("retry", "dead", db=uri)[0] == 0
     work_off(uri)

@@ -116,7 +116,7 @@ def test_the_list_takes_as_many_queries_for_many_searches(filled, uri, monkeypat
 
 
 def test_a_record_of_another_form_does_not_stop_the_list(uri, run):
-    searches = MongoClient(uri).get_default_database()["searches"]
+    searches = servers.database(uri)["searches"]
     searches.insert_many([{"_id": "a", "v": 1, "name": 3}, {"_id": "b", "v": 99}])
     assert run("list", db=uri)[0] == 0
     assert optomatic.searches(uri).empty
@@ -148,7 +148,7 @@ def test_errors_come_in_groups_with_their_params(filled, run):
 
 def test_records_that_were_set_aside_are_among_the_errors(uri, run):
     optomatic.MongoSearch(len, {"x": [1]}, db=uri, name="changed").submit()
-    units = MongoClient(uri).get_default_database()["units"]
+    units = servers.units(uri)
     units.update_one({}, {"$set": {"params_text": "changed"}})
     attach("changed", db=uri).to_frame()
     _, out, _ = run("errors", "changed", db=uri)

@@ -8,6 +8,7 @@ from itertools import count
 import functions
 import numpy as np
 import pytest
+import servers
 from pymongo import MongoClient
 from waiting import wait_for
 
@@ -20,10 +21,6 @@ ENGINES = [None, 2]
 
 def run(space, uri, function=functions.parabola, **options):
     return MongoSearch(function, space, db=uri, **options).run()
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 class Climber:
@@ -209,18 +206,20 @@ def fall_over():
 def test_a_generator_that_fails_is_named_and_what_is_finished_stays(uri, n_jobs, give, message):
     with pytest.raises(GeneratorFailed, match=message):
         run(Nonsense(give), uri, n_iter=200, n_jobs=n_jobs)
-    assert units(uri).count_documents({"state": "completed"}) >= 3
-    assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
+    assert servers.units(uri).count_documents({"state": "completed"}) >= 3
+    assert servers.units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
 
 
 def test_the_record_says_what_was_asked(uri):
     search = run(Climber(), uri, n_iter=5, name="climb")
-    database = MongoClient(uri).get_default_database()
+    database = servers.database(uri)
     (record,) = database["searches"].find()
     assert (record["_id"], record["state"]) == (search.search_id_, "completed")
     assert (record["n_units"], record["n_candidates"]) == (5, 5)
     pages = database["search_units"].find({"_id": {"$regex": f"^{search.search_id_}:"}})
-    assert {i for page in pages for i in page["ids"]} == {u["_id"] for u in units(uri).find()}
+    assert {i for page in pages for i in page["ids"]} == {
+        u["_id"] for u in servers.units(uri).find()
+    }
 
 
 class Interrupted(Climber):
@@ -236,10 +235,10 @@ class Interrupted(Climber):
 def test_ctrl_c_keeps_what_is_finished_and_withdraws_the_rest(uri, n_jobs):
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(), uri, n_iter=9, n_jobs=n_jobs)
-    finished = units(uri).count_documents({"state": "completed"})
+    finished = servers.units(uri).count_documents({"state": "completed"})
     assert finished >= 3
-    assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
-    (record,) = MongoClient(uri).get_default_database()["searches"].find()
+    assert servers.units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
+    (record,) = servers.database(uri)["searches"].find()
     assert record["state"] == "interrupted"
     assert run(Climber(), uri, n_iter=9).summary_.stored >= (3 if n_jobs is None else 1)
 
@@ -247,9 +246,9 @@ def test_ctrl_c_keeps_what_is_finished_and_withdraws_the_rest(uri, n_jobs):
 @pytest.mark.parametrize("n_jobs", ENGINES)
 def test_a_search_that_is_withdrawn_ends(uri, n_jobs):
     def withdraw():
-        wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+        wait_for(lambda: servers.units(uri).count_documents({"state": "completed"}) >= 2)
         with open_store(uri) as store:
-            (record,) = MongoClient(uri).get_default_database()["searches"].find()
+            (record,) = servers.database(uri)["searches"].find()
             store.searches.withdraw(record["_id"])
             store.jobs.cancel(record["_id"])
 
@@ -258,7 +257,7 @@ def test_a_search_that_is_withdrawn_ends(uri, n_jobs):
     with pytest.raises(SearchCancelled, match="All finished scores are stored"):
         run(({"x": x} for x in count()), uri, function=functions.slow, n_jobs=n_jobs, n_iter=5000)
     canceller.join()
-    assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
+    assert servers.units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
 
 
 def test_candidates_that_come_again_are_one_unit(uri):

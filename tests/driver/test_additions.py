@@ -9,8 +9,8 @@ import threading
 import functions
 import numpy as np
 import pytest
+import servers
 from estimators import Sleeper
-from pymongo import MongoClient
 from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC
 from waiting import wait_for
@@ -37,10 +37,6 @@ except ImportError:
     from optomatic import attach
     print(attach("weights", db=sys.argv[1]).extend({"weight": [1, 2, 3.5, 4]}))
 """
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 def search_of(uri, weights, **options):
@@ -109,7 +105,7 @@ def test_a_client_that_runs_scores_and_awaits_only_its_own(uri):
     search = MongoSearch(functions.slow, space, db=uri, name="long")
     client = threading.Thread(target=lambda: done.append(search.run()))
     client.start()
-    wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+    wait_for(lambda: servers.units(uri).count_documents({"state": "completed"}) >= 2)
     seen = attach("long", db=uri)
     assert seen.extend({"x": [5, 19, 100, 101]}) >= 2
     client.join(60)
@@ -134,7 +130,7 @@ def test_a_client_whose_search_was_cancelled_ends_though_it_goes_on(uri):
 
     client = threading.Thread(target=run)
     client.start()
-    wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 1)
+    wait_for(lambda: servers.units(uri).count_documents({"state": "completed"}) >= 1)
     seen = attach("long", db=uri)
     seen.cancel()
     seen.extend({"x": [5000]})
@@ -207,7 +203,7 @@ def test_a_search_of_an_estimator_says_what_to_do_instead(uri):
 
 def test_what_workers_would_lack_is_said_before_anything_is_queued(uri):
     search_of(uri, [1], name="weights").run()
-    database = MongoClient(uri).get_default_database()
+    database = servers.database(uri)
     database["bundles"].delete_many({})
     with pytest.raises(ValueError, match="is not in the database"):
         attach("weights", db=uri).extend({"weight": [2]})

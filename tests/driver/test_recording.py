@@ -3,8 +3,8 @@
 import functions
 import numpy as np
 import pytest
+import servers
 from estimators import Sleeper
-from pymongo import MongoClient
 from sklearn.base import clone
 
 from optomatic import MongoSearch, MongoSearchCV
@@ -21,7 +21,7 @@ def here(tmp_path, monkeypatch):
 
 
 def documents(uri):
-    database = MongoClient(uri).get_default_database()
+    database = servers.database(uri)
     return sum(database[name].count_documents({}) for name in database.list_collection_names())
 
 

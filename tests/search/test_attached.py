@@ -11,16 +11,13 @@ import pandas as pd
 import pytest
 from estimators import Sleeper
 from pymongo import MongoClient
+from servers import database, units
 from sklearn.svm import SVC
 from waiting import wait_for
 from workers import work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
 from optomatic.errors import NoWorkers, SearchCancelled
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 def test_the_frame_is_that_of_the_search(uri):
@@ -106,7 +103,7 @@ def test_who_waits_is_told_that_nobody_can_score(uri):
     left = MongoSearch(functions.parabola, {"x": range(6)}, db=uri, name="left").submit()
     seen = attach("left", db=uri)
     minutes = partial(next, itertools.count(step=60.0))
-    searches = MongoClient(uri).get_default_database()["searches"]
+    searches = database(uri)["searches"]
     searches.update_one({"_id": left}, {"$currentDate": {"seen_at": True}})
     with warnings.catch_warnings():  # its client is there, and says it itself
         warnings.simplefilter("error", NoWorkers)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import workers
-from pymongo import MongoClient
+from servers import units
 from sklearn.utils.validation import check_is_fitted
 from waiting import wait_for
 
@@ -86,10 +86,6 @@ finally:
         state["refitted"] = getattr(getattr(search, "best_estimator_", None), "value", None)
         pickle.dump((search if kind == "grid" else None, state), file)
 """
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 def start(uri, kind, n_jobs, out):

@@ -3,7 +3,7 @@
 import functions
 import numpy as np
 import pytest
-from pymongo import MongoClient
+import servers
 from scipy.stats import uniform
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import ParameterGrid, ParameterSampler
@@ -15,7 +15,7 @@ ENGINES = [None, 2]
 
 
 def units(uri):
-    return list(MongoClient(uri).get_default_database()["units"].find())
+    return list(servers.units(uri).find())
 
 
 @pytest.mark.parametrize("n_jobs", ENGINES)

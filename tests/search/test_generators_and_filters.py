@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient
+from servers import units
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
@@ -92,7 +92,7 @@ def test_a_time_budget_leaves_a_fitted_search(uri, standalone_uri, n_jobs):
     )
     assert search.best_params_["value"] == max(c["value"] for c in rows["params"])
     assert search.predict(X).shape == (20,)
-    states = {u["state"] for u in MongoClient(uri).get_default_database()["units"].find()}
+    states = {u["state"] for u in units(uri).find()}
     assert states == {"completed", "cancelled"}
 
 

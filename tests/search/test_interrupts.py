@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import workers
 from estimators import Hurried
-from pymongo import MongoClient
+from servers import units
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
@@ -29,10 +29,6 @@ search = MongoSearchCV(slow, {"value": values}, cv=2, n_jobs=n_jobs, db=uri)
 print(search.fit(X, y).summary_)
 """
 N_UNITS = 40
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 def start_fit(uri, n_jobs, hurry, values=tuple(range(20))):

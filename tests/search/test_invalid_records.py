@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 from search.comparing import assert_same_table
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
@@ -23,12 +22,6 @@ ROOT = Path(__file__).parents[2]
 X, Y = load_iris(return_X_y=True)
 GRID = {"n_neighbors": [1, 5, 25]}
 TRUTH = GridSearchCV(KNeighborsClassifier(), GRID, cv=3).fit(X, Y)
-
-
-@pytest.fixture
-def database(uri):
-    with MongoClient(uri) as client:
-        yield client.get_default_database()
 
 
 @pytest.fixture

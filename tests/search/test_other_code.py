@@ -17,7 +17,7 @@ import pytest
 from estimators import Sleeper
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
-from pymongo import MongoClient
+from servers import database
 from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -60,10 +60,6 @@ from optomatic.worker import __main__, digest_check
 digest_check.AGAIN = {}
 __main__.main()
 """
-
-
-def database(uri):
-    return MongoClient(uri).get_default_database()
 
 
 def states(uri):

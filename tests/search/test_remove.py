@@ -12,8 +12,8 @@ import functions
 import numpy as np
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient
 from search.comparing import assert_same_search
+from servers import database, units
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.tree import DecisionTreeClassifier
@@ -26,14 +26,6 @@ from optomatic.store.removal import Removed
 
 X, Y = load_iris(return_X_y=True)
 DATA = {"X": np.arange(6.0), "y": np.arange(3)}
-
-
-def database(uri):
-    return MongoClient(uri).get_default_database()
-
-
-def units(uri):
-    return database(uri)["units"]
 
 
 def search_of(uri, weights, **options):

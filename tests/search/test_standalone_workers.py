@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import ConfigReader, Crasher, Sleeper
-from pymongo import MongoClient
 from search.comparing import assert_same_table
+from servers import units
 from sklearn import config_context
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import FitFailedWarning
@@ -26,10 +26,6 @@ from optomatic.errors import NoWorkers, UnitsDied
 
 TESTS = Path(__file__).parents[1]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import threading
 import functions
 import numpy as np
 import pytest
+import servers
 from estimators import Sleeper
-from pymongo import MongoClient
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 from waiting import wait_for
@@ -30,14 +30,10 @@ search.set_params(name="long").fit(X, y)
 """
 
 
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
-
-
 def test_a_search_whose_client_was_killed_is_abandoned(uri, start_process):
     client = start_process(sys.executable, "-c", CLIENT, uri)
     try:
-        wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= 2)
+        wait_for(lambda: servers.units(uri).count_documents({"state": "completed"}) >= 2)
         seen = attach("long", db=uri)
         assert seen.state == "running"
         assert 0 < len(seen.cv_results_["params"]) < 500
@@ -52,7 +48,7 @@ def test_a_search_whose_client_was_killed_is_abandoned(uri, start_process):
 
 def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
     search = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="far").run()
-    records = MongoClient(uri).get_default_database()["searches"]
+    records = servers.database(uri)["searches"]
     far = {"state": "running", "process.host": "elsewhere", "process.boot": "another"}
     records.update_one({"_id": search.search_id_}, {"$set": far})
     seen = attach("far", db=uri)
@@ -114,12 +110,12 @@ def test_the_iterations_of_halving_are_one_search(uri):
     assert seen.state == "completed"
     assert sum(seen.counts().values()) == search.summary_.units
     assert seen.remove().searches == search.n_iterations_
-    assert units(uri).count_documents({}) == 0
+    assert servers.units(uri).count_documents({}) == 0
 
 
 def test_a_repeated_search_takes_the_list_of_the_first(uri):
     X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-    database = MongoClient(uri).get_default_database()
+    database = servers.database(uri)
     for _ in range(2):
         MongoSearchCV(Sleeper(), {"value": [3, 1]}, cv=2, db=uri).fit(X, y)
         pages = database["search_units"].count_documents({"ids": {"$ne": []}})

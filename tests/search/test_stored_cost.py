@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient, monitoring
+from pymongo import monitoring
+from servers import units
 
 from optomatic import MongoSearchCV
 
@@ -42,7 +43,7 @@ def stored(uri):
 
 
 def test_5000_stored_units_cost_few_commands(uri, stored):
-    assert MongoClient(uri).get_default_database()["units"].count_documents({}) == 5000
+    assert units(uri).count_documents({}) == 5000
     COUNTER.names.clear()
     again = MongoSearchCV(
         Sleeper(), {"value": list(range(N_CANDIDATES))}, cv=N_SPLITS, refit=False, db=uri

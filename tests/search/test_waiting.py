@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient
 from search.comparing import assert_same_table
 from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
@@ -26,12 +25,6 @@ GRID = {"value": [1, 2, 3]}
 def soon(monkeypatch):
     """Have it said after one second."""
     monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
-
-
-@pytest.fixture
-def database(uri):
-    with MongoClient(uri) as client:
-        yield client.get_default_database()
 
 
 def search(uri, **options):

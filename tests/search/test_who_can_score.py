@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from estimators import Sleeper
-from pymongo import MongoClient
+from servers import database, units
 from waiting import wait_for
 
 from optomatic import MongoSearchCV
@@ -20,10 +20,6 @@ from optomatic.worker.availability import missing_in
 
 ROOT = Path(__file__).parents[2]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 @pytest.fixture
@@ -158,7 +154,7 @@ def test_a_worker_of_another_python_leaves_work_alone_and_fit_says_so(
     thread, said = fit(uri, n_jobs=0)
     wait_for(lambda: units(uri).count_documents({"state": "queued"}) == 4)
     here = ".".join(map(str, sys.version_info[:2]))
-    workers = MongoClient(uri).get_default_database()["workers"]
+    workers = database(uri)["workers"]
     other = workers.find_one({"kind": "standalone"})["env"]["python"]
     assert other != here
     wait_for(lambda: said)

@@ -5,7 +5,6 @@ import threading
 
 import numpy as np
 import pytest
-from pymongo import MongoClient
 
 from optomatic.errors import BundleDamaged
 from optomatic.planning.serialization import dump
@@ -19,12 +18,6 @@ def store(uri, monkeypatch):
     monkeypatch.setattr(parts, "CHUNK", 1000)
     with open_store(uri) as store:
         yield store
-
-
-@pytest.fixture
-def database(uri):
-    with MongoClient(uri) as client:
-        yield client.get_default_database()
 
 
 @pytest.fixture

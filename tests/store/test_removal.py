@@ -9,7 +9,6 @@ from datetime import timedelta
 import functions
 import numpy as np
 import pytest
-from pymongo import MongoClient
 from store.units import good, unit
 from waiting import wait_for
 
@@ -33,12 +32,6 @@ KEPT = ("searches", "search_units", "units", "bundles", "chunks", "environments"
 def store(uri):
     with open_store(uri) as store:
         yield store
-
-
-@pytest.fixture
-def database(uri):
-    with MongoClient(uri) as client:
-        yield client.get_default_database()
 
 
 @pytest.fixture

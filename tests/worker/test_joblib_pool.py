@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pytest
 from estimators import Crasher, Sleeper, WhoIsIt
-from pymongo import MongoClient
+from servers import units
 from sklearn.datasets import make_classification
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
@@ -23,10 +23,6 @@ from optomatic.errors import UnitsDied
 X, Y = make_classification(n_samples=120, random_state=0)
 GRID = {"C": [0.01, 0.1, 1, 10], "solver": ["lbfgs", "liblinear"]}
 MODEL = LogisticRegression(random_state=0)
-
-
-def units(uri):
-    return MongoClient(uri).get_default_database()["units"]
 
 
 @pytest.fixture(scope="module")
