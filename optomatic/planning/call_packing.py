@@ -2,7 +2,8 @@
 
 A call is a batch of ``(function, args, kwargs)``, pickled by value where it comes from
 ``__main__``.  Large arrays in it, however deep, are parts of their own: stored once by
-content, whatever calls use them, and mapped into memory by the workers of a machine.
+content, whatever calls use them, and mapped into memory by the workers of a machine.  The text
+of a call is its pickle in base64; if that is large it is a part, too.  ``spec`` names the parts.
 
 A call is never reused, so its key is random: two calls with equal arguments may well be
 meant to give two results.
@@ -13,7 +14,9 @@ from __future__ import annotations
 import io
 import pickle
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -22,9 +25,9 @@ import numpy as np
 
 from optomatic.errors import NotShippable, StoreError
 from optomatic.keys.environment import required_versions
-from optomatic.planning import params, serialization
+from optomatic.planning import serialization
 from optomatic.planning.constraints import constraints_of, hash_of, threads_of
-from optomatic.records import SCHEMA, Call, Part, Unit, Work
+from optomatic.records import SCHEMA, Call, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
 _LARGE_PICKLE = 256_000
@@ -38,17 +41,10 @@ def call_work(
 ) -> Work:
     """Return what the calls of one ``Parallel`` have in common.
 
-    Parameters
-    ----------
-    level : int
-        How deep in nested calls of ``Parallel`` they run.
-    threads : int or None
-        Threads that numeric libraries may use in a call; None leaves it to the worker.
-    mmap_mode : {"r", "c"} or None
-        How large arrays are mapped into memory: for reading, to be changed by one call
-        alone, or not at all.
-    initializer : str or None
-        Hash of a pickled ``(function, args)`` that a process runs before its first such call.
+    `level` is their depth in nested calls of ``Parallel``, `threads` bounds numeric libraries in
+    a call.  `mmap_mode` says how large arrays are mapped: "r" for reading, "c" to be changed by
+    one call alone, None not at all.  `initializer` is the hash of a pickled ``(function, args)``
+    that a process runs before its first such call.
     """
     env = required_versions({})
     able = ["call", SCHEMA, sorted(env.items())]
@@ -68,12 +64,8 @@ def pack_call(
 ) -> Call:
     """Write down one call.
 
-    Parameters
-    ----------
-    keep : callable
-        Stores an array as a part, unless it has done so before, and returns the hash.
-    smallest : int or None
-        Arrays of so many bytes and more are parts of their own; None: no array is.
+    ``keep(array)`` stores an array as a part, unless it has done so before, and returns the
+    hash.  Arrays of `smallest` bytes and more are parts of their own; None: no array is.
 
     Raises
     ------
@@ -81,47 +73,40 @@ def pack_call(
         If something in it cannot be pickled.
     """
     data, large = _pickled(list(tasks), keep, smallest)
+    named = {f"large{n}": sha for n, sha in enumerate(large)}
     shown = {"call": _name(tasks[0][0]) if tasks else "", "tasks": len(tasks)}
-    return _call(data, large, work, shown)
+    return _call(data, replace(work, spec={**work.spec, **named}), shown)
 
 
 def renew_call(call: Call) -> Call:
     """Return `call` under another key, so that it can be queued once more."""
-    values = params.decode(call.unit.params_text, str)
-    data = values["tasks"]
-    if call.own is not None:
+    if call.own is None:
+        data = b64decode(call.unit.params_text)
+    else:
         data = serialization.load(call.own.kind, b"".join(call.own.buffers))[1]
-    return _call(data, values["large"], call.unit.work, call.unit.params)
+    return _call(data, call.unit.work, call.unit.params)
 
 
-def _call(data: bytes, large: Sequence[str], work: Work, shown: Mapping[str, Any]) -> Call:
+def _call(data: bytes, work: Work, shown: Mapping[str, Any]) -> Call:
     key = secrets.token_hex(32)
-    # With its key the pickle is nobody else's part, and may be removed with the call.
-    own = serialization.dump((key, data)) if len(data) >= _LARGE_PICKLE else None
-    named = [Part(sha, "npy", 0, ()) for sha in large]
-    text = params.encode({"tasks": own or data, "large": named}, _hash_of).text
+    own = None
+    if len(data) >= _LARGE_PICKLE:
+        # With its key the pickle is nobody else's part, and may be removed with the call.
+        own = serialization.dump((key, data))
+        work = replace(work, spec={**work.spec, "tasks": own.sha})
+    text = b64encode(data).decode("ascii") if own is None else ""
     return Call(Unit(f"u{SCHEMA}:{key}:{work.constraints}", key, 0, shown, text, work), own)
 
 
-def _hash_of(part: Part) -> str:
-    return part.sha
+def unpack_call(
+    text: str, spec: Mapping[str, str | None], load: Callable[[str], Any]
+) -> list[Task]:
+    """Return the tasks that :func:`pack_call` wrote down; ``load(sha)`` returns a part.
 
-
-def unpack_call(text: str, load: Callable[[str], Any]) -> list[Task]:
-    """Return the tasks that :func:`pack_call` wrote down.
-
-    Parameters
-    ----------
-    load : callable
-        Hash -> the value of a part.
-
-    Raises
-    ------
-    Exception
-        Whatever unpickling raises, where classes or modules are missing here.
+    Raises what unpickling raises, where classes or modules are missing here.
     """
-    tasks = params.decode(text, str)["tasks"]
-    data = tasks if isinstance(tasks, bytes) else load(tasks)[1]
+    own = spec.get("tasks")
+    data = b64decode(text) if own is None else load(own)[1]
     return _Unpickler(io.BytesIO(data), load).load()  # type: ignore[no-any-return]
 
 

@@ -27,6 +27,8 @@ from optomatic.store.jobs import slices
 from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage, RetryingCollection
 
+#: The names of so many parts fit into the record of a call.
+_MOST_PARTS = 100_000
 #: A client that was not seen for so many seconds will not come back for its calls.
 _VANISHED = 86_400
 
@@ -181,13 +183,12 @@ class Calls:
 
 
 def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any]:
-    try:
-        document = unit_document(call.unit, run, 0, sequence)
-    except RecordTooLarge:
+    if len(call.unit.work.spec) > _MOST_PARTS:
         raise RecordTooLarge(
             "A call names so many large arrays that it does not fit into a record of 16 MB, and "
             "it was not queued. Stack the arrays, or raise max_nbytes of joblib."
-        ) from None
+        )
+    document = unit_document(call.unit, run, 0, sequence)
     return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
 
 

@@ -253,7 +253,7 @@ def run_call(
     """
     try:
         _initialize(spec.get("initializer"), load)
-        tasks = unpack_call(text, load)
+        tasks = unpack_call(text, spec, load)
     except BaseException as error:
         return _error(error, "load")
     try:
