@@ -51,7 +51,11 @@ def call_work(
     return Work(
         kind="call",
         spec={"initializer": initializer},
-        options={"level": level, "threads": threads_of(threads), "mmap_mode": mmap_mode},
+        options={
+            "level": level,
+            "inner_max_num_threads": threads_of(threads),
+            "mmap_mode": mmap_mode,
+        },
         env=env,
         requires=(),
         queue=hash_of(able),

@@ -1,9 +1,8 @@
-"""The process that scores: a fork of :mod:`optomatic.worker.forkserver`, or, where there is none,
+"""The process that scores: forked by :mod:`optomatic.worker.forkserver`, or, where there is none,
 ``python -m optomatic.worker.child FD PARENT``.
 
-It runs what users wrote, so it may crash, hang, print, or hold the interpreter for hours.  It
-knows no store and no credentials; it talks through one socket with the process that
-started it, and it ends when that process does:
+It runs user code, so it may crash, hang, print, or hold the interpreter for hours.  It knows no
+store and no credentials; it talks through one socket with its parent, and it ends with it:
 
 - the kernel kills it (Linux), which works while user code holds the interpreter lock in C;
 - a thread waits for the other end of the socket to close, which works everywhere.
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 def ignore_terminal() -> None:
-    """Leave what comes from a terminal to the parent."""
+    """Leave signals of a terminal to the parent."""
     # Ctrl-C at a terminal may reach every process there; the parent alone decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # In a process group of its own, printing to a terminal could stop it.

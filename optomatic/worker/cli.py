@@ -110,14 +110,7 @@ _LONGEST_LINE = 1_000
 
 
 def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.ArgumentParser:
-    """Return the parser of the command line, with defaults from `environ`.
-
-    Its namespace has ``db``, ``processes`` (int or "auto"), ``search`` and ``tag`` (lists of
-    str), ``definition`` (Path),
-    ``max_units``, ``max_idle`` (seconds), ``until_empty`` (bool), ``deadline`` (seconds from
-    now), ``lease`` and ``grace`` (seconds), ``cache_dir`` (Path), ``cache_size`` (bytes) and
-    ``log_format``; what was not given and has no default is None.
-    """
+    """Return the parser of the command line, with defaults from `environ`."""
     parser = _Parser(
         prog=program,
         description=_DESCRIPTION,
@@ -399,7 +392,7 @@ class FromFile:
         self._seen: object = None  # it may have changed since it was read
 
     def __call__(self) -> Sequence[str]:
-        """Return the names; those of before, said once, while the file is no use."""
+        """Return the names; while the file cannot be read, those of before, with one warning."""
         state = _state(self._path)
         if state != self._seen:
             self._seen = state
@@ -581,8 +574,7 @@ def _fresh(
 def _searches(store: Store, names: Names | None) -> Callable[[], Sequence[Sequence[str]]] | None:
     """Return the ids under which units of each name may wait, also of searches that begin later.
 
-    Of several names only those for which something is queued: an empty one would cost a look
-    at each claim.
+    Of several names only those with queued units: an empty one would cost a look at each claim.
     """
     if names is None:
         return None

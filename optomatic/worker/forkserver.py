@@ -1,4 +1,4 @@
-"""Starting the processes that score, from the parent's side: forked by a fork server, or afresh.
+"""Processes that score: forked by a fork server, or started afresh.
 
 Where the kernel can tell of the end of any process (pidfd, Linux), children are forked from
 :mod:`optomatic.worker.forkserver`; elsewhere each is a fresh interpreter.  Neither has anything
@@ -46,27 +46,17 @@ CAN_FORK = hasattr(os, "pidfd_open") and sys.platform == "linux"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a child is to be started.
+    """How a child is to be started."""
 
-    Attributes
-    ----------
-    path : tuple of str
-        Its ``sys.path``: modules of the user's script must be found as in the parent.
-    threads : int or None
-        How many threads numeric libraries may use, where the user has not said so in the
-        environment; None leaves it to them.
-    idle : float or None
-        It ends by itself after so many seconds without work.
-    captured : bool
-        What it prints goes through its parent, which bounds it.
-    fresh : bool
-        A fresh interpreter, also where it could be a fork of a fork server.
-    """
-
+    #: Its ``sys.path``: modules of the user's script must be found as in the parent.
     path: tuple[str, ...]
+    #: Threads of numeric libraries, unless the environment says so; None leaves it to them.
     threads: int | None = None
+    #: It ends by itself after so many seconds without work.
     idle: float | None = None
+    #: Its output goes through its parent, which bounds it.
     captured: bool = False
+    #: A fresh interpreter, also where it could be forked.
     fresh: bool = not CAN_FORK
 
 
@@ -81,7 +71,7 @@ def child_environment(environ: Mapping[str, str], setup: Setup) -> dict[str, str
 
 
 def own_environment(setup: Setup) -> dict[str, str]:
-    """Return the environment that a child is to show to what it runs: PYTHONPATH is the user's."""
+    """Return the environment that user code sees in a child: PYTHONPATH is the user's."""
     shown = child_environment(os.environ, setup)
     del shown["PYTHONPATH"]
     own = os.environ.get("PYTHONPATH")
@@ -89,16 +79,13 @@ def own_environment(setup: Setup) -> dict[str, str]:
 
 
 def first_message(setup: Setup) -> dict[str, Any]:
-    """Return what a fresh interpreter is told first."""
+    """Return the first message to a fresh interpreter."""
     own = os.environ.get("PYTHONPATH")
     return {"path": setup.path, "python_path": own, "idle": setup.idle}
 
 
 class StartFailed(Exception):
-    """A child could not be started now; a later try may go well.
-
-    Its text says how what was to start ended.
-    """
+    """A child could not be started now; a later try may go well.  The text says how it ended."""
 
 
 class Fresh:
@@ -174,7 +161,7 @@ class ForkServer:
             self._ours.send(json.dumps(first_message(setup)).encode())
 
     def alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether it runs."""
         return self._process.poll() is None
 
     def fork(self, channel: int, output: int | None) -> Forked | None:
@@ -324,7 +311,7 @@ def cannot_start(how: str, times: int) -> OptomaticError:
 
 
 def manner(code: int) -> str:
-    """Say how a process ended: ``SIGSEGV``, ``exit code 1``."""
+    """Return how a process ended: ``SIGSEGV``, ``exit code 1``."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -374,10 +361,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(asked: socket.socket, idle: float | None) -> Channel | None:
-    """Do what is asked; return None at the end, and in each child its channel."""
+    """Answer the parent; return None at the end, and in each child its channel."""
     children = 0
     while True:
-        # Without children nobody needs it, and a new one takes only a moment.
+        # Without children it is of no use, and a new one starts in a moment.
         if not readable(asked.fileno(), None if children else idle):
             return None
         data, descriptors, _, _ = socket.recv_fds(asked, LARGEST, 2)
@@ -423,7 +410,7 @@ def _wait(pid: int) -> int:
 def _born(
     parent: int, environ: dict[str, str] | None, channel: int, output: int | None = None
 ) -> Channel:
-    """Become a process of one's own."""
+    """Become a child: with its own group, output and environment; return its channel."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     die_with(parent)
@@ -439,7 +426,7 @@ def _born(
 
 
 def _draw_anew() -> None:
-    """Seed the global generators: what is not seeded must not be equal in all children."""
+    """Seed the global generators: unseeded numbers must not be equal in all children."""
     import numpy as np
 
     random.seed()

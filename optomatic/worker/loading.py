@@ -1,4 +1,4 @@
-"""In the child: parts on disk -> objects -> results.  Here user code is loaded and run."""
+"""In the child: parts on disk -> objects -> results.  User code is loaded and run here."""
 
 from __future__ import annotations
 
@@ -27,16 +27,10 @@ _BUNDLES, _VALUES = 4, 64
 
 
 class Refused(Exception):
-    """What is to be scored cannot be had here as it is meant, so nothing is scored.
+    """A payload is not the same here as in its sender, so nothing is scored.
 
-    Attributes
-    ----------
-    why : str
-        What is missing or differs.
-    error : ImportError or None
-        What loading raised.
-    behind : bool
-        A file was edited since it was imported here, so a new process will do better.
+    `why` says what is missing or differs, `error` is what loading raised.  `behind` says that a
+    file was edited since it was imported here, so a new process will do better.
     """
 
     def __init__(self, why: str, error: ImportError | None = None, *, behind: bool = False) -> None:
@@ -105,7 +99,7 @@ class Loader:
         self.fresh = True
 
     def know(self, where: Mapping[str, tuple[str, str]], folder: Path) -> None:
-        """Remember kind and path of parts, by hash, and where to leave large return values."""
+        """Note kind and path of parts, by hash, and the folder for large return values."""
         self._where.update(where)
         self._folder = folder
 
@@ -194,7 +188,7 @@ class Loader:
         return self._bundles[key]
 
     def _by_name(self, known: dict[Any, Any]) -> Callable[[tuple[Any, ...]], Any]:
-        """Return what loads parts that a payload names: one object for each name."""
+        """Return a function that loads parts by name: one object for each name."""
 
         def load_part(name: tuple[Any, ...]) -> Any:
             if name not in known:
@@ -219,7 +213,7 @@ class Loader:
         return self._values[sha]
 
     def argument(self, sha: str, mmap_mode: Literal["r", "c"] | None) -> object:
-        """Return what a call names by its hash; arrays are mapped anew at each look.
+        """Return an argument of a call by its hash; arrays are mapped anew at each look.
 
         Bytes are verified at the first look: after that the file is held by a map.
         """

@@ -178,12 +178,12 @@ def _cut(text: str, length: int) -> str:
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters cut ...]\n{text[-half:]}"
 
 
-# The return value of a call, on its way from the child to the store: bytes that nobody reads here.
+# The return value of a call, on its way from the child to the store, as bytes.
 #
-# Small values go through the channel.  A large one is left by the child in a file, under a name
-# of its own in a folder that the parent named, and becomes a part in the store.  The child runs
-# user code, so the parent opens nothing but plain files in that folder.  Where there is no room for
-# a file, all but the largest go through the channel, too.
+# Small values go through the channel.  The child writes a large one into a new file in a folder
+# that the parent named, and it becomes a part in the store.  The child runs user code, so the
+# parent opens nothing but plain files in that folder.  Where there is no room for a file, all but
+# the largest go through the channel, too.
 
 
 #: Bytes that go through the channel, and into the record of the call, at most.
@@ -194,7 +194,7 @@ _PREFIX = ".returned."
 
 
 def returned_to_wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
-    """Return what a child says of a call; large `data` are left in `folder`."""
+    """Return the message about a call; large `data` are left in `folder`."""
     wire: dict[str, Any] = {"data": None, "left": None, "failure": None}
     if failure is not None:
         wire["failure"] = failure_to_wire(failure)
@@ -222,12 +222,12 @@ def _leave(data: bytes, folder: Path) -> str:
 
 
 def returned_from_wire(wire: dict[str, Any], call_id: str, folder: Path) -> Returned:
-    """Return what a child said of a call, in the parent.
+    """Return the end of a call from the message of a child.
 
     Raises
     ------
     ValueError
-        If it is not what a child says, or the file that it names is not there.
+        If it is no such message, or the file that it names is not there.
     """
     failure = wire["failure"]
     data = None if wire["data"] is None else base64.b64decode(wire["data"])

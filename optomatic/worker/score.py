@@ -10,7 +10,6 @@ import pickle
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,11 +135,9 @@ def _no_score(returned: object) -> TypeError:
     )
 
 
-# What becomes of a unit that passes a limit of its search, and the limit that the kernel holds.
-#
-# The supervisor enforces limits from outside (:mod:`optomatic.worker.limits`).  It looks every
-# 50 ms, in which a child can allocate 100 MB and more, so behind a limit of memory stands
-# the kernel's own: an allocation far beyond it fails in the child with a MemoryError.
+# Limits are enforced from outside (:mod:`optomatic.worker.limits`), every 50 ms, in which a child
+# can allocate 100 MB and more.  So behind a limit of memory stands one of the kernel: an
+# allocation far beyond it fails in the child with a MemoryError.
 
 
 #: The kernel refuses to give a child more than this many times its limit.
@@ -181,8 +178,8 @@ def _bounded(size: int | None) -> Iterator[None]:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     mapped, touched = _data()
-    # Libraries map more than they ever touch: that is not the unit's.  And a process that is
-    # beyond its limit already gets some more, so that the supervisor is who ends it.
+    # Libraries map more than they ever touch: that is not the unit's.  A process beyond its limit
+    # gets some more, so that the parent ends it.
     untouched = max(0, mapped - touched)
     bound = int(max(untouched + KERNEL_FACTOR * size, mapped + (KERNEL_FACTOR - 1) * size))
     if hard != resource.RLIM_INFINITY:
@@ -220,11 +217,11 @@ def failed(failure: Failure) -> Result:
     )
 
 
-# In the child: a call of joblib -> its return value or its error.  Here user code runs.
+# A call of joblib -> its return value or its error.
 #
-# What a call nests in it runs where it does: the first level of ``Parallel`` below a call in
-# threads, deeper ones in turn, as below joblib's own process backends.  So a call never waits
-# for a worker, and nested parallelism cannot deadlock, however few workers there are.
+# Nested calls run in the same process: the first level of ``Parallel`` below a call in threads,
+# deeper ones in turn, as below joblib's own process backends.  So a call never waits for a
+# worker, and nested parallelism cannot deadlock, however few workers there are.
 
 
 #: Initializers that have run in this process, by hash.
@@ -237,19 +234,11 @@ def run_call(
     options: Mapping[str, Any],
     load: Callable[[str], Any],
 ) -> tuple[bytes | None, Failure | None]:
-    """Run one call; return its pickled value, or its pickled exception and what is told of it.
+    """Run one call; return its pickled value, or its pickled exception and the failure.
 
-    Parameters
-    ----------
-    text, spec, options
-        As :mod:`optomatic.planning.call_packing` writes them.
-    load : callable
-        Hash -> the value of a part.
-
-    Notes
-    -----
-    Raises nothing that the user's code raises, SystemExit and KeyboardInterrupt included: all
-    of that is for the process that made the call.
+    `text`, `spec` and `options` are those of :mod:`optomatic.planning.call_packing`;
+    ``load(sha)`` returns a part.  Raises nothing of user code, SystemExit and KeyboardInterrupt
+    included: all of that is for the process that made the call.
     """
     try:
         _initialize(spec.get("initializer"), load)
@@ -257,7 +246,7 @@ def run_call(
     except BaseException as error:
         return _error(error, "load")
     try:
-        with _threads(options["threads"]):
+        with inner_threads(options):
             values = _values(tasks, options["level"])
     except BaseException as error:
         return _error(error, "call")
@@ -278,7 +267,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
     """Pickles mapped arrays as plain ones: what they map stays on this machine."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Say how `value` is pickled."""
+        """Return how `value` is pickled."""
         if type(value) is np.memmap:
             return np.asarray(value).__reduce_ex__(5)
         return super().reducer_override(value)
@@ -299,18 +288,14 @@ def _initialize(sha: str | None, load: Callable[[str], Any]) -> None:
     _initialized.add(sha)
 
 
-def _threads(number: int | None) -> AbstractContextManager[Any]:
-    return nullcontext() if number is None else threadpool_limits(number)
-
-
 def _error(error: BaseException, stage: str) -> tuple[bytes | None, Failure]:
     failure = _sklearn.failure_of(error, stage)
-    # All that is told in words.  Some libraries teach pickle to write tracebacks too, with what
-    # stands in them, and those of deep recursions are too deep to be written.
+    # The failure has all of that in words.  Some libraries teach pickle to write tracebacks, with
+    # their variables, and those of deep recursions are too deep to be written.
     error.__traceback__ = error.__cause__ = error.__context__ = None
     try:
         data = cloudpickle.dumps(error, protocol=5)
-        # Some exceptions can be written but not read: those are told of in words.
+        # Some exceptions can be written but not read: of those only the words travel.
         pickle.loads(data)
     except BaseException:
         return None, failure
