@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(not CAN_FORK, reason="children are not forked on
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
-def templates(pid):
-    """Return the numbers of the templates that a process has started and that live."""
+def fork_servers(pid):
+    """Return the numbers of the fork servers that a process has started and that live."""
     found = set()
     for child in psutil.Process(pid).children():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -32,22 +32,22 @@ def templates(pid):
     return found
 
 
-def kill_template(pid):
-    """Kill the template of a process as soon as there is one."""
-    wait_for(lambda: templates(pid))
-    for one in templates(pid):
+def kill_fork_server(pid):
+    """Kill the fork server of a process as soon as there is one."""
+    wait_for(lambda: fork_servers(pid))
+    for one in fork_servers(pid):
         os.kill(one, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def killing(pid, spared=frozenset()):
-    """Kill each template of a process as soon as it is seen; yield their numbers."""
+    """Kill each fork server of a process as soon as it is seen; yield their numbers."""
     killed, over = set(), threading.Event()
 
     def kill():
         while not over.wait(0.01):
             with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-                for one in templates(pid) - spared:
+                for one in fork_servers(pid) - spared:
                     os.kill(one, signal.SIGKILL)
                     killed.add(one)
 
@@ -69,11 +69,11 @@ def lines(note):
 
 
 @pytest.fixture
-def no_template(monkeypatch):
-    """This process has no template and no warm children yet."""
+def no_fork_server(monkeypatch):
+    """This process has no fork server and no warm children yet."""
     close_all()
     monkeypatch.setattr(pool, "_starter", None)
-    for one in templates(os.getpid()):
+    for one in fork_servers(os.getpid()):
         os.kill(one, signal.SIGKILL)
     yield
     close_all()
@@ -82,7 +82,7 @@ def no_template(monkeypatch):
 def test_a_worker_starts_again_when_it_was_killed_as_it_started(queue, worker):
     queue.submit(Sleeper(), values(1, 2))
     process = worker("--until-empty")
-    kill_template(process.pid)
+    kill_fork_server(process.pid)
     out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "processes that score ended by SIGKILL, and are started again" in log
@@ -90,7 +90,7 @@ def test_a_worker_starts_again_when_it_was_killed_as_it_started(queue, worker):
     assert queue.states() == {"completed": 4}
 
 
-def test_a_worker_whose_templates_are_all_killed_ends_with_the_reason(queue, worker):
+def test_a_worker_whose_fork_servers_are_all_killed_ends_with_the_reason(queue, worker):
     queue.submit(Sleeper(), values(1, 2))
     process = worker("--processes", "2")
     with killing(process.pid) as killed:
@@ -108,11 +108,11 @@ def test_a_worker_whose_templates_are_all_killed_ends_with_the_reason(queue, wor
 def test_an_idle_worker_starts_again_when_it_was_killed_later(queue, worker):
     process = worker()
     assert "ready" in process.stdout.readline()
-    (first,) = templates(process.pid)
+    (first,) = fork_servers(process.pid)
     os.kill(first, signal.SIGKILL)
     search = queue.submit(Sleeper(), values(1, 2))
     wait_for(queue.over(search), process)
-    assert templates(process.pid).isdisjoint({first})
+    assert fork_servers(process.pid).isdisjoint({first})
     assert queue.states() == {"completed": 4}
 
 
@@ -121,14 +121,14 @@ def test_nobody_is_charged_for_what_ran_when_it_was_killed(queue, worker, tmp_pa
     search = queue.submit(Misbehaver(seconds=1.0, note=str(note)), values(1, 2))
     process = worker("--processes", "2")
     wait_for(lambda: len(lines(note)) == 2, process)
-    kill_template(process.pid)
+    kill_fork_server(process.pid)
     wait_for(queue.over(search), process)
     assert queue.states() == {"completed": 4}
     assert queue.field("losses") == [0] * 4
 
 
 def test_a_worker_whose_children_never_get_to_an_end_ends_with_the_reason(queue, worker, tmp_path):
-    """Each time the units begin, and their template is killed."""
+    """Each time the units begin, and their fork server is killed."""
     note = tmp_path / "note"
     queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
     process = worker("--processes", "2")
@@ -139,7 +139,7 @@ def test_a_worker_whose_children_never_get_to_an_end_ends_with_the_reason(queue,
     for number in range(2, 16, 2):  # two times more than it may take, at most
         wait_for(lambda number=number: begun(number), seconds=60.0)
         if process.poll() is None:
-            kill_template(process.pid)
+            kill_fork_server(process.pid)
     _, log = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "in a row (the last by SIGKILL)" in log.splitlines()[-1]
@@ -152,15 +152,15 @@ def fitted(uri, **params):
     return search.fit(X, Y)
 
 
-def test_a_fit_goes_on_when_it_was_killed_as_it_started(uri, no_template):
-    thread = threading.Thread(target=kill_template, args=(os.getpid(),))
+def test_a_fit_goes_on_when_it_was_killed_as_it_started(uri, no_fork_server):
+    thread = threading.Thread(target=kill_fork_server, args=(os.getpid(),))
     thread.start()
     search = fitted(uri)
     thread.join()
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, 2, 3])
 
 
-def test_a_fit_whose_templates_are_all_killed_raises_the_reason(uri, no_template):
+def test_a_fit_whose_fork_servers_are_all_killed_raises_the_reason(uri, no_fork_server):
     with killing(os.getpid()) as killed, pytest.raises(OptomaticError, match="SIGKILL") as caught:
         fitted(uri)
     assert len(killed) == 5
@@ -170,23 +170,23 @@ def test_a_fit_whose_templates_are_all_killed_raises_the_reason(uri, no_template
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, 2, 3])
 
 
-def test_the_children_of_a_fit_are_replaced_when_it_was_killed_between_two(uri, no_template):
+def test_the_children_of_a_fit_are_replaced_when_it_was_killed_between_two(uri, no_fork_server):
     fitted(uri)
-    kill_template(os.getpid())
+    kill_fork_server(os.getpid())
     search = MongoSearchCV(Sleeper(), {"value": [4, 5]}, cv=2, n_jobs=2, db=uri).fit(X, Y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [4, 5])
 
 
-def test_a_child_that_lives_goes_on_alone(queue, supervisor, no_template, monkeypatch):
+def test_a_child_that_lives_goes_on_alone(queue, supervisor, no_fork_server, monkeypatch):
     pool = Pool(1, Setup(current_path()))
     try:
         first = queue.submit(Sleeper(), values(0))
         supervisor(pool).run(queue.over(first))
         (child,) = pool.children
-        # What another number of threads asks for is another template.
+        # What another number of threads asks for is another fork server.
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
         pool.size = 2
-        with killing(os.getpid(), spared=frozenset(templates(os.getpid()))) as killed:
+        with killing(os.getpid(), spared=frozenset(fork_servers(os.getpid()))) as killed:
             search = queue.submit(Sleeper(seconds=0.5), values(*range(1, 9)))
             supervisor(pool).run(queue.over(search))
         assert pool.children == [child]
