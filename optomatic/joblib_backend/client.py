@@ -479,6 +479,8 @@ class Client:
         with self._news:
             rest = [future for future, _ in known if future and future not in over]
             self._outgoing += [future for future in rest if not future.run.withdrawn]
+        if rest:
+            log.warning("%d calls of joblib were damaged on the way, and are sent again", len(rest))
         self._deliver(over)
 
     def _finish(self, future: CallFuture, end: CallEnd) -> bool:
@@ -516,7 +518,6 @@ class Client:
 
     def _renew(self, future: CallFuture) -> None:
         """Give a damaged call another key."""
-        log.warning("a call of joblib was damaged on the way, and is sent again")
         assert future.call is not None
         future.call = renew_call(future.call)
         try:
