@@ -25,7 +25,7 @@ _NO_ROOM_TEXTS = ("No space left on device", "Disk quota exceeded", "File too la
 
 
 def own_folder(place: Path, name: str) -> Path:
-    """Return the real path of our folder `name` in `place`; make what is missing.
+    """Return the real path of our folder `name` in `place`; make missing folders.
 
     Only its owner can enter it.  Any number of processes may ask for it at the same time.
     `place` is as the user names it, and may be a link.
@@ -53,12 +53,12 @@ def own_folder(place: Path, name: str) -> Path:
 
 
 def no_room(error: OSError) -> bool:
-    """Tell whether it was for want of space that a file could not be written."""
+    """Return whether a file could not be written for want of space."""
     return error.errno in _NO_ROOM
 
 
 def says_no_room(text: str) -> bool:
-    """Tell whether another program, in English, says so."""
+    """Return whether the message of another program, in English, says so."""
     return any(reason in text for reason in _NO_ROOM_TEXTS)
 
 
@@ -73,7 +73,7 @@ def _place(place: Path) -> Path:
     """Return the real path of a folder that a user has named, made if it is missing."""
     place = place.expanduser()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Whoever owns the folder, or the link to it, may exchange ours for one of theirs.
+    # The owner of the folder, or of the link to it, may exchange ours for one of theirs.
     for found in (place.lstat(), place.stat()):
         if found.st_uid not in (0, os.geteuid()):
             raise _refused(place, f"it belongs to another user ({_ids(found)})")
@@ -81,7 +81,7 @@ def _place(place: Path) -> Path:
 
 
 def _made(folder: Path) -> bool:
-    """Make a folder; tell whether it was not there before."""
+    """Make a folder; return whether it was missing."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:

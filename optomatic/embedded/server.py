@@ -29,20 +29,6 @@ from urllib.parse import quote, unquote
 from optomatic import _config
 from optomatic.embedded import watcher
 from optomatic.embedded.mongod import find_mongod
-from optomatic.embedded.watcher import (
-    FREE_BYTES,
-    LOG,
-    SOCKET,
-    START,
-    USERS,
-    WATCHER,
-    answers,
-    lock,
-    locked,
-    names,
-    open_lock,
-    release,
-)
 from optomatic.errors import FolderRefused, ServerFailed, ServerMissing, StoreFull
 from optomatic.private_folder import no_room, own_folder, room_in, says_no_room
 
@@ -103,7 +89,7 @@ def serve(
     folder = _server_folder(default_home() if home is None else Path(home))
     address = _address(folder)
     _hold(folder)
-    if not (locked(folder / WATCHER) and answers(address)):
+    if not (watcher.locked(folder / watcher.WATCHER) and watcher.answers(address)):
         _bring_up(folder, address, idle, time.monotonic() + patience)
     return f"{_SCHEME}{quote(address, safe='')}/optomatic?directConnection=true"
 
@@ -114,7 +100,7 @@ def runs() -> bool:
         folder = default_home() / FOLDER
     except ServerFailed:
         return False
-    return (folder / WATCHER).exists() and locked(folder / WATCHER)
+    return (folder / watcher.WATCHER).exists() and watcher.locked(folder / watcher.WATCHER)
 
 
 def revive(uri: str) -> bool:
@@ -145,17 +131,17 @@ def look_after(folder: Path) -> str:
 def folder_of(uri: str) -> Path | None:
     """Return the folder of the embedded server at `uri`, None if `uri` is not of one."""
     path = Path(unquote(uri.removeprefix(_SCHEME).partition("/")[0]))
-    if not uri.startswith(_SCHEME) or path.name != SOCKET:
+    if not uri.startswith(_SCHEME) or path.name != watcher.SOCKET:
         return None
     folder = path.parent.resolve()  # the way to it may be a short link
-    return folder if folder.name == FOLDER and os.path.exists(folder / USERS) else None
+    return folder if folder.name == FOLDER and os.path.exists(folder / watcher.USERS) else None
 
 
 def _server_folder(home: Path) -> Path:
     """Make the private folder of the server in `home`, and return its real path."""
     try:
         folder = own_folder(home, FOLDER)
-        os.close(open_lock(folder / USERS))
+        os.close(watcher.open_lock(folder / watcher.USERS))
     except FolderRefused as error:
         raise ServerFailed(f"No embedded server was started. {error} {_elsewhere()}") from error
     except OSError as error:
@@ -172,7 +158,7 @@ def _address(folder: Path) -> str:
 
     A path that is too long for a socket, or that a URI cannot carry, is reached through a link.
     """
-    path = str(folder / SOCKET)
+    path = str(folder / watcher.SOCKET)
     if len(os.fsencode(path)) <= PATH_BYTES and path.isascii() and path.isprintable():
         return path
     link = _link(folder)
@@ -186,7 +172,7 @@ def _address(folder: Path) -> str:
             f"and {link}, by which it would be reached, belongs to another user or leads "
             f"elsewhere, so it was not used. Remove it, or set OPTOMATIC_HOME to a shorter path."
         )
-    return f"{link}/{SOCKET}"
+    return f"{link}/{watcher.SOCKET}"
 
 
 def _link(folder: Path) -> str:
@@ -200,16 +186,18 @@ def _hold(folder: Path) -> None:
     """Count this process as a client of the server in `folder` until it ends."""
     known = _held.get(str(folder))
     # The folder may have been made anew, and a daemonizing program may have closed its files.
-    if known is not None and names(folder / USERS, known):
+    if known is not None and watcher.names(folder / watcher.USERS, known):
         return
     # It waits, for a second or so, while a watcher stops an unused server.  Two threads may hold it
     # twice, which does no harm.
-    _held[str(folder)] = _wait_for_lock(folder / USERS, fcntl.LOCK_SH, time.monotonic() + 30)
+    _held[str(folder)] = _wait_for_lock(
+        folder / watcher.USERS, fcntl.LOCK_SH, time.monotonic() + 30
+    )
 
 
 def _wait_for_lock(path: Path, how: int, deadline: float) -> int:
-    descriptor = open_lock(path)
-    while not lock(descriptor, how):
+    descriptor = watcher.open_lock(path)
+    while not watcher.lock(descriptor, how):
         if time.monotonic() > deadline:
             os.close(descriptor)
             raise ServerFailed(
@@ -223,9 +211,11 @@ def _wait_for_lock(path: Path, how: int, deadline: float) -> int:
 
 def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -> None:
     """Start the server or wait for it, as the only client at a time to do so."""
-    starting = _wait_for_lock(folder / START, fcntl.LOCK_EX, deadline + 5)
+    starting = _wait_for_lock(folder / watcher.START, fcntl.LOCK_EX, deadline + 5)
     try:
-        while not ((watched := locked(folder / WATCHER)) and answers(address)):
+        while not (
+            (watched := watcher.locked(folder / watcher.WATCHER)) and watcher.answers(address)
+        ):
             elsewhere = _watching_host(folder) if watched else ""
             if elsewhere or time.monotonic() > deadline:
                 raise ServerFailed(_silent(folder, elsewhere))
@@ -234,12 +224,12 @@ def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -
             else:
                 time.sleep(0.01)  # it restarts mongod, or recovers after a crash
     finally:
-        release(starting)
+        watcher.release(starting)
 
 
 def _watching_host(folder: Path) -> str:
     """Return the name of another machine whose watcher serves this folder, "" for this one."""
-    host = (folder / WATCHER).read_text().partition(" ")[0]
+    host = (folder / watcher.WATCHER).read_text().partition(" ")[0]
     return "" if host == socket.gethostname() else host
 
 
@@ -290,9 +280,9 @@ def _failure(folder: Path, code: int | None, words: list[str], failed: bool) -> 
     """Return the error of a server that does not stay up, from its watcher's report."""
     free = shutil.disk_usage(folder).free
     status = f"exit status {code}" if code is None or code >= 0 else f"signal {-code}"
-    said = f"It said: {' | '.join(words) or 'nothing'} (all of it: {folder / LOG})"
+    said = f"It said: {' | '.join(words) or 'nothing'} (all of it: {folder / watcher.LOG})"
     limited = code == -signal.SIGXFSZ
-    if limited or (failed and free < FREE_BYTES) or says_no_room("".join(words)):
+    if limited or (failed and free < watcher.FREE_BYTES) or says_no_room("".join(words)):
         lack = "its files may not get larger (ulimit -f)" if limited else "its disk is full"
         return StoreFull(
             f"The embedded mongod ended ({status}), as {lack}: {free / 1e6:.1f} MB are free in "
@@ -324,7 +314,7 @@ def _silent(folder: Path, elsewhere: str) -> str:
     return (
         f"The embedded server of {folder} did not answer in time, so nothing was stored; what was "
         f"stored before is untouched. After a crash it may need longer to recover: fit again. If "
-        f"that does not help look at {folder / LOG} ({room_in(folder)})."
+        f"that does not help look at {folder / watcher.LOG} ({room_in(folder)})."
     )
 
 

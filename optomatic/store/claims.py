@@ -4,7 +4,7 @@ Each write carries the claim's token, a random 128-bit number made before it is 
 whose reply was lost is settled by reading what the token holds, and a worker that was thought
 dead changes nothing that is not its own any more.
 
-The first good result wins, whoever brings it: a worker whose lease ran out has computed the same
+The first good result wins, from any worker: one whose lease ran out has computed the same
 score as the next one.  A failure counts only from the worker that holds the claim, so that a
 stale worker's trouble cannot hide a good run.
 

@@ -28,7 +28,7 @@ The document of a unit (collection ``units``), schema 1::
                 state is ``invalid`` then.  Its former state is kept there, and all else in
                 place.  Where the unit was queued anew, ``of`` is its id.
 
-A call of joblib has some more (:mod:`~.calls`).  What is read is checked first
+A call of joblib has some more (:mod:`~.calls`).  Each document is checked as it is read
 (:mod:`~.forms`); to restore an invalid document, give it back its former state.
 
 To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
@@ -57,7 +57,7 @@ _PARAMS = 16_000
 _LARGEST = 15_000_000
 
 
-#: What a unit has while nobody works on it.
+#: The fields of a unit while no worker has it.
 NOBODY: Mapping[str, Any] = {
     "worker": None,
     "host": None,

@@ -1,6 +1,7 @@
-"""What there is in a store and what is going on, for people: read only, in a few queries.
+"""Views of a store for people: read only, in a few queries.
 
-What does not have its form is left as it is, and missing: who looks may have no right to write.
+A document that does not have its form is left as it is, and missing: the user may have no right to
+write.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class DatabaseCheck:
     size : str
         Documents, bytes, and the free space of the disk if the server tells it.
     problems : tuple of str
-        What to mend, if anything.
+        Advice on each problem.
     """
 
     address: str
@@ -113,7 +114,7 @@ class DatabaseCheck:
         return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
-#: What the queue does, in MongoDB's words.
+#: The rights that the queue needs, in MongoDB's words.
 _ACTIONS = ("find", "insert", "update", "remove", "createIndex")
 #: Fewer free bytes than this are told of as a problem.
 _LITTLE = 1_000_000_000
@@ -197,7 +198,7 @@ class Inventory:
         return ids
 
     def running(self) -> list[RunningForm]:
-        """Return what is being scored, what began first at the top."""
+        """Return the units that are being scored, those that began first at the top."""
         query = {"state": "running", "started": True, "lease_until": {"$type": "date"}, "v": SCHEMA}
         how: dict[str, Any] = {"sort": [("claimed_at", 1)], "limit": _MOST_SHOWN}
         return _formed(RunningForm, self._units.find(query, fields_of(RunningForm), **how))
@@ -228,7 +229,7 @@ class Inventory:
         return parts, queues
 
     def check(self, address: str) -> DatabaseCheck:
-        """Return what is found; `address` is that of the store, without credentials."""
+        """Check the store; `address` is its own, without credentials."""
         hello = self._command("hello")
         version = str(self._command("buildInfo")["version"])
         server, few = _server(hello)

@@ -61,7 +61,7 @@ class Glance:
 
 
 class Submitted(NamedTuple):
-    """What was found while units were queued.
+    """Odd records that were met while units were queued.
 
     ``invalid`` counts the units that replaced a record which could not be read.  ``foreign`` are
     units that another version of optomatic has queued, in a form of its own.

@@ -22,10 +22,10 @@ it, and all its chunks carry a mark of the upload (at least one each) before the
 
     read the marks --> nobody holds it: v is taken away --> chunks with no other mark --> header
 
-The second step is one update of one document.  Who comes before it is a holder, and nothing is
-removed; who comes after it finds no part, and uploads with a mark that was not read, so that no
-chunk which that upload counts on is removed.  A removal that was cut off is finished by the next
-one; an upload whose holder was taken for dead meanwhile finds its mark gone, and begins anew.
+The second step is one update of one document.  A search or call that comes before it is a holder,
+and nothing is removed.  One that comes after it finds no part, and uploads with a mark that was
+not read, so that no chunk of that upload is removed.  A removal that was cut off is finished by the
+next one; an upload whose holder was taken for dead meanwhile finds its mark gone, and begins anew.
 
 SEARCHES releases a part only if nobody has asked for it since the removal began to look who needs
 it (``at``): :mod:`~optomatic.store.removal`.

@@ -241,7 +241,7 @@ def read_all(collection: RetryingCollection, form: type[F], query: Filter) -> li
 
 
 class _OneRemoval:
-    """One call: what is to go, and what went."""
+    """One call of :meth:`Removal.remove`."""
 
     def __init__(
         self,
@@ -384,7 +384,7 @@ class _OneRemoval:
     def _unneeded_parts(
         self, dead: Sequence[str], live: Sequence[str], job_specs: set[str]
     ) -> set[str]:
-        """Return the parts that only what is removed refers to."""
+        """Return the parts that only removed searches refer to."""
         parts = {*self._parts_on(dead), *_job_specs(self._chosen)}
         if self._everything:
             parts |= {d["_id"] for d in self._headers.find({"holders": SEARCHES}, {"_id": 1})}
@@ -481,7 +481,7 @@ def _unneeded(keys: Collection[str], states: Sequence[str]) -> dict[str, Any]:
 
 def _named_in(unit: Document) -> set[str]:
     """Return the parts that a unit is made of."""
-    # Whatever it has become: what is named somewhere is needed.
+    # In any field, of any form: a part that is named is needed.
     return {*_SHA.findall(repr(unit))}
 
 

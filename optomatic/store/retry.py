@@ -205,32 +205,32 @@ def translated(error: Exception, room: str = "", why: str = "") -> errors.StoreE
     # A server that goes on without a file which it could not make says UnknownError.
     if code in _FULL_CODES or says_no_room(said):
         return errors.StoreFull(
-            f"The database's disk is full ({said}{room and f'; {room}'}). What was acknowledged is "
-            "safe, nothing new was stored. Free some space there and fit again: only what is "
-            "missing is scored."
+            f"The database's disk is full ({said}{room and f'; {room}'}). Acknowledged writes are "
+            "safe, nothing new was stored. Free some space there and fit again: only missing "
+            "units are scored."
         )
     if isinstance(error, driver.DocumentTooLarge):
         return errors.RecordTooLarge(
-            f"A record is over 16 MB ({said}) and was not stored. What is stored is not touched. "
+            f"A record is over 16 MB ({said}) and was not stored. Stored records are not touched. "
             "Look for a long text or a large value among the arguments of the search."
         )
     if isinstance(error, _NOT_STORABLE):
         return errors.StoreError(
             f"A value cannot be written as a record of MongoDB ({said}), so nothing was stored of "
-            "it. What is stored is not touched. Look for texts that are no UTF-8 and for very "
+            "it. Stored records are not touched. Look for texts that are no UTF-8 and for very "
             "large numbers among the arguments of the search."
         )
     if isinstance(error, driver.InvalidURI | driver.ConfigurationError | driver.InvalidName):
         return bad_uri(said)
     if is_transient(error) or isinstance(error, driver.ConnectionFailure):
         return errors.StoreUnavailable(
-            f"The database does not answer ({said}). What was acknowledged is safe; whether the "
+            f"The database does not answer ({said}). Acknowledged writes are safe; whether the "
             "last write took place is not known, and does no harm. Check that MongoDB runs and "
-            "can be reached from here, then fit again: only what is missing is scored."
+            "can be reached from here, then fit again: only missing units are scored."
         )
     return errors.StoreError(
-        f"The database could not do what it was asked ({type(error).__name__}: {said}). What was "
-        "acknowledged is safe. If this goes on, the server may be too old (MongoDB 5.0 is "
+        f"The database could not do what it was asked ({type(error).__name__}: {said}). "
+        "Acknowledged writes are safe. If this goes on, the server may be too old (MongoDB 5.0 is "
         "needed) or hold documents that are not optomatic's: use a database of its own."
     )
 

@@ -605,7 +605,7 @@ def test_server_of_another_machine_is_named(home: Path, monkeypatch: pytest.Monk
     private.serve(home)
     (home / "server" / "watcher.lock").write_text("elsewhere 1\n")
     (home / "server" / "mongod.sock").rename(home / "server" / "away.sock")
-    monkeypatch.setattr(private, "answers", lambda path: False)
+    monkeypatch.setattr(watcher, "answers", lambda path: False)
     with pytest.raises(ServerFailed, match=r"another machine \(elsewhere\)"):
         private.serve(home)
 
