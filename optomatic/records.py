@@ -424,7 +424,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Reservation:
     """A unit that this worker has claimed, at the time ``at`` of its clock.
 
     ``work`` is equal for units that share a bundle and options.  ``parts`` are the hashes of the
@@ -436,3 +436,8 @@ class Held:
     at: float
     work: str
     parts: tuple[str, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return its token and unit: a worker may claim again what was taken from it."""
+        return self.token, self.job.id

@@ -13,12 +13,13 @@ from optomatic.planning.workload import FitWorkload
 from optomatic.records import Result
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
+from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.heartbeat import new_record, registered
 from optomatic.worker.host import cache_home, filters_here, tags_here, timing_here
 from optomatic.worker.inprocess import NO_HOOKS, Hooks, InProcess, Place, Progress
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.pool import warm_pool
-from optomatic.worker.worker import Supervisor
+from optomatic.worker.worker import Worker
 
 Told = Callable[[Collection[str]], None]
 
@@ -109,17 +110,11 @@ class LocalWorkers:
         with warm_pool(self._workers) as pool:
             record = new_record("local", self._workers, tags_here())
             self.sizes[record.id] = self._workers
-            Supervisor(
-                store,
-                pool,
-                Cache(cache_home()),
-                record,
-                timing_here(),
-                search=search,
-                on_done=self._told,
-                hooks=hooks,
-                filters=filters_here(),
-            ).run(until)
+            options = WorkerOptions(
+                search=search, on_done=self._told, hooks=hooks, filters=filters_here()
+            )
+            cache = Cache(cache_home())
+            Worker(store, pool, cache, record, timing_here(), options).run(until)
 
 
 class Standalone:

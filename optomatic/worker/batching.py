@@ -1,4 +1,4 @@
-"""How long units take, and so how many to claim, start and send at once.  Decides, does nothing."""
+"""Batch sizing: how many units to claim, start and send at once, by how long they take."""
 
 from __future__ import annotations
 
@@ -19,63 +19,65 @@ _SHORTEST_CALM, _LONGEST_CALM = 0.002, 0.01
 _WEIGHT = 0.2
 
 
-class Pace:
-    """Measured seconds a unit, by what the units have in common, and a START."""
+class BatchSizing:
+    """Measured seconds a unit, by what the units have in common, and of a START.
 
-    def __init__(self) -> None:
+    It decides, and does nothing.  A claim takes `seconds` of work.
+    """
+
+    def __init__(self, seconds: float = BATCH_SECONDS) -> None:
+        self._batch_seconds = seconds
         self._seconds: dict[str, float] = {}
         self._latest: float | None = None
         self._start = 0.0
 
-    def note(self, work: str, seconds: float) -> None:
+    def measured(self, seconds: float, work: str = "") -> None:
         """Note that a unit of `work` took `seconds`: up at once, down slowly."""
         seconds = max(seconds, 1e-5)
         known = self._seconds.get(work, seconds)
-        self._seconds[work] = max(seconds, known + _WEIGHT * (seconds - known))
-        self._latest = self._seconds[work]
+        self._seconds[work] = self._latest = max(seconds, known + _WEIGHT * (seconds - known))
 
-    def note_call(self) -> None:
-        """Note that a call of joblib was run: nothing follows from it for what comes next.
+    def ran_call(self) -> None:
+        """Note that a call of joblib was run: it does not predict what comes next.
 
-        Of calls a worker takes only what it can begin now.  joblib makes batches of the short
-        ones itself, and behind a long one the next would wait while other workers idle.
+        A worker takes only the calls that it can begin now.  joblib itself makes batches of short
+        ones, and behind a long one the next would wait while other workers idle.
         """
         self._latest = None
 
-    def note_start(self, seconds: float) -> None:
-        """Note what a START took."""
+    def started(self, seconds: float) -> None:
+        """Note how long a START took."""
         self._start += 0.2 * (seconds - self._start)
 
-    def of(self, work: str) -> float | None:
+    def seconds_of(self, work: str) -> float | None:
         """Return the seconds that a unit of `work` takes, None if none was measured."""
         return self._seconds.get(work)
 
-    def batch(self, children: int, hungry: int, seconds: float = BATCH_SECONDS) -> int:
-        """Return how many units to claim for `children`, of which `hungry` could begin now."""
+    def batch(self, children: int = 1, idle: int = 1) -> int:
+        """Return how many units to claim for `children`, of which `idle` could begin now."""
         if self._latest is None:
-            return hungry
-        return max(hungry, min(BATCH_UNITS, ceil(seconds * children / self._latest)))
+            return idle
+        return max(idle, min(BATCH_UNITS, ceil(self._batch_seconds * children / self._latest)))
 
-    def wants_more(self, queued: int) -> bool:
-        """Tell whether a child that has `queued` units should be sent another chunk."""
-        if queued == 0:
+    def chunk(self) -> int:
+        """Return how many units to start at once where all are alike."""
+        return 1 if self._latest is None else max(1, int(CHUNK_SECONDS / self._latest))
+
+    def wants_more(self, sent: int) -> bool:
+        """Return whether to send another chunk to a child that has `sent` units."""
+        if sent == 0:
             return True
         if self._latest is None or self._latest > self._ahead():
             return False
-        return queued * self._latest <= max(CHUNK_SECONDS, self._latest)
+        return sent * self._latest <= max(CHUNK_SECONDS, self._latest)
 
-    def calm(self, queued: Sequence[int]) -> float:
-        """Return for how long nobody needs an ear, in seconds.
+    def unread(self, sent: Sequence[int]) -> float:
+        """Return for how many seconds results may wait unread, by units sent to each child.
 
-        While every busy child has more to do, what they say may pile up: to be woken for
-        each of many tiny units costs more than all that is done about it.
-
-        Parameters
-        ----------
-        queued : sequence of int
-            Units in the queue of each child.
+        While every busy child has more to do, results may pile up: waking for each of many tiny
+        units costs more than all that is done about it.
         """
-        busy = [units - 1 for units in queued if units]
+        busy = [units - 1 for units in sent if units]
         seconds = min(busy, default=0) * (self._latest or 0.0) / 2
         return min(seconds, _LONGEST_CALM) if seconds > _SHORTEST_CALM else 0.0
 

@@ -35,13 +35,21 @@ from optomatic.planning.constraints import size_of, tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store, open_store, place_of
 from optomatic.worker.cache import Cache
+from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.heartbeat import new_record
 from optomatic.worker.host import LONGEST, Installed, Names, cache_home, cores, timing_of
-from optomatic.worker.idle import IdleReasons
 from optomatic.worker.pool import Pool, current_path, threads_each
-from optomatic.worker.report import FORMATS, JsonLines, fields, readable, set_up
-from optomatic.worker.worker import Supervisor
+from optomatic.worker.report import (
+    FORMATS,
+    IdleReasons,
+    JsonLines,
+    Report,
+    fields,
+    readable,
+    set_up,
+)
+from optomatic.worker.worker import Worker
 
 T = TypeVar("T")
 
@@ -515,25 +523,23 @@ def _work(
     if lines is not None:
         lines.worker = record.id
     installed = Installed()
-    supervisor = Supervisor(
-        store,
-        pool,
-        cache,
-        record,
-        timing,
+    worker_options = WorkerOptions(
         search=_searches(store, names),
         queues=_fresh(lambda: store.workers.queues_for(installed, tags)),
         most=options.max_units,
         max_idle=options.max_idle,
         lasting=True,
-        why_idle=IdleReasons(store, record, installed, names),
+        report=Report(
+            record.id, store.searches.sizes_of, IdleReasons(store, record, installed, names)
+        ),
         on_ready=lambda: _say_ready(record, place_of(store.shown_uri), lines),
     )
-    _obey_signals(supervisor, pool, options.grace, lines)
+    worker = Worker(store, pool, cache, record, timing, worker_options)
+    _obey_signals(worker, pool, options.grace, lines)
     if options.deadline is not None:
-        supervisor.end_in(options.deadline, options.grace)
+        worker.stop_in(options.deadline, options.grace)
     try:
-        summary = supervisor.run(lambda: options.until_empty and supervisor.idle_for() is not None)
+        summary = worker.run(lambda: options.until_empty and worker.idle_for() is not None)
     finally:
         pool.close()
     log.info(
@@ -586,9 +592,7 @@ def _searches(store: Store, names: Names | None) -> Callable[[], Sequence[Sequen
     return _fresh(groups)
 
 
-def _obey_signals(
-    supervisor: Supervisor, pool: Pool, grace: float, lines: JsonLines | None
-) -> None:
+def _obey_signals(worker: Worker, pool: Pool, grace: float, lines: JsonLines | None) -> None:
     """End well at the first SIGTERM or SIGINT, and at once at the second."""
     seen: list[int] = []
 
@@ -598,7 +602,7 @@ def _obey_signals(
                 child.kill("a second signal came")
             os._exit(128 + number)
         seen.append(number)
-        supervisor.stop(grace)
+        worker.stop(grace)
         said = f"optomatic worker: {signal.Signals(number).name}, ending"
         said = said if lines is None else lines.line("INFO", said)
         os.write(2, f"{said}\n".encode())  # a logger might be at work below this

@@ -103,8 +103,8 @@ class Heartbeat:
         revoked: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
         self._store = store
-        self._worker = worker
-        self._timing = timing
+        self.worker = worker
+        self.timing = timing
         self._lease = lease
         self._client_of = client_of
         self._revoked = revoked
@@ -125,6 +125,8 @@ class Heartbeat:
     def hold(self, token: str, ids: Iterable[str], *, brisk: bool = False) -> None:
         """Renew these started units from now on; if `brisk`, look often if they are ours."""
         ids = set(ids)
+        if not ids:
+            return
         with self._lock:
             self._held.setdefault(token, set()).update(ids)
             if brisk:
@@ -176,7 +178,7 @@ class Heartbeat:
                     self._step()
         except Exception as error:
             self.error = error
-            log.exception("the heartbeat of worker %s stopped: leases run out", self._worker)
+            log.exception("the heartbeat of worker %s stopped: leases run out", self.worker)
             self._revoked(frozenset().union(*self.held().values()))
 
     def _pause(self) -> float:
@@ -189,7 +191,7 @@ class Heartbeat:
             now = time.monotonic()
             if self._rests(now):
                 return
-            self._store.workers.seen(self._worker)
+            self._store.workers.seen(self.worker)
             if self._client_of is not None:
                 self._store.searches.touch(self._client_of)
             if now >= self._beat_at:
@@ -209,10 +211,10 @@ class Heartbeat:
         """
         if not self.calm or self.held() or self._store.claims.anything_runs():
             return False
-        self._store.workers.seen(self._worker)
+        self._store.workers.seen(self.worker)
         # What happens meanwhile is not known.
         self._guard.failed()
-        self._beat_at = self._reap_at = now + self._jittered(self._timing.lease / 2)
+        self._beat_at = self._reap_at = now + self._jittered(self.timing.lease / 2)
         self._recovered()
         return True
 
@@ -223,11 +225,11 @@ class Heartbeat:
         self._beat_at = time.monotonic() + self._until_next_beat()
         # A result may have been handed in while the beat was under way: that unit is not revoked.
         if revoked and (revoked := self._drop_all(revoked)):
-            log.warning("%d units were taken away from worker %s", len(revoked), self._worker)
+            log.warning("%d units were taken away from worker %s", len(revoked), self.worker)
             self._revoked(revoked)
 
     def _until_next_beat(self) -> float:
-        third = self._timing.lease / 3
+        third = self.timing.lease / 3
         return self._jittered(min(BRISK, third) if self._brisk else third)
 
     def _drop_all(self, ids: Collection[str]) -> frozenset[str]:
@@ -243,7 +245,7 @@ class Heartbeat:
             count = self._store.claims.reap()
             if count:
                 log.info("took back %d units whose leases had run out", count)
-        self._reap_at = time.monotonic() + self._jittered(self._timing.lease / 6)
+        self._reap_at = time.monotonic() + self._jittered(self.timing.lease / 6)
 
     def _failed(self, error: StoreError) -> None:
         self._guard.failed()
@@ -251,7 +253,7 @@ class Heartbeat:
             log.warning("the store does not answer, leases may run out: %s", error)
         self._well = False
         # A beat comes before the next reap.
-        again = time.monotonic() + self._jittered(min(1.0, self._timing.lease / 12))
+        again = time.monotonic() + self._jittered(min(1.0, self.timing.lease / 12))
         self._beat_at, self._reap_at = again, again
 
     def _recovered(self) -> None:

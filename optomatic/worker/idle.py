@@ -1,244 +1,78 @@
-"""Why a worker idles while units are queued: none of them are for it, or it lacks something."""
+"""When an idle worker looks at the queue again, and what wakes it before."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
-from optomatic.records import Queue, WorkerRecord
-from optomatic.store.connection import Store
+from optomatic.backoff import Backoff
 from optomatic.store.notifier import Notifier
-from optomatic.store.searches import search_of
-from optomatic.worker.availability import needs
-from optomatic.worker.digest_check import Choice
-from optomatic.worker.heartbeat import Heartbeat
-from optomatic.worker.host import Names
-from optomatic.worker.report import fields, readable
-from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG, Account, Intake
+from optomatic.worker.reservations import Reservations
 
-#: So many queues are looked at, and so many names and reasons are said.
-_QUEUES, _NAMED = 20, 5
+#: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
+POLL_SHORT, POLL_LONG = 0.02, 2.0
+#: Seconds between looks while an alarm is set: it may have failed.
+POLL_ALARMED = 60.0
+#: Seconds without work after which a worker is idle: it says so, and has the alarm set.
+IDLE = 1.0
 
 
-class IdleReasons:
-    """Finds out, in a few queries, why nothing of what is queued can be claimed.
+class Idle:
+    """Whether the worker has nothing to do, and when it is to look for work.
 
     Parameters
     ----------
-    store : Store
-    record : WorkerRecord
-        Of the worker.
-    installed : mapping
-        The versions here, of whatever is asked for.
-    names : callable or None
-        Returns the names or ids of the searches that it works for; None for all.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        record: WorkerRecord,
-        installed: Mapping[str, str],
-        names: Names | None,
-    ) -> None:
-        self._store = store
-        self._record = record
-        self._installed = installed
-        self._names = names
-        self._known = dict(record.env)
-
-    def __call__(self) -> list[Reason]:
-        """Return the reasons, none if nothing is queued.
-
-        What is found to be missing is noted in the store, for those who wait.
-
-        Raises
-        ------
-        StoreError
-        """
-        names = None if self._names is None else list(self._names())
-        if names is None:
-            return self._lacking(self._store.claims.queued_queues(_QUEUES))
-        groups = self._store.searches.that_may_wait(names)
-        own = self._store.claims.queued_queues(_QUEUES, [i for ids in groups for i in ids])
-        if not own and not self._store.claims.queued_queues(1):
-            return []
-        return [*self._unknown(names), *(self._lacking(own) if own else self._of_others(names))]
-
-    def _unknown(self, names: Sequence[str]) -> list[Reason]:
-        there = self._store.searches.that_are_there(names)
-        unknown = [name for name in names if name not in there]
-        if not unknown:
-            return []
-        here = self._store.searches.latest_names(_NAMED + 1)
-        return [Reason(f"no search named {_listed(map(_quoted, unknown))}", _here(here))]
-
-    def _of_others(self, names: Sequence[str]) -> list[Reason]:
-        there = self._store.searches.that_are_there(names)
-        known = [name for name in names if name in there]
-        if not known:
-            return []
-        return [Reason(f"nothing is queued for {_listed(map(_quoted, known))}, only for others")]
-
-    def _lacking(self, queued: Mapping[str, str]) -> list[Reason]:
-        """Return what is lacking for queues, each with the searches that ask for it."""
-        queues = self._store.workers.queues(list(queued))
-        self._note(queues)
-        found: dict[str, list[str]] = {}
-        for queue in queues:
-            if why := needs(self._installed, self._record.tags, queue):
-                found.setdefault(why, []).append(search_of(queued[queue.id]))
-        named = self._store.searches.sizes_of([i for ids in found.values() for i in ids])
-        return [
-            Reason(why, _for([named[i][0] for i in ids if i in named]))
-            for why, ids in sorted(found.items())[:_NAMED]
-        ]
-
-    def _note(self, queues: Sequence[Queue]) -> None:
-        """Let those who wait know which versions are here of what they need."""
-        asked = {name: self._installed[name] for queue in queues for name in queue.env}
-        if not asked.items() <= self._known.items():
-            self._known.update(asked)
-            self._store.workers.has(self._record.id, self._known)
-
-
-def _quoted(name: str) -> str:
-    return f"'{readable(name)}'"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(dict.fromkeys(names))
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-def _here(names: Sequence[str]) -> str:
-    if not names:
-        return ", and there is no search here at all"
-    more = ", ..." if len(names) > _NAMED else ""
-    return f", searches here: {', '.join(map(readable, names[:_NAMED]))}{more}"
-
-
-def _for(names: Sequence[str]) -> str:
-    return f" (for {_listed(map(readable, names))})" if names else ""
-
-
-log = logging.getLogger(__name__)
-
-
-#: Seconds without work after which a worker says that it is idle.
-_IDLE = 1.0
-#: Seconds between two looks why nothing of what is queued can be claimed.
-EXPLAIN_SECONDS = 10.0
-
-
-class Reason(NamedTuple):
-    """Why a worker cannot take what is queued; ``more`` may change without being news."""
-
-    what: str
-    more: str = ""
-
-
-class Rest:
-    """Whether the worker rests, and what wakes it.
-
-    Parameters
-    ----------
-    name : str
-        Of the worker, for people.
-    alarms : Notifier or None
-        Those of the store; None for a worker that always looks by itself.
-    heart : Heartbeat
-        Is calm while the worker rests.
-    intake : Intake
-    account : Account
-    choice : Choice
+    reservations : Reservations
     wake : callable
-        Has the loop look around, and call :meth:`look`.
+        Has the worker's loop look around, and call :meth:`look`.
+    notifier : Notifier or None
+        That of the store; None for a worker that always looks by itself.
     joined : bool
-        Whether it matters that a search joins units that are queued already.
-    why : callable
-        Returns why the worker is idle while something is queued.  It may ask the store.
-    clock : callable
-        The worker's clock.
+        The alarm also rings when a search joins units that are queued already.
+
+    Attributes
+    ----------
+    since : float or None
+        Since when there was nothing to claim while nothing ran.
+    others_wait : bool
+        At the last look something was queued, and this worker could claim none of it.
     """
 
     def __init__(
         self,
-        name: str,
-        alarms: Notifier | None,
-        heart: Heartbeat,
-        intake: Intake,
-        account: Account,
-        choice: Choice,
+        reservations: Reservations,
         wake: Callable[[], None],
-        *,
-        joined: bool = False,
-        why: Callable[[], Sequence[Reason]] = lambda: (),
-        clock: Callable[[], float] = time.monotonic,
+        notifier: Notifier | None,
+        joined: bool,
     ) -> None:
-        self._name = name
-        self._alarm = None if alarms is None else alarms.queued(self._ring, joined=joined)
-        self._heart = heart
-        self._intake = intake
-        self._account = account
-        self._choice = choice
-        self._wake = wake
-        self._rung = False
-        self._mood = ""
-        self._why = why
-        self._clock = clock
-        self._explain_at = clock()
-        self._explained: set[str] = set()
+        self._reservations, self._wake = reservations, wake
+        self._alarm = None if notifier is None else notifier.queued(self._ring, joined=joined)
+        self._backoff = Backoff(POLL_SHORT, POLL_LONG)
+        self._rung = self._hurried = False
+        self.since: float | None = None
+        self._before: tuple[float, int] | None = None
+        self.others_wait = False
+
+    def seconds(self) -> float | None:
+        """Return for how long there has been nothing to do, None if there is something."""
+        since = self.since  # once, as others than the worker's own thread may ask
+        return None if since is None else time.monotonic() - since
+
+    def lasts(self) -> bool:
+        """Return whether the worker has been idle for a while."""
+        return (self.seconds() or 0.0) > IDLE
 
     def look(self) -> None:
-        """While nothing is to be done cost nothing, and have an alarm tell of what comes."""
+        """Cost nothing while there is nothing to do: have the alarm tell of new work."""
         if self._alarm is None:
             return
         if self._rung:
             self._rung = False
-            self._intake.hurry()
-        calm = self._idle()
-        self._heart.calm = calm
-        if calm:
+            self.hurry()
+        if self.lasts():
             self._alarm.start()
         else:
             self._alarm.pause()
-        # Disarmed it listens on for some seconds, but does not ring: who has a child to spare
-        # beside a long unit has to look.
-        rings = calm and self._alarm.active
-        self._intake.longest = POLL_ALARMED if rings else POLL_LONG
-
-    def say(self) -> None:
-        """Log that the worker is idle or at work now, if that is new."""
-        if any(not self._choice.is_trial(held.job.queue) for held in self._intake.waiting):
-            self._is("at work")
-        elif self._idle():
-            self._is("idle")
-
-    def explain(self) -> None:
-        """Log why nothing of what is queued can be claimed here, if that is new.
-
-        Raises
-        ------
-        StoreError
-        """
-        if not (self._intake.others_wait and self._idle()) or self._clock() < self._explain_at:
-            return
-        self._explain_at = self._clock() + EXPLAIN_SECONDS
-        reasons = self._why()
-        whats = {reason.what for reason in reasons}
-        if whats and whats != self._explained:
-            self._explained = whats
-            self._is("idle")
-            texts = [reason.what + reason.more for reason in reasons]
-            log.warning(
-                "worker %s cannot take what is queued: %s",
-                *(self._name, "; ".join(texts)),
-                extra=fields(reasons=texts),
-            )
 
     def stop(self) -> None:
         """Have no alarm ring any more."""
@@ -246,19 +80,52 @@ class Rest:
             self._alarm.stop()
 
     def _ring(self) -> None:
-        """Look at the queue soon, in the loop's own thread."""
+        """Look at the queue soon, in the worker's thread."""
         self._rung = True
         self._wake()
 
-    def _idle(self) -> bool:
-        return (self._intake.idle_for() or 0.0) > _IDLE
+    # -- when to claim ---------------------------------------------------------------------
 
-    def _is(self, mood: str) -> None:
-        if mood != self._mood:
-            scored = self._account.scored
-            log.info(
-                "worker %s is %s, %d units scored so far",
-                *(self._name, mood, scored),
-                extra=fields(scored=scored, failed=self._account.failed),
-            )
-            self._mood = mood
+    def hurry(self) -> None:
+        """Look at the queue at once: something may have been queued.
+
+        Some looks after it come soon, too: it may take a moment to be seen.
+        """
+        self._backoff.retry(2)
+        self._hurried = True
+
+    def time_left(self) -> float:
+        """Return the seconds until the queue is to be looked at."""
+        return 0.0 if self._reservations.freed else self._backoff.time_left()
+
+    def begin_look(self) -> bool:
+        """Note that the queue is looked at; return whether a cheap look is enough at first."""
+        cheap = self.since is not None and not self._hurried
+        self._hurried = self.others_wait = False
+        if self._reservations.freed:
+            # What becomes free looks often; with nothing in hand also for what runs alone.
+            self._backoff.retry(self._backoff.failures if self._reservations.units else 0)
+            self._reservations.freed = False
+        return cheap
+
+    def found_work(self) -> None:
+        """Note that something was claimed."""
+        if self.since is not None:
+            self._before = (self.since, self._reservations.scored)
+        self.since = None
+        self._backoff.succeeded()
+
+    def found_nothing(self, *, busy: bool) -> None:
+        """Note that there was nothing to claim, while something is started if `busy`."""
+        # A paused alarm listens on for some seconds, but does not ring: then a worker with a
+        # child to spare beside a long unit has to look.
+        alarmed = self._alarm is not None and self._alarm.active and self.lasts()
+        self._backoff.failed(POLL_ALARMED if alarmed else POLL_LONG)
+        if not busy and self.since is None:
+            self.since = time.monotonic()
+
+    def refused(self, queue: str) -> None:
+        """Count as idle since before `queue` was claimed, if nothing else was or is in hand."""
+        if all(one.job.queue == queue for one in self._reservations.units.values()):
+            before, scored = self._before or (None, None)
+            self.since = before if scored == self._reservations.scored else None

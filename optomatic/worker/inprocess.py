@@ -18,7 +18,7 @@ from optomatic.records import Job, Lease, Result
 from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.batching import BATCH_SECONDS, CHUNK_SECONDS, Pace
+from optomatic.worker.batching import BATCH_SECONDS, BatchSizing
 from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.host import timing_here
 from optomatic.worker.score import failed, inner_threads, score_unit
@@ -99,10 +99,9 @@ class ClaimLoop:
         self._worker = worker
         self._search = search
         self._place = place
-        self._seconds = seconds
         self._lease = lease
-        self._pace = Pace()
-        self._backoff = Backoff(short=PAUSE_SHORT, long=PAUSE_LONG)
+        self._sizing = BatchSizing(seconds)
+        self._backoff = Backoff(PAUSE_SHORT, PAUSE_LONG)
 
     def take(self, *, alone: bool = True) -> Lease:
         """Claim a batch; units that this search did not ask for do not wait for it any more.
@@ -110,7 +109,7 @@ class ClaimLoop:
         A process that scores with objects of its own cannot score units that it does not know.
         """
         self._heartbeat.check()
-        count = self._pace.batch(1, 1, self._seconds)
+        count = self._sizing.batch()
         lease = self._store.claims.claim(self._worker, count, search=self._search, alone=alone)
         mine = tuple(job for job in lease.jobs if self._asked_for(job.id))
         if len(mine) < len(lease.jobs):
@@ -153,7 +152,7 @@ class ClaimLoop:
 
     def measured(self, seconds: float) -> None:
         """Note how long a unit took."""
-        self._pace.note("", seconds)
+        self._sizing.measured(seconds)
 
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """Yield what to start at once: 50 ms of work, measured on the way.
@@ -162,15 +161,13 @@ class ClaimLoop:
         """
         done = 0
         while done < len(jobs):
-            seconds = None if jobs[done].losses else self._pace.of("")
-            size = 1 if seconds is None else max(1, int(CHUNK_SECONDS / seconds))
+            size = 1 if jobs[done].losses else self._sizing.chunk()
             yield jobs[done : done + size]
             done += size
 
     def wait(self) -> None:
         """Sleep: others have the rest, and what they lose is claimed at a later look."""
-        self._backoff.failed()
-        time.sleep(self._backoff.time_left())
+        time.sleep(self._backoff.failed())
 
 
 class InProcess:

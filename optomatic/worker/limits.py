@@ -1,6 +1,6 @@
-"""Ends children whose unit runs for too long or takes too much memory.
+"""Limits: kill children whose unit runs for too long or takes too much memory.
 
-A thread of its own, as the supervisor's loop may wait for a slow store meanwhile.
+A thread of its own does, as the worker's loop may wait for a slow store meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from optomatic.planning.constraints import limits_in, shown_size, too_large, too_long
-from optomatic.records import Failure, Held
+from optomatic.records import Failure, Reservation
 from optomatic.worker.pool import Child
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _by_psutil(pid: int) -> list[int]:
 
 @dataclass(slots=True)
 class Watch:
-    """What one child runs, since when, and what it must not pass."""
+    """The unit that a child runs, since when, and its limits."""
 
     child: Child
     unit: str
@@ -81,41 +81,28 @@ class Watch:
     size: int | None
 
 
-class Warden:
-    """Watches units that have limits.
+class Limits:
+    """Watch units that have limits."""
 
-    Parameters
-    ----------
-    clock, measure
-        For tests.  ``measure(pid)`` returns bytes.
-    """
-
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        measure: Callable[[int], int] = anonymous_memory,
-    ) -> None:
-        self._clock = clock
-        self._measure = measure
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watches: dict[int, Watch] = {}
         self._something = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begins(self, child: Child, held: Held) -> None:
-        """Watch `child` from now on, which begins with `held`, or has just loaded its data."""
-        limits = limits_in(held.job.options)
+    def watch(self, child: Child, one: Reservation) -> None:
+        """Watch `child` from now on: `one` begins, or its data have just been loaded."""
+        limits = limits_in(one.job.options)
         if not limits:
             self.forget(child)
             return
         seconds, size = limits.get("seconds"), limits.get("bytes")
         with self._lock:
-            self._watches[child.pid] = Watch(child, held.job.id, self._clock(), seconds, size)
+            self._watches[child.pid] = Watch(child, one.job.id, time.monotonic(), seconds, size)
         self._something.set()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="optomatic-warden", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="optomatic-limits", daemon=True)
             self._thread.start()
 
     def forget(self, child: Child) -> None:
@@ -140,7 +127,7 @@ class Warden:
             self.look()
 
     def look(self) -> None:
-        """End what has passed a limit."""
+        """Kill the children whose unit has passed a limit."""
         with self._lock:
             for watch in list(self._watches.values()):
                 failure = self._passed(watch)
@@ -149,17 +136,17 @@ class Warden:
                     watch.child.kill("its unit passed a limit", (watch.unit, failure))
 
     def _passed(self, watch: Watch) -> Failure | None:
-        if watch.seconds is not None and self._clock() - watch.began > watch.seconds:
-            _say(watch, f"is not done after fit_timeout={watch.seconds:g} s")
+        if watch.seconds is not None and time.monotonic() - watch.began > watch.seconds:
+            _log(watch, f"is not done after fit_timeout={watch.seconds:g} s")
             return too_long(watch.seconds)
         if watch.size is None:
             return None
-        held = self._measure(watch.child.pid)
-        if held <= watch.size:
+        size = anonymous_memory(watch.child.pid)
+        if size <= watch.size:
             return None
-        _say(watch, f"has {shown_size(held)} of memory, its limit is {shown_size(watch.size)}")
+        _log(watch, f"has {shown_size(size)} of memory, its limit is {shown_size(watch.size)}")
         return too_large(watch.size)
 
 
-def _say(watch: Watch, what: str) -> None:
+def _log(watch: Watch, what: str) -> None:
     log.warning("child %d is ended: unit %s %s", watch.child.pid, watch.unit, what)

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from optomatic.backoff import Backoff
-from optomatic.records import Failure, Held
+from optomatic.records import Failure, Reservation
 from optomatic.worker.forkserver import (
     Forked,
     ForkServers,
@@ -172,14 +172,14 @@ class Child:
     pid : int
     ready : bool
         It has loaded what it needs and reads what it is sent at once.
-    sent : deque of Held
+    sent : deque of Reservation
         Started units that were sent and are not done, in the order in which they run.
-    running : Held or None
+    running : Reservation or None
         The first of them, once the child has said that it begins.
     stopped : str or None
         Why the parent killed it, if it did, or why it refused a unit and ended.
-    refused, expected : bool
-        It ended as it refused a unit; that was to be expected, so no log needs to say it.
+    refused : bool
+        It ended as it refused a unit.
     passed : (str, Failure) or None
         The unit for which it was killed as that passed a limit.
     death : int or None
@@ -191,47 +191,47 @@ class Child:
         self.channel = channel
         self.pid = process.pid
         self.ready = False
-        self.sent: deque[Held] = deque()
-        self.running: Held | None = None
+        self.sent: deque[Reservation] = deque()
+        self.running: Reservation | None = None
         self.stopped: str | None = None
-        self.refused = self.expected = False
+        self.refused = False
         self.passed: tuple[str, Failure] | None = None
-        self._last: Held | None = None
+        self._last: Reservation | None = None
         self.death = _open_pidfd(process.pid)
 
     def loaded(self) -> None:
         """Note that it is ready."""
         self.ready = True
 
-    def assign(self, chunk: Collection[Held], message: object) -> None:
+    def assign(self, chunk: Collection[Reservation], message: object) -> None:
         """Send it started units."""
         self.sent.extend(chunk)
         self.send(message)
 
-    def begin(self, unit_id: str) -> Held:
+    def begin(self, unit_id: str) -> Reservation:
         """Note that it begins with a unit; raise ValueError if that is not its next one."""
         self.running = self.next(unit_id)
         return self.running
 
-    def finish(self) -> Held:
+    def finish(self) -> Reservation:
         """Note that its first unit is over, and return it."""
         self.running = None
         return self.sent.popleft()
 
-    def next(self, unit_id: str) -> Held:
+    def next(self, unit_id: str) -> Reservation:
         """Return the first unit that it was sent; raise ValueError if that is not `unit_id`."""
-        held = self.sent[0]
-        if held.job.id != unit_id:
-            raise ValueError(f"it speaks of {unit_id!r}, but has {held.job.id!r}")
-        return held
+        one = self.sent[0]
+        if one.job.id != unit_id:
+            raise ValueError(f"it speaks of {unit_id!r}, but has {one.job.id!r}")
+        return one
 
-    def refuse(self, why: str, *, expected: bool) -> None:
+    def refuse(self, why: str) -> None:
         """Note that it refuses its first unit, and ends."""
-        self.stopped, self.refused, self.expected, self.running = why, True, expected, None
+        self.stopped, self.refused, self.running = why, True, None
 
-    def give_up(self) -> tuple[Held | None, list[Held]]:
+    def give_up(self) -> tuple[Reservation | None, list[Reservation]]:
         """Take from a dead child the unit that ran, and those that it had not begun."""
-        units = [held for held in self.sent if held is not self.running]
+        units = [one for one in self.sent if one is not self.running]
         ran, self.running = self.running, None
         self.sent.clear()
         return ran, units

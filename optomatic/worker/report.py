@@ -1,4 +1,4 @@
-"""The log of a standalone worker: lines for people, or JSON objects for programs."""
+"""The log of a standalone worker, as text or JSON: what it did, and whether and why it is idle."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from optomatic.worker.reservations import CALLS, Account
+from optomatic.records import Queue, WorkerRecord
+from optomatic.store.connection import Store
+from optomatic.store.searches import search_of
+from optomatic.worker.availability import needs
+from optomatic.worker.host import Names
+from optomatic.worker.idle import Idle
+from optomatic.worker.reservations import CALLS, Reservations
 
 FORMATS = ("text", "json")
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
@@ -77,8 +83,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two reports.
 REPORT_SECONDS = 60.0
-#: So many searches are named.
-_NAMED = 5
+#: Seconds between two looks why nothing of what is queued can be claimed.
+EXPLAIN_SECONDS = 10.0
+#: So many queues are looked at, and so many searches, names and reasons are named.
+_QUEUES, _NAMED = 20, 5
 
 
 #: Name of a search, how many of its units this worker has scored, and how many it has; None for
@@ -120,71 +128,81 @@ def _share_text(name: str, own: int, n_units: int | None) -> str:
 
 
 class Report:
-    """Looks at what became of units, and logs it once a minute if there is something.
+    """Log what a worker does: each minute what it scored, and whether it is idle, if that is new.
 
     Parameters
     ----------
-    name : str
-        Of the worker, for people.
-    account : Account
+    worker : str
+        Its id.
     sizes : callable
         Is asked once a report.
+    why_idle : callable
+        Returns why the worker is idle while something is queued; asked now and then.
     clock : callable
-        The worker's clock.
+        For tests.
     """
 
     def __init__(
         self,
-        name: str,
-        account: Account,
+        worker: str,
         sizes: Sizes,
+        why_idle: Callable[[], Sequence[Reason]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = name
-        self._account = account
-        self._sizes = sizes
-        self._clock = clock
+        self._name, self._sizes, self._why_idle, self._clock = worker[:4], sizes, why_idle, clock
         #: The last report; since when the units take that are not reported; the last result.
         self._at = self._since = self._last = clock()
         self._seen = 0
         #: What was reported.
         self._scored = self._failed = 0
         self._by_search: Counter[str] = Counter()
+        self._state = ""
+        self._explain_at = clock()
+        self._explained: set[str] = set()
 
-    def time_left(self) -> float | None:
+    def time_left(self, scored: int) -> float | None:
         """Return the seconds until a report is due, None if there is nothing to report."""
-        if self._account.scored == self._scored:
+        if scored == self._scored:
             return None
         return max(0.0, self._at + REPORT_SECONDS - self._clock())
 
-    def look(self, *, busy: bool) -> None:
-        """Log what was done, if it is time.
+    def look(self, done: Reservations, idle: Idle, *, at_work: bool) -> None:
+        """Log what is new.
 
         Parameters
         ----------
-        busy : bool
-            Something is in hand, so the next results have begun already.
+        at_work : bool
+            Something is in hand that this worker does not only try.
 
         Raises
         ------
         StoreError
             The report comes later then.
         """
+        self.look_at_counts(done, busy=bool(done.units))
+        if at_work:
+            self._is("at work", done)
+        elif idle.lasts():
+            self._is("idle", done)
+            if idle.others_wait and self._clock() >= self._explain_at:
+                self._explain()
+
+    def look_at_counts(self, done: Reservations, *, busy: bool) -> None:
+        """Log what was done, if it is time; if `busy`, the next results have begun already."""
         now = self._clock()
-        if self._account.scored != self._seen:
-            self._seen, self._last = self._account.scored, now
-        if self._account.scored == self._scored:
+        if done.scored != self._seen:
+            self._seen, self._last = done.scored, now
+        if done.scored == self._scored:
             if not busy:
                 self._at = self._since = now
         elif now >= self._at + REPORT_SECONDS:
-            self._report()
+            self._report(done)
             self._at, self._since = now, self._last if busy else now
 
-    def _report(self) -> None:
-        account = self._account
-        recent = account.by_search - self._by_search
-        shares = self._shares([search for search, _ in recent.most_common()])
-        scored, failed = account.scored - self._scored, account.failed - self._failed
+    def _report(self, done: Reservations) -> None:
+        recent = done.by_search - self._by_search
+        shares = self._shares([search for search, _ in recent.most_common()], done.by_search)
+        scored, failed = done.scored - self._scored, done.failed - self._failed
         seconds = self._last - self._since
         log.info(
             "worker %s: %s",
@@ -198,11 +216,10 @@ class Report:
                 ],
             ),
         )
-        self._scored, self._failed = account.scored, account.failed
-        self._by_search = account.by_search.copy()
+        self._scored, self._failed = done.scored, done.failed
+        self._by_search = done.by_search.copy()
 
-    def _shares(self, searches: Sequence[str]) -> list[Share]:
-        own = self._account.by_search
+    def _shares(self, searches: Sequence[str], own: Mapping[str, int]) -> list[Share]:
         sizes = self._sizes([search for search in searches if search != CALLS])
         shares: list[Share] = []
         for search in searches:
@@ -212,3 +229,129 @@ class Report:
                 name, n_units = sizes[search]
                 shares.append((name, own[search], n_units))
         return shares
+
+    def _explain(self) -> None:
+        """Log why nothing of what is queued can be claimed here, if that is new."""
+        self._explain_at = self._clock() + EXPLAIN_SECONDS
+        reasons = self._why_idle()
+        whats = {reason.what for reason in reasons}
+        if whats and whats != self._explained:
+            self._explained = whats
+            texts = [reason.what + reason.more for reason in reasons]
+            log.warning(
+                "worker %s cannot take what is queued: %s",
+                *(self._name, "; ".join(texts)),
+                extra=fields(reasons=texts),
+            )
+
+    def _is(self, state: str, done: Reservations) -> None:
+        if state != self._state:
+            self._state = state
+            log.info(
+                "worker %s is %s, %d units scored so far",
+                *(self._name, state, done.scored),
+                extra=fields(scored=done.scored, failed=done.failed),
+            )
+
+
+class Reason(NamedTuple):
+    """Why a worker cannot take what is queued; ``more`` may change without being news."""
+
+    what: str
+    more: str = ""
+
+
+class IdleReasons:
+    """Find out, in a few queries, why a worker can claim nothing of what is queued.
+
+    `installed` are the versions here, of whatever is asked for; `names` returns the names or ids of
+    the searches that it works for, and is None for all.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        record: WorkerRecord,
+        installed: Mapping[str, str],
+        names: Names | None,
+    ) -> None:
+        self._store = store
+        self._record = record
+        self._installed = installed
+        self._names = names
+        self._known = dict(record.env)
+
+    def __call__(self) -> list[Reason]:
+        """Return the reasons, none if nothing is queued.
+
+        What is found to be missing is noted in the store, for those who wait.
+
+        Raises
+        ------
+        StoreError
+        """
+        names = None if self._names is None else list(self._names())
+        if names is None:
+            return self._lacking(self._store.claims.queued_queues(_QUEUES))
+        groups = self._store.searches.that_may_wait(names)
+        own = self._store.claims.queued_queues(_QUEUES, [i for ids in groups for i in ids])
+        if not own and not self._store.claims.queued_queues(1):
+            return []
+        return [*self._unknown(names), *(self._lacking(own) if own else self._of_others(names))]
+
+    def _unknown(self, names: Sequence[str]) -> list[Reason]:
+        there = self._store.searches.that_are_there(names)
+        unknown = [name for name in names if name not in there]
+        if not unknown:
+            return []
+        here = self._store.searches.latest_names(_NAMED + 1)
+        return [Reason(f"no search named {_listed(map(_quoted, unknown))}", _here(here))]
+
+    def _of_others(self, names: Sequence[str]) -> list[Reason]:
+        there = self._store.searches.that_are_there(names)
+        known = [name for name in names if name in there]
+        if not known:
+            return []
+        return [Reason(f"nothing is queued for {_listed(map(_quoted, known))}, only for others")]
+
+    def _lacking(self, queued: Mapping[str, str]) -> list[Reason]:
+        """Return what is lacking for queues, each with the searches that ask for it."""
+        queues = self._store.workers.queues(list(queued))
+        self._note(queues)
+        found: dict[str, list[str]] = {}
+        for queue in queues:
+            if why := needs(self._installed, self._record.tags, queue):
+                found.setdefault(why, []).append(search_of(queued[queue.id]))
+        named = self._store.searches.sizes_of([i for ids in found.values() for i in ids])
+        return [
+            Reason(why, _for([named[i][0] for i in ids if i in named]))
+            for why, ids in sorted(found.items())[:_NAMED]
+        ]
+
+    def _note(self, queues: Sequence[Queue]) -> None:
+        """Let those who wait know which versions are here of what they need."""
+        asked = {name: self._installed[name] for queue in queues for name in queue.env}
+        if not asked.items() <= self._known.items():
+            self._known.update(asked)
+            self._store.workers.has(self._record.id, self._known)
+
+
+def _quoted(name: str) -> str:
+    return f"'{readable(name)}'"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(dict.fromkeys(names))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _here(names: Sequence[str]) -> str:
+    if not names:
+        return ", and there is no search here at all"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f", searches here: {', '.join(map(readable, names[:_NAMED]))}{more}"
+
+
+def _for(names: Sequence[str]) -> str:
+    return f" (for {_listed(map(readable, names))})" if names else ""

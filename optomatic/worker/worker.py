@@ -1,77 +1,54 @@
-"""The parent of the children that score: claims, hands out, watches, hands in.
+"""The worker: the parent of the children that score.
 
-One thread runs everything here but the heart and the warden.  It never runs user code and never
-unpickles what user code made, so nothing that a unit does can stop it.
+One thread runs everything here but the heartbeat and the limits.  It never runs user code and never
+unpickles what user code made, so nothing that a unit does can stop it.  Each turn of its loop:
 
-::
-
-    store --claim--> waiting --start--> a child's queue --begun--> running --done--> store
-                        |                    |                       |
-                        +------release-------+   taken away: killed  +-- the child died: crash
-
-The loop is here.  What it does at each turn has a room of its own:
-
-===============================  ==================================================
-:mod:`~.resting`                 idle or at work, and what wakes an idle worker
-:mod:`~.report`                  what was done, once a minute
-:mod:`~.feeding`                 store -> children
-:mod:`~.listening`               children -> account
-:mod:`~.coroner`                 whose fault the end of a child was
-:mod:`~.account`, `~.outbox`     what became of units, and what of it the store lacks
-:mod:`~.taken_away`              what others took
-:mod:`~.ending`                  when it is enough, and what is given back then
-===============================  ==================================================
+===========================  =======================================================
+:mod:`~.idle`                when to look at the queue, and what wakes an idle worker
+:mod:`~.report`              the log: what was done, whether it is idle, and why
+:mod:`~.dispatch`            store -> children: claim, START, send
+:mod:`~.outcomes`            children -> reservations: results, refusals, exits
+:mod:`~.reservations`        the state of each unit, and what the store is owed
+===========================  =======================================================
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from optomatic.backoff import Patience
+from optomatic.backoff import Backoff
 from optomatic.errors import StoreError
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store
-from optomatic.worker.batching import Pace
 from optomatic.worker.cache import Cache
-from optomatic.worker.digest_check import Choice, Refusals
-from optomatic.worker.dispatch import Feeder, Parcels
+from optomatic.worker.dispatch import Dispatch, WorkerOptions
 from optomatic.worker.heartbeat import Heartbeat
-from optomatic.worker.host import Filter
-from optomatic.worker.idle import Reason, Rest
-from optomatic.worker.inprocess import NO_HOOKS, Hooks
-from optomatic.worker.limits import Warden
-from optomatic.worker.outcomes import Coroner, Listener
-from optomatic.worker.pool import Pool, Wakeup
-from optomatic.worker.report import Report
-from optomatic.worker.reservations import (
-    Account,
-    Intake,
-    Outbox,
-    Queues,
-    Searches,
-    TakenAway,
-    any_queue,
-)
-from optomatic.worker.shutdown import Deadline, Surrender
+from optomatic.worker.idle import Idle
+from optomatic.worker.inprocess import NO_HOOKS
+from optomatic.worker.outcomes import Outcomes
+from optomatic.worker.pool import Pool
+from optomatic.worker.reservations import Reservations
 
 log = logging.getLogger(__name__)
 
 
 #: The search that is worked for has its turn at least so often, in seconds, if it wants any.
 _TURN = 0.2
-#: A call of the heart that is under way in the end is waited for so many seconds at most.
+#: A call of the heartbeat that is under way in the end is waited for so many seconds at most.
 _LAST_BEAT = 10.0
 #: The loop looks around at least so often, in seconds.
 _LONGEST_WAIT = 10.0
+#: A store that is away when the grace is over is waited for so much longer, in seconds: what
+#: cannot be handed in or given back is charged, or scored again.
+_LATE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class WorkSummary:
-    """What a supervisor did: units scored, those of them with failures, children that crashed."""
+    """What a worker did: units scored, those of them with failures, children that crashed."""
 
     worker: str
     scored: int
@@ -79,8 +56,8 @@ class WorkSummary:
     crashed: int
 
 
-class Supervisor:
-    """Has units scored by a pool of children.
+class Worker:
+    """Have units scored by a pool of children.
 
     Parameters
     ----------
@@ -91,29 +68,7 @@ class Supervisor:
     record : WorkerRecord
         Who claims.
     timing : Timing
-    search : str or callable, optional
-        Only units that this search waits for are claimed, or one of those whose ids it returns,
-        in groups: what the first has is claimed before what the next has.
-    most : int, optional
-        It ends by itself once it has scored so many units.
-    max_idle : float, optional
-        It ends by itself after so many seconds without work.
-    queues : callable, optional
-        Returns the queues that may be claimed, asked before each claim; all if not given.
-    lasting : bool
-        Wait for a store that does not answer, for ever, instead of raising StoreError.
-    why_idle : callable
-        Returns why nothing of what is queued can be claimed; a lasting one asks it now and then.
-    on_ready : callable
-        Called once, when the first child can score.
-    on_done : callable
-        Called with the ids of units whose results arrived.  What it raises ends :meth:`run`.
-    hooks : Hooks
-        What the search does meanwhile; called in the thread of :meth:`run`.
-    filters : sequence of Filter, optional
-        Which warnings units are to show; what the children have otherwise, if not given.
-    clock, rng
-        For tests.
+    options : WorkerOptions
     """
 
     def __init__(
@@ -123,75 +78,29 @@ class Supervisor:
         cache: Cache,
         record: WorkerRecord,
         timing: Timing,
-        *,
-        search: Searches = None,
-        most: int | None = None,
-        max_idle: float | None = None,
-        queues: Queues = any_queue,
-        lasting: bool = False,
-        why_idle: Callable[[], Sequence[Reason]] = lambda: (),
-        on_ready: Callable[[], None] = lambda: None,
-        on_done: Callable[[Collection[str]], None] = lambda _: None,
-        hooks: Hooks = NO_HOOKS,
-        filters: Sequence[Filter] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        rng: Callable[[], float] = random.random,
+        options: WorkerOptions,
     ) -> None:
-        self._store, self._pool, self._record, self._clock = store, pool, record, clock
-        self._on_done, self._hooks, self._turn_at = on_done, hooks, clock()
-        self._max_idle, self._lasting = max_idle, lasting
-        name, host = record.id[:4], record.process.host
-        self._wakeup = Wakeup()
-        self._warden = Warden()
-        self._patience = Patience(lasting=lasting, clock=clock, rng=rng)
-        self._deadline = Deadline(
-            *(name, store.hurry if lasting else _wait_as_long, self._wakeup.wake, clock)
-        )
-        pace, choice = Pace(), Choice(queues, clock)
-        self._intake = intake = Intake(
-            *(store.claims, record.id, timing, pace),
-            search=search,
-            queues=choice.queues,
-            clock=clock,
-            rng=rng,
-        )
-        self._taken = TakenAway(intake, self._wakeup.wake, clock)
-        self._heart = Heartbeat(
+        self._store, self._pool, self._record, self._options = store, pool, record, options
+        client_of = options.search if record.kind == "local" else None
+        self._heartbeat = Heartbeat(
             *(store, record.id, timing),
-            client_of=search if record.kind == "local" and isinstance(search, str) else None,
-            revoked=self._taken.note,
+            client_of=client_of if isinstance(client_of, str) else None,
+            revoked=self._revoked,
         )
-        stores = (store.claims, store.parts, store.workers)
-        self._outbox = outbox = Outbox(*stores, record.id, host, self._heart, clock)
-        self._account = account = Account(intake, outbox, self._taken, most=most)
-        self._rest = Rest(
-            *(name, store.notifier if lasting else None, self._heart, intake, account, choice),
-            self._wakeup.wake,
-            joined=search is not None,
-            why=why_idle,
-            clock=clock,
-        )
-        self._report = Report(name, account, store.searches.sizes_of, clock) if lasting else None
-        refusals = Refusals(name, choice, intake, account, outbox)
-        self._feeder = Feeder(
-            *(
-                store.claims,
-                pool,
-                intake,
-                Parcels(cache, store.parts, filters),
-                self._heart,
-                account,
-            ),
-            *(outbox, pace, self._patience, self._rest, refusals, clock),
-        )
-        coroner = Coroner(pool, self._warden, account)
-        self._listener = Listener(
-            *(pool, self._wakeup, account, pace, self._warden, refusals, coroner),
-            *(cache.root, on_ready),
-        )
-        self._surrender = Surrender(pool, intake, account, outbox, self._listener, coroner, clock)
-
-    # -- life ------------------------------------------------------------------------------
+        self._reservations = Reservations(store, self._heartbeat)
+        notifier = store.notifier if options.lasting else None
+        self._idle = Idle(self._reservations, self._wake, notifier, options.search is not None)
+        self._dispatch = Dispatch(store, pool, cache, self._reservations, self._idle, options)
+        self._outcomes = Outcomes(pool, self._reservations, self._dispatch)
+        self._backoff = Backoff()
+        #: Whether the store answered last.
+        self._answered = True
+        self._ready = False
+        self._turn_at = time.monotonic()
+        #: Until when units that run may go on; None until :meth:`stop` is called.
+        self._end_at: float | None = None
+        #: When :meth:`stop` is to be called, and its grace.
+        self._stop_at: tuple[float, float] | None = None
 
     def run(self, until: Callable[[], bool]) -> WorkSummary:
         """Work until `until()`, which is asked whenever nothing is in hand, or until stopped.
@@ -199,7 +108,7 @@ class Supervisor:
         Raises
         ------
         StoreError
-            Unless the supervisor is a lasting one.
+            Unless the worker is a lasting one.
         OptomaticError
             If children cannot be started.
 
@@ -211,157 +120,213 @@ class Supervisor:
         taken = True
         try:
             self._store.workers.register(self._record)
-            self._heart.start()
+            self._heartbeat.start()
             while not self._over(until):
                 self._turn()
         finally:
             try:
-                taken = self._surrender.give_back()
-            finally:  # also at a second interrupt: a heart that goes on keeps units from others
+                taken = self._give_back()
+            finally:  # also at a second interrupt: a heartbeat that goes on keeps units from others
                 self._leave(taken=taken)
-        done = self._account
+        done = self._reservations
         return WorkSummary(self._record.id, done.scored, done.failed, done.crashed)
-
-    def stop(self, grace: float) -> None:
-        """Have :meth:`run` end: at once for what is not running, else after `grace` seconds.
-
-        A lasting supervisor waits no longer for its store either.  May be called from a
-        signal handler or another thread.
-        """
-        self._deadline.stop(grace)
-
-    def end_in(self, seconds: float, grace: float) -> None:
-        """Have :meth:`run` be over in `seconds`: :meth:`stop` comes `grace` seconds before."""
-        self._deadline.stop_in(seconds, grace)
 
     def idle_for(self) -> float | None:
         """Return for how many seconds there has been nothing to do, None if there is something."""
-        return self._intake.idle_for()
-
-    def _leave(self, *, taken: bool) -> None:
-        """End all threads, and sign off if the store has `taken` everything back."""
-        self._warden.stop()
-        self._rest.stop()
-        there = taken and self._patience.well
-        # A call to a store that is away would keep a process that is to end for nothing.
-        self._heart.stop(0.0 if self._lasting and not there else _LAST_BEAT)
-        self._wakeup.close()
-        # Where units were not given back the record stays, which tells whose process is gone.
-        if there:
-            try:
-                self._store.workers.leave(self._record.id)
-            except StoreError as error:
-                log.info("worker %s could not sign off: %s", self._record.id, error)
-
-    # -- the loop --------------------------------------------------------------------------
+        return self._idle.seconds()
 
     def _turn(self) -> None:
-        self._heart.check()
-        self._deadline.look()
-        self._rest.look()
-        self._tell_people()
-        if self._deadline.at is None:
+        self._heartbeat.check()
+        self._stop_if_due()
+        self._idle.look()
+        self._heartbeat.calm = self._options.lasting and self._idle.lasts()
+        self._log()
+        if self._end_at is None:
             self._pool.fill()
-            self._feeder.feed()
-        self._hand_in()
-        if self._hooks is not NO_HOOKS and self._deadline.at is None:
+        self._ask_store()
+        if self._options.hooks is not NO_HOOKS and self._end_at is None:
             self._take_turn()
-        self._listener.listen(self._time_left())
-        self._taken.stop(self._pool.children)
+        self._outcomes.listen(self._time_left())
+        self._reservations.kill_revoked(self._pool.children)
         self._tell()
-        if self._deadline.at is not None:
-            self._surrender.wind_down(self._deadline.at)
+        if self._end_at is not None:
+            self._wind_down(self._end_at)
 
-    def _hand_in(self) -> None:
-        """Flush the outbox when it is time, or when there is nothing else to do."""
-        due = self._outbox.due_in()
-        if due is None or self._patience.time_left() or (due > 0 and self._pool.busy()):
-            return
-        try:
-            self._outbox.flush()
-            self._patience.answered()
-            self._turn_at = self._clock()
-        except StoreError as error:
-            self._patience.failed(error)
+    def _wake(self) -> None:
+        """Have the loop look around, from any thread."""
+        self._outcomes.wakeup.wake()
 
-    def _take_turn(self) -> None:
-        grace = self._hooks.grace()
-        if grace is not None:
-            self.stop(grace)
-        elif self._clock() >= self._turn_at and self._outbox.empty():
-            self._turn_at = self._clock() + _TURN
-            if self._hooks.turn():
-                self._intake.hurry()
-            self._account.may_be_over = not self._intake.mine
-
-    def _tell_people(self) -> None:
-        """Log what was done, and why nothing is; not while the store is away, which is asked."""
-        if self._report is None or not self._patience.well:
-            return
-        try:
-            self._report.look(busy=bool(self._intake.mine))
-            self._rest.explain()
-        except StoreError as error:
-            self._patience.failed(error)
+    def _revoked(self, ids: frozenset[str]) -> None:
+        self._reservations.revoke(ids)
+        self._wake()
 
     def _tell(self) -> None:
         """Tell of the results that arrived: not where they are read, as this may raise anything."""
-        arrived = self._account.arrived()
-        if arrived:
-            self._on_done(arrived)
+        if not self._ready and any(child.ready for child in self._pool.children):
+            self._ready = True
+            self._options.on_ready()
+        if arrived := self._reservations.arrived():
+            self._options.on_done(arrived)
+
+    def _take_turn(self) -> None:
+        grace = self._options.hooks.grace()
+        if grace is not None:
+            self.stop(grace)
+        elif time.monotonic() >= self._turn_at and self._reservations.empty():
+            self._turn_at = time.monotonic() + _TURN
+            if self._options.hooks.turn():
+                self._idle.hurry()
+            self._reservations.may_be_over = not self._reservations.units
+
+    # -- the store -------------------------------------------------------------------------
+
+    def _ask_store(self) -> None:
+        """Claim and START what children want, and flush what the store is owed."""
+        if self._backoff.time_left():
+            return
+        try:
+            asked = self._end_at is None and self._dispatch.run()
+            if self._flush() or asked:
+                self._store_answered()
+        except StoreError as error:
+            self._store_failed(error)
+
+    def _flush(self) -> bool:
+        """Flush when it is time, or when there is nothing else to do."""
+        due = self._reservations.due_in()
+        if due is None or (due > 0 and self._pool.busy()):
+            return False
+        self._reservations.flush()
+        self._turn_at = time.monotonic()
+        return True
+
+    def _store_failed(self, error: StoreError) -> None:
+        """Wait longer and longer for a store that does not answer, and say so once."""
+        if self._answered and self._options.lasting:
+            log.warning("the store does not answer, waiting for it: %s", error)
+        self._answered = False
+        if not self._options.lasting:
+            raise error
+        self._backoff.failed()
+
+    def _store_answered(self) -> None:
+        if not self._answered:
+            log.info("the store answers again")
+        self._answered = True
+        self._backoff.succeeded()
+
+    def _log(self) -> None:
+        """Log what was done, and why nothing is; not while the store is away, which is asked."""
+        if self._options.report is None or not self._answered:
+            return
+        reservations, is_trial = self._reservations, self._dispatch.skipped.is_trial
+        at_work = any(not is_trial(one.job.queue) for one in reservations.units.values())
+        try:
+            self._options.report.look(reservations, self._idle, at_work=at_work)
+        except StoreError as error:
+            self._store_failed(error)
 
     # -- what is due -----------------------------------------------------------------------
 
     def _time_left(self) -> float:
         """Return the seconds after which the loop has to look around."""
-        patience = self._patience.time_left()
-        due = [
-            _LONGEST_WAIT,
-            self._idle_left(),
-            self._deadline.time_left(),
-            self._taken.time_left(),
-            self._report_left(),
-        ]
-        if (flush := self._outbox.due_in()) is not None:
-            due.append(max(flush, patience))
-        if self._account.may_be_over and not self._intake.mine:
-            due.append(patience)
-        if self._deadline.at is None:
-            due += [self._feeder.time_left(), self._pool.time_left()]
-            if self._hooks is not NO_HOOKS and self._outbox.empty():
-                due.append(self._turn_at - self._clock())
+        now, reservations, ending = time.monotonic(), self._reservations, self._end_at is not None
+        due = [_LONGEST_WAIT, self._idle_left(), reservations.kill_in()]
+        due += [at - now for at in (self._end_at, self._stop_at and self._stop_at[0]) if at]
+        if self._options.report and self._answered:
+            due.append(self._options.report.time_left(reservations.scored))
+        asks = [reservations.due_in(), None if ending else self._dispatch.time_left()]
+        if reservations.may_be_over and not reservations.units:
+            asks.append(0.0)
+        due += [max(ask, self._backoff.time_left()) for ask in asks if ask is not None]
+        if not ending:
+            due.append(self._pool.time_left())
+            if self._options.hooks is not NO_HOOKS and reservations.empty():
+                due.append(self._turn_at - now)
         return max(0.0, min(seconds for seconds in due if seconds is not None))
-
-    def _report_left(self) -> float | None:
-        """Return the seconds until a report is due, None if there is nothing to report now."""
-        return self._report.time_left() if self._report and self._patience.well else None
 
     def _idle_left(self) -> float | None:
         """Return the seconds for which it may still be idle, None if there is no limit."""
-        idle = self.idle_for()
-        return None if self._max_idle is None or idle is None else max(0.0, self._max_idle - idle)
+        idle, most = self.idle_for(), self._options.max_idle
+        return None if most is None or idle is None else max(0.0, most - idle)
 
     def _over(self, until: Callable[[], bool]) -> bool:
-        if self._deadline.at is not None:
-            return not self._pool.busy() and not self._intake.waiting
-        if self._intake.mine or not self._outbox.empty():
+        reservations = self._reservations
+        if self._end_at is not None:
+            return not self._pool.busy() and not reservations.waiting
+        if reservations.units or not reservations.empty():
             return False
-        if self._account.left() == 0:
+        if self._dispatch.left() == 0:
             log.info("worker %s has scored as many units as it was to", self._record.id[:4])
             return True
         return self._idle_left() == 0 or self._said_over(until)
 
     def _said_over(self, until: Callable[[], bool]) -> bool:
         """Ask `until`, but only when the answer may have changed: it may cost a round trip."""
-        if not self._account.may_be_over:
+        if not self._reservations.may_be_over:
             return False
-        self._account.may_be_over = False
+        self._reservations.may_be_over = False
         try:
             return until()
         except StoreError as error:
-            self._patience.failed(error)
+            self._store_failed(error)
             return False
 
+    # -- shutdown --------------------------------------------------------------------------
 
-def _wait_as_long(_: float) -> None:
-    """Wait for the store as ever: its calls are awaited for a minute at most anyway."""
+    def stop(self, grace: float) -> None:
+        """Have :meth:`run` end: at once for what is not running, else after `grace` seconds.
+
+        A lasting worker waits no longer for its store either.  May be called from a
+        signal handler or another thread.
+        """
+        self._end_at = time.monotonic() + grace
+        if self._options.lasting:  # other calls are awaited for a minute at most anyway
+            self._store.hurry(grace + _LATE)
+        self._wake()
+
+    def stop_in(self, seconds: float, grace: float) -> None:
+        """Have :meth:`run` be over in `seconds`: :meth:`stop` comes `grace` seconds before."""
+        grace = min(grace, max(0.0, seconds))
+        self._stop_at = (time.monotonic() + seconds - grace, grace)
+
+    def _stop_if_due(self) -> None:
+        if self._stop_at is not None and time.monotonic() >= self._stop_at[0]:
+            grace = self._stop_at[1]
+            self._stop_at = None
+            log.info("worker %s is near its deadline, ending", self._record.id[:4])
+            self.stop(grace)
+
+    def _wind_down(self, deadline: float) -> None:
+        """Drain: keep only what runs, and that only until `deadline`."""
+        self._reservations.release_waiting()
+        for child in self._pool.children:
+            if (not child.runs_last() or time.monotonic() >= deadline) and child.sent:
+                child.kill("the worker ends")
+
+    def _give_back(self) -> bool:
+        """Leave nothing in hand; return whether the store has taken everything."""
+        for child in [child for child in self._pool.children if child.sent]:
+            child.kill("its work is over")
+            self._outcomes.read(child)
+            if child in self._pool.children:
+                self._outcomes.exited(child)
+        self._reservations.release_waiting()
+        self._reservations.release(self._reservations.units.values())
+        # Also if the store is away, as it may just be back: what it does not get is lost to it.
+        return self._reservations.try_flush()
+
+    def _leave(self, *, taken: bool) -> None:
+        """End all threads, and sign off if the store has `taken` everything back."""
+        self._outcomes.limits.stop()
+        self._idle.stop()
+        there = taken and self._answered
+        # Do not wait for an unreachable store while shutting down.
+        self._heartbeat.stop(0.0 if self._options.lasting and not there else _LAST_BEAT)
+        self._outcomes.wakeup.close()
+        # Where units were not given back the record stays, which tells whose process is gone.
+        if there:
+            try:
+                self._store.workers.leave(self._record.id)
+            except StoreError as error:
+                log.info("worker %s could not sign off: %s", self._record.id, error)

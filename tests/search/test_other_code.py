@@ -55,7 +55,7 @@ def score(params):
 #: A worker that tries again what it has refused after so many seconds, and logs that it did.
 EAGER = """
 import logging
-logging.getLogger("optomatic.worker.outcomes").setLevel("DEBUG")
+logging.getLogger("optomatic.worker.digest_check").setLevel("DEBUG")
 from optomatic.worker import __main__, digest_check
 digest_check.AGAIN = {}
 __main__.main()

@@ -14,9 +14,10 @@ from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.cache import Cache
+from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.pool import Pool, current_path
-from optomatic.worker.worker import Supervisor
+from optomatic.worker.worker import Worker
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SPLITS = [(np.arange(10), np.arange(10, 20)), (np.arange(10, 20), np.arange(10))]
@@ -98,14 +99,15 @@ def pool():
 
 
 @pytest.fixture
-def supervisor(queue, pool, tmp_path):
-    """Make supervisors, of `pool` if no other is given."""
+def make_worker(queue, pool, tmp_path):
+    """Make workers, of `pool` if no other is given."""
 
-    def make(pool=pool, **options):
+    def make(pool=pool, store=queue.store, **options):
         record = WorkerRecord(
             secrets.token_hex(8), "standalone", this_process(), pool.size, required_versions({})
         )
-        return Supervisor(queue.store, pool, Cache(tmp_path / "cache"), record, TIMING, **options)
+        cache = Cache(tmp_path / "cache")
+        return Worker(store, pool, cache, record, TIMING, WorkerOptions(**options))
 
     return make
 

@@ -13,10 +13,7 @@ from waiting import wait_for
 from optomatic import MongoSearch
 from optomatic.definition import Definition, add, path_of
 from optomatic.errors import DefinitionError
-from optomatic.records import Timing
-from optomatic.worker.batching import Pace
 from optomatic.worker.cli import FromFile, _searches, configuration_of, main, parser
-from optomatic.worker.reservations import Intake
 
 
 @pytest.fixture
@@ -181,39 +178,35 @@ def test_a_file_that_is_no_use_any_more_changes_nothing(here, caplog):
 # -- claims of one search before another ---------------------------------------------------
 
 
-def intake(queue, names):
-    return Intake(
-        *(queue.store.jobs, "w", Timing(), Pace()),
-        search=_searches(queue.store, lambda: names),
-        queues=lambda: None,
-    )
+def claim(worker, *, busy):
+    """Have `worker` look at the queue with one idle child; return what it has then."""
+    worker._pool.busy = lambda: busy
+    worker._idle.hurry()
+    assert worker._dispatch._claim(1)
+    return list(worker._reservations.units.values())
 
 
-def test_what_has_to_run_alone_is_not_overtaken_by_the_next_search(queue):
+def test_what_has_to_run_alone_is_not_overtaken_by_the_next_search(queue, make_worker):
     first = queue.submit(Sleeper(), [{"value": 1}], name="first")
     queue.submit(Sleeper(), [{"value": 2}], name="second")
     queue.units.update_many({"wanted_by": first}, {"$set": {"losses": 1}})
-    taken = intake(queue, ["first", "second"])
-    assert taken.claim(1, 1, busy=True)
-    assert not taken.mine
-    assert taken.idle_since is None
-    taken.hurry()
-    assert taken.claim(1, 1, busy=False)
-    (held,) = taken.mine.values()
-    assert queue.units.find_one({"_id": held.job.id})["wanted_by"] == [first]
+    worker = make_worker(search=_searches(queue.store, lambda: ["first", "second"]))
+    assert claim(worker, busy=True) == []
+    assert worker.idle_for() is None
+    (one,) = claim(worker, busy=False)
+    assert queue.units.find_one({"_id": one.job.id})["wanted_by"] == [first]
 
 
-def test_an_idle_worker_is_rung_when_its_search_joins_what_is_queued(queue, supervisor):
+def test_an_idle_worker_is_rung_when_its_search_joins_what_is_queued(queue, make_worker):
     """It would look by itself more than a minute later."""
     values = [{"value": n} for n in range(3)]
     queue.submit(Sleeper(), values, name="first")
-    worker = supervisor(
-        search=_searches(queue.store, lambda: ["second"]), lasting=True, rng=lambda: 0.9
-    )
+    worker = make_worker(search=_searches(queue.store, lambda: ["second"]), lasting=True)
+    worker._idle._backoff._rng = lambda: 0.9
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     try:
-        wait_for(lambda: worker._intake.time_left() > 60.0)
+        wait_for(lambda: worker._idle.time_left() > 60.0)
         assert queue.states() == {"queued": 6}
         queue.submit(Sleeper(), values, name="second")
         wait_for(lambda: queue.states() == {"completed": 6}, seconds=55.0)
@@ -242,7 +235,7 @@ class Commands(monitoring.CommandListener):
         pass
 
 
-def test_a_claim_costs_the_same_however_many_searches_are_worked_off(queue):
+def test_a_claim_costs_the_same_however_many_searches_are_worked_off(queue, make_worker):
     """And an index serves each look at units."""
     names = [f"search {n}" for n in range(30)]
     for n, name in enumerate(names):
@@ -253,13 +246,13 @@ def test_a_claim_costs_the_same_however_many_searches_are_worked_off(queue):
     commands = Commands(database.name)
     monitoring.register(commands)
     with contextlib.closing(type(queue)(queue.uri)) as watched:
-        taken = intake(watched, names)
+        searches = _searches(watched.store, lambda: names)
+        worker = make_worker(store=watched.store, search=searches)
         commands.sent.clear()
-        taken.claim(1, 1, busy=False, most=1)
+        claim(worker, busy=False)
         first = list(commands.sent)
         commands.sent.clear()
-        taken.claim(1, 1, busy=False, most=1)
-    assert len(taken.mine) == 2
+        assert len(claim(worker, busy=False)) == 2
     assert len(commands.sent) == 2  # what to take, and what was taken
     looks = [command for command in first if command["find"] == "units"]
     assert len(looks) >= len(names)

@@ -177,18 +177,18 @@ def test_the_children_of_a_fit_are_replaced_when_it_was_killed_between_two(uri, 
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [4, 5])
 
 
-def test_a_child_that_lives_goes_on_alone(queue, supervisor, no_fork_server, monkeypatch):
+def test_a_child_that_lives_goes_on_alone(queue, make_worker, no_fork_server, monkeypatch):
     pool = Pool(1, Setup(current_path()))
     try:
         first = queue.submit(Sleeper(), values(0))
-        supervisor(pool).run(queue.over(first))
+        make_worker(pool).run(queue.over(first))
         (child,) = pool.children
         # What another number of threads asks for is another fork server.
         monkeypatch.setenv("OMP_NUM_THREADS", "7")
         pool.size = 2
         with killing(os.getpid(), spared=frozenset(fork_servers(os.getpid()))) as killed:
             search = queue.submit(Sleeper(seconds=0.5), values(*range(1, 9)))
-            supervisor(pool).run(queue.over(search))
+            make_worker(pool).run(queue.over(search))
         assert pool.children == [child]
         assert len(killed) > 1
     finally:

@@ -11,7 +11,7 @@ from optomatic.records import Queue, WorkerRecord
 from optomatic.store.workers import this_process
 from optomatic.worker.availability import installs, missing_in, needs
 from optomatic.worker.host import Installed
-from optomatic.worker.idle import IdleReasons
+from optomatic.worker.report import IdleReasons
 
 ONE = [{"value": 1}]
 
@@ -113,8 +113,8 @@ def test_a_search_of_which_nothing_is_queued_is_said_beside_an_unknown_one(queue
 def test_an_idle_worker_says_it_once_and_again_when_it_changes(queue, worker):
     queue.submit(Sleeper(), ONE, name="churn", requires=("gpu",))
     script = (
-        "from optomatic.worker import __main__, idle\n"
-        "idle.EXPLAIN_SECONDS, idle.POLL_ALARMED = 0.1, 0.5\n"
+        "from optomatic.worker import __main__, idle, report\n"
+        "report.EXPLAIN_SECONDS, idle.POLL_ALARMED = 0.1, 0.5\n"
         "__main__.main()\n"
     )
     process = worker(script=script)

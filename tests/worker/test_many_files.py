@@ -27,9 +27,9 @@ def many_files():
 
 
 @pytest.mark.parametrize("fresh", [True, False] if CAN_FORK else [True])
-def test_its_children_score(many_files, queue, supervisor, fresh):
+def test_its_children_score(many_files, queue, make_worker, fresh):
     # An idle time of its own, so that the fork server too is started now.
     pool = Pool(1, Setup(current_path(), idle=99.0, fresh=fresh))
     search = queue.submit(Sleeper(), [{"value": 1}])
-    assert supervisor(pool).run(queue.over(search)).scored == 2
+    assert make_worker(pool).run(queue.over(search)).scored == 2
     pool.close()

@@ -20,12 +20,14 @@ from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage
 from optomatic.store.workers import Workers, this_process
 from optomatic.worker.cache import Cache
-from optomatic.worker.worker import Supervisor
+from optomatic.worker.dispatch import WorkerOptions
+from optomatic.worker.worker import Worker
 
 #: Seconds for which a call is tried again; far less than the outage lasts.
 PATIENCE = 0.5
 OUTAGE = 4.0
 TIMING = Timing(lease=3.0, unstarted=1.0)
+LASTING = WorkerOptions(lasting=True)
 
 
 @pytest.fixture(params=["standalone", "replica set"])
@@ -73,7 +75,7 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
     search = queue.submit(Sleeper(seconds=0.2), [{"value": value} for value in range(30)])
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
     cache = Cache(tmp_path / "cache")
-    worker = Supervisor(queue.store, pool, cache, record, TIMING, lasting=True)
+    worker = Worker(queue.store, pool, cache, record, TIMING, LASTING)
     thread = threading.Thread(target=worker.run, args=(queue.over(search),))
     thread.start()
     wait_for(lambda: completed(queue) >= 4)
@@ -94,7 +96,7 @@ def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
     server, queue, pool, tmp_path
 ):
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
-    worker = Supervisor(queue.store, pool, Cache(tmp_path / "c"), record, TIMING, lasting=True)
+    worker = Worker(queue.store, pool, Cache(tmp_path / "c"), record, TIMING, LASTING)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     wait_for(lambda: worker.idle_for() is not None)
@@ -127,7 +129,7 @@ def test_only_who_could_give_back_what_it_had_signs_off(server, queue, pool, tmp
     store = replace(queue.store, workers=workers)
     queue.submit(Sleeper(seconds=300.0), [{"value": 1}])
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
-    worker = Supervisor(store, pool, Cache(tmp_path / "c"), record, Timing(), lasting=True)
+    worker = Worker(store, pool, Cache(tmp_path / "c"), record, Timing(), LASTING)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     wait_for(lambda: all(child.running for child in pool.children) and pool.children)

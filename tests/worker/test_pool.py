@@ -26,7 +26,7 @@ def no_warm_children():
 
 
 @pytest.fixture
-def fit(queue, supervisor, tmp_path):
+def fit(queue, make_worker, tmp_path):
     """Have `size` local workers score candidates; return the pids of the children."""
 
     def fit(size, values, **params):
@@ -34,7 +34,7 @@ def fit(queue, supervisor, tmp_path):
         estimator = Misbehaver(note=str(note), **params)
         with warm_pool(size) as pool:
             search = queue.submit(estimator, [{"value": value} for value in values])
-            summary = supervisor(pool, search=search).run(queue.over(search))
+            summary = make_worker(pool, search=search).run(queue.over(search))
             children = {child.pid for child in pool.children}
         assert summary.scored == 2 * len(values)
         scored = {int(line.split()[0]) for line in note.read_text().splitlines()}
@@ -156,7 +156,7 @@ def test_a_pool_has_at_least_one():
         pass
 
 
-def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, supervisor, tmp_path):
+def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, make_worker, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(how="hang", note=str(note)), [{"value": 13}])
     main = threading.main_thread().ident
@@ -170,7 +170,7 @@ def test_an_interrupt_stops_what_runs_and_keeps_what_is_idle(queue, supervisor, 
     with warm_pool(3) as pool:
         idle = {child.pid for child in pool.children}
         with pytest.raises(KeyboardInterrupt):
-            supervisor(pool, search=search).run(queue.over(search))
+            make_worker(pool, search=search).run(queue.over(search))
     thread.join()
     ran = {int(line.split()[0]) for line in note.read_text().splitlines()}
     assert not any(psutil.pid_exists(pid) for pid in ran)

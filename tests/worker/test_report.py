@@ -36,7 +36,7 @@ def test_the_text_of_a_report(did, said):
     assert report_text(*did) == said
 
 
-def test_a_worker_reports_what_it_scored_once_an_interval(queue, supervisor, caplog, monkeypatch):
+def test_a_worker_reports_what_it_scored_once_an_interval(queue, make_worker, caplog, monkeypatch):
     """And asks for the names of searches once a report, and never for what it did not do."""
     monkeypatch.setattr("optomatic.worker.report.REPORT_SECONDS", 0.3)
     caplog.set_level(logging.INFO)
@@ -45,7 +45,8 @@ def test_a_worker_reports_what_it_scored_once_an_interval(queue, supervisor, cap
     monkeypatch.setattr(
         type(queue.store.searches), "sizes_of", lambda _, ids: asked.append(ids) or sizes_of(ids)
     )
-    worker = supervisor(lasting=True)
+    report = Report("w", lambda ids: queue.store.searches.sizes_of(ids))
+    worker = make_worker(lasting=True, report=report)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     try:
@@ -75,16 +76,16 @@ def test_a_worker_reports_what_it_scored_once_an_interval(queue, supervisor, cap
         thread.join(30.0)
 
 
-def test_a_local_worker_reports_nothing(queue, supervisor, caplog, monkeypatch):
+def test_a_local_worker_reports_nothing(queue, make_worker, caplog, monkeypatch):
     monkeypatch.setattr("optomatic.worker.report.REPORT_SECONDS", 0.0)
     caplog.set_level(logging.INFO)
     search = queue.submit(Sleeper(), [{"value": 1}])
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     assert not [m for m in caplog.messages if "unit" in m and "/s" in m]
 
 
 class Counted:
-    """An account of a worker, as a report sees it."""
+    """The reservations of a worker, as a report sees them."""
 
     def __init__(self):
         self.scored = self.failed = 0
@@ -93,8 +94,8 @@ class Counted:
 
 def test_the_rate_is_that_of_the_time_at_work_and_the_first_report_waits_a_minute(caplog):
     caplog.set_level(logging.INFO)
-    now, account = [0.0], Counted()
-    report = Report("w", account, lambda _: {}, lambda: now[0])
+    now, done = [0.0], Counted()
+    report = Report("w", lambda _: {}, clock=lambda: now[0])
     for now[0], scored, busy in [
         (3_600.0, 0, False),  # idle for an hour
         (3_601.0, 1, True),
@@ -106,8 +107,8 @@ def test_the_rate_is_that_of_the_time_at_work_and_the_first_report_waits_a_minut
         (4_300.0, 41, True),
         (4_301.0, 41, True),
     ]:
-        account.scored = scored
-        report.look(busy=busy)
+        done.scored = scored
+        report.look_at_counts(done, busy=busy)
     assert caplog.messages == [
         "worker w: 40 units scored, 2.0/s",
         "worker w: 1 unit scored, 6.0/h",

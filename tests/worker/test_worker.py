@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import bson
 import numpy as np
@@ -17,8 +18,8 @@ from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.host import Installed
+from optomatic.worker.idle import POLL_ALARMED, POLL_LONG
 from optomatic.worker.pool import Pool, current_path
-from optomatic.worker.reservations import POLL_ALARMED, POLL_LONG
 
 
 def values(*numbers):
@@ -27,26 +28,26 @@ def values(*numbers):
 
 @pytest.fixture
 def in_thread():
-    """Run supervisors in threads, and have them end before the test does."""
+    """Run workers in threads, and have them end before the test does."""
     running = []
 
-    def start(supervisor, until=lambda: False):
-        thread = threading.Thread(target=supervisor.run, args=(until,))
-        running.append((supervisor, thread))
+    def start(worker, until=lambda: False):
+        thread = threading.Thread(target=worker.run, args=(until,))
+        running.append((worker, thread))
         thread.start()
         return thread
 
     yield start
-    for supervisor, thread in running:
+    for worker, thread in running:
         if thread.is_alive():
-            supervisor.stop(grace=0.0)
+            worker.stop(grace=0.0)
         thread.join(30.0)
         assert not thread.is_alive()
 
 
-def test_every_unit_is_scored_once(queue, supervisor):
+def test_every_unit_is_scored_once(queue, make_worker):
     search = queue.submit(Sleeper(), values(*range(100)))
-    summary = supervisor().run(queue.over(search))
+    summary = make_worker().run(queue.over(search))
     assert (summary.scored, summary.failed, summary.crashed) == (200, 0, 0)
     assert queue.states() == {"completed": 200}
     assert queue.field("runs") == [1] * 200
@@ -55,27 +56,27 @@ def test_every_unit_is_scored_once(queue, supervisor):
     assert sorted(o.result.test for o in outcomes.values()) == sorted([*range(100)] * 2)
 
 
-def test_scores_are_those_of_this_process_to_the_last_bit(queue, supervisor):
+def test_scores_are_those_of_this_process_to_the_last_bit(queue, make_worker):
     value = np.nextafter(0.1, 1)
     search = queue.submit(Sleeper(), values(value))
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     outcomes = queue.store.jobs.outcomes(queue.field("_id"))
     assert {o.result.test for o in outcomes.values()} == {value}
 
 
-def test_values_that_are_objects_arrive_as_such(queue, supervisor):
+def test_values_that_are_objects_arrive_as_such(queue, make_worker):
     steps = [("last", Sleeper())]
     candidates = [{"last": Sleeper(value=7)}, {"last": Sleeper(value=8)}]
     search = queue.submit(Pipeline(steps), candidates)
-    summary = supervisor().run(queue.over(search))
+    summary = make_worker().run(queue.over(search))
     assert summary.failed == 0
     outcomes = queue.store.jobs.outcomes(queue.field("_id"))
     assert sorted(o.result.test for o in outcomes.values()) == [7, 7, 8, 8]
 
 
-def test_a_unit_that_kills_its_child_is_contained(queue, supervisor):
+def test_a_unit_that_kills_its_child_is_contained(queue, make_worker):
     search = queue.submit(Crasher(), values(*range(9, 30)))
-    summary = supervisor().run(queue.over(search))
+    summary = make_worker().run(queue.over(search))
     assert summary.crashed == 6
     assert queue.states() == {"dead": 2, "completed": 40}
     assert queue.field("losses", state="dead") == [3, 3]
@@ -87,47 +88,47 @@ def test_a_unit_that_kills_its_child_is_contained(queue, supervisor):
     assert len(outcome.lost_on) >= 1
 
 
-def test_what_was_blamed_before_runs_alone(queue, supervisor, tmp_path):
+def test_what_was_blamed_before_runs_alone(queue, make_worker, tmp_path):
     """While a poison unit runs for the second and third time, nothing else is started."""
     note = tmp_path / "note"
     estimator = Misbehaver(how="die", seconds=0.02, note=str(note))
     search = queue.submit(estimator, values(*range(30)))
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     assert queue.states() == {"dead": 2, "completed": 58}
     assert queue.field("losses", state="completed") == [0] * 58
     assert note.read_text().count(" 13 ") == 6
 
 
-def test_a_crash_costs_the_neighbours_in_its_chunk_nothing(queue, supervisor):
+def test_a_crash_costs_the_neighbours_in_its_chunk_nothing(queue, make_worker):
     # The units before have taught the pace that chunks may be large.
     search = queue.submit(Crasher(), values(*range(100, 140), 13, *range(200, 240)))
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     assert queue.states() == {"dead": 2, "completed": 160}
     assert set(queue.field("losses", state="completed")) == {0}
 
 
-def test_failures_are_results(queue, supervisor):
+def test_failures_are_results(queue, make_worker):
     search = queue.submit(Unloadable(), values(1))
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     assert queue.states() == {"failed": 2}
     for outcome in queue.store.jobs.outcomes(queue.field("_id")).values():
         (failure,) = outcome.result.failures
         assert (failure.stage, failure.type) == ("load", "builtins.ImportError")
 
 
-def test_a_bundle_that_is_not_there_fails_its_units_and_no_others(queue, supervisor):
+def test_a_bundle_that_is_not_there_fails_its_units_and_no_others(queue, make_worker):
     bad = queue.submit(Sleeper(), values(1))
     specs = [unit["spec"]["payload"] for unit in queue.units.find()]
     queue.client.get_default_database("optomatic")["bundles"].delete_one({"_id": specs[0]})
     good = queue.submit(Crasher(), values(2))
-    supervisor().run(lambda: queue.over(bad)() and queue.over(good)())
+    make_worker().run(lambda: queue.over(bad)() and queue.over(good)())
     assert queue.states() == {"failed": 2, "completed": 2}
     outcomes = queue.store.jobs.outcomes(queue.field("_id", state="failed"))
     for outcome in outcomes.values():
         assert outcome.result.failures[0].stage == "load"
 
 
-def test_a_text_in_which_a_bit_has_changed_ends_no_worker(queue, supervisor):
+def test_a_text_in_which_a_bit_has_changed_ends_no_worker(queue, make_worker):
     bad = queue.submit(Sleeper(), values(1))
     raw = CodecOptions(RawBSONDocument, unicode_decode_error_handler="replace")
     for unit in queue.units.find():
@@ -135,14 +136,14 @@ def test_a_text_in_which_a_bit_has_changed_ends_no_worker(queue, supervisor):
         content = bson.encode(unit).replace(text, text[:-4] + bytes([text[-4] ^ 0x80]) + text[-3:])
         queue.units.replace_one({"_id": unit["_id"]}, RawBSONDocument(content, raw))
     good = queue.submit(Sleeper(), values(2))
-    supervisor().run(lambda: queue.over(bad)() and queue.over(good)())
+    make_worker().run(lambda: queue.over(bad)() and queue.over(good)())
     assert queue.states() == {"invalid": 2, "completed": 2}
 
 
-def test_a_unit_that_was_taken_away_is_stopped(queue, supervisor, in_thread, tmp_path):
+def test_a_unit_that_was_taken_away_is_stopped(queue, make_worker, in_thread, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
-    in_thread(supervisor())
+    in_thread(make_worker())
     wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
     pids = [int(line.split()[0]) for line in note.read_text().splitlines()]
     assert all(runs(pid) for pid in pids)
@@ -163,44 +164,46 @@ def runs(pid):
     return True
 
 
-def test_a_second_interrupt_stops_the_heart_too(queue, supervisor):
-    """A heart that went on would keep what is not given back from everybody else."""
+def test_a_second_interrupt_stops_the_heartbeat_too(queue, make_worker):
+    """A heartbeat that went on would keep what is not given back from everybody else."""
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     queue.submit(Sleeper(), values(1))
-    worker = supervisor(on_done=interrupt)
-    worker._outbox.try_flush = interrupt
+    worker = make_worker(on_done=interrupt)
+    worker._reservations.try_flush = interrupt
     with pytest.raises(KeyboardInterrupt):
         worker.run(lambda: False)
-    assert not worker._heart._thread.is_alive()
+    assert not worker._heartbeat._thread.is_alive()
 
 
-def test_who_is_at_work_looks_often_though_its_alarm_listens_on(supervisor):
+def test_who_is_at_work_looks_often_though_its_alarm_listens_on(make_worker):
     """Disarmed it listens for some seconds more, in which it does not ring."""
-    worker = supervisor(lasting=True)
-    worker._rest._alarm.active = True
-    worker._rest.look()
-    assert worker._intake.longest == POLL_LONG
-    worker._intake.idle_since = worker._clock() - 60.0
-    worker._rest.look()
-    assert worker._intake.longest == POLL_ALARMED
+    worker = make_worker(lasting=True)
+    idle = worker._idle
+    idle._alarm.active = True
+    for _ in range(10):
+        idle.found_nothing(busy=True)
+    assert 0.5 * POLL_LONG <= idle.time_left() <= 1.5 * POLL_LONG
+    idle.since = time.monotonic() - 60.0
+    idle.found_nothing(busy=False)
+    assert idle.time_left() > 0.4 * POLL_ALARMED
     worker._leave(taken=True)
 
 
-def test_long_units_are_renewed(queue, supervisor):
+def test_long_units_are_renewed(queue, make_worker):
     """The lease is one second, the unit takes two and a half, and runs once."""
     search = queue.submit(Sleeper(seconds=2.5), values(1))
-    supervisor().run(queue.over(search))
+    make_worker().run(queue.over(search))
     assert (queue.field("runs"), queue.field("losses")) == ([1, 1], [0, 0])
 
 
-def test_two_workers_share_a_queue(queue, supervisor, in_thread):
+def test_two_workers_share_a_queue(queue, make_worker, in_thread):
     others = Pool(1, Setup(current_path()))
     ready = [threading.Event(), threading.Event()]
     try:
-        both = [supervisor(on_ready=ready[0].set), supervisor(pool=others, on_ready=ready[1].set)]
+        both = [make_worker(on_ready=ready[0].set), make_worker(pool=others, on_ready=ready[1].set)]
         threads = [in_thread(one, lambda: queue.count(state="completed") == 80) for one in both]
         assert all(event.wait(60.0) for event in ready)
         queue.submit(Sleeper(seconds=0.02), values(*range(40)))
@@ -213,19 +216,19 @@ def test_two_workers_share_a_queue(queue, supervisor, in_thread):
     assert len(set(queue.field("completed_by"))) == 2
 
 
-def test_only_units_of_its_search_are_taken(queue, supervisor):
+def test_only_units_of_its_search_are_taken(queue, make_worker):
     queue.submit(Sleeper(), values(*range(5)))
     mine = queue.submit(Sleeper(), values(3, 4, 5))
-    summary = supervisor(search=mine).run(queue.over(mine))
+    summary = make_worker(search=mine).run(queue.over(mine))
     assert summary.scored == 6
     assert queue.states() == {"completed": 6, "queued": 6}
 
 
-def test_only_queues_that_it_satisfies_are_taken(queue, supervisor):
+def test_only_queues_that_it_satisfies_are_taken(queue, make_worker):
     queue.submit(Sleeper(), values(1), requires=("gpu",))
     search = queue.submit(Sleeper(), values(1))
     queues = queue.store.workers.queues_for(Installed(), ())
-    supervisor(queues=lambda: queues).run(queue.over(search))
+    make_worker(queues=lambda: queues).run(queue.over(search))
     assert queue.states() == {"completed": 2, "queued": 2}
 
 
@@ -234,7 +237,7 @@ def test_only_queues_that_it_satisfies_are_taken(queue, supervisor):
     [("python", "3.9"), ("scikit-learn", "0.1"), ("numpy", "0.1"), ("cloudpickle", "99")],
 )
 def test_work_of_another_version_is_left_alone_before_it_is_claimed(
-    queue, supervisor, name, version
+    queue, make_worker, name, version
 ):
     queue.submit(Sleeper(), values(1))
     queues = queue.client.get_default_database()["queues"]
@@ -242,15 +245,15 @@ def test_work_of_another_version_is_left_alone_before_it_is_claimed(
     env = [[n, version if n == name else v] for n, v in stored["env"]]
     assert env != stored["env"]
     queues.update_one({}, {"$set": {"env": env}})
-    supervisor(queues=lambda: queue.store.workers.queues_for(Installed(), ())).run(lambda: True)
+    make_worker(queues=lambda: queue.store.workers.queues_for(Installed(), ())).run(lambda: True)
     assert queue.states() == {"queued": 2}
     assert queue.field("attempt") == [0, 0]
 
 
-def test_work_of_another_schema_is_left_alone(queue, supervisor):
+def test_work_of_another_schema_is_left_alone(queue, make_worker):
     queue.submit(Sleeper(), values(1))
     queue.units.update_many({}, {"$set": {"v": 2}})
-    supervisor().run(lambda: True)
+    make_worker().run(lambda: True)
     assert queue.field("attempt") == [0, 0]
     queue.units.update_many({}, {"$set": {"v": 1}})
     queues = queue.client.get_default_database()["queues"]
@@ -258,19 +261,19 @@ def test_work_of_another_schema_is_left_alone(queue, supervisor):
     assert queue.store.workers.queues_for(Installed(), ()) == []
 
 
-def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, supervisor, monkeypatch):
+def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, make_worker, monkeypatch):
     monkeypatch.setattr(forkserver, "python_command", lambda *_: ["false"])
     monkeypatch.setattr(pool, "_only", None)  # no template is there yet
     queue.submit(Sleeper(), values(1))
     with pytest.raises(OptomaticError, match="exit code 1"):
-        supervisor().run(lambda: False)
+        make_worker().run(lambda: False)
     assert queue.states() == {"queued": 2}
 
 
-def test_stopping_gives_back_what_does_not_run(queue, supervisor, in_thread, tmp_path):
+def test_stopping_gives_back_what_does_not_run(queue, make_worker, in_thread, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(seconds=0.5, note=str(note)), values(*range(10)))
-    worker = supervisor()
+    worker = make_worker()
     thread = in_thread(worker)
     wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
     worker.stop(grace=30.0)
@@ -280,10 +283,10 @@ def test_stopping_gives_back_what_does_not_run(queue, supervisor, in_thread, tmp
     assert not queue.over(search)()
 
 
-def test_stopping_without_grace_charges_nobody(queue, supervisor, in_thread, tmp_path):
+def test_stopping_without_grace_charges_nobody(queue, make_worker, in_thread, tmp_path):
     note = tmp_path / "note"
     queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
-    worker = supervisor()
+    worker = make_worker()
     thread = in_thread(worker)
     wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
     worker.stop(grace=0.1)
@@ -293,7 +296,7 @@ def test_stopping_without_grace_charges_nobody(queue, supervisor, in_thread, tmp
     assert queue.field("losses") == [0, 0]
 
 
-def test_an_interrupt_keeps_what_is_finished_and_gives_back_the_rest(queue, supervisor, tmp_path):
+def test_an_interrupt_keeps_what_is_finished_and_gives_back_the_rest(queue, make_worker, tmp_path):
     search = queue.submit(Misbehaver(seconds=0.1), values(*range(20)))
     half = len(queue.field("_id")) // 4
     killer = threading.Thread(
@@ -304,7 +307,7 @@ def test_an_interrupt_keeps_what_is_finished_and_gives_back_the_rest(queue, supe
     )
     killer.start()
     with pytest.raises(KeyboardInterrupt):
-        supervisor().run(queue.over(search))
+        make_worker().run(queue.over(search))
     killer.join()
     states = queue.states()
     assert set(states) == {"completed", "queued"}
