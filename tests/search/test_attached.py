@@ -80,7 +80,7 @@ def test_watching_and_withdrawing_a_search_that_runs(uri):
 
 
 def test_there_is_no_such_search(uri):
-    with pytest.raises(ValueError, match="no search of the name or id 'sweep' in mongodb://"):
+    with pytest.raises(ValueError, match="no search with the name or id 'sweep' in mongodb://"):
         attach("sweep", db=uri)
 
 
