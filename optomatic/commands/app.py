@@ -42,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-_database = typer.Typer(help="Look at the database itself.", rich_markup_mode=None)
+_database = typer.Typer(help="Check the database: optomatic db check.", rich_markup_mode=None)
 _ALL_PASSED_ON = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -69,7 +69,7 @@ def _options(
 
 
 def _work(ctx: typer.Context) -> None:
-    """Score units of searches, with all options of python -m optomatic.worker."""
+    """Score units of searches: see optomatic worker --help."""
     raise typer.Exit(work(ctx.args))
 
 

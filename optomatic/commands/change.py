@@ -57,7 +57,7 @@ def cancel(search: Search, db: Db = None) -> None:
 def retry(search: Search, db: Db = None) -> None:
     """Queue the failed and given-up units of a search again.
 
-    Standalone workers score them; start one with: optomatic worker --until-empty
+    Standalone workers score them: start one with optomatic worker.
     """
     count = find(search, db).retry()
     if not count:

@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 
 EXIT_CODES = """\
-Exit codes: 0 fine; 1 the store cannot be used, or something failed; 2 wrong usage; 3 no such
+Exit codes: 0 fine; 1 the database cannot be used, or something failed; 2 wrong usage; 3 no such
 search; 4 refused, as the search runs.
 """
 

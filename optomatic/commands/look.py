@@ -318,7 +318,7 @@ _START, _BELOW = "Start one: ", "The command below starts one."
 
 
 def check(db: Db = None, json: Json = False) -> None:
-    """Print server, version, rights, write concern, indexes and size of the database.
+    """Check version, rights, write concern, indexes and size.
 
     Changes nothing. Exit code 1 if there is a problem.
     """

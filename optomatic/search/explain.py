@@ -90,7 +90,7 @@ def _state(store: Store, reader: SearchReader) -> Iterator[Finding]:
     counts = Counter(reader.glances[i].state if i in reader.glances else "missing" for i in ids)
     done = sum(counts[name] for name in ENDED)
     more = [f"{n} {name}" for name, n in sorted(counts.items()) if name not in ENDED]
-    said = f"It is {state}: {done} of {_units(len(ids))} have an end"
+    said = f"It is {state}: {done} of {_units(len(ids))} ended"
     yield Finding("state", f"{', '.join([said, *more])}.")
     yield from _client(reader.records[-1], state)
     running = store.jobs.running_for(names)
@@ -213,7 +213,7 @@ def _reuse(store: Store, reader: SearchReader) -> Iterator[Finding]:
         why = f"It is scored for itself only: {record.ingredients['uncertain']}."
         yield Finding("reuse", f"{reused} {why}")
     elif (found := _most_alike(store, record, _names_in(listed.candidates))) is None:
-        yield Finding("reuse", f"{reused} No earlier search here has its name or kind.")
+        yield Finding("reuse", f"{reused} No earlier search in the database has its name or kind.")
     else:
         earlier, differing = found
         which = f"{earlier.name!r} ({earlier.id}, of {_moment(earlier.began_at)})"

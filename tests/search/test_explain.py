@@ -152,7 +152,7 @@ def test_params_that_either_search_varies_do_not_count(uri):
 def test_a_search_without_an_earlier_one_says_so(uri):
     fit(uri, name="other")
     search = MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="new").run()
-    assert of_reuse(search).endswith("No earlier search here has its name or kind.")
+    assert of_reuse(search).endswith("No earlier search in the database has its name or kind.")
 
 
 # Why it does not move
@@ -186,7 +186,7 @@ def test_that_no_worker_is_there_is_said_with_the_command(left, uri):
     (text,) = told(search, "workers")
     assert text.startswith("No standalone worker has been seen. Start one: ")
     assert text.endswith("--tag gpu")
-    assert told(search, "state") == ["It is left: 0 of 2 units have an end, 2 queued."]
+    assert told(search, "state") == ["It is left: 0 of 2 units ended, 2 queued."]
 
 
 def test_a_tag_that_workers_lack_is_named(left):
