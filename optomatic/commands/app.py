@@ -21,7 +21,6 @@ from optomatic.commands.exits import (
     say,
     text_of,
 )
-from optomatic.worker.cli import main as work
 
 _PROGRAM = "optomatic"
 _EPILOG = f"""\
@@ -70,6 +69,8 @@ def _options(
 
 def _work(ctx: typer.Context) -> None:
     """Score units of searches: see optomatic worker --help."""
+    from optomatic.worker.cli import main as work  # brings scikit-learn, which help need not
+
     raise typer.Exit(work(ctx.args))
 
 

@@ -21,7 +21,7 @@ Db = Annotated[
         "--db",
         metavar="URI",
         show_default=False,
-        help="the database, such as mongodb://host/name ($OPTOMATIC_DB, or else the private server)",
+        help="the database: mongodb://host/name (default: $OPTOMATIC_DB, else the private server)",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, whole and for programs")]
