@@ -33,7 +33,7 @@ from optomatic.planning.workload import FitWorkload
 class UnitCallbacks:
     """Tells the callbacks of `search` of its units, of each once, as subtasks of `context`."""
 
-    def __init__(self, search: Any, context: Any, bundle: FitWorkload) -> None:
+    def __init__(self, search: object, context: Any, bundle: FitWorkload) -> None:
         self._search = search
         self._context = context
         self._bundle = bundle
