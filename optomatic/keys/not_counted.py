@@ -16,7 +16,7 @@ docstrings                  unless the code that is reached reads ``__doc__`` (d
 lines and file names        only tracebacks have them (digest.py)
 _sklearn_version            the version counts already (environment.py)
 _skl_callbacks              callbacks only observe fits; those that may end one count beside the
-                            estimator (search/request.py)
+                            estimator (search/)
 what pydantic derives       it derives these attributes from the rest of a class or an object
 numbers of numba's types    numba counts its types in the order of creation (reducers.py)
 code compiled by numba      numba compiles for each type that it meets; loops of ufuncs count,
