@@ -26,7 +26,7 @@ QUICK = {
     "search/test_function_search.py": "best_of_a_grid|minimize|extra|metrics|longer_sweep|edited",
     "search/test_parity.py": "",
     "search/test_reuse.py": "",
-    "joblib_backend/test_backend.py": "values|generators|exception",
+    "joblib_backend/test_backend.py": "values|generators",
     "results/test_progress.py": "",
     "commands/test_changing.py": "nothing_to_retry|cancelled_once|misspelt|exported|defect",
 }

@@ -222,9 +222,9 @@ def test_an_array_job_works_until_it_is_told_to_end(start, stubs, fit, uri, tmp_
     (config / "worker.env").write_text(f"OPTOMATIC_DB='{uri}&appName=a'\n")
     client = fit(3, 0)
     job = start(str(DEPLOY / "slurm-array.sh"), SLURM_CPUS_PER_TASK="1", SLURM_TMPDIR=str(tmp_path))
-    assert json.loads(client.communicate(timeout=60)[0]) == [0, 1, 2]
+    assert json.loads(client.communicate(timeout=120)[0]) == [0, 1, 2]
     job.send_signal(signal.SIGTERM)
-    assert job.wait(30) == 0
+    assert job.wait(120) == 0
     assert (tmp_path / "optomatic-ann").is_dir()
 
 
@@ -297,7 +297,7 @@ def instance(stubs, start, metadata, uri, tmp_path):
     (tmp_path / "etc").mkdir()
     (tmp_path / "user-data").write_text(script.replace("GRACE=90", "GRACE=0.5"))
     process = start("bash", "user-data", STORE=uri)
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     yield tmp_path
     for pid in tmp_path.glob("*.pid"):
         subprocess.run(["kill", "-9", pid.read_text().strip()], stderr=subprocess.DEVNULL)

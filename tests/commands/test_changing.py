@@ -95,7 +95,7 @@ def test_the_client_of_a_cancelled_search_ends(uri, run, space):
     waits.start()
     wait_for(lambda: len(optomatic.searches(uri)))
     assert run("cancel", "waits", db=uri)[0] == 0
-    waits.join(60)
+    waits.join(120)
     assert len(ended) == 1
 
 

@@ -108,7 +108,7 @@ def test_a_client_that_runs_scores_and_awaits_only_its_own(uri):
     wait_for(lambda: servers.units(uri).count_documents({"state": "completed"}) >= 2)
     seen = attach("long", db=uri)
     assert seen.extend({"x": [5, 19, 100, 101]}) >= 2
-    client.join(60)
+    client.join(120)
     assert len(done) == 1
     assert done[0].results_["param_x"].tolist() == list(range(20))
     assert seen.counts() == {"completed": 20, "queued": 2}
@@ -134,7 +134,7 @@ def test_a_client_whose_search_was_cancelled_ends_though_it_goes_on(uri):
     seen = attach("long", db=uri)
     seen.cancel()
     seen.extend({"x": [5000]})
-    client.join(60)
+    client.join(120)
     assert len(raised) == 1
     assert seen.counts()["queued"] == 1
 

@@ -139,7 +139,7 @@ def test_lines_come_while_other_units_are_being_scored(
         (tmp_path / "gate").touch()
         if worker is not None:
             worker.terminate()
-            worker.wait(60)
+            worker.wait(120)
     assert during.done <= 12 - 2 or kind == "racing"
     units = fit.units or fit.search.summary_.units
     printed = without_times(lines())
@@ -302,7 +302,7 @@ def on_a_terminal(uri, *, ctrl_c=False, n_values=6, **env):
             process.send_signal(signal.SIGINT)
             ctrl_c = False
     os.close(ours)
-    process.wait(60)
+    process.wait(120)
     return came.decode()
 
 

@@ -125,7 +125,7 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, client, stored
     monkeypatch.setattr("optomatic.joblib_backend.client._IDLE", 0.0)
     run = call(client)
     wait_for(lambda: client._thread is None)
-    client._ending.join(30.0)
+    client._ending.join(120)
     # It is known, so that others find out when it is gone.
     assert own.database["workers"].count_documents({"_id": client.id}) == 1
     before = own.database["chunks"].find_one()["at"]
@@ -156,7 +156,7 @@ def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(client, st
     monkeypatch.setattr(client.store.calls, "finished", fail)
     run = Run(client, level=1, threads=None, large=1000, mmap_mode="r")
     run.submit([(look_at, (X, 1), {})], once_more)
-    assert told.wait(30.0)
+    assert told.wait(120)
     assert isinstance(again[0].error, StoreUnavailable)
     assert stored() == (1, 1, 1)
     client.close()

@@ -101,7 +101,7 @@ def interrupted(uri, kind, n_jobs, out, after=5):
     client = start(uri, kind, n_jobs, out)
     wait_for(lambda: units(uri).count_documents({"state": "completed"}) >= after, client)
     client.send_signal(signal.SIGINT)
-    output, errors = client.communicate(timeout=60)
+    output, errors = client.communicate(timeout=120)
     assert client.returncode != 0
     assert "KeyboardInterrupt" in errors, errors
     assert not units(uri).count_documents({"state": {"$in": ["queued", "running"]}})
@@ -184,7 +184,7 @@ def test_nothing_is_complete(uri, tmp_path):
     wait_for(lambda: units(uri).count_documents({"state": "running"}), client)
     time.sleep(0.2)
     client.send_signal(signal.SIGINT)
-    _, errors = client.communicate(timeout=60)
+    _, errors = client.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors
     _, state = pickle.loads((tmp_path / "state").read_bytes())
     assert "cv_results_" not in state
@@ -196,7 +196,7 @@ def test_what_cannot_be_made_of_the_rest_does_not_hide_it(uri, tmp_path):
     wait_for(lambda: units(uri).count_documents({"state": "failed"}) >= 6, client)
     wait_for(lambda: units(uri).count_documents({"state": "running"}), client)
     client.send_signal(signal.SIGINT)
-    _, errors = client.communicate(timeout=60)
+    _, errors = client.communicate(timeout=120)
     assert errors.strip().splitlines()[-1].startswith(("KeyboardInterrupt", "What was scored"))
     assert "All the 6 fits failed" in errors  # as its cause
 
@@ -208,7 +208,7 @@ def test_a_second_one_leaves_out_the_refit_and_keeps_the_table(uri, tmp_path):
     while client.stderr.readline().strip() != "refit":
         assert client.poll() is None
     client.send_signal(signal.SIGINT)
-    _, errors = client.communicate(timeout=60)
+    _, errors = client.communicate(timeout=120)
     assert client.returncode != 0
     assert "KeyboardInterrupt" in errors
     _, state = pickle.loads((tmp_path / "state").read_bytes())

@@ -67,7 +67,7 @@ def test_the_next_fit_does_only_the_rest_and_at_once(uri, how, n_jobs, tmp_path)
     if how == signal.SIGKILL:
         wait_for(lambda: frozen_at_work(client, uri), client)
     client.send_signal(how)
-    _, errors = client.communicate(timeout=30)
+    _, errors = client.communicate(timeout=120)
     assert client.returncode != 0, errors
     finished = units(uri).count_documents({"state": "completed"})
     assert 5 <= finished < N_UNITS
@@ -91,7 +91,7 @@ def test_two_overlapping_fits_execute_each_unit_once(uri, tmp_path):
     hurry = tmp_path / "never"
     both = [start_fit(uri, None, hurry, range(14)), start_fit(uri, 2, hurry, range(6, 20))]
     for client in both:
-        _, errors = client.communicate(timeout=60)
+        _, errors = client.communicate(timeout=120)
         assert client.returncode == 0, errors
     documents = list(units(uri).find())
     assert len(documents) == N_UNITS

@@ -140,7 +140,7 @@ def test_bad_documents_end_no_worker(uri, database, start_worker):
         database["queues"].insert_one({**queue, "_id": f"bad {n}", "env": env})
     database["queues"].insert_one({**queue, "_id": "other version", "v": 2, "env": "x"})
     worker = start_worker("--until-empty")
-    _, errors = worker.communicate(timeout=60)
+    _, errors = worker.communicate(timeout=120)
     assert worker.returncode == 0, errors
     assert "Traceback" not in errors
     counts = attach("left", db=uri).counts()

@@ -139,7 +139,7 @@ def in_thread(call):
     thread.start()
 
     def result():
-        thread.join(60.0)
+        thread.join(120)
         return found[0]
 
     return result

@@ -150,7 +150,7 @@ def test_a_search_that_runs_is_cancelled_before_it_is_removed(uri):
     assert remove(older_than=0, db=uri).searches == 0
     attach("long", db=uri).cancel()
     assert remove("long", db=uri).searches == 1
-    client.join(60)
+    client.join(120)
     assert len(raised) == 1
     assert "cancelled, or removed" in raised[0]
     remove(db=uri)
@@ -288,7 +288,7 @@ def test_fits_and_removals_at_the_same_time(uri):
         gone = [removals.get(timeout=60) for _ in removers]
     finally:
         for process in removers + fitters:
-            process.join(30)
+            process.join(120)
             process.kill()
     assert [error for _, error in done + gone if error] == []
     assert min(n for n, _ in done) >= 1, done

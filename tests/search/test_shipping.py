@@ -123,7 +123,7 @@ def test_what_stands_in_a_script_and_in_named_modules_reaches_a_standalone_worke
             [sys.executable, script, uri], env=environ, capture_output=True, text=True, timeout=120
         )
         assert done.stdout.strip() == "[2.0, 4.0]", done.stderr
-        assert worker.wait(60) == 0
+        assert worker.wait(120) == 0
     finally:
         worker.kill()
         worker.wait()

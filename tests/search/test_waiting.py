@@ -48,7 +48,7 @@ class Fit:
 
     def over(self):
         """Wait for its end, and return the search."""
-        self.thread.join(60)
+        self.thread.join(120)
         assert not self.thread.is_alive()
         return self.search
 

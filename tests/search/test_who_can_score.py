@@ -52,7 +52,7 @@ def ready(worker):
 
 
 def ends(thread):
-    thread.join(60.0)
+    thread.join(120)
     assert not thread.is_alive()
 
 

@@ -85,15 +85,15 @@ def test_64_claimers_share_without_overlap_on_few_connections(one_bench):
         with open_store(one_bench.uri, timing=Timing(unstarted=100.0), app="64 claimers") as store:
             while lease := ids(store.claims.claim(f"w{number}", 4).jobs):
                 taken += lease
-            all_open.wait(60)
-            all_open.wait(60)
+            all_open.wait(120)
+            all_open.wait(120)
         return taken
 
     with ThreadPoolExecutor(64) as threads:
         claimed = [threads.submit(claim, n) for n in range(64)]
-        all_open.wait(60)
+        all_open.wait(120)
         used = connections(one_bench, "64 claimers")
-        all_open.wait(60)
+        all_open.wait(120)
     taken = [unit_id for one in claimed for unit_id in one.result()]
     assert len(taken) == len(set(taken)) == 1280
     assert one_bench.units.count_documents({"state": "running", "attempt": 1}) == 1280

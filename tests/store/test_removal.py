@@ -493,7 +493,7 @@ def test_many_searches_that_come_and_go_have_all_that_they_need(uri, store, left
         thread.join(200.0)
     over.set()
     for thread in removers:
-        thread.join(60.0)
+        thread.join(120)
     assert failed == []
     store.removal.remove(older_than=timedelta(0))
     assert left()[0] == {}

@@ -143,14 +143,14 @@ def warned(monkeypatch):
         )
         thread = threading.Thread(target=search.fit, args=(X, Y), daemon=True)
         thread.start()
-        assert news.wait(60.0)
+        assert news.wait(120)
         return search, thread, said[0]
 
     return begin
 
 
 def assert_scored(search, thread, process):
-    thread.join(60.0)
+    thread.join(120)
     assert not thread.is_alive(), process.poll()
     assert list(search.cv_results_["mean_test_score"]) == [1, 2]
     assert search.summary_.workers == 1

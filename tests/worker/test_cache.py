@@ -164,7 +164,7 @@ def test_of_many_processes_one_fetches(root, part, tmp_path):
     command = [sys.executable, "-c", FETCHER, root, part.sha, source, log]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [subprocess.Popen(command, env=environ) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(120) for process in processes] == [0] * 4
     assert log.read_text() == "fetched\n"
     # Who fetches and is killed leaves no lock behind.
     assert Cache(root).get(part.sha, never)

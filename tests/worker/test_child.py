@@ -175,13 +175,13 @@ def test_it_ignores_interrupts_and_ends_when_asked(start, store_parts):
     child.send(store_parts(Sleeper(), [{"value": 1}]))
     assert len(answers(child, 2)) == 2
     child.end()
-    child.wait(30.0)
+    child.wait(120)
     assert child.reap() == "exit code 0"
 
 
 def test_without_work_it_ends_by_itself(start):
     child = start(idle=0.1)
-    child.wait(60.0)
+    child.wait(120)
     assert child.reap() == "exit code 0"
 
 
@@ -190,7 +190,7 @@ def test_it_ends_when_its_parent_closes_the_channel(start, store_parts):
     child.send(store_parts(Misbehaver(how="hang"), [{"value": 13}]))
     assert len(answers(child, 2)) == 2
     child.channel.close()
-    child.wait(60.0)
+    child.wait(120)
     assert not child.alive()
 
 

@@ -31,7 +31,7 @@ def ran(note):
 def test_it_says_that_it_is_ready_and_ends_when_all_is_done(queue, worker):
     queue.submit(Sleeper(), values(*range(10)))
     process = worker("--processes", "2", "--until-empty")
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     first = out.splitlines()[0]
     hosts, database = hosts_and_database(queue.uri)
@@ -44,7 +44,7 @@ def test_it_says_that_it_is_ready_and_ends_when_all_is_done(queue, worker):
 def test_it_scores_for_one_search_alone_if_told_so(queue, worker):
     queue.submit(Sleeper(), values(1))
     mine = queue.submit(Sleeper(), values(2))
-    assert worker("--search", mine, "--until-empty").wait(60) == 0
+    assert worker("--search", mine, "--until-empty").wait(120) == 0
     assert queue.states() == {"completed": 2, "queued": 2}
 
 
@@ -52,7 +52,7 @@ def test_a_search_is_known_by_its_name_also_if_it_begins_later(queue, worker):
     process = worker("--search", "mine", "--max-units", "2")
     queue.submit(Sleeper(), values(1))
     late = queue.submit(Sleeper(), values(2), name="mine")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert queue.states() == {"completed": 2, "queued": 2}
     assert queue.over(late)()
@@ -61,7 +61,7 @@ def test_a_search_is_known_by_its_name_also_if_it_begins_later(queue, worker):
 def test_it_ends_after_so_many_units(queue, worker):
     queue.submit(Sleeper(), values(*range(20)))
     process = worker("--max-units", "7", "--processes", "2")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert queue.states() == {"completed": 7, "queued": 33}
     assert "as many units as it was to" in log
@@ -70,7 +70,7 @@ def test_it_ends_after_so_many_units(queue, worker):
 def test_it_is_gone_by_its_deadline_and_gives_back_what_runs(queue, worker, tmp_path):
     queue.submit(Misbehaver(how="hang", note=str(tmp_path / "note")), values(13))
     process = worker("--deadline", "4s", "--grace", "0.5")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "deadline" in log
     assert queue.states() == {"queued": 2}
@@ -85,7 +85,7 @@ def test_it_takes_what_requires_its_tags_and_no_others(queue, worker):
     queue.submit(Sleeper(), values(4))
     settings = {"OPTOMATIC_UNTIL_EMPTY": "1", "OPTOMATIC_PROCESSES": "3"}
     process = worker("--tag", "gpu", OPTOMATIC_TAG="big,huge", **settings)
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert ": 3 processes," in out
     assert queue.states() == {"completed": 6, "queued": 2}
@@ -94,7 +94,7 @@ def test_it_takes_what_requires_its_tags_and_no_others(queue, worker):
 def test_it_logs_a_line_for_each_change_is_quiet_when_idle_and_ends_when_so_for_long(queue, worker):
     queue.submit(Sleeper(), values(1))
     process = worker("--max-idle", "3")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     lines = [line.split(" ", 3)[3] for line in log.splitlines()]
     name = lines[0].split()[1]
@@ -144,7 +144,7 @@ def test_sigterm_gives_back_and_lets_the_running_ones_finish(queue, worker, tmp_
     process = worker("--processes", "2")
     wait_for(lambda: len(ran(note)) == 2, process)
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert queue.states() == {"completed": 2, "queued": 18}
     assert set(queue.field("losses")) == {0}
@@ -156,7 +156,7 @@ def test_after_the_grace_it_gives_back_what_runs(queue, worker, tmp_path):
     process = worker("--grace", "0.2")
     wait_for(lambda: len(ran(note)) == 1, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     assert queue.states() == {"queued": 2}
     assert queue.field("losses") == [0, 0]
 
@@ -169,13 +169,13 @@ def test_a_second_signal_ends_it_at_once(queue, worker, tmp_path):
     child = int(ran(note)[0].split()[0])
     # Two that are sent at once may arrive as one.
     wait_for(lambda: process.send_signal(signal.SIGTERM) or process.poll() is not None)
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(120) == 128 + signal.SIGTERM
     wait_for(lambda: not psutil.pid_exists(child))
 
 
 def test_a_store_that_is_not_there_is_exit_code_1_without_the_password(worker):
     process = worker(db="mongodb://ann:secret@127.0.0.1:9/db?serverSelectionTimeoutMS=300")
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "optomatic worker: " in log
     assert "secret" not in out + log
@@ -291,7 +291,7 @@ def test_until_empty_is_yes_or_no(value, meant):
 
 def test_a_worker_that_is_given_nonsense_prints_one_line_and_ends(worker):
     process = worker("--processes", "1" * 30)
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert (process.returncode, out, log.count("\n")) == (2, "", 1)
 
 
@@ -334,7 +334,7 @@ def test_as_json_each_line_is_an_object(given, variable, queue, worker):
     search = queue.submit(Sleeper(), [*values(1, 2), {"value": "no number"}], name="churn")
     queue.submit(Misbehaver(how="speak"), values(13), name="prints")
     process = worker(*given, "--until-empty", OPTOMATIC_LOG_FORMAT=variable)
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     start = json.loads(out)
     assert start["message"].startswith("optomatic worker ")
@@ -354,13 +354,13 @@ def test_as_json_a_signal_and_what_ends_it_are_objects_too(queue, worker):
     process = worker("--log-format", "json")
     assert json.loads(process.stdout.readline())["level"] == "INFO"
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     messages = [json.loads(line)["message"] for line in log.splitlines()]
     assert "optomatic worker: SIGTERM, ending" in messages
     assert "ends: 0 units scored" in messages[-1]
     gone = "mongodb://ann:secret@127.0.0.1:9/db?serverSelectionTimeoutMS=300"
     process = worker("--log-format", "json", db=gone)
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     (line,) = map(json.loads, log.splitlines())
     assert (process.returncode, line["level"]) == (1, "ERROR")
     assert "secret" not in log

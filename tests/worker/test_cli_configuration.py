@@ -56,7 +56,7 @@ def test_the_searches_of_a_file_are_worked_off_one_after_another(uri, here, star
     leave(uri, "boosting", range(100, 112))
     leave(uri, "of somebody else", range(200, 203), definition=None)
     process = start("--until-empty")
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "search definition sweep.optomatic.toml: its searches are trees, boosting" in log
     assert out.startswith("optomatic worker ")
@@ -78,7 +78,7 @@ def test_a_running_worker_follows_its_file(uri, here, start):
     leave(uri, "boosting", range(100, 103))
     wait_for(lambda: claims(uri, range(100, 103))[1], process)
     process.terminate()
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "its searches are trees, boosting" in log
 
@@ -94,7 +94,7 @@ def test_the_password_is_given_beside_the_file(auth_server, here, start, capsys)
         in capsys.readouterr().err
     )
     process = start("--until-empty", "--definition", "sweep", OPTOMATIC_DB=uri)
-    out, log = process.communicate(timeout=60)
+    out, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert [claims(uri, [x])[1] for x in (1, 2)] == [True, False]
     assert "right" not in out + log
@@ -212,7 +212,7 @@ def test_an_idle_worker_is_rung_when_its_search_joins_what_is_queued(queue, make
         wait_for(lambda: queue.states() == {"completed": 6}, seconds=55.0)
     finally:
         worker.stop(grace=0.0)
-        thread.join(60.0)
+        thread.join(120)
     assert not thread.is_alive()
 
 

@@ -54,7 +54,7 @@ def test_a_worker_with_a_full_disk_says_so_once_and_scores(queue, start, small_d
     queue.submit(Sleeper(), values(*range(10)))
     queue.submit(Sleeper(seconds=0.01), values(*range(10)))
     process = start(*small_disk, *WORKER, "--processes", "2", "--until-empty")
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert queue.states() == {"completed": 40}
     assert set(queue.field("losses")) == {0}
@@ -77,10 +77,10 @@ def test_what_fits_nowhere_is_left_to_others_who_hear_of_it(queue, start):
     )
     assert "needed is room for its data (worker" in missing_in(alive, queues)
     healthy = start(*WORKER, "--until-empty", OPTOMATIC_CACHE_DIR="", OPTOMATIC_MAX_IDLE="1")
-    assert healthy.wait(60) == 0
+    assert healthy.wait(120) == 0
     assert queue.states() == {"completed": 20}
     full.terminate()
-    _, log = full.communicate(timeout=60)
+    _, log = full.communicate(timeout=120)
     assert full.returncode == 0, log
     (said,) = [line for line in log.splitlines() if "leaves alone" in line]
     assert "MB are free in" in said
@@ -105,7 +105,7 @@ def test_calls_take_and_return_large_values_where_the_disk_is_full(start, small_
     out, log = start(sys.executable, "-c", CALLS).communicate(timeout=100)
     assert out == "True\n", log
     worker.terminate()
-    _, log = worker.communicate(timeout=60)
+    _, log = worker.communicate(timeout=120)
     assert "ends: 3 units scored, 0 of them with failures, 0 crashes" in log
 
 
@@ -143,7 +143,7 @@ def test_a_cache_that_is_no_folder_is_one_line_and_exit_code_2(start, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for name in ("file", "fifo", "~nobody-here/x"):
         process = start(*WORKER, "--cache-dir", str(tmp_path / name) if name[0] == "f" else name)
-        out, log = process.communicate(timeout=60)
+        out, log = process.communicate(timeout=120)
         assert process.returncode == 2
         (line,) = log.splitlines()
         assert "cannot be used" in line or "a folder, not" in line
@@ -155,7 +155,7 @@ def test_a_cache_that_is_no_folder_is_one_line_and_exit_code_2(start, tmp_path):
 def test_a_definition_that_is_a_pipe_is_one_line_and_not_waited_for(start, tmp_path):
     os.mkfifo(tmp_path / "sweep.optomatic.toml")
     process = start(*WORKER, "--definition", str(tmp_path / "sweep"))
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 1
     (line,) = log.splitlines()
     assert "it is no regular file" in line

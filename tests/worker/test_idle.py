@@ -131,7 +131,7 @@ def test_an_idle_worker_says_it_once_and_again_when_it_changes(queue, worker):
     ask_for(queue, xgboost="2.0")
     said("xgboost")
     process.terminate()
-    lines += process.communicate(timeout=60)[1].splitlines()
+    lines += process.communicate(timeout=120)[1].splitlines()
     assert [line.partition(": ")[2].strip() for line in lines if "cannot take" in line] == [
         "needs --tag gpu (for churn)",
         "needs xgboost 2.0, which is not installed here, and --tag gpu (for churn)",

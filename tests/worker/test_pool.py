@@ -119,7 +119,7 @@ def test_two_fits_at_once_have_their_own(fit):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60.0)
+        thread.join(120)
     assert len(found) == 2
     assert not found[0] & found[1]
 
@@ -128,7 +128,7 @@ def test_children_outlive_the_thread_that_used_them_first(fit):
     found = []
     thread = threading.Thread(target=lambda: found.append(fit(1, [1, 2])))
     thread.start()
-    thread.join(60.0)
+    thread.join(120)
     assert fit(1, [3, 4]) == found[0]
 
 
@@ -138,7 +138,7 @@ def test_a_fork_does_not_use_the_children_of_its_parent(fit):
     answers = context.SimpleQueue()
     process = context.Process(target=lambda: answers.put(children_after_fork()))
     process.start()
-    process.join(60.0)
+    process.join(120)
     assert process.exitcode == 0
     assert set(answers.get()).isdisjoint(pids)
     assert fit(1, [3, 4]) == pids
@@ -226,7 +226,7 @@ def test_the_end_of_a_process_ends_its_warm_children(script):
         return len(seen) >= 3  # two, and what they were forked from
 
     wait_for(started)
-    assert process.wait(60.0) == 0
+    assert process.wait(120) == 0
     wait_for(lambda: not any(child.is_running() for child in seen))
 
 

@@ -73,7 +73,7 @@ def test_a_worker_reports_what_it_scored_once_an_interval(queue, make_worker, ca
         assert len(reports()) == number
     finally:
         worker.stop(grace=0.0)
-        thread.join(30.0)
+        thread.join(120)
 
 
 def test_a_local_worker_reports_nothing(queue, make_worker, caplog, monkeypatch):

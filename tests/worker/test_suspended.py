@@ -52,7 +52,7 @@ def ends(queue):
 def end(process):
     """Ask a worker to end; return its log."""
     process.terminate()
-    _, log = process.communicate(timeout=60)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     return log
 

@@ -41,7 +41,7 @@ def in_thread():
     for worker, thread in running:
         if thread.is_alive():
             worker.stop(grace=0.0)
-        thread.join(30.0)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -205,10 +205,10 @@ def test_two_workers_share_a_queue(queue, make_worker, in_thread):
     try:
         both = [make_worker(on_ready=ready[0].set), make_worker(pool=others, on_ready=ready[1].set)]
         threads = [in_thread(one, lambda: queue.count(state="completed") == 80) for one in both]
-        assert all(event.wait(60.0) for event in ready)
+        assert all(event.wait(120) for event in ready)
         queue.submit(Sleeper(seconds=0.02), values(*range(40)))
         for thread in threads:
-            thread.join(60.0)
+            thread.join(120)
     finally:
         others.close()
     assert queue.states() == {"completed": 80}
@@ -277,7 +277,7 @@ def test_stopping_gives_back_what_does_not_run(queue, make_worker, in_thread, tm
     thread = in_thread(worker)
     wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
     worker.stop(grace=30.0)
-    thread.join(30.0)
+    thread.join(120)
     assert queue.states() == {"completed": 2, "queued": 18}
     assert set(queue.field("losses")) == {0}
     assert not queue.over(search)()
@@ -290,7 +290,7 @@ def test_stopping_without_grace_charges_nobody(queue, make_worker, in_thread, tm
     thread = in_thread(worker)
     wait_for(lambda: note.exists() and len(note.read_text().splitlines()) == 2)
     worker.stop(grace=0.1)
-    thread.join(30.0)
+    thread.join(120)
     assert not thread.is_alive()
     assert queue.states() == {"queued": 2}
     assert queue.field("losses") == [0, 0]

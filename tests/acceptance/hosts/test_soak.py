@@ -39,7 +39,7 @@ def test_nothing_is_left_of_a_soak_that_is_ended(mongod, number, tmp_path):
     (folder,) = tmp_path.glob("soak-*")
     assert marked(folder.name)
     soak.send_signal(number)
-    soak.wait(60)
+    soak.wait(120)
     wait_for(lambda: not marked(folder.name) and not folder.exists(), seconds=60)
 
 
