@@ -110,8 +110,9 @@ class Idle:
 
     def found_work(self) -> None:
         """Note that something was claimed."""
-        if self.since is not None:
-            self._before = (self.since, self._reservations.scored)
+        scored = self._reservations.scored
+        if self.since is not None or self._before is None or self._before[1] != scored:
+            self._before = (self.since or time.monotonic(), scored)
         self.since = None
         self._backoff.succeeded()
 
