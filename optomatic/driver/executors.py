@@ -55,8 +55,8 @@ class Alone(Protocol):
         """Score a unit in this process."""
 
 
-#: Seconds between looks at a search that others work on: without an alarm, with one, at least.
-_LOOK, _LOOK_ALARMED, _LOOK_PAUSE = 0.2, 2.0, 0.005
+#: Seconds between looks at a search that others score: without a subscription, with one, at least.
+_LOOK, _LOOK_SUBSCRIBED, _LOOK_PAUSE = 0.2, 2.0, 0.005
 
 
 def executor_for(
@@ -140,20 +140,20 @@ class Standalone:
         """Wait until ``until()``."""
         timing = timing_here()
         end_at = float("inf")
-        rung = threading.Event()
+        woken = threading.Event()
         with (
             registered(store, search, timing, processes=0),
-            store.notifier.ended(rung.set) as alarm,
+            store.notifier.ended(woken.set) as subscription,
         ):
             while not until() and self._clock() < end_at:
                 hooks.turn()
                 if end_at == float("inf") and (grace := hooks.grace()) is not None:
                     end_at = self._clock() + grace
-                alarmed = alarm.active and hooks is NO_HOOKS
-                self._wait(rung, _LOOK_ALARMED if alarmed else _LOOK)
+                notified = subscription.active and hooks is NO_HOOKS
+                self._wait(woken, _LOOK_SUBSCRIBED if notified else _LOOK)
 
-    def _wait(self, rung: threading.Event, seconds: float) -> None:
-        """Wait until `rung`, for `seconds` at most, and not so often that it costs."""
-        rung.wait(seconds)
-        rung.clear()
+    def _wait(self, woken: threading.Event, seconds: float) -> None:
+        """Wait until `woken`, for `seconds` at most, and not so often that it costs."""
+        woken.wait(seconds)
+        woken.clear()
         self._sleep(_LOOK_PAUSE)

@@ -10,8 +10,8 @@ from html import escape
 from typing import Any
 
 from optomatic.planning.params import names_of
-from optomatic.records import Candidate, Queue, WorkerRecord
-from optomatic.search.reader import ENDED, SearchReader
+from optomatic.records import ENDED, Candidate, Queue, WorkerRecord
+from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm, key_of
 from optomatic.worker.availability import lacking, missing_in, refusing, start_command

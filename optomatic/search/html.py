@@ -9,7 +9,8 @@ from html import escape
 
 from optomatic.display.grid import MOST_ROWS, Cell, grid_html
 from optomatic.plain_values import params_line
-from optomatic.search.reader import ENDED, Asked, SearchReader, shown_params
+from optomatic.records import ENDED
+from optomatic.search.reader import Asked, SearchReader, shown_params
 from optomatic.store.connection import Store
 from optomatic.store.jobs import Glance
 

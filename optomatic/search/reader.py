@@ -21,9 +21,6 @@ from optomatic.store.jobs import Glance
 from optomatic.store.listings import Listed
 from optomatic.store.searches import ids_that_wait, state_of
 
-#: States of units that no worker changes any more.
-ENDED = ("completed", "failed", "dead")
-
 
 class Asked(NamedTuple):
     """A candidate of a search, and the units that the search asked for.

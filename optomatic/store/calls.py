@@ -151,14 +151,14 @@ class Calls:
         """Remove the calls of clients whose processes are gone for certain, and their parts."""
         self.abandon(clients)
         if clients:
-            self._let_go(clients, self._parts.callers())
+            self._let_go(clients, self._parts.client_holders())
 
     def sweep(self) -> None:
         """Remove the calls of clients that have gone without a word, and their parts."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", 1000 * _VANISHED]}]}
         # Read before the clients: one that is not among these has gone since, and if it comes
         # back it holds under another name.
-        holders = self._parts.callers()
+        holders = self._parts.client_holders()
         owners = {*self._owners(), *map(client_of, holders)}
         known = self._workers.find({"_id": {"$in": sorted(owners)}, "$expr": recent}, {"_id": 1})
         gone = sorted(owners - {document["_id"] for document in known})

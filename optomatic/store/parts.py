@@ -4,7 +4,7 @@
 
     bundles  {_id: sha, v, kind, size, chunks, checksum, at, holders, marks, going}
              at       last put, server's clock
-             holders  names of callers, "<client>/<n>", and SEARCHES, one name for all searches:
+             holders  names of clients, "<client>/<n>", and SEARCHES, one name for all searches:
                       which of them need it stands in their lists of units (listings); absent: kept
                       until it is removed by name, as what a call returned
              marks    one of each upload for a holder that nobody has given up
@@ -190,8 +190,8 @@ class Parts:
         chunks = [f"{h['_id']}:{n}" for h in headers for n in range(h.get("chunks", 0))]
         self.chunks.delete({"_id": {"$in": chunks}})
 
-    def callers(self) -> set[str]:
-        """Return all callers that hold parts."""
+    def client_holders(self) -> set[str]:
+        """Return the names under which clients hold parts."""
         found = self.headers.find({"holders": {"$gt": ""}}, {"holders": 1})
         held = {holder for header in found for holder in header["holders"]}
         return {holder for holder in held if isinstance(holder, str)} - {SEARCHES}

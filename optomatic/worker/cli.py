@@ -57,17 +57,15 @@ PROGRAM = "python -m optomatic.worker"
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.
 
-A worker adds capacity to every search on its database, before, during or
-after the search was started.  It claims only what it can load: units of the
-same Python, scikit-learn and numpy, and of the same versions of all else that
-their search is made of; it says what it lacks while others are queued.
-Modules that your estimators come from must be installed, or lie in the current
-directory.
+A worker helps every search on its database.  Start it before, during or after
+the search.  It claims only units that it can load: those made with the same
+versions of Python, scikit-learn, numpy and the other libraries of the search.
+While it skips units, its log says what it lacks.  Libraries must be installed
+here; your own modules travel with the search.
 
-Where neither --db nor OPTOMATIC_DB names a database, and a search definition
-that a driver wrote (NAME.optomatic.toml) lies in the current directory, the
-worker takes the database from there, and works off the searches in it, one
-after another.
+Without --db and OPTOMATIC_DB the worker looks for a search definition
+(NAME.optomatic.toml) in the current directory.  It takes the database from
+there, and scores the searches in it, one after another.
 """
 _EPILOG = """\
 environment:

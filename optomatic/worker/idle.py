@@ -11,9 +11,9 @@ from optomatic.worker.reservations import Reservations
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
 POLL_SHORT, POLL_LONG = 0.02, 2.0
-#: Seconds between looks while an alarm is set: it may have failed.
-POLL_ALARMED = 60.0
-#: Seconds without work after which a worker is idle: it says so, and has the alarm set.
+#: Seconds between looks while subscribed: a subscription may have failed.
+POLL_SUBSCRIBED = 60.0
+#: Seconds without work after which a worker is idle: it says so, and subscribes.
 IDLE = 1.0
 
 
@@ -28,7 +28,7 @@ class Idle:
     notifier : Notifier or None
         That of the store; None for a worker that always looks by itself.
     joined : bool
-        The alarm also rings when a search joins units that are queued already.
+        The notifier also tells of a search that joins units that are queued already.
 
     Attributes
     ----------
@@ -46,9 +46,11 @@ class Idle:
         joined: bool,
     ) -> None:
         self._reservations, self._wake = reservations, wake
-        self._alarm = None if notifier is None else notifier.queued(self._ring, joined=joined)
+        self._subscription = (
+            None if notifier is None else notifier.queued(self._notified, joined=joined)
+        )
         self._backoff = Backoff(POLL_SHORT, POLL_LONG)
-        self._rung = self._hurried = False
+        self._woken = self._hurried = False
         self.since: float | None = None
         self._before: tuple[float, int] | None = None
         self.others_wait = False
@@ -63,25 +65,25 @@ class Idle:
         return (self.seconds() or 0.0) > IDLE
 
     def look(self) -> None:
-        """Cost nothing while there is nothing to do: have the alarm tell of new work."""
-        if self._alarm is None:
+        """Cost nothing while there is nothing to do: have the notifier tell of new work."""
+        if self._subscription is None:
             return
-        if self._rung:
-            self._rung = False
+        if self._woken:
+            self._woken = False
             self.hurry()
         if self.lasts():
-            self._alarm.start()
+            self._subscription.start()
         else:
-            self._alarm.pause()
+            self._subscription.pause()
 
     def stop(self) -> None:
-        """Have no alarm ring any more."""
-        if self._alarm is not None:
-            self._alarm.stop()
+        """End the subscription."""
+        if self._subscription is not None:
+            self._subscription.stop()
 
-    def _ring(self) -> None:
+    def _notified(self) -> None:
         """Look at the queue soon, in the worker's thread."""
-        self._rung = True
+        self._woken = True
         self._wake()
 
     # -- when to claim ---------------------------------------------------------------------
@@ -118,10 +120,10 @@ class Idle:
 
     def found_nothing(self, *, busy: bool) -> None:
         """Note that there was nothing to claim, while something is started if `busy`."""
-        # A paused alarm listens on for some seconds, but does not ring: then a worker with a
-        # child to spare beside a long unit has to look.
-        alarmed = self._alarm is not None and self._alarm.active and self.lasts()
-        self._backoff.failed(POLL_ALARMED if alarmed else POLL_LONG)
+        # A paused subscription listens on for some seconds, but does not notify: then a worker
+        # with a child to spare beside a long unit has to look.
+        subscribed = self._subscription is not None and self._subscription.active and self.lasts()
+        self._backoff.failed(POLL_SUBSCRIBED if subscribed else POLL_LONG)
         if not busy and self.since is None:
             self.since = time.monotonic()
 

@@ -1,6 +1,7 @@
 """Waiting for standalone workers."""
 
 from optomatic.driver.executors import Standalone
+from optomatic.store.connection import open_store
 
 
 class Noting(Standalone):
@@ -10,12 +11,13 @@ class Noting(Standalone):
         super().__init__()
         self.pauses = []
 
-    def _wait(self, rung, seconds):
+    def _wait(self, woken, seconds):
         self.pauses.append(seconds)
-        super()._wait(rung, min(seconds, 0.2))
+        super()._wait(woken, min(seconds, 0.2))
 
 
-def test_it_looks_less_often_once_the_alarm_listens(queue):
+def test_it_looks_less_often_once_it_is_notified(uri):
     executor = Noting()
-    executor.work(queue.store, "s", lambda: 2.0 in executor.pauses or len(executor.pauses) > 100)
+    with open_store(uri) as store:
+        executor.work(store, "s", lambda: 2.0 in executor.pauses or len(executor.pauses) > 100)
     assert executor.pauses[-1] == 2.0

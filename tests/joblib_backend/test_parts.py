@@ -131,10 +131,10 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, client, stored
     before = own.database["chunks"].find_one()["at"]
     call(client, run)
     assert own.database["chunks"].find_one()["at"] == before
-    assert len(client.store.parts.callers()) == 2
+    assert len(client.store.parts.client_holders()) == 2
     wait_for(lambda: client._thread is None)
     with open_store(own.uri) as other:  # as after a day
-        other.parts.release(other.parts.callers())
+        other.parts.release(other.parts.client_holders())
     assert stored() == (0, 0, 0)
     call(client, run)
     assert stored() == (1, 1, 1)

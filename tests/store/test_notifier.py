@@ -20,20 +20,20 @@ def store(uri):
 
 
 def test_it_rings_once_it_listens_and_for_what_is_queued(store):
-    rung = threading.Event()
-    with store.notifier.queued(rung.set) as subscription:
+    woken = threading.Event()
+    with store.notifier.queued(woken.set) as subscription:
         wait_for(lambda: subscription.active)
-        wait_for(rung.is_set)
-        rung.clear()
+        wait_for(woken.is_set)
+        woken.clear()
         units = some_units(1)
         store.jobs.submit(units, "s")
-        wait_for(rung.is_set)
+        wait_for(woken.is_set)
         # What is given back, taken back or retried is queued too.
         lease = store.claims.claim("w", 1)
         assert ids(lease.jobs) == ids(units)
-        rung.clear()
+        woken.clear()
         store.claims.release(lease.token, ids(units))
-        wait_for(rung.is_set)
+        wait_for(woken.is_set)
 
 
 class Streams(monitoring.CommandListener):
@@ -70,12 +70,12 @@ def test_who_serves_some_searches_hears_of_one_that_joins(store):
     """The units are queued already, so their state does not change."""
     units = some_units(3)
     store.jobs.submit(units, "first")
-    rung = threading.Event()
-    with store.notifier.queued(rung.set, joined=True) as subscription:
-        wait_for(lambda: subscription.active and rung.is_set())
-        rung.clear()
+    woken = threading.Event()
+    with store.notifier.queued(woken.set, joined=True) as subscription:
+        wait_for(lambda: subscription.active and woken.is_set())
+        woken.clear()
         store.jobs.submit(units, "second")
-        wait_for(rung.is_set)
+        wait_for(woken.is_set)
 
 
 def test_it_rings_for_what_ends(store):
@@ -92,27 +92,27 @@ def test_it_rings_for_what_ends(store):
 
 
 def test_what_is_disarmed_is_armed_again(store):
-    rung = threading.Event()
-    subscription = store.notifier.queued(rung.set)
+    woken = threading.Event()
+    subscription = store.notifier.queued(woken.set)
     subscription.start()
     wait_for(lambda: subscription.active)
     subscription.pause()
     store.jobs.submit(some_units(1), "s")
     wait_for(lambda: not subscription.active)
-    rung.clear()
+    woken.clear()
     subscription.start()
-    wait_for(lambda: subscription.active and rung.is_set())
+    wait_for(lambda: subscription.active and woken.is_set())
     subscription.stop()
 
 
 def test_a_standalone_server_has_none_and_that_is_no_error(standalone_uri):
     with open_store(standalone_uri) as store:
-        rung = threading.Event()
-        with store.notifier.queued(rung.set) as subscription:
+        woken = threading.Event()
+        with store.notifier.queued(woken.set) as subscription:
             wait_for(lambda: not subscription._thread.is_alive())
             subscription.start()  # asks no more
             assert not subscription._thread.is_alive()
-        assert not (rung.is_set())
+        assert not (woken.is_set())
         assert not (subscription.active)
 
 

@@ -61,7 +61,7 @@ def need(store, part, holder):
 def test_the_last_holder_takes_it_along(store, part, left):
     for holder in ("a/1", "b/1"):
         need(store, part, holder)
-    assert store.parts.callers() == {"a/1", "b/1"}
+    assert store.parts.client_holders() == {"a/1", "b/1"}
     store.parts.release(["a/1"])
     assert is_whole(store, part)
     store.parts.release(["b/1"])
@@ -82,7 +82,7 @@ def test_what_a_search_needs_as_well_stays(store, part, first, puts):
             need(store, part, holder)
     store.parts.release(["a/1"])
     assert is_whole(store, part)
-    assert store.parts.callers() == set()
+    assert store.parts.client_holders() == set()
 
 
 def test_what_was_stored_before_there_were_holders_stays(store, database, part):

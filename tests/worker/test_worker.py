@@ -18,7 +18,7 @@ from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.host import Installed
-from optomatic.worker.idle import POLL_ALARMED, POLL_LONG
+from optomatic.worker.idle import POLL_LONG, POLL_SUBSCRIBED
 from optomatic.worker.pool import Pool, current_path
 
 
@@ -182,13 +182,13 @@ def test_who_is_at_work_looks_often_though_its_alarm_listens_on(make_worker):
     """Disarmed it listens for some seconds more, in which it does not ring."""
     worker = make_worker(lasting=True)
     idle = worker._idle
-    idle._alarm.active = True
+    idle._subscription.active = True
     for _ in range(10):
         idle.found_nothing(busy=True)
     assert 0.5 * POLL_LONG <= idle.time_left() <= 1.5 * POLL_LONG
     idle.since = time.monotonic() - 60.0
     idle.found_nothing(busy=False)
-    assert idle.time_left() > 0.4 * POLL_ALARMED
+    assert idle.time_left() > 0.4 * POLL_SUBSCRIBED
     worker._leave(taken=True)
 
 
