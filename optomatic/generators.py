@@ -8,8 +8,9 @@ A generator may also be any iterable of dicts, an object with ``ask(n)`` and may
 
 from __future__ import annotations
 
+from optomatic.candidates.async_halving import AsyncHalving
+from optomatic.candidates.async_halving import Rung as Rung
 from optomatic.candidates.grids import Replayed as Replayed
-from optomatic.candidates.samplers import AsyncHalving, OptunaGenerator, QuasiRandom
-from optomatic.candidates.samplers import Rung as Rung
+from optomatic.candidates.samplers import OptunaGenerator, QuasiRandom
 
 __all__ = ["AsyncHalving", "OptunaGenerator", "QuasiRandom"]

@@ -17,7 +17,7 @@ QUICK = {
     "store/test_jobs.py": "one_node",
     "store/test_parts.py": "",
     "embedded/test_server.py": "served_mongod|nobody_else_gets_in",
-    "driver/test_additions.py": "is_not_queued",
+    "driver/test_extending.py": "is_not_queued",
     "worker/test_batching.py": "",
     "worker/test_protocol.py": "",
     "worker/test_worker.py": "scored_once|last_bit|kills_its_child|failures_are",
@@ -27,6 +27,6 @@ QUICK = {
     "search/test_parity.py": "",
     "search/test_reuse.py": "",
     "joblib_backend/test_backend.py": "values|generators",
-    "results/test_progress.py": "",
+    "results/test_summary.py": "",
     "commands/test_changing.py": "nothing_to_retry|cancelled_once|misspelt|exported|defect",
 }

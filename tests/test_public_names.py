@@ -43,7 +43,7 @@ PICKLED = {
     *("optomatic.filters.SeenFilter", "optomatic.filters.ValidFilter"),
     *("optomatic.generators.AsyncHalving", "optomatic.generators.OptunaGenerator"),
     *("optomatic.generators.QuasiRandom", "optomatic.generators.Replayed"),
-    *("optomatic.generators.Rung", "optomatic.results.progress.FitSummary"),
+    *("optomatic.generators.Rung", "optomatic.results.summary.FitSummary"),
 }
 #: Started with ``python -m``, by users and by us.
 STARTED = (

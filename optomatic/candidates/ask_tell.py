@@ -32,11 +32,11 @@ Each ask and each tell decides what an adaptive generator proposes.  So they are
 events, and a replay goes through them one by one: the generator sees the same, in any order of
 scoring::
 
-    ["earlier", ...]   scores of earlier searches, before all else (candidates/warm_start.py)
+    ["earlier", ...]   scores of earlier searches, before all else (candidates/earlier_scores.py)
     ["ask", 2]         it was asked for 2 candidates
     ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
 
-In a race (:mod:`optomatic.driver.state`) there are also::
+In a race (:mod:`optomatic.driver.search_state`) there are also::
 
     ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
     ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out (and are in

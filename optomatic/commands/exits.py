@@ -8,7 +8,7 @@ import warnings
 from typing import NoReturn, TextIO
 
 from optomatic._uri import redact
-from optomatic.commands.tables import one_line, terminal_width
+from optomatic.commands.table_layout import one_line, terminal_width
 from optomatic.errors import OptomaticError, SearchRunning, StoreURIError
 
 FINE, FAILED, USAGE, NO_SEARCH, RUNS = range(5)

@@ -12,7 +12,7 @@ import typer
 
 from optomatic.commands.arguments import Db, Json, Search, find
 from optomatic.commands.exits import FAILED
-from optomatic.commands.tables import (
+from optomatic.commands.table_layout import (
     Column,
     cell,
     full,

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from optomatic.commands.arguments import Db, Json
 from optomatic.commands.look import SEARCHES, WORKERS
-from optomatic.commands.tables import (
+from optomatic.commands.table_layout import (
     Column,
     on_terminal,
     say_json,

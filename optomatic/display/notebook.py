@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from optomatic.display.grid import COLOURS, MOST_ROWS, grid_html
 from optomatic.display.live import Display, LiveLine, PlainLines, plain_line
+from optomatic.display.unit_grid import COLOURS, MOST_ROWS, grid_html
 from optomatic.plain_values import params_line
 from optomatic.results.tally import Cell, Standing, Tally
 

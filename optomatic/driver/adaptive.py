@@ -23,21 +23,21 @@ from optomatic.candidates.ask_tell import (
     proposer_for,
     warn_of_repeats,
 )
+from optomatic.candidates.earlier_scores import event_of
 from optomatic.candidates.filters import Filter, Filters, shown_left_out
 from optomatic.candidates.stopping import Budget, Stopping
-from optomatic.candidates.warm_start import event_of
 from optomatic.driver.driver import Driver
-from optomatic.driver.earlier_searches import to_repeat
+from optomatic.driver.ending import INTERRUPTED
 from optomatic.driver.executors import Executor
 from optomatic.driver.preflight import report_doubts
-from optomatic.driver.state import Race, SearchState
-from optomatic.driver.summary import INTERRUPTED
+from optomatic.driver.search_state import Race, SearchState
+from optomatic.driver.warm_start import to_repeat
 from optomatic.errors import GeneratorFailed, warn
 from optomatic.planning.planner import Plan, Planner, listed
 from optomatic.records import Candidate, Evaluation, SearchRecord, Unit
-from optomatic.results.progress import FitSummary
+from optomatic.results.summary import FitSummary
 from optomatic.store.connection import Store
-from optomatic.store.listings import IDS, paged
+from optomatic.store.unit_lists import IDS, paged
 from optomatic.worker.heartbeat import reap_vanished
 
 #: Units that are queued ahead where nothing is learned from those before.

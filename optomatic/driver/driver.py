@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from optomatic.driver.ending import INTERRUPTED, report_invalid, summary_of, withdraw
 from optomatic.driver.following import Unfollowed
 from optomatic.driver.preflight import OtherVersions
-from optomatic.driver.state import SearchState
-from optomatic.driver.summary import INTERRUPTED, report_invalid, summary_of, withdraw
+from optomatic.driver.search_state import SearchState
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.planning.planner import Plan
 from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
-from optomatic.results.progress import FitSummary, Say, say_nothing, upload_lines
+from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
 from optomatic.worker.availability import Availability

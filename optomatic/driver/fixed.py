@@ -10,12 +10,12 @@ import time
 from typing import Any
 
 from optomatic.driver.driver import Driver
+from optomatic.driver.ending import summary_of, withdraw
 from optomatic.driver.executors import Alone, Executor
-from optomatic.driver.state import SearchState
-from optomatic.driver.summary import summary_of, withdraw
+from optomatic.driver.search_state import SearchState
 from optomatic.planning.planner import Plan
 from optomatic.records import Outcome, SearchRecord
-from optomatic.results.progress import FitSummary
+from optomatic.results.summary import FitSummary
 from optomatic.store.connection import Store
 from optomatic.worker.heartbeat import reap_vanished
 

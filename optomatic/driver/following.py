@@ -14,11 +14,11 @@ from contextvars import copy_context
 from threading import Event, RLock, Thread
 from typing import Any
 
+from optomatic.display.cv_lines import Lines
 from optomatic.display.live import Display
 from optomatic.display.notebook import display_here
 from optomatic.records import Outcome, SearchRecord
-from optomatic.results.cv_lines import Lines
-from optomatic.results.progress import Say, say_nothing
+from optomatic.results.summary import Say, say_nothing
 from optomatic.results.tally import Tally
 from optomatic.store.connection import Store
 

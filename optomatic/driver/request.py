@@ -18,9 +18,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, is_generator, refuse_endless
 from optomatic.candidates.racing import Racing
 from optomatic.candidates.stopping import Budget
+from optomatic.display.cv_lines import Line, Lines
 from optomatic.driver.adaptive import AdaptiveDriver, Course
 from optomatic.driver.driver import Audience
-from optomatic.driver.earlier_searches import check_named_at, earlier_evaluations, named
 from optomatic.driver.executors import Executor
 from optomatic.driver.fixed import FixedDriver, score_alone
 from optomatic.driver.following import Unfollowed, following, following_uploads
@@ -31,13 +31,13 @@ from optomatic.driver.preflight import (
     workers_for,
 )
 from optomatic.driver.recording import check_name, define
-from optomatic.driver.state import Entry, Race, SearchState
+from optomatic.driver.search_state import Entry, Race, SearchState
+from optomatic.driver.warm_start import check_named_at, earlier_evaluations, named
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
 from optomatic.planning.workload import Workload
 from optomatic.records import Evaluation, Outcome, SearchRecord
-from optomatic.results.cv_lines import Line, Lines
-from optomatic.results.progress import FitSummary, opening_line
+from optomatic.results.summary import FitSummary, opening_line
 from optomatic.results.tally import Tally
 from optomatic.store.connection import open_store
 from optomatic.worker.host import inside_worker

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 
 from optomatic import _config
 from optomatic.embedded import watcher
-from optomatic.embedded.mongod import find_mongod
+from optomatic.embedded.find_mongod import find_mongod
 from optomatic.errors import FolderRefused, ServerFailed, ServerMissing, StoreFull
 from optomatic.private_folder import no_room, own_folder, room_in, says_no_room
 

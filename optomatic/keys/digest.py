@@ -42,8 +42,8 @@ import numpy as np
 
 from optomatic.errors import shown
 from optomatic.keys import data, not_counted
-from optomatic.keys.bytecode import has_docstring, reads_docstrings
 from optomatic.keys.environment import is_taken_apart
+from optomatic.keys.reach import has_docstring, reads_docstrings
 from optomatic.keys.reducers import (
     CannotTravel,
     Namespace,

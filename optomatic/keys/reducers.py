@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from optomatic.keys import rebuild
-from optomatic.keys.bytecode import Reach, reach_of
+from optomatic.keys.reach import Reach, reach_of
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: or not, as Decimal since Python 3.13

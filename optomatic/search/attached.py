@@ -10,7 +10,7 @@ from typing import Any
 
 from optomatic.candidates.ask_tell import is_adaptive, is_endless, up_to_repeats
 from optomatic.candidates.grids import candidates_of
-from optomatic.driver.additions import extend
+from optomatic.driver.extending import extend
 from optomatic.driver.preflight import report_doubts
 from optomatic.errors import shown, warn
 from optomatic.planning.planner import plan_more

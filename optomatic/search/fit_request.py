@@ -21,17 +21,17 @@ from optomatic import _sklearn
 from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, up_to_repeats
 from optomatic.candidates.grids import candidates_of
 from optomatic.candidates.racing import Racing
+from optomatic.display.cv_lines import Line, cv_line
 from optomatic.driver.executors import Executor, executor_for
 from optomatic.driver.recording import new_record
 from optomatic.driver.request import Options, Request, Scored
-from optomatic.driver.state import Race, SearchState
+from optomatic.driver.search_state import Race, SearchState
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.planning.splits import draws_anew, fix_splits
 from optomatic.planning.workload import FitWorkload
 from optomatic.records import SearchRecord
 from optomatic.results import table
-from optomatic.results.cv_lines import Line, cv_line
 from optomatic.results.frames import SCORE
 from optomatic.search.unit_callbacks import UnitCallbacks
 from optomatic.worker.host import inside_worker

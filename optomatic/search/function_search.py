@@ -16,20 +16,20 @@ from optomatic import _sklearn
 from optomatic.candidates.ask_tell import is_adaptive, is_generator
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.grids import candidates_of
-from optomatic.driver.earlier_searches import check_warm_start
+from optomatic.display.cv_lines import Line, function_line
+from optomatic.driver.ending import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
 from optomatic.driver.recording import new_record, record_best
 from optomatic.driver.request import Request
-from optomatic.driver.state import SearchState
-from optomatic.driver.summary import rather
+from optomatic.driver.search_state import SearchState
+from optomatic.driver.warm_start import check_warm_start
 from optomatic.errors import shown, warn
 from optomatic.planning.params import decode_extra
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Evaluation, SearchRecord
 from optomatic.results import table
-from optomatic.results.cv_lines import Line, function_line
 from optomatic.results.frames import SCORE, frame_of
-from optomatic.results.progress import FitSummary
+from optomatic.results.summary import FitSummary
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.stored_search import StoredSearch
 from optomatic.worker.inprocess import InProcess

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from optomatic import _sklearn
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
-from optomatic.driver.summary import rather
+from optomatic.driver.ending import rather
 from optomatic.search.fit_request import Call, FitRequest, Table, check
 from optomatic.search.pickling import Kept
 from optomatic.search.refit import finish

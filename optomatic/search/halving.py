@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from optomatic import _sklearn
-from optomatic.results.progress import FitSummary, together
+from optomatic.results.summary import FitSummary, together
 from optomatic.search.fit_request import Call, FitRequest, Table
 from optomatic.search.grid_search import MongoSearchCV
 

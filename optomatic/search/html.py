@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 
-from optomatic.display.grid import MOST_ROWS, Cell, grid_html
+from optomatic.display.unit_grid import MOST_ROWS, Cell, grid_html
 from optomatic.plain_values import params_line
 from optomatic.records import ENDED
 from optomatic.search.reader import Asked, SearchReader, shown_params

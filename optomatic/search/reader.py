@@ -18,8 +18,8 @@ from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in
 from optomatic.store.connection import Store
 from optomatic.store.forms import RecordForm
 from optomatic.store.jobs import Glance
-from optomatic.store.listings import Listed
 from optomatic.store.searches import ids_that_wait, state_of
+from optomatic.store.unit_lists import Listed
 
 
 class Asked(NamedTuple):

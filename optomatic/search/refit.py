@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from sklearn.base import clone
 
+from optomatic.driver.ending import rather
 from optomatic.driver.recording import record_best
-from optomatic.driver.summary import rather
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
 from optomatic.search.fit_request import Call, Table

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from optomatic._uri import redact
-from optomatic.driver.additions import retry
+from optomatic.driver.extending import retry
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,

@@ -22,9 +22,9 @@ from optomatic.store.documents import Document
 from optomatic.store.forms import INVALID, Form, Misfit, WorkerForm, fields_of, read
 from optomatic.store.indexes import INDEXES
 from optomatic.store.jobs import slices
-from optomatic.store.listings import listing_and_number, listings_of, pages_of
 from optomatic.store.retry import Outage, RetryingCollection, with_retries
 from optomatic.store.searches import added_to
+from optomatic.store.unit_lists import listing_and_number, listings_of, pages_of
 
 F = TypeVar("F", bound=Form)
 

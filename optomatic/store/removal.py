@@ -45,16 +45,16 @@ from optomatic.store.forms import (
     read,
 )
 from optomatic.store.jobs import Jobs, slices
-from optomatic.store.listings import (
+from optomatic.store.parts import SEARCHES, Parts, chunks_of
+from optomatic.store.retry import Filter, Outage, RetryingCollection
+from optomatic.store.searches import ids_that_wait
+from optomatic.store.unit_lists import (
     Listings,
     is_page,
     listing_and_number,
     listings_of,
     pages_of,
 )
-from optomatic.store.parts import SEARCHES, Parts, chunks_of
-from optomatic.store.retry import Filter, Outage, RetryingCollection
-from optomatic.store.searches import ids_that_wait
 
 #: A client that was seen in the last so many seconds may be there: the lease of a search that
 #: scores in its own process, ten times the usual one.

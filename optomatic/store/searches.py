@@ -55,8 +55,8 @@ from optomatic.store.forms import (
     checksum_of,
     read,
 )
-from optomatic.store.listings import Listed, Listings, listing_of, listings_of, paged
 from optomatic.store.retry import VALID, Outage, RetryingCollection
+from optomatic.store.unit_lists import Listed, Listings, listing_of, listings_of, paged
 from optomatic.store.workers import is_gone
 
 _FIRST_PAGE = 10**9

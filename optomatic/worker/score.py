@@ -22,8 +22,8 @@ from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
 from optomatic import _sklearn
-from optomatic.planning.call_packing import Task, unpack_call
 from optomatic.planning.constraints import limits_in, too_large
+from optomatic.planning.joblib_calls import Task, unpack_call
 from optomatic.planning.params import encode_extra
 from optomatic.planning.workload import FitWorkload, FunctionWorkload, Workload
 from optomatic.records import Failure, Result, Scores
@@ -236,7 +236,7 @@ def run_call(
 ) -> tuple[bytes | None, Failure | None]:
     """Run one call; return its pickled value, or its pickled exception and the failure.
 
-    `text`, `spec` and `options` are those of :mod:`optomatic.planning.call_packing`;
+    `text`, `spec` and `options` are those of :mod:`optomatic.planning.joblib_calls`;
     ``load(sha)`` returns a part.  Raises nothing of user code, SystemExit and KeyboardInterrupt
     included: all of that is for the process that made the call.
     """

@@ -7,8 +7,8 @@ import pytest
 from servers import database
 
 from optomatic import MongoSearch
+from optomatic.candidates.async_halving import Rung
 from optomatic.candidates.history import History
-from optomatic.candidates.samplers import Rung
 from optomatic.filters import NearFilter, SeenFilter
 from optomatic.records import Evaluation
 from optomatic.results.frames import frame_of
@@ -92,7 +92,7 @@ def test_rungs_promote_by_the_rule():
 
 def test_a_long_search_stores_its_events_in_pages(uri, monkeypatch):
     """Where all is stored too, though nothing is queued then."""
-    monkeypatch.setattr("optomatic.store.listings.IDS", 4)
+    monkeypatch.setattr("optomatic.store.unit_lists.IDS", 4)
     space = {"x": list(range(11))}
     for _ in range(2):
         search = MongoSearch(functions.parabola, space, db=uri, time_budget=3600.0).run()

@@ -8,9 +8,9 @@ import types
 import pytest
 from keys.elsewhere import modules
 
-from optomatic.keys.bytecode import has_docstring, reach_of, reads_docstrings
 from optomatic.keys.digest import digest_of
 from optomatic.keys.environment import shipping, travels
+from optomatic.keys.reach import has_docstring, reach_of, reads_docstrings
 from optomatic.keys.reducers import Reducer
 
 

@@ -5,7 +5,7 @@ import pytest
 from pymongo import MongoClient
 
 from optomatic.planning.serialization import dump
-from optomatic.results.progress import upload_lines
+from optomatic.results.summary import upload_lines
 from optomatic.store import parts
 from optomatic.store.connection import open_store
 

@@ -15,7 +15,7 @@ from waiting import wait_for
 from optomatic.driver.driver import upload
 from optomatic.driver.fixed import FixedDriver
 from optomatic.driver.recording import new_record
-from optomatic.driver.state import SearchState
+from optomatic.driver.search_state import SearchState
 from optomatic.errors import SearchRunning, StoreError
 from optomatic.planning.planner import Planner
 from optomatic.planning.serialization import dump

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from optomatic.candidates.ask_tell import Event
-from optomatic.candidates.warm_start import EARLIER, read, readings, told_in, written
+from optomatic.candidates.earlier_scores import EARLIER, read, readings, told_in, written
 from optomatic.errors import shown
 from optomatic.records import Described, Evaluation, TaskSignature
 from optomatic.results.frames import evaluation_of

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from optomatic.errors import RecordsInvalid, StoreError, warn
 from optomatic.records import Outcome
-from optomatic.results.progress import FitSummary
+from optomatic.results.summary import FitSummary
 from optomatic.store.connection import Store
 
 #: Why a search ended that was ended by Ctrl-C.

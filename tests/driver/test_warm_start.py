@@ -278,11 +278,11 @@ def test_failed_and_withdrawn_candidates_are_not_told(uri):
 
 
 def test_the_cost_is_bounded(uri, monkeypatch):
-    from optomatic.driver import earlier_searches
+    from optomatic.driver import warm_start
 
     for n in range(5):
         MongoSearch(functions.parabola, {"x": range(10 * n, 10 * n + 10)}, db=uri).run()
-    monkeypatch.setattr(earlier_searches, "MOST_TOLD", 25)
+    monkeypatch.setattr(warm_start, "MOST_TOLD", 25)
 
     class Commands(monitoring.CommandListener):
         def __init__(self):
