@@ -41,7 +41,7 @@ def test_what_was_removed_is_scored_again(uri):
     assert done.parts == would.parts > 0
     assert done.bytes > would.bytes - 2000 > 0
     assert search_of(uri, [1, 2]).run().summary_.scored == 2
-    with pytest.raises(ValueError, match="no search of the name or id 'a'"):
+    with pytest.raises(ValueError, match="no search with the name or id 'a'"):
         attach("a", db=uri)
 
 
