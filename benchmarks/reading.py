@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from optomatic import MongoSearchCV, attach
 from optomatic.results.table import cv_results_of
-from optomatic.search import stored_search
+from optomatic.search import shared_methods
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import open_store
 from optomatic.store.forms import InspectedForm, fields_of
@@ -67,7 +67,7 @@ def table_seconds(search_id: str, level: str, rounds: int) -> float:
     """Return the median seconds of making the table of what was read."""
     with open_store(None) as store:
         read = SearchReader(store, search_id).candidate_rows()
-    return seconds_of(lambda: stored_search._LEVELS[level](read), rounds)
+    return seconds_of(lambda: shared_methods._LEVELS[level](read), rounds)
 
 
 def main() -> None:

@@ -8,15 +8,15 @@ from joblib import register_parallel_backend
 if TYPE_CHECKING:
     from optomatic.candidates.racing import Racing as Racing
     from optomatic.search.attached import attach as attach
+    from optomatic.search.database import check_database as check_database
+    from optomatic.search.database import remove as remove
+    from optomatic.search.database import running as running
+    from optomatic.search.database import searches as searches
+    from optomatic.search.database import workers as workers
     from optomatic.search.function_search import MongoSearch as MongoSearch
     from optomatic.search.grid_search import MongoSearchCV as MongoSearchCV
     from optomatic.search.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.search.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
-    from optomatic.search.overview import check_database as check_database
-    from optomatic.search.overview import running as running
-    from optomatic.search.overview import searches as searches
-    from optomatic.search.overview import workers as workers
-    from optomatic.search.remove import remove as remove
 
 __all__ = [
     "MongoHalvingGridSearchCV",
@@ -40,11 +40,11 @@ _HOMES = {
     "MongoSearchCV": "optomatic.search.grid_search",
     "Racing": "optomatic.candidates.racing",
     "attach": "optomatic.search.attached",
-    "check_database": "optomatic.search.overview",
-    "remove": "optomatic.search.remove",
-    "running": "optomatic.search.overview",
-    "searches": "optomatic.search.overview",
-    "workers": "optomatic.search.overview",
+    "check_database": "optomatic.search.database",
+    "remove": "optomatic.search.database",
+    "running": "optomatic.search.database",
+    "searches": "optomatic.search.database",
+    "workers": "optomatic.search.database",
 }
 
 

@@ -388,7 +388,7 @@ class SearchRecord:
     """One ``fit``: the question, the user, the process and the versions.
 
     ``ingredients`` are short digests of all that goes into keys, by name, to explain differences.
-    ``facts`` say how to make its table (search/stored_table.py).  An iteration of successive
+    ``facts`` say how to make its table (results/table.py).  An iteration of successive
     halving is ``part_of`` the search of the first one, and has ``more`` columns with one value
     for all its candidates.
     """

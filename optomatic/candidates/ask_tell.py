@@ -32,7 +32,7 @@ Each ask and each tell decides what an adaptive generator proposes.  So they are
 events, and a replay goes through them one by one: the generator sees the same, in any order of
 scoring::
 
-    ["earlier", ...]   scores of earlier searches, before all else (candidates/earlier_scores.py)
+    ["earlier", ...]   scores of earlier searches, before all else (driver/warm_start.py)
     ["ask", 2]         it was asked for 2 candidates
     ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
 

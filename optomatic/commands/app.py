@@ -11,8 +11,9 @@ import typer
 from typer.main import get_command
 
 import optomatic
-from optomatic.commands import change, completion, look, top
-from optomatic.commands.exits import (
+from optomatic.commands import change, look, top
+from optomatic.commands.arguments import put_together
+from optomatic.commands.output import (
     EXIT_CODES,
     FINE,
     INTERRUPTED,
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain_warnings()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with completion.put_together(os.environ):
+        with put_together(os.environ):
             code = _run(given or ["--help"])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has enough

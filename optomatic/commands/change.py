@@ -13,9 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from optomatic.commands.arguments import Db, Search, Searches, find
-from optomatic.commands.exits import RUNS, USAGE, refuse, say
+from optomatic.commands.output import RUNS, USAGE, refuse, say
 from optomatic.errors import SearchRunning, shown
-from optomatic.search.remove import remove as remove_searches
+from optomatic.search.database import remove as remove_searches
 from optomatic.store.removal import Removed
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optomatic.commands.arguments import Db, Json, Search, find
-from optomatic.commands.exits import FAILED
-from optomatic.commands.table_layout import (
+from optomatic.commands.output import (
+    FAILED,
     Column,
     cell,
     full,
@@ -40,7 +40,7 @@ def list_searches(db: Db = None, json: Json = False) -> None:
     A search is running, left (to workers), abandoned (its client is gone), completed,
     interrupted or cancelled. DONE counts its units: candidates times splits.
     """
-    from optomatic.search.overview import searches
+    from optomatic.search.database import searches
 
     show_rows(SEARCHES, searches(db), json=json, none="There are no searches in this database.")
 
@@ -70,7 +70,7 @@ SEARCHES = (
 
 def list_workers(db: Db = None, json: Json = False) -> None:
     """Print all workers, and how many units each has."""
-    from optomatic.search.overview import workers
+    from optomatic.search.database import workers
 
     none = "No worker is there. Start one: optomatic worker"
     show_rows(WORKERS, workers(db), json=json, none=none)
@@ -322,7 +322,7 @@ def check(db: Db = None, json: Json = False) -> None:
 
     Changes nothing. Exit code 1 if there is a problem.
     """
-    from optomatic.search.overview import check_database
+    from optomatic.search.database import check_database
 
     found = check_database(db)
     if json:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from optomatic.commands.arguments import Db, Json
 from optomatic.commands.look import SEARCHES, WORKERS
-from optomatic.commands.table_layout import (
+from optomatic.commands.output import (
     Column,
     on_terminal,
     say_json,
@@ -79,7 +79,7 @@ _PARTS = ("searches", "workers", "running")
 
 
 def _look(db: str | None) -> _Look:
-    from optomatic.search.overview import running, searches, workers
+    from optomatic.search.database import running, searches, workers
 
     began = time.monotonic()
     found = searches(db)

@@ -23,15 +23,12 @@ from optomatic.candidates.ask_tell import (
     proposer_for,
     warn_of_repeats,
 )
-from optomatic.candidates.earlier_scores import event_of
 from optomatic.candidates.filters import Filter, Filters, shown_left_out
 from optomatic.candidates.stopping import Budget, Stopping
-from optomatic.driver.driver import Driver
-from optomatic.driver.ending import INTERRUPTED
+from optomatic.driver.driver import INTERRUPTED, Driver, report_doubts
 from optomatic.driver.executors import Executor
-from optomatic.driver.preflight import report_doubts
 from optomatic.driver.search_state import Race, SearchState
-from optomatic.driver.warm_start import to_repeat
+from optomatic.driver.warm_start import event_of, to_repeat
 from optomatic.errors import GeneratorFailed, warn
 from optomatic.planning.planner import Plan, Planner, listed
 from optomatic.records import Candidate, Evaluation, SearchRecord, Unit

@@ -1,24 +1,175 @@
-"""The lines that both drivers share: store parts, queue units, read ends, withdraw."""
+"""Have the units of a search scored: store parts, queue units, read ends, withdraw.
+
+The process that waits also keeps the queue going: it takes back leases of workers that vanished.
+So a search ends even if every other process dies.
+"""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-from optomatic.driver.ending import INTERRUPTED, report_invalid, summary_of, withdraw
+from optomatic.driver.executors import Alone, Executor
 from optomatic.driver.following import Unfollowed
-from optomatic.driver.preflight import OtherVersions
 from optomatic.driver.search_state import SearchState
-from optomatic.errors import SearchCancelled, StoreError
+from optomatic.errors import (
+    KeyNotCertain,
+    NotShippable,
+    RecordsInvalid,
+    SearchCancelled,
+    StoreError,
+    warn,
+)
 from optomatic.planning.planner import Plan
-from optomatic.records import Outcome, Part, SearchRecord, Unit, Work
+from optomatic.records import CONTENT, Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
+from optomatic.store.searches import added_to
 from optomatic.worker.availability import Availability
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import reap_vanished
+from optomatic.worker.host import inside_worker, timing_here
+
+# How a search ends: with all of its units, or withdrawn from the queue.
+
+#: Why a search ended that was ended by Ctrl-C.
+INTERRUPTED = "interrupted"
+
+
+def report_invalid(count: int) -> None:
+    """Warn that records could not be read, and that their units were scored again."""
+    if count:
+        warn(
+            f"{count} stored record{'s' if count != 1 else ''} could not be read, as something "
+            "changed what was written. Nothing was lost: the units were scored again. What was "
+            "there is kept in the database, in the state 'invalid', with the reason.",
+            RecordsInvalid,
+        )
+
+
+def withdraw(store: Store, search: str, error: BaseException) -> bool:
+    """Take the units that only this search waits for out of the queue; keep the first error.
+
+    Return whether that could be done; if not, `error` says so.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        error.add_note(
+            "What was scored is stored: the same search, made again, does only the rest."
+        )
+    try:
+        store.jobs.cancel(search)
+        store.searches.finish(search, INTERRUPTED, {"error": type(error).__name__})
+    except StoreError as second:
+        error.add_note(
+            f"The units of this search could not be withdrawn from the queue ({second}); "
+            "workers may go on with them. Nothing that was scored is lost."
+        )
+        return False
+    return True
+
+
+@contextmanager
+def rather(interrupt: KeyboardInterrupt | None) -> Iterator[None]:
+    """Raise `interrupt`, if there is one, in place of errors within.
+
+    After Ctrl-C the user wants to be out, even if no table can be made of the complete candidates.
+    """
+    try:
+        yield
+    except Exception as error:
+        if interrupt is None:
+            raise
+        raise interrupt from error
+
+
+def summary_of(
+    outcomes: Mapping[str, Outcome],
+    fresh: Collection[str],
+    seconds: float,
+    sizes: Mapping[str, int] | None = None,
+    *,
+    invalid: int = 0,
+    **texts: str,
+) -> FitSummary:
+    """Sum up a search: all outcomes, the ids of those scored while it ran, sizes of its workers.
+
+    `sizes` are the numbers of processes of workers that have several, by id.
+    """
+    workers = {worker for i in fresh if (worker := outcomes[i].worker)}
+    return FitSummary(
+        units=len(outcomes),
+        stored=len(outcomes) - len(fresh),
+        scored=len(fresh),
+        failed=sum(outcome.state != "completed" for outcome in outcomes.values()),
+        workers=sum((sizes or {}).get(worker, 1) for worker in workers),
+        seconds=seconds,
+        invalid=invalid,
+        **texts,
+    )
+
+
+_NAMED = 3
+
+
+class OtherVersions:
+    """Counts units that have a score by other versions of the libraries."""
+
+    def __init__(self) -> None:
+        self._differences: Counter[str] = Counter()
+        self._units: set[str] = set()
+        #: Sets of versions besides those of a plan, which rounds ask for again and again.
+        self._others: dict[frozenset[str], dict[str, dict[str, str]]] = {}
+
+    def note(
+        self, store: Store, ours: Mapping[str, Mapping[str, str]], missing: Sequence[str]
+    ) -> None:
+        """Look for scores of `missing` keys, which have none by the versions that are here."""
+        known = frozenset(ours)
+        if known not in self._others:
+            self._others[known] = store.environments.others(ours)
+        for end, theirs in self._others[known].items():
+            here = {key[:CONTENT] + end: key for key in missing}
+            for key in store.jobs.completed(list(here)):
+                own = ours.get(here[key][CONTENT:], {})
+                names = [name for name in own.keys() | theirs if own.get(name) != theirs.get(name)]
+                self._differences.update(f"{n} {theirs.get(n, 'none')}" for n in sorted(names))
+                self._units.add(here[key])
+
+    def __str__(self) -> str:
+        if not self._units:
+            return ""
+        names = ", ".join(name for name, _ in self._differences.most_common(_NAMED))
+        return f"{len(self._units)} of other versions: {names}"
+
+
+def report_doubts(doubts: Sequence[str], refusal: NotShippable | None, workers: int | None) -> None:
+    """Warn of objects that cannot be shared with other searches, or with other processes.
+
+    Raises
+    ------
+    NotShippable
+        If other processes are to score what cannot be sent to them.
+    """
+    if inside_worker():  # nothing is shared anyway
+        return
+    if refusal is not None and workers is not None:
+        raise refusal
+    if refusal is not None:
+        warn(
+            f"{refusal.cause}. So it is scored in this process and by no other worker.",
+            KeyNotCertain,
+        )
+    if doubts:
+        warn(
+            "Scored for this search only and not reused by later ones, as it cannot be told "
+            "for certain when it is equal: " + "; ".join(doubts),
+            KeyNotCertain,
+        )
+
 
 #: Seconds between two notes that the client lives, while it uploads.
 TOUCH_SECONDS = 10.0
@@ -257,3 +408,176 @@ def upload(
                 touched_at = time.monotonic()
 
         store.parts.put(part, told, holder=SEARCHES)
+
+
+#: Seconds between two looks for units that others finished, if callbacks ask for them.
+LOOK_SECONDS = 1.0
+
+
+class FixedDriver(Driver):
+    """Has all units of a plan scored, which the state holds already."""
+
+    def __init__(
+        self, store: Store, record: SearchRecord, state: SearchState, plan: Plan, **how: Any
+    ) -> None:
+        super().__init__(store, record, state, **how)
+        self._plan = plan
+        self._parts.update(plan.parts)
+        self._looked_at = self._clock()
+
+    def _open(self) -> None:
+        ids = [unit.id for unit in self._plan.units]
+        self._listing = self._store.searches.open(
+            self._record, ids, self._plan.candidates, self._plan.asked
+        )
+
+    def _work(self, executor: Executor) -> None:
+        """Queue what has no end, again and again until each unit has one."""
+        missing = self._take_stored(self._plan.units, self._plan)
+        if not missing:
+            return
+        self._publish(missing)
+        reap_vanished(self._store)
+        self._watch(standalone=executor.standalone)
+        retry_failed = self._retry_failed
+        try:
+            while self._state.open:
+                self._queue(list(self._state.open.values()), retry_failed=retry_failed)
+                retry_failed = False
+                executor.work(self._store, self._record.id, self.over)
+                if executor.error is not None:
+                    raise executor.error
+                self._read(list(self._state.open))
+                self._check_withdrawn()
+        finally:
+            self._sizes.update(executor.sizes)
+
+    def leave(self) -> None:
+        """Queue the units without a score, for any workers, and do not wait."""
+        store, search = self._store, self._record.id
+        self._open()
+        try:
+            missing = self._take_stored(self._plan.units, None)
+            if not missing:
+                store.searches.finish(search, "completed", self._summary().document())
+                return
+            self._publish(missing)
+            store.jobs.submit(missing, search, retry_failed=self._retry_failed)
+            if store.searches.withdrawn(search):  # before these were queued
+                store.jobs.cancel(search)
+            store.searches.left(search)
+        except BaseException as error:
+            withdraw(store, search, error)
+            raise
+
+    def over(self) -> bool:
+        """Return whether the search waits for nothing, and tell callbacks of ends on the way."""
+        jobs, search = self._store.jobs, self._record.id
+        if self._audience is not None and self._clock() - self._looked_at > LOOK_SECONDS:
+            self._audience.done(set(self._state.open).difference(jobs.waiting(search)))
+            self._looked_at = self._clock()
+        assert self._availability is not None
+        waits_on = jobs.waits(search) or bool(jobs.foreign([*self._availability.foreign]))
+        if waits_on:
+            self._availability.look()
+        return not waits_on
+
+
+def score_alone(state: SearchState, executor: Alone) -> FitSummary:
+    """Have every open unit scored in this process, without a store.
+
+    A search inside of a worker does so: it is part of a unit of another search, whose outcome is
+    stored, and no address of a store ever travels to workers.
+    """
+    began = time.monotonic()
+    for unit_id in list(state.open):
+        result = executor.score(unit_id)
+        if executor.error is not None:
+            raise executor.error
+        end = Outcome(unit_id, "failed" if result.failures else "completed", result)
+        state.end({unit_id: end}, fresh=True)
+    return summary_of(state.outcomes, state.fresh, time.monotonic() - began)
+
+
+# Units for a search that is stored already: more candidates, or its failed units again.
+
+
+def extend(store: Store, search: str, plan: Plan) -> int:
+    """Add the units of `plan` to what `search` asks for; return how many have no score yet.
+
+    They are queued.  This may be repeated, and done by many at the same time.
+
+    Raises
+    ------
+    ValueError
+        If parts that workers need are not stored, or the search was removed meanwhile.  Nothing
+        is queued then.
+    """
+    served = store.jobs.stored(plan.units)
+    missing = [unit for unit in plan.units if unit.id not in served]
+    if missing:
+        _check_parts(store, search, plan)
+        upload(store, plan.parts.values(), search)
+        store.workers.publish(missing[0].work)
+    known = dict.fromkeys(store.searches.unit_ids(search))
+    new = [own for own in plan.candidates if not known.keys() >= {*own.units}]
+    store.searches.add(search, new, goes_on=bool(missing))
+    if missing:
+        store.jobs.submit(missing, added_to(search))
+    if not store.searches.record(search):
+        store.jobs.cancel(added_to(search))
+        raise ValueError(
+            "The search was removed from the database while candidates were added to it, so "
+            "nothing is queued. Make it again, with the wider space."
+        )
+    return len(missing)
+
+
+def _check_parts(store: Store, search: str, plan: Plan) -> None:
+    """Make sure that function and data are stored: they are not here to be stored now."""
+    needed = {sha for sha in plan.units[0].work.spec.values() if sha is not None}
+    store.searches.need(search, needed)
+    if store.parts.missing(needed, SEARCHES):
+        raise ValueError(
+            "The function of this search, or its data, is not in the database, or cannot be read "
+            "there: where all scores are stored when a search is made, nothing is sent. Nothing "
+            "was queued. Run MongoSearch with the wider space where the function is: it sends "
+            "what is missing, and scores only the new."
+        )
+
+
+def retry(store: Store, search: str) -> int:
+    """Queue the failed and given-up units of `search` again; return how many.
+
+    This may be repeated, and done by many at the same time.
+
+    Raises
+    ------
+    ValueError
+        If no worker could score them, as data are not in the database, or the search was removed
+        meanwhile.  Nothing is queued then.
+    """
+    states = store.jobs.states(store.searches.unit_ids(search))
+    ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
+    if not ids:
+        return 0
+    parts, queues = store.inventory.made_of(ids)
+    store.searches.need(search, parts)
+    if store.parts.missing(parts, SEARCHES) or len(store.workers.queues(list(queues))) < len(
+        queues
+    ):
+        raise ValueError(
+            "Nothing was queued, as no worker could score these units: what they are made of is "
+            "not in the database, or was for its own process alone. Make the search again where "
+            "its data are, with retry_failed=True: it scores only them."
+        )
+    # The record first: a worker that takes what a search of a name has looks there.
+    store.searches.go_on(search)
+    queued = store.jobs.retry(ids, added_to(search))
+    if not store.searches.record(search):
+        store.jobs.cancel(added_to(search))
+        raise ValueError(
+            "The search was removed from the database meanwhile, so nothing is queued. Make it "
+            "again: it scores what is not stored."
+        )
+    return queued

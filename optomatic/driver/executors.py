@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Sender
-from optomatic.planning.workload import FitWorkload
+from optomatic.planning.workload import FitWorkload, limits_in
 from optomatic.records import Result
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache

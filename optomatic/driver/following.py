@@ -15,11 +15,10 @@ from threading import Event, RLock, Thread
 from typing import Any
 
 from optomatic.display.cv_lines import Lines
-from optomatic.display.live import Display
+from optomatic.display.live import Display, Tally
 from optomatic.display.notebook import display_here
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import Say, say_nothing
-from optomatic.results.tally import Tally
 from optomatic.store.connection import Store
 
 #: Seconds between two looks, and between two drawings; a look also waits 20 times what one costs.

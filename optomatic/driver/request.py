@@ -10,37 +10,48 @@ is recorded, shown and scored in this process.
 
 from __future__ import annotations
 
+import getpass
+import os
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from joblib import effective_n_jobs
+
+from optomatic import _config
+from optomatic import definition as files
 from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, is_generator, refuse_endless
+from optomatic.candidates.grids import shown_space
 from optomatic.candidates.racing import Racing
 from optomatic.candidates.stopping import Budget
 from optomatic.display.cv_lines import Line, Lines
+from optomatic.display.live import Tally
 from optomatic.driver.adaptive import AdaptiveDriver, Course
-from optomatic.driver.driver import Audience
+from optomatic.driver.driver import Audience, FixedDriver, report_doubts, score_alone
 from optomatic.driver.executors import Executor
-from optomatic.driver.fixed import FixedDriver, score_alone
 from optomatic.driver.following import Unfollowed, following, following_uploads
-from optomatic.driver.preflight import (
-    refuse_inside_worker,
-    report_doubts,
-    report_moved,
-    workers_for,
-)
-from optomatic.driver.recording import check_name, define
 from optomatic.driver.search_state import Entry, Race, SearchState
 from optomatic.driver.warm_start import check_named_at, earlier_evaluations, named
-from optomatic.planning.constraints import how_to_run, tags_of
+from optomatic.errors import (
+    LONGEST_NAME,
+    DefinitionError,
+    KeyNotCertain,
+    OptomaticError,
+    StoreError,
+    shown,
+    warn,
+)
+from optomatic.keys.environment import required_versions
 from optomatic.planning.planner import Planner
-from optomatic.planning.workload import Workload
-from optomatic.records import Evaluation, Outcome, SearchRecord
+from optomatic.planning.workload import Workload, how_to_run, tags_of
+from optomatic.records import Evaluation, Outcome, SearchRecord, TaskSignature
 from optomatic.results.summary import FitSummary, opening_line
-from optomatic.results.tally import Tally
 from optomatic.store.connection import open_store
-from optomatic.worker.host import inside_worker
+from optomatic.store.workers import this_process
+from optomatic.worker.host import inside_worker, tags_here, timing_here
 from optomatic.worker.inprocess import InProcess
 
 
@@ -351,3 +362,158 @@ class Request(ABC, Generic[W]):
 
     def _define(self) -> None:
         define(self.options.definition, self.options.name, self.options.db)
+
+
+# -- checks before units are queued ---
+
+
+def refuse_inside_worker() -> None:
+    """Raise OptomaticError in a process that scores for a worker: it has no store of its own."""
+    if inside_worker():
+        raise OptomaticError(
+            "A search with a generator, filters, a budget, racing or replay keeps its course in "
+            "the store, and a process that scores for a worker has none. Nothing was scored. "
+            "Inside of what is scored use a search over a grid or over draws."
+        )
+
+
+#: Processes of one machine, which are each a Python with what it has imported.
+_MOST = 4096
+
+
+def workers_for(
+    n_jobs: int | None, *, requires: tuple[str, ...] = (), limited: bool = False
+) -> int | None:
+    """Return the number of local workers: None is this process, 0 leaves all to standalone ones.
+
+    `requires` are tags that a worker must carry; local ones carry those of ``$OPTOMATIC_TAG``.
+    Units are `limited` if they have a limit of time or memory.
+    """
+    if inside_worker():
+        return None
+    timing_here()  # raises here, before anything is queued
+    if n_jobs == 0 or not set(requires) <= set(tags_here()):
+        return 0
+    k = int(effective_n_jobs(n_jobs))
+    if k > _MOST:
+        raise OverflowError(
+            f"n_jobs is {shown(n_jobs)}, and one machine runs at most {_MOST:,} workers. Nothing "
+            "was queued. n_jobs=-1 is one a core."
+        )
+    # A limit is held by ending the process that scores.
+    return None if k == 1 and not limited else k
+
+
+def report_moved(moved: str | None) -> None:
+    """Warn that scoring has changed what the search is made of, at a path, if it has."""
+    if moved is not None:
+        warn(
+            f"`{moved}` changed while units were scored in this process, and scores may depend on "
+            "it. They are stored as those of its state before; a later fit in this process has "
+            "another one, and scores again. Have nothing in it that scoring changes, or pass it "
+            "as a parameter.",
+            KeyNotCertain,
+        )
+
+
+# -- the record and the definition file of a search ---
+
+
+def define(definition: str | os.PathLike[str] | None, name: str | None, db: str | None) -> None:
+    """Write a search into its definition file, if it is to stand in one.
+
+    Raises
+    ------
+    DefinitionError
+        If the search has no name, or the file cannot be used or is of another database.
+    StoreError
+        If the database cannot be used: an address with a slip is not written down.
+    """
+    if definition is None or inside_worker():
+        return
+    path = files.path_of(definition)
+    if not name:
+        raise DefinitionError(
+            f"A search that is to stand in {path} needs a name: by it workers know the search, "
+            "and it stands there once, however often the driver runs. Nothing was queued. Give "
+            "name=, such as name='trees'."
+        )
+    with open_store(db):
+        files.add(path, name, _config.setting(_config.DB) if db is None else db)
+
+
+def check_name(name: object) -> None:
+    """Raise TypeError or ValueError if `name` is no string, or too long for a search."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is a string, not {shown(name)}. Nothing was queued.")
+    if name is not None and len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"name has {len(name):,} characters ({shown(name[:40])}...), and a search's name has "
+            f"at most {LONGEST_NAME:,}. Nothing was queued. Choose a shorter one."
+        )
+
+
+def record_best(db: str | None, search: str, index: int, score: float | None, metric: str) -> None:
+    """Note which candidate a search has chosen; `index` is its row in the table.
+
+    Without that note the choice is told from the table, but for the choice of a function.
+    """
+    if inside_worker():
+        return
+    best = {
+        "index": int(index),
+        "score": None if score is None else float(score),
+        "metric": metric,
+    }
+    with suppress(StoreError), open_store(db) as store:
+        store.searches.note_best(search, best)
+
+
+def new_record(
+    name: str | None,
+    kind: str,
+    *,
+    estimator: str,
+    space: Any,
+    scoring: str,
+    n_candidates: int,
+    n_splits: int,
+    signature: TaskSignature | None = None,
+    ingredients: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    part_of: str | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> SearchRecord:
+    """Return the record of a search of this process, with a random id.
+
+    Without a `name` it is `kind` and the beginning of the id.  `n_candidates` is 0 if it is not
+    known yet.  By `signature` later searches find scores to learn from; `ingredients` are digests
+    of what keys are made of; `facts` say how its table is made.  An iteration of successive halving
+    is `part_of` the search of the first one, and has `more` columns.
+    """
+    search = secrets.token_hex(12)
+    return SearchRecord(
+        id=search,
+        name=name or f"{kind}-{search[:6]}",
+        estimator=estimator,
+        space=shown_space(space),
+        scoring=scoring,
+        n_candidates=n_candidates,
+        n_splits=n_splits,
+        env=required_versions({}),
+        process=this_process(),
+        signature=signature,
+        ingredients=ingredients or {},
+        facts=facts or {},
+        part_of=part_of,
+        more=more or {},
+        user=_user(),
+    )
+
+
+def _user() -> str:
+    """Return the name of the user, empty where this process has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""

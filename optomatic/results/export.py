@@ -26,7 +26,7 @@ def export(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     """Write a frame, with its index, to a file whose ending names the kind.
 
     The file replaces an older one once it is whole.  Raises as
-    :meth:`~optomatic.search.stored_search.StoredSearch.export` documents.
+    :meth:`~optomatic.search.shared_methods.StoredSearch.export` documents.
     """
     target = Path(os.path.realpath(path))  # a link goes on to lead there
     kind = target.suffix.lower()

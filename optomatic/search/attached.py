@@ -10,14 +10,13 @@ from typing import Any
 
 from optomatic.candidates.ask_tell import is_adaptive, is_endless, up_to_repeats
 from optomatic.candidates.grids import candidates_of
-from optomatic.driver.extending import extend
-from optomatic.driver.preflight import report_doubts
+from optomatic.driver.driver import extend, report_doubts
 from optomatic.errors import shown, warn
 from optomatic.planning.planner import plan_more
 from optomatic.records import JobSpec
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.reader import Best, SearchReader
-from optomatic.search.stored_search import StoredSearch
+from optomatic.search.shared_methods import StoredSearch
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import added_to, ids_that_wait
 from optomatic.worker.availability import Availability

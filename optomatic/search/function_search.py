@@ -17,10 +17,9 @@ from optomatic.candidates.ask_tell import is_adaptive, is_generator
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.grids import candidates_of
 from optomatic.display.cv_lines import Line, function_line
-from optomatic.driver.ending import rather
+from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
-from optomatic.driver.recording import new_record, record_best
-from optomatic.driver.request import Request
+from optomatic.driver.request import Request, new_record, record_best
 from optomatic.driver.search_state import SearchState
 from optomatic.driver.warm_start import check_warm_start
 from optomatic.errors import shown, warn
@@ -31,7 +30,7 @@ from optomatic.results import table
 from optomatic.results.frames import SCORE, frame_of
 from optomatic.results.summary import FitSummary
 from optomatic.search.pickling import KeepsAddress
-from optomatic.search.stored_search import StoredSearch
+from optomatic.search.shared_methods import StoredSearch
 from optomatic.worker.inprocess import InProcess
 
 

@@ -13,11 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from optomatic import _sklearn
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
-from optomatic.driver.ending import rather
-from optomatic.search.fit_request import Call, FitRequest, Table, check
+from optomatic.driver.driver import rather
+from optomatic.search.fit_request import Call, FitRequest, Table, check, finish
 from optomatic.search.pickling import Kept
-from optomatic.search.refit import finish
-from optomatic.search.stored_search import StoredSearch
+from optomatic.search.shared_methods import StoredSearch
 
 
 class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types

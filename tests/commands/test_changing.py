@@ -238,7 +238,7 @@ def test_a_defect_is_a_line_too(uri, run, monkeypatch):
     def defect(*args, **kwargs):
         raise builtins.RuntimeError("mongodb://ann:s3cr3t@host/x is odd")
 
-    monkeypatch.setattr("optomatic.search.overview.open_store", defect)
+    monkeypatch.setattr("optomatic.search.database.open_store", defect)
     code, out, err = run("list", db=uri)
     assert (code, out) == (1, "")
     assert err.count("\n") == 1

@@ -230,7 +230,7 @@ def test_json_has_times_in_utc_and_null_for_what_is_missing(filled, run):
 
 
 NOTED = """
-from optomatic.commands.exits import say
+from optomatic.commands.output import say
 for words in {texts!r}:
     say(words)
 print("the end")

@@ -13,8 +13,8 @@ import pytest
 
 import optomatic
 from optomatic import MongoSearch
-from optomatic.commands.exits import EXIT_CODES
-from optomatic.search import overview
+from optomatic.commands.output import EXIT_CODES
+from optomatic.search import database
 from optomatic.worker.cli import parser
 
 BIN = Path(sys.executable).parent
@@ -95,7 +95,7 @@ def test_errors_are_a_line_and_an_exit_code(arguments, code, said):
 
 
 def test_a_store_that_is_away_is_told_of_in_a_line(run, monkeypatch):
-    monkeypatch.setattr(overview, "open_store", partial(overview.open_store, patience=0.5))
+    monkeypatch.setattr(database, "open_store", partial(database.open_store, patience=0.5))
     code, out, err = run("list", db=f"mongodb://ann:{SECRET}@127.0.0.1:1/x")
     assert (code, out) == (1, "")
     assert "No MongoDB" in err

@@ -17,7 +17,7 @@ from waiting import wait_for
 from workers import TESTS, work_off
 
 from optomatic import MongoSearch, MongoSearchCV, attach
-from optomatic.driver.recording import new_record
+from optomatic.driver.request import new_record
 from optomatic.errors import SearchCancelled
 from optomatic.planning.params import parts_of
 from optomatic.planning.planner import Planner, plan_more
@@ -197,7 +197,10 @@ def test_what_has_to_be_asked_cannot_be_added(uri, space):
 def test_a_search_of_an_estimator_says_what_to_do_instead(uri):
     X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
     MongoSearchCV(Sleeper(), {"value": [1]}, cv=2, db=uri, name="cv").fit(X, y)
-    with pytest.raises(ValueError, match="the wider space, where its function or estimator is: it scores only what is new"):
+    with pytest.raises(
+        ValueError,
+        match="the wider space, where its function or estimator is: it scores only what is new",
+    ):
         attach("cv", db=uri).extend({"value": [2]})
 
 

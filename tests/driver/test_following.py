@@ -23,9 +23,9 @@ from waiting import wait_for
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
 from optomatic.display import live
+from optomatic.display.live import Cell
 from optomatic.driver import following
 from optomatic.errors import SearchCancelled, StoreError
-from optomatic.results.tally import Cell
 from optomatic.store.retry import Outage
 
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
@@ -376,4 +376,6 @@ def test_elsewhere_a_plain_line_now_and_then_on_stderr(uri):
         plain = [line for line in done.stderr.splitlines() if line.startswith("churn")]
         assert not plain if seconds == 30 else len(plain) >= 2, done.stderr
         for line in plain:
-            assert re.fullmatch(r"churn \d+/24 \(12 stored(, \d+ scored)?\), .*best \d+ \(.*\)", line)
+            assert re.fullmatch(
+                r"churn \d+/24 \(12 stored(, \d+ scored)?\), .*best \d+ \(.*\)", line
+            )

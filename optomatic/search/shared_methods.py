@@ -1,4 +1,4 @@
-"""Tables, errors, explanation, export and removal of a search that is in the database."""
+"""Tables, errors, explanation, export and removal: the methods of every search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from optomatic._uri import redact
-from optomatic.driver.extending import retry
+from optomatic.driver.driver import retry
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,
@@ -20,8 +20,7 @@ from optomatic.results.frames import (
     split_table,
 )
 from optomatic.search.explain import Explanation, explain
-from optomatic.search.html import search_html, stored_html
-from optomatic.search.reader import SearchReader
+from optomatic.search.reader import SearchReader, search_html, stored_html
 from optomatic.store.connection import open_store
 from optomatic.store.removal import Removed
 
