@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from optomatic._config import DEFAULT_LEASE
 from optomatic.errors import BundleDamaged
@@ -441,3 +441,39 @@ class Reservation:
     def key(self) -> tuple[str, str]:
         """Return its token and unit: a worker may claim again what was taken from it."""
         return self.token, self.job.id
+
+
+class Hooks(Protocol):
+    """What a search does between its units: look what has ended, queue more, end early.
+
+    Both are called in the thread that called the executor's ``work``, often.  What they raise
+    ends the work: results are handed in, the rest is given back.
+    """
+
+    def turn(self) -> bool:
+        """Look what has ended, queue what follows from it; return whether anything was queued.
+
+        Called when all that was finished here is in the store: after each lease or hand-in,
+        and a few times a second while nothing happens.
+        """
+
+    def grace(self) -> float | None:
+        """Return None, or, once the search is to end early, for how many seconds units may go on.
+
+        Must cost next to nothing: it is asked between any two units.
+        """
+
+
+class NoHooks:
+    """A search whose units are all queued before the work begins."""
+
+    def turn(self) -> bool:
+        """Queue nothing."""
+        return False
+
+    def grace(self) -> float | None:
+        """Go on."""
+        return None
+
+
+NO_HOOKS = NoHooks()

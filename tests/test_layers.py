@@ -44,3 +44,10 @@ def test_private_names_of_a_library_stand_in_one_place(library):
         if private_imports(path, library)
     }
     assert users == {HOMES[library]}
+
+
+def test_a_worker_starts_without_importing_scikit_learn():
+    # Its children need it; the parent would start some seconds later.
+    source = "import sys, optomatic.worker.cli; print('sklearn' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert found.stdout == "False\n", found.stderr

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
+from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Sender
-from optomatic.planning.workload import FitWorkload, limits_in
-from optomatic.records import Result
+from optomatic.planning.workload import FitWorkload
+from optomatic.records import NO_HOOKS, Hooks, Result
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.heartbeat import new_record, registered
 from optomatic.worker.host import cache_home, filters_here, tags_here, timing_here
-from optomatic.worker.inprocess import NO_HOOKS, Hooks, InProcess, Place, Progress
+from optomatic.worker.inprocess import InProcess, Place, Progress
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.pool import warm_pool
 from optomatic.worker.worker import Worker

@@ -45,8 +45,9 @@ from optomatic.errors import (
     warn,
 )
 from optomatic.keys.environment import required_versions
+from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
-from optomatic.planning.workload import Workload, how_to_run, tags_of
+from optomatic.planning.workload import Workload
 from optomatic.records import Evaluation, Outcome, SearchRecord, TaskSignature
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store

@@ -29,8 +29,8 @@ from joblib.parallel import (
 from optomatic._uri import guarded
 from optomatic.errors import NotShippable, OptomaticError, shown
 from optomatic.joblib_backend.client import CallFuture, Run, client_at
-from optomatic.planning import payload
-from optomatic.planning.workload import threads_of
+from optomatic.planning import serialization
+from optomatic.planning.constraints import threads_of
 from optomatic.records import Part
 from optomatic.worker.host import inside_worker
 
@@ -211,7 +211,7 @@ def _dumped(initializer: object) -> Part:
         If it cannot be pickled.
     """
     try:
-        return payload.part_of("pickle", cloudpickle.dumps(initializer, protocol=5))
+        return serialization.part_of("pickle", cloudpickle.dumps(initializer, protocol=5))
     except Exception as error:  # whatever a __reduce__ of the user's raises
         raise NotShippable(
             f"The initializer cannot be pickled ({type(error).__name__}: {error}), so no worker "

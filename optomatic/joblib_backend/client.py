@@ -37,7 +37,7 @@ from optomatic.errors import (
     StoreError,
     StoreUnavailable,
 )
-from optomatic.planning import payload
+from optomatic.planning import serialization
 from optomatic.planning.joblib_calls import Task, call_work, pack_call, renew_call
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
@@ -214,7 +214,7 @@ class Run:
         known = self._arrays.get(id(array))
         if known is not None and known[0]() is array and self._client.parts.has(known[1]):
             return known[1]
-        part = payload.dump(array)
+        part = serialization.dump(array)
         self._client.own(part)
         self._arrays[id(array)] = (weakref.ref(array), part.sha)
         return part.sha

@@ -25,8 +25,8 @@ import numpy as np
 
 from optomatic.errors import NotShippable, StoreError
 from optomatic.keys.environment import required_versions
-from optomatic.planning import payload
-from optomatic.planning.workload import constraints_of, hash_of, threads_of
+from optomatic.planning import serialization
+from optomatic.planning.constraints import constraints_of, hash_of, threads_of
 from optomatic.records import SCHEMA, Call, Unit, Work
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
@@ -87,7 +87,7 @@ def renew_call(call: Call) -> Call:
     if call.own is None:
         data = b64decode(call.unit.params_text)
     else:
-        data = payload.load(call.own.kind, b"".join(call.own.buffers))[1]
+        data = serialization.load(call.own.kind, b"".join(call.own.buffers))[1]
     return _call(data, call.unit.work, call.unit.params)
 
 
@@ -96,7 +96,7 @@ def _call(data: bytes, work: Work, shown: Mapping[str, Any]) -> Call:
     own = None
     if len(data) >= _LARGE_PICKLE:
         # With its key the pickle is nobody else's part, and may be removed with the call.
-        own = payload.dump((key, data))
+        own = serialization.dump((key, data))
         work = replace(work, spec={**work.spec, "tasks": own.sha})
     text = b64encode(data).decode("ascii") if own is None else ""
     return Call(Unit(f"u{SCHEMA}:{key}:{work.constraints}", key, 0, shown, text, work), own)

@@ -22,7 +22,6 @@ The loading process computes the digests of the objects, and scores nothing if t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import pickle
@@ -32,15 +31,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import numpy as np
-import scipy.sparse
 
 from optomatic import _sklearn
-from optomatic.errors import BundleDamaged, NotShippable, StoreIncompatible, warn
+from optomatic.errors import NotShippable, warn
 from optomatic.keys.digest import Digest, Doubt, deep, digest_of, first_difference, marks_of
 from optomatic.keys.environment import (
     as_sent,
@@ -52,127 +49,8 @@ from optomatic.keys.environment import (
 )
 from optomatic.keys.estimators import digest_of_estimator
 from optomatic.keys.reducers import Reduced, Reducer
+from optomatic.planning.serialization import dump, dump_raw, part_of
 from optomatic.records import SCHEMA, Part
-
-_READ_BYTES = 1 << 20
-_SPARSE_FORMATS = ("csr", "csc", "coo", "bsr", "dia")
-#: The attributes of sparse formats that hold indices.
-_INDICES = ("indices", "indptr", "row", "col", "offsets")
-
-
-def dump(value: object) -> Part:
-    """Return `value` as bytes that a worker can load; raise whatever pickling raises.
-
-    Large arrays are not copied: the part refers to their memory.
-    """
-    return dump_raw(value) or part_of("pickle", pickle.dumps(value, protocol=5))
-
-
-def dump_raw(value: Any) -> Part | None:
-    """Return arrays and sparse matrices of numbers as bytes, None for all else."""
-    if type(value) in (np.ndarray, np.memmap) and not value.dtype.hasobject:
-        return _part("npy", _npy_buffers(np.asarray(value)))
-    if _is_plain_sparse(value):
-        buffer = io.BytesIO()
-        scipy.sparse.save_npz(buffer, value, compressed=False)
-        return _part("sparse", [buffer.getvalue()])
-    return None
-
-
-def part_of(kind: str, *buffers: bytes | memoryview) -> Part:
-    """Return buffers, in order, as a part of some kind."""
-    return _part(kind, buffers)
-
-
-def load(kind: str, source: Path | bytes) -> Any:
-    """Return the value in `source`, whose hash has been verified.
-
-    An array in a file is memory-mapped, read-only, and comes as a plain ndarray.
-
-    Raises
-    ------
-    StoreIncompatible
-        If this version does not know `kind`.
-    Exception
-        Whatever unpickling raises, where classes or modules are missing here.
-    """
-    if kind == "npy":
-        return _load_npy(source)
-    if kind == "sparse":
-        return scipy.sparse.load_npz(io.BytesIO(source) if isinstance(source, bytes) else source)
-    if kind == "pickle":
-        return pickle.loads(source if isinstance(source, bytes) else source.read_bytes())
-    if kind == "payload":  # it is loaded together with the parts that it names
-        return source if isinstance(source, bytes) else source.read_bytes()
-    raise StoreIncompatible(
-        f"A stored part is of kind {kind!r}, which this version of optomatic does not know. It "
-        "was left alone. Use the version that wrote it, or a newer one, for this search."
-    )
-
-
-def verify(sha: str, kind: str, source: Path | bytes) -> None:
-    """Raise BundleDamaged unless `source` is the content that `sha` names."""
-    digest = _digest(kind)
-    for data in _blocks(source):
-        digest.update(data)
-    if digest.hexdigest() != sha:
-        raise BundleDamaged(
-            f"A part of a bundle ({kind}, {sha[:12]}) does not match its hash: bytes were lost or "
-            "changed on the way. It was not loaded, and no score comes of it."
-        )
-
-
-def _digest(kind: str) -> Any:
-    return hashlib.sha256(kind.encode("ascii") + b"\0")
-
-
-def _part(kind: str, buffers: Sequence[bytes | memoryview]) -> Part:
-    digest = _digest(kind)
-    for buffer in buffers:
-        digest.update(buffer)
-    size = sum(memoryview(buffer).nbytes for buffer in buffers)
-    return Part(digest.hexdigest(), kind, size, tuple(buffers))
-
-
-def _blocks(source: Path | bytes) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with open(source, "rb") as file:
-        while data := file.read(_READ_BYTES):
-            yield data
-
-
-def _npy_buffers(array: Any) -> list[bytes | memoryview]:
-    """Return the header of a ``.npy`` file and the array's own memory."""
-    if not (array.flags.c_contiguous or array.flags.f_contiguous):
-        array = np.ascontiguousarray(array)
-    header = io.BytesIO()
-    np.lib.format.write_array_header_2_0(header, np.lib.format.header_data_from_array_1_0(array))
-    flat = array.T if not array.flags.c_contiguous else array
-    content = flat.reshape(-1).view(np.uint8) if array.nbytes else np.empty(0, np.uint8)
-    return [header.getvalue(), content.data]
-
-
-def _load_npy(source: Path | bytes) -> Any:
-    if isinstance(source, bytes):
-        return np.load(io.BytesIO(source), allow_pickle=False)
-    try:
-        return np.asarray(np.load(source, mmap_mode="r", allow_pickle=False))
-    except ValueError:  # nothing can be mapped of an empty array
-        return np.load(source, allow_pickle=False)
-
-
-def _is_plain_sparse(value: Any) -> bool:
-    """Return whether scipy's own format returns the very matrix: it narrows 64-bit indices."""
-    if not scipy.sparse.issparse(value) or value.format not in _SPARSE_FORMATS:
-        return False
-    if not type(value).__module__.startswith("scipy.sparse") or value.ndim != 2:
-        return False
-    held = (getattr(value, name, None) for name in _INDICES)
-    indices = [part for part in held if part is not None]
-    return not value.dtype.hasobject and all(part.dtype == np.int32 for part in indices)
-
 
 #: Arrays of so many bytes are parts of their own, so many at most: each is named in every unit.
 _LARGE, _MOST = 65_536, 16

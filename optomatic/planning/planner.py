@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 from optomatic.errors import NotShippable
 from optomatic.keys.digest import KEY_VERSION, Digest
 from optomatic.keys.environment import python_minor, required_versions, shipping, versions
+from optomatic.planning.constraints import work_of
 from optomatic.planning.params import Encoded, encode
 from optomatic.planning.payload import Sender
 from optomatic.planning.workload import (
@@ -33,7 +34,6 @@ from optomatic.planning.workload import (
     Workload,
     constraints_of_call,
     digest_of_params,
-    work_of,
 )
 from optomatic.records import CONTENT, SCHEMA, Candidate, JobSpec, Part, Unit, Work
 

@@ -14,7 +14,8 @@ from optomatic.display.notebook import MOST_ROWS, Cell, grid_html
 from optomatic.errors import BundleDamaged, RecordsInvalid, warn
 from optomatic.plain_values import params_line, plain
 from optomatic.planning.params import decode
-from optomatic.planning.payload import Loaded, load, load_payload
+from optomatic.planning.payload import Loaded, load_payload
+from optomatic.planning.serialization import load
 from optomatic.records import ENDED, Candidate, Described
 from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race

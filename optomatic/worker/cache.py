@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
-from optomatic.planning import payload
+from optomatic.planning import serialization
 from optomatic.private_folder import no_room, own_folder, room_in
 from optomatic.records import Part
 
@@ -146,7 +146,7 @@ class Cache:
         path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         try:
             kind = fetch(sha, path)
-            payload.verify(sha, kind, path)
+            serialization.verify(sha, kind, path)
         except BaseException as error:
             os.close(descriptor)
             if isinstance(error, OSError) and no_room(error):
@@ -217,7 +217,7 @@ class Cache:
         temporary = self.root / f".{_hash(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
-            payload.verify(sha, kind, temporary)
+            serialization.verify(sha, kind, temporary)
             path = self.root / f"{sha}.{_kind(kind)}"
             temporary.rename(path)
             _touch(path, self._clock())
@@ -274,7 +274,7 @@ class Cache:
                 continue
             kind = path.suffix[1:]
             try:
-                payload.verify(sha, kind, path)
+                serialization.verify(sha, kind, path)
             except (BundleDamaged, FileNotFoundError):
                 path.unlink(missing_ok=True)
             else:

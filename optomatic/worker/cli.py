@@ -31,7 +31,7 @@ from optomatic.errors import (
     StoreURIError,
     shown,
 )
-from optomatic.planning.workload import size_of, tags_of
+from optomatic.planning.constraints import size_of, tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store, open_store, place_of
 from optomatic.worker.cache import Cache

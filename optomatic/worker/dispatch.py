@@ -14,14 +14,13 @@ from math import ceil
 from typing import Any
 
 from optomatic.errors import BundleDamaged, CacheFull, StoreError
-from optomatic.records import Failure, Reservation
+from optomatic.records import NO_HOOKS, Failure, Hooks, Reservation
 from optomatic.store.connection import Store
 from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
 from optomatic.worker.cache import Cache
 from optomatic.worker.digest_check import Queues, SkippedQueues
 from optomatic.worker.host import Filter
 from optomatic.worker.idle import Idle
-from optomatic.worker.inprocess import NO_HOOKS, Hooks
 from optomatic.worker.pool import Child, Pool
 from optomatic.worker.report import Report
 from optomatic.worker.reservations import Reservations

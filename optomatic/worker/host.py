@@ -16,7 +16,7 @@ import joblib
 from optomatic import _config
 from optomatic.errors import shown
 from optomatic.keys.environment import matched_version, required_versions
-from optomatic.planning.workload import tags_of
+from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing
 
 #: Seconds, some 30 years: more is a slip, and no clock takes much more.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from optomatic import _sklearn
 from optomatic.backoff import Backoff
 from optomatic.planning.workload import Workload
-from optomatic.records import Job, Lease, Result
+from optomatic.records import NO_HOOKS, Hooks, Job, Lease, Result
 from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
@@ -34,42 +34,6 @@ LEASES_OF_ONE_PROCESS = 10
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
 #: Unit id -> what scikit-learn tells of a unit that is scored in this process.
 Progress = Callable[[str], Mapping[str, Any]]
-
-
-class Hooks(Protocol):
-    """What a search does between its units: look what has ended, queue more, end early.
-
-    Both are called in the thread that called the executor's ``work``, often.  What they raise
-    ends the work: results are handed in, the rest is given back.
-    """
-
-    def turn(self) -> bool:
-        """Look what has ended, queue what follows from it; return whether anything was queued.
-
-        Called when all that was finished here is in the store: after each lease or hand-in,
-        and a few times a second while nothing happens.
-        """
-
-    def grace(self) -> float | None:
-        """Return None, or, once the search is to end early, for how many seconds units may go on.
-
-        Must cost next to nothing: it is asked between any two units.
-        """
-
-
-class NoHooks:
-    """A search whose units are all queued before the work begins."""
-
-    def turn(self) -> bool:
-        """Queue nothing."""
-        return False
-
-    def grace(self) -> float | None:
-        """Go on."""
-        return None
-
-
-NO_HOOKS = NoHooks()
 
 
 class ClaimLoop:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from optomatic.planning.workload import limits_in, shown_size, too_large, too_long
+from optomatic.planning.constraints import limits_in, shown_size, too_large, too_long
 from optomatic.records import Failure, Reservation
 from optomatic.worker.pool import Child
 

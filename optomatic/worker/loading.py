@@ -13,9 +13,10 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.keys.environment import files_digest
-from optomatic.planning import params, payload
+from optomatic.planning import params, serialization
+from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Loaded, head_of, load_payload
-from optomatic.planning.workload import Workload, limits_in, unpack_splits, workload_of
+from optomatic.planning.workload import Workload, unpack_splits, workload_of
 from optomatic.records import Result
 from optomatic.worker.protocol import result_to_wire, returned_to_wire
 from optomatic.worker.score import failed, run_call, score_safely, within_limits
@@ -222,8 +223,8 @@ class Loader:
 
     def _load(self, sha: str) -> Any:
         kind, path = self._where[sha]
-        payload.verify(sha, kind, Path(path))
-        return payload.load(kind, Path(path))
+        serialization.verify(sha, kind, Path(path))
+        return serialization.load(kind, Path(path))
 
 
 def _keep(kept: OrderedDict[str, Any], key: str, value: object, most: int) -> None:

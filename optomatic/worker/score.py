@@ -22,15 +22,10 @@ from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
 from optomatic import _sklearn
+from optomatic.planning.constraints import limits_in, too_large
 from optomatic.planning.joblib_calls import Task, unpack_call
 from optomatic.planning.params import encode_extra
-from optomatic.planning.workload import (
-    FitWorkload,
-    FunctionWorkload,
-    Workload,
-    limits_in,
-    too_large,
-)
+from optomatic.planning.workload import FitWorkload, FunctionWorkload, Workload
 from optomatic.records import Failure, Result, Scores
 
 

@@ -21,13 +21,12 @@ from dataclasses import dataclass
 
 from optomatic.backoff import Backoff
 from optomatic.errors import StoreError
-from optomatic.records import Timing, WorkerRecord
+from optomatic.records import NO_HOOKS, Timing, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.dispatch import Dispatch, WorkerOptions
 from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.idle import Idle
-from optomatic.worker.inprocess import NO_HOOKS
 from optomatic.worker.outcomes import Outcomes
 from optomatic.worker.pool import Pool
 from optomatic.worker.reservations import Reservations

@@ -31,7 +31,7 @@ from optomatic.embedded import server as private
 from optomatic.embedded import watcher
 from optomatic.embedded.find_mongod import find_mongod
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
-from optomatic.planning.payload import dump
+from optomatic.planning.serialization import dump
 from optomatic.store import connection
 from optomatic.store.indexes import create_indexes
 from optomatic.store.retry import translated

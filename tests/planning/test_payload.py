@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from optomatic.errors import NotShippable
 from optomatic.keys.digest import digest_of
 from optomatic.keys.environment import shipping
-from optomatic.planning import payload
+from optomatic.planning import serialization
 from optomatic.planning.payload import Sender, digest_of_role, head_of, load_payload
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def loader(sender):
     def load_part(name):
         if name not in known:
             part = sender.parts[name[1]]
-            known[name] = payload.load(part.kind, content(part))
+            known[name] = serialization.load(part.kind, content(part))
         return known[name]
 
     return lambda sent, first=None: load_payload(content(sent.part), load_part, first)
@@ -149,7 +149,7 @@ def test_large_arrays_are_parts_of_their_own_and_one_object_there():
     found = sender.send([LARGE, LARGE.copy()])
     assert not found.doubts
     assert found.part.size < LARGE.nbytes
-    sha = payload.dump(LARGE).sha
+    sha = serialization.dump(LARGE).sha
     assert sha in sender.parts
     assert sender.spec["large0"] == sha  # so that workers fetch it, once for both
     loaded = opened(sender, found)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged
-from optomatic.planning.payload import dump
+from optomatic.planning.serialization import dump
 from optomatic.store import parts
 from optomatic.store.connection import open_store
 from optomatic.store.parts import SEARCHES

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from optomatic.planning.payload import dump
+from optomatic.planning.serialization import dump
 from optomatic.results.summary import upload_lines
 from optomatic.store import parts
 from optomatic.store.connection import open_store

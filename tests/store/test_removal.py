@@ -16,8 +16,8 @@ from optomatic.driver.driver import FixedDriver, upload
 from optomatic.driver.request import new_record
 from optomatic.driver.search_state import SearchState
 from optomatic.errors import SearchRunning, StoreError
-from optomatic.planning.payload import dump
 from optomatic.planning.planner import Planner
+from optomatic.planning.serialization import dump
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.store.connection import open_store
 from optomatic.store.parts import SEARCHES

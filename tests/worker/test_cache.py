@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreUnavailable
-from optomatic.planning.payload import dump
+from optomatic.planning.serialization import dump
 from optomatic.private_folder import MARKER
 from optomatic.worker.cache import Cache
 

@@ -13,8 +13,9 @@ import pytest
 from estimators import Misbehaver, Sleeper, Unloadable, own_score
 from waiting import wait_for
 
-from optomatic.planning.payload import Sender, dump
+from optomatic.planning.payload import Sender
 from optomatic.planning.planner import pack
+from optomatic.planning.serialization import dump
 from optomatic.planning.workload import pack_splits
 from optomatic.worker.forkserver import THREAD_VARIABLES, Setup, child_environment
 from optomatic.worker.pool import current_path, start_child, threads_each

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from sklearn.svm import SVC
 
 from optomatic.errors import BundleDamaged, StoreIncompatible
-from optomatic.planning.payload import dump, dump_raw, load, part_of, verify
+from optomatic.planning.serialization import dump, dump_raw, load, part_of, verify
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
