@@ -23,7 +23,7 @@ from optomatic.results.table import cv_results_of
 from optomatic.search import shared_methods
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import open_store
-from optomatic.store.forms import InspectedForm, fields_of
+from optomatic.store.documents import InspectedForm, fields_of
 
 N_SPLITS = 5
 

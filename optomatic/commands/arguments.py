@@ -51,7 +51,7 @@ def _offered(db: str | None, incomplete: str) -> list[str]:
     if db is None and _config.setting(_config.DB) is None and not _private_server_runs():
         return []
     with open_store(db) as store:
-        searches = store.inventory.names(_MOST_OFFERED)
+        searches = store.searches.names(_MOST_OFFERED)
     plain = _PLAIN_IN_BASH if in_bash(os.environ) else _PLAIN
     names = dict.fromkeys(name if plain.fullmatch(name) else own for own, name in searches)
     starting = [name for name in names if name.startswith(incomplete)]
@@ -162,5 +162,5 @@ def _names(db: str | None) -> list[str]:
     from optomatic.store.connection import open_store
 
     with open_store(db) as store:
-        found = store.inventory.names()
+        found = store.searches.names()
     return list(dict.fromkeys([*(name for _, name in found), *(own for own, _ in found)]))

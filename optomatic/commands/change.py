@@ -154,7 +154,7 @@ def _agreed(planned: Removed) -> bool:
 
 
 def _in_words(removed: Removed) -> str:
-    from optomatic.store.inventory import in_words
+    from optomatic.store.connection import in_words
 
     counts = ((removed.searches, "search", "es"), (removed.units, "unit", "s"))
     named = [f"{n} {word}{'' if n == 1 else more}" for n, word, more in counts]

@@ -34,7 +34,7 @@ from optomatic.planning.planner import Plan, Planner, listed
 from optomatic.records import Candidate, Evaluation, SearchRecord, Unit
 from optomatic.results.summary import FitSummary
 from optomatic.store.connection import Store
-from optomatic.store.unit_lists import IDS, paged
+from optomatic.store.searches import IDS, paged
 from optomatic.worker.heartbeat import reap_vanished
 
 #: Units that are queued ahead where nothing is learned from those before.

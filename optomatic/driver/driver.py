@@ -130,7 +130,7 @@ class OtherVersions:
         """Look for scores of `missing` keys, which have none by the versions that are here."""
         known = frozenset(ours)
         if known not in self._others:
-            self._others[known] = store.environments.others(ours)
+            self._others[known] = store.searches.other_versions(ours)
         for end, theirs in self._others[known].items():
             here = {key[:CONTENT] + end: key for key in missing}
             for key in store.jobs.completed(list(here)):
@@ -561,7 +561,7 @@ def retry(store: Store, search: str) -> int:
     ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
     if not ids:
         return 0
-    parts, queues = store.inventory.made_of(ids)
+    parts, queues = store.jobs.made_of(ids)
     store.searches.need(search, parts)
     if store.parts.missing(parts, SEARCHES) or len(store.workers.queues(list(queues))) < len(
         queues

@@ -13,8 +13,8 @@ import pandas as pd
 
 from optomatic.plain_values import params_line
 from optomatic.search.reader import SearchReader
-from optomatic.store.connection import Store, open_store
-from optomatic.store.inventory import DatabaseCheck, ListedForm, PresentForm, RunningForm
+from optomatic.store.connection import DatabaseCheck, Store, open_store
+from optomatic.store.documents import ListedForm, PresentForm, RunningForm
 from optomatic.store.removal import Removed
 from optomatic.store.searches import search_of, state_of
 from optomatic.worker.host import timing_here
@@ -69,11 +69,11 @@ def searches(db: str | None = None) -> pd.DataFrame:
     from slightly different moments.
     """
     with open_store(db) as store:
-        listed = store.inventory.searches()
+        listed = store.searches.all()
         now = store.jobs.server_time()
-        waiting = store.inventory.waiting([s.id for s in listed if s.state == "running"])
+        waiting = store.searches.count_waiting([s.id for s in listed if s.state == "running"])
         open_ones = [search for search in listed if _numbers(search) is None]
-        lacking = store.inventory.without_score(open_ones)
+        lacking = store.searches.count_without_score(open_ones)
         rows = {s.id: _search_row(s, now, waiting[s.id], lacking.get(s.id)) for s in listed}
         going = [s for s in listed if rows[s.id]["state"] == "running"]
         for search, score in _best_so_far(store, going[:_MOST_RUNNING]):
@@ -210,8 +210,8 @@ def workers(db: str | None = None) -> pd.DataFrame:
     """
     with open_store(db) as store:
         gone = set(store.workers.vanished())
-        present = [w for w in store.inventory.workers(timing_here().lease) if w.id not in gone]
-        held = store.inventory.held()
+        present = [w for w in store.workers.present(timing_here().lease) if w.id not in gone]
+        held = store.jobs.held()
         now = store.jobs.server_time()
     # The client of a search registers as workers do, with no processes that score.
     rows = {w.id: _worker_row(w, now, held[w.id]) for w in present if w.processes > 0}
@@ -281,9 +281,9 @@ def running(db: str | None = None) -> pd.DataFrame:
         If the database cannot be used.
     """
     with open_store(db) as store:
-        units = store.inventory.running()
+        units = store.jobs.running()
         wanted = {search_of(w) for unit in units for w in unit.wanted_by}
-        names = store.inventory.names_of(wanted)
+        names = store.searches.names_of(wanted)
         now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
     return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)
@@ -335,7 +335,7 @@ def check_database(db: str | None = None) -> DatabaseCheck:
         If the database cannot be used at all.
     """
     with open_store(db) as store:
-        return store.inventory.check(store.shown_uri)
+        return store.check()
 
 
 def remove(

@@ -13,7 +13,7 @@ from optomatic.planning.params import names_of
 from optomatic.records import ENDED, Candidate, Queue, WorkerRecord
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store
-from optomatic.store.forms import RecordForm, key_of
+from optomatic.store.documents import RecordForm, key_of
 from optomatic.worker.availability import lacking, missing_in, refusing, start_command
 from optomatic.worker.host import timing_here
 

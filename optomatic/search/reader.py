@@ -20,10 +20,9 @@ from optomatic.records import ENDED, Candidate, Described
 from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race
 from optomatic.store.connection import Store
-from optomatic.store.forms import RecordForm
+from optomatic.store.documents import RecordForm
 from optomatic.store.jobs import Glance
-from optomatic.store.searches import ids_that_wait, state_of
-from optomatic.store.unit_lists import Listed
+from optomatic.store.searches import Listed, ids_that_wait, state_of
 
 
 class Asked(NamedTuple):

@@ -21,11 +21,16 @@ from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
 from optomatic.records import SCHEMA, TERMINAL, Call, Failure, State
-from optomatic.store.documents import failures_of, unit_document
-from optomatic.store.forms import INVALID, CallEndForm, UnitForm, fields_of
-from optomatic.store.jobs import slices
+from optomatic.store.documents import (
+    INVALID,
+    CallEndForm,
+    UnitForm,
+    failures_of,
+    fields_of,
+    unit_document,
+)
 from optomatic.store.parts import Parts
-from optomatic.store.retry import Outage, RetryingCollection
+from optomatic.store.retry import Outage, RetryingCollection, slices
 
 #: The names of so many parts fit into the record of a call.
 _MOST_PARTS = 100_000

@@ -25,8 +25,14 @@ from typing import Any
 from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Failure, Lease, Result, Returned, Timing
-from optomatic.store.documents import NOBODY, error_document, job_of, result_document, storable
-from optomatic.store.forms import UnitForm
+from optomatic.store.documents import (
+    NOBODY,
+    UnitForm,
+    error_document,
+    job_of,
+    result_document,
+    storable,
+)
 from optomatic.store.retry import Outage, RetryingCollection
 from optomatic.store.workers import this_process
 

@@ -1,9 +1,10 @@
-"""Open a store: URI -> connection, server and collections."""
+"""Open and check a database: its address, connection, server and indexes."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -11,26 +12,26 @@ from typing import Any
 from urllib.parse import unquote
 
 import pymongo
-from pymongo import MongoClient
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient
 from pymongo import errors as driver
+from pymongo.database import Database
 from pymongo.uri_parser import parse_uri
 
 from optomatic import _config
 from optomatic._uri import WITHHELD, NoAddress, masked, redact
 from optomatic.definition import hosts_and_database
+from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.errors import StoreIncompatible, StoreUnavailable, shown
 from optomatic.private_folder import room_in
 from optomatic.records import Timing
 from optomatic.store.calls import Calls
 from optomatic.store.claims import Claims
-from optomatic.store.indexes import create_indexes
-from optomatic.store.inventory import Inventory
 from optomatic.store.jobs import Jobs
 from optomatic.store.notifier import Notifier
 from optomatic.store.parts import Parts
 from optomatic.store.removal import Removal
-from optomatic.store.retry import Outage, bad_uri, is_transient, text_of, translated
-from optomatic.store.searches import Environments, Searches
+from optomatic.store.retry import Outage, bad_uri, is_transient, text_of, translated, with_retries
+from optomatic.store.searches import Searches
 from optomatic.store.workers import Workers
 
 
@@ -96,12 +97,50 @@ _PATIENCE = 8.0
 _FAREWELL = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseCheck:
+    """The result of :func:`optomatic.check_database`.  Its ``str()`` has a line for each field.
+
+    Attributes
+    ----------
+    address : str
+        Without credentials.
+    server : str
+        A single server, a replica set or the private one, and its hosts.
+    version : str
+        Of MongoDB.
+    rights : str
+        The user at the server, and the rights that it lacks.
+    write_concern : str
+        The write concern of all writes.
+    indexes : str
+        Those that exist, and those that are missing.
+    size : str
+        Documents, bytes, and the free space of the disk if the server tells it.
+    problems : tuple of str
+        Advice on each problem.
+    """
+
+    address: str
+    server: str
+    version: str
+    rights: str
+    write_concern: str
+    indexes: str
+    size: str
+    problems: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        named = [(name.replace("_", " "), getattr(self, name)) for name in self.__slots__[:-1]]
+        lines = [f"{name:<14} {text}" for name, text in named]
+        return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
+
+
 @dataclass(frozen=True)
 class Store:
     """One database, by concern.  Safe to share among threads, not across a fork."""
 
     searches: Searches
-    environments: Environments
     parts: Parts
     jobs: Jobs
     claims: Claims
@@ -109,10 +148,10 @@ class Store:
     notifier: Notifier
     calls: Calls
     removal: Removal
-    inventory: Inventory
     #: The address without credentials.
     shown_uri: str
     _client: MongoClient[dict[str, Any]] = field(repr=False)
+    _database: Database[dict[str, Any]] = field(repr=False)
     _outage: Outage = field(repr=False)
 
     def hurry(self, seconds: float) -> None:
@@ -122,6 +161,10 @@ class Store:
         seconds.  Safe in a signal handler.
         """
         self._outage.until = time.monotonic() + seconds
+
+    def check(self) -> DatabaseCheck:
+        """Check the server, the user's rights, the indexes and the space; change nothing."""
+        return _Check(self._database, self._outage).made(self.shown_uri)
 
     def close(self) -> None:
         """Close the connections."""
@@ -165,19 +208,19 @@ def open_store(
     prepare = cache(partial(create_indexes, database, replica_set))
     parts = Parts(database, outage)
     jobs = Jobs(database, outage, prepare=prepare)
+    searches = Searches(database, outage)
     return Store(
-        searches=Searches(database, outage),
-        environments=Environments(database, outage),
+        searches=searches,
         parts=parts,
         jobs=jobs,
         claims=Claims(database, outage, timing=timing),
         workers=Workers(database, outage),
         notifier=Notifier(database["units"]),
         calls=Calls(database, parts, prepare=prepare, outage=outage),
-        removal=Removal(database, jobs, parts, outage),
-        inventory=Inventory(database, outage),
+        removal=Removal(database, jobs, searches, parts, outage),
         shown_uri=masked(uri),
         _client=client,
+        _database=database,
         _outage=outage,
     )
 
@@ -284,3 +327,221 @@ def _unavailable(why: str) -> StoreUnavailable:
         "is stored is touched. Check host and port, that MongoDB runs there, and that no firewall "
         "is between; then fit again. Without db= and $OPTOMATIC_DB a private server is used."
     )
+
+
+# -- indexes --------------------------------------------------------------------------------
+
+_UP, _DOWN = ASCENDING, DESCENDING
+_ORDER = [("priority", _DOWN), ("sequence", _UP)]
+
+#: The indexes by collection, with the queries that each serves.
+INDEXES = {
+    "units": [
+        # stored: the ends that there are for a key, under any constraints
+        IndexModel([("key", _UP)], name="key"),
+        # claim by queue, in order
+        IndexModel(
+            [("queue", _UP), *_ORDER], name="queued", partialFilterExpression={"state": "queued"}
+        ),
+        # reap; and the units of vanished workers
+        IndexModel(
+            [("lease_until", _UP)], name="leases", partialFilterExpression={"state": "running"}
+        ),
+        # renew, and the units of a token
+        IndexModel([("claim", _UP)], name="claims", partialFilterExpression={"state": "running"}),
+        # waits, cancel, and claim for one search
+        IndexModel([("wanted_by", _UP), ("state", _UP), *_ORDER], name="wanted"),
+        # the calls of a client that have ended; the clients that have calls
+        IndexModel(
+            [("call_of", _UP), ("state", _UP)],
+            name="calls",
+            partialFilterExpression={"kind": "call"},
+        ),
+        # units with a record that could not be read
+        IndexModel([("invalid.of", _UP)], name="invalid", sparse=True),
+    ],
+    "searches": [
+        # by name: for workers, attach, replay, warm start
+        IndexModel([("name", _UP), ("began_at", _DOWN)], name="name"),
+        # of the same data, the latest first
+        IndexModel([("signature.digest", _UP), ("began_at", _DOWN)], name="signature"),
+    ],
+    # listed since a removal began
+    "search_units": [IndexModel([("at", _UP)], name="at")],
+    # held by a caller, by searches, by nobody
+    "bundles": [IndexModel([("holders", _UP)], name="holders", sparse=True)],
+}
+#: IndexOptionsConflict, IndexKeySpecsConflict.
+_OTHER_INDEX = frozenset({85, 86})
+
+
+def create_indexes(database: Database[dict[str, Any]], replica_set: str | None = None) -> None:
+    """Create missing ones of a server of `replica_set`; many processes may do so at once."""
+    # Before a server ends to build an index over documents it asks the members of its set, itself
+    # included: the embedded one for ever, at an address that it has left.  It alone decides.
+    alone: dict[str, Any] = {"commitQuorum": 0} if replica_set == EMBEDDED_SET else {}
+    for name, indexes in INDEXES.items():
+        with_retries(partial(_create, database, name, indexes, **alone))
+
+
+def _create(
+    database: Database[dict[str, Any]], name: str, indexes: list[IndexModel], **alone: Any
+) -> None:
+    try:
+        database[name].create_indexes(indexes, **alone)
+    except driver.OperationFailure as error:
+        if error.code not in _OTHER_INDEX:
+            raise
+        raise StoreIncompatible(
+            f"The collection {name} of the database {database.name} has an index of another form: "
+            f"another version of optomatic made it ({redact(text_of(error))[:600]}). Nothing was "
+            "queued, and nothing that is stored was changed. Use another database, by another "
+            "name in db= or $OPTOMATIC_DB; or, if no other version uses this one, drop that index "
+            "in mongosh, and fit again."
+        ) from None
+
+
+# -- the check --------------------------------------------------------------------------------
+
+#: The rights that the queue needs, in MongoDB's words.
+_ACTIONS = ("find", "insert", "update", "remove", "createIndex")
+#: Fewer free bytes than this are told of as a problem.
+_LITTLE = 1_000_000_000
+
+
+class _Check:
+    """One check of a database."""
+
+    def __init__(self, database: Database[dict[str, Any]], outage: Outage) -> None:
+        self._database, self._outage = database, outage
+
+    def made(self, address: str) -> DatabaseCheck:
+        """Return the result; `address` has no credentials."""
+        hello = self._command("hello")
+        version = str(self._command("buildInfo")["version"])
+        server, few = _server(hello)
+        rights, refused = _rights(
+            self._command("connectionStatus", showPrivileges=True), self._database.name
+        )
+        indexes, missing = self._indexes()
+        size, full = self._size()
+        concern = self._database.write_concern.document
+        journal = "journaled" if concern.get("j") else "not journaled"
+        return DatabaseCheck(
+            address=address,
+            server=server,
+            version=version,
+            rights=rights,
+            write_concern=f"{concern.get('w')}, {journal}",
+            indexes=indexes,
+            size=size,
+            problems=(*few, *refused, *missing, *full),
+        )
+
+    def _command(self, name: str, **more: Any) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            return dict(self._database.command(name, **more))
+
+        return with_retries(ask, self._outage)
+
+    def _indexes(self) -> tuple[str, list[str]]:
+        there = {name: self._names_in(name) for name in INDEXES}
+        if not any(there.values()):
+            return "none yet: the first search makes them", []
+        wanted = {
+            f"{name}.{index.document['name']}"
+            for name, indexes in INDEXES.items()
+            for index in indexes
+        }
+        missing = sorted(wanted - {f"{name}.{i}" for name, own in there.items() for i in own})
+        if not missing:
+            return f"all {len(wanted)} are there", []
+        named = ", ".join(missing)
+        return f"{len(wanted) - len(missing)} of {len(wanted)}; missing: {named}", [
+            f"indexes are missing ({named}). All works without them, slowly. The next search "
+            "makes them; a user without the right to createIndex cannot."
+        ]
+
+    def _names_in(self, collection: str) -> list[str]:
+        def ask() -> list[str]:
+            try:
+                return list(self._database[collection].index_information())
+            except driver.OperationFailure as error:  # no right to list them
+                if error.code != 13:
+                    raise
+                return []
+
+        return with_retries(ask, self._outage)
+
+    def _size(self) -> tuple[str, list[str]]:
+        try:
+            stats = self._command("dbStats")
+        except PermissionError:
+            return "not known: the user may not ask for dbStats", []
+        searches = self._count("searches")
+        units = self._count("units")
+        text = (
+            f"{searches:,} searches, {units:,} units, {in_words(stats.get('dataSize', 0))} of data "
+            f"in {in_words(stats.get('storageSize', 0) + stats.get('indexSize', 0))} on disk"
+        )
+        total, used = stats.get("fsTotalSize", 0), stats.get("fsUsedSize", 0)
+        if not total:
+            return text, []
+        free = total - used
+        full = f"the disk of the server has only {in_words(free)} left. Free some space there."
+        return f"{text}, {in_words(free)} free", [full] if free < _LITTLE else []
+
+    def _count(self, collection: str) -> int:
+        return with_retries(self._database[collection].estimated_document_count, self._outage)
+
+
+def in_words(size: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> in_words(999), in_words(1_500_000)
+    ('999 bytes', '1.5 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} bytes"
+
+
+def _server(hello: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = hello.get("setName")
+    if name == EMBEDDED_SET:
+        return "private server of this user, on this machine", []
+    if hello.get("msg") == "isdbgrid":
+        return "sharded cluster", []
+    if name is None:
+        return "single server, no replica set", []
+    hosts = list(hello.get("hosts", ()))
+    few = []
+    if len(hosts) == 2:
+        few = ["a replica set of two cannot write while one of them is away. Add a third member."]
+    return f"replica set {name} of {len(hosts)}: {', '.join(hosts)}", few
+
+
+def _rights(status: Mapping[str, Any], database: str) -> tuple[str, list[str]]:
+    info = status["authInfo"]
+    users = [f"{user['user']}@{user['db']}" for user in info.get("authenticatedUsers", ())]
+    if not users:
+        return "all: the server asks for no password", []
+    allowed = set(_allowed(info.get("authenticatedUserPrivileges", ()), database))
+    lacking = [action for action in _ACTIONS if action not in allowed]
+    if not lacking:
+        return "reads and writes, as an authenticated user", []
+    named = ", ".join(lacking)
+    return f"lacks {named}", [
+        f"the user may not: {named}. Searches and workers cannot use the database. Grant the role "
+        f"readWrite on {database} (db.grantRolesToUser)."
+    ]
+
+
+def _allowed(privileges: Iterable[Mapping[str, Any]], database: str) -> Iterable[str]:
+    for privilege in privileges:
+        resource = privilege["resource"]
+        if resource.get("anyResource") or (
+            resource.get("db") in ("", database) and resource.get("collection") == ""
+        ):
+            yield from privilege["actions"]

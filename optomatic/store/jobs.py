@@ -15,7 +15,7 @@ majority and journal, may be repeated, and is decided by the server's clock alon
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -34,22 +34,27 @@ from optomatic.records import (
     Unit,
 )
 from optomatic.store.claims import ERRORS_OF_A_MOMENT, UNWANTED, any_of, is_of_its_moment
-from optomatic.store.documents import NOBODY, Document, outcome_of, unit_document
-from optomatic.store.forms import (
+from optomatic.store.documents import (
     INVALID,
+    NOBODY,
     DescribedForm,
+    Document,
     EndForm,
     InspectedForm,
+    RunningForm,
     UnitForm,
     key_of,
+    outcome_of,
+    unit_document,
 )
-from optomatic.store.retry import Outage, RetryingCollection, with_retries
+from optomatic.store.retry import Outage, RetryingCollection, slices, with_retries
 
 T = TypeVar("T")
 
-#: Ids or keys in one query: a thousand answers with results are well under 16 MB.
-_SLICE = 1000
 _STATE = {"key": 1, "state": 1}
+#: Started units; an index serves it.
+_RUNNING = {"state": "running", "started": True, "lease_until": {"$type": "date"}}
+_MOST_SHOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,6 @@ class Submitted(NamedTuple):
 
     invalid: int = 0
     foreign: tuple[str, ...] = ()
-
-
-def slices(items: Sequence[T], size: int = _SLICE) -> Iterator[Sequence[T]]:
-    """Cut `items` into runs of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Jobs:
@@ -350,6 +350,28 @@ class Jobs:
         query = {"wanted_by": any_of(searches), "losses": {"$gt": 0}}
         found = self._units.find(query, {"losses": 1})
         return Counter(d["losses"] for d in found if isinstance(d["losses"], int))
+
+    def running(self) -> list[RunningForm]:
+        """Return the units that are being scored, those that began first at the top."""
+        how: dict[str, Any] = {"sort": [("claimed_at", 1)], "limit": _MOST_SHOWN}
+        return self._units.look(RunningForm, _RUNNING, **how)
+
+    def held(self) -> Counter[str]:
+        """Return how many units each worker is at."""
+        by_worker = {"$group": {"_id": "$worker", "n": {"$sum": 1}}}
+        found = self._units.aggregate([{"$match": _RUNNING}, by_worker])
+        return Counter({str(one["_id"]): one["n"] for one in found})
+
+    def made_of(self, ids: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Return the parts that units are made of, and the queues that they are queued in."""
+        parts: set[str] = set()
+        queues: set[str] = set()
+        for some in slices(ids):
+            for unit in self._units.find({"_id": {"$in": list(some)}}, {"spec": 1, "queue": 1}):
+                spec = {k: v for k, v in unit["spec"].items() if k not in ("split", "env")}
+                parts |= {sha for sha in spec.values() if sha is not None}
+                queues.add(unit["queue"])
+        return parts, queues
 
     # -- records that this version does not read -------------------------------------------
 

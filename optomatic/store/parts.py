@@ -44,9 +44,15 @@ from pymongo.database import Database
 
 from optomatic.errors import BundleDamaged
 from optomatic.records import SCHEMA, Part
-from optomatic.store.documents import Document
-from optomatic.store.forms import HeaderForm, Misfit, checksum_of, read
-from optomatic.store.retry import VALID, Filter, Outage, RetryingCollection
+from optomatic.store.documents import (
+    Document,
+    HeaderForm,
+    Misfit,
+    checksum_of,
+    pieces_of,
+    read,
+)
+from optomatic.store.retry import VALID, Filter, Outage, RetryingCollection, array
 
 #: The holder of the parts that searches need.
 SEARCHES = "searches"
@@ -121,7 +127,7 @@ class Parts:
 
     def _marked_chunks(self, sha: str, mark: str) -> dict[str, int]:
         """Mark all chunks that are there, so that they stay; return the bytes in each."""
-        query = chunks_of(sha)
+        query = pieces_of(sha)
         if self.chunks.find_one(query, {"_id": 1}) is None:
             return {}
         self.chunks.update(query, [{"$set": _marked(mark)}])
@@ -213,19 +219,8 @@ class Parts:
             return  # a holder has come and gone, and its release removes the part
         known = [m for field in ("marks", "going") for m in _listed(read.get(field))]
         others = {"$elemMatch": {"$nin": known}}
-        self.chunks.delete({**chunks_of(read["_id"]), "marks": {"$not": others}})
+        self.chunks.delete({**pieces_of(read["_id"]), "marks": {"$not": others}})
         self.headers.delete({**unheld, "v": {"$exists": False}})
-
-
-def chunks_of(sha: str) -> dict[str, Any]:
-    """Return the query for all chunks of a part."""
-    # Ids are <sha>:<n>, and ";" comes right after ":".
-    return {"_id": {"$gte": f"{sha}:", "$lt": f"{sha};"}}
-
-
-def array(field: str) -> dict[str, Any]:
-    """Return the expression for a field that may be missing, or not what it should be."""
-    return {"$cond": [{"$isArray": field}, field, []]}
 
 
 def _keep_for(holder: str | None, marks: Sequence[str] = ()) -> list[dict[str, Any]]:

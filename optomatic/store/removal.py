@@ -33,28 +33,24 @@ from pymongo.database import Database
 from optomatic._uri import redact
 from optomatic.errors import SearchRunning, StoreError, StoreIncompatible
 from optomatic.records import SCHEMA, TERMINAL
-from optomatic.store.documents import Document
-from optomatic.store.forms import (
+from optomatic.store.documents import (
     INVALID,
+    Document,
     Form,
     Misfit,
     PageForm,
     SearchForm,
     fields_of,
+    is_piece,
     key_of,
+    piece_of,
+    pieces_of,
     read,
 )
-from optomatic.store.jobs import Jobs, slices
-from optomatic.store.parts import SEARCHES, Parts, chunks_of
-from optomatic.store.retry import Filter, Outage, RetryingCollection
-from optomatic.store.searches import ids_that_wait
-from optomatic.store.unit_lists import (
-    Listings,
-    is_page,
-    listing_and_number,
-    listings_of,
-    pages_of,
-)
+from optomatic.store.jobs import Jobs
+from optomatic.store.parts import SEARCHES, Parts
+from optomatic.store.retry import Filter, Outage, RetryingCollection, slices
+from optomatic.store.searches import Searches, ids_that_wait, listings_of
 
 #: A client that was seen in the last so many seconds may be there: the lease of a search that
 #: scores in its own process, ten times the usual one.
@@ -101,10 +97,12 @@ class Removal:
         self,
         database: Database[dict[str, Any]],
         jobs: Jobs,
+        records: Searches,
         parts: Parts,
         outage: Outage | None = None,
     ) -> None:
         self.jobs = jobs
+        self.records = records
         self.parts = parts
         self.searches = RetryingCollection(database["searches"], outage)
         self.pages = RetryingCollection(database["search_units"], outage)
@@ -174,7 +172,7 @@ class Removal:
         last = max(record["began_at"], record["seen_at"] or record["began_at"])
         if last > limit:
             return False
-        pages = {"$or": [pages_of(listing) for listing in listings_of(record)]}
+        pages = {"$or": [pieces_of(listing) for listing in _listings(record)]}
         listed = {key_of(i) for page in read_all(self.pages, PageForm, pages) for i in page.ids}
         return not any(
             self.units.find_one({"key": {"$in": keys}, "completed_at": {"$gt": limit}}, {"_id": 1})
@@ -294,30 +292,29 @@ class _OneRemoval:
     def _lists(self) -> tuple[list[str], list[str], set[str]]:
         """Return the pages of lists to remove, those of others, and the parts of job specs."""
         found = self._pages.find({}, {"_id": 1}, sort=[("_id", 1)])
-        pages = [d["_id"] for d in found if is_page(d["_id"])]
+        pages = [d["_id"] for d in found if is_piece(d["_id"])]
         # Records are written before pages, so are read after them.
         records = self._searches.find({}, {"listing": 1, "asked.work.spec": 1})
         gone = {document["_id"] for document in self._chosen}
         records = [document for document in records if document["_id"] not in gone]
-        live = {listing for record in records for listing in listings_of(record)}
-        mine = {listing for record in self._chosen for listing in listings_of(record)}
+        live = {listing for record in records for listing in _listings(record)}
+        mine = {listing for record in self._chosen for listing in _listings(record)}
         dead = [
             page
             for page in pages
-            if (name := listing_and_number(page)[0]) not in live
-            and (self._everything or name in mine)
+            if (name := piece_of(page)[0]) not in live and (self._everything or name in mine)
         ]
-        others = [page for page in pages if listing_and_number(page)[0] in live]
+        others = [page for page in pages if piece_of(page)[0] in live]
         return dead, others, set(_job_specs(records))
 
     def _on(self, pages: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
         """Yield the list and the keys of each page, reading a few at once."""
         for some in slices(pages, _PAGES):
             for page in read_all(self._pages, PageForm, {"_id": {"$in": list(some)}}):
-                yield listing_and_number(page.id)[0], set(map(key_of, page.ids))
+                yield piece_of(page.id)[0], set(map(key_of, page.ids))
 
     def _parts_on(self, pages: Iterable[str]) -> set[str]:
-        first = [page for page in pages if listing_and_number(page)[1] < 0]
+        first = [page for page in pages if piece_of(page)[1] < 0]
         return {
             sha
             for some in slices(first)
@@ -405,7 +402,7 @@ class _OneRemoval:
         for listing, keys in self._on(live if named else []):
             names = set().union(*(named[key] for key in keys & named.keys()))
             if names and not self._dry:
-                Listings(self._pages).need(listing, names)
+                self._store.records.need(listing, names)
             noted |= names
         return noted
 
@@ -422,7 +419,7 @@ class _OneRemoval:
         """Return of how many parts the headers match; note the bytes."""
         shas = [document["_id"] for document in self._headers.find(query, {"_id": 1})]
         if shas:
-            self._measure(self._chunks, {"$or": [chunks_of(sha) for sha in shas]})
+            self._measure(self._chunks, {"$or": [pieces_of(sha) for sha in shas]})
         return self._measure(self._headers, query)
 
     def _remove_returned(self) -> int:
@@ -437,15 +434,15 @@ class _OneRemoval:
             count += self._count_parts(old)
             if not self._dry:
                 self._headers.delete(old)
-                self._chunks.delete({"$or": [chunks_of(sha) for sha in some], **self._old})
+                self._chunks.delete({"$or": [pieces_of(sha) for sha in some], **self._old})
         return count
 
     def _chunks_of_nothing(self) -> list[str]:
         """Return the chunks without a header, which is written before them."""
         found = self._chunks.find({}, {"_id": 1}, sort=[("_id", 1)])
-        chunks = [d["_id"] for d in found if is_page(d["_id"])]
+        chunks = [d["_id"] for d in found if is_piece(d["_id"])]
         there = {d["_id"] for d in self._headers.find({}, {"_id": 1})}
-        return [chunk for chunk in chunks if listing_and_number(chunk)[0] not in there]
+        return [chunk for chunk in chunks if piece_of(chunk)[0] not in there]
 
     def _unused_environments(self) -> list[str]:
         """Return the sets of versions of which there is no unit."""
@@ -493,3 +490,7 @@ def _job_specs(records: Iterable[Document]) -> Iterator[str]:
     """Yield the parts that more units of searches would be made of."""
     for record in records:
         yield from _SHA.findall(repr(record.get("asked")))
+
+
+def _listings(record: Document) -> tuple[str, ...]:
+    return listings_of(record["_id"], record.get("listing"))

@@ -1,4 +1,4 @@
-"""One record a fit: the question, the process that asked, and the outcome.
+"""Searches: one record a fit, the lists of its units in pages, and the versions of keys.
 
 ::
 
@@ -12,12 +12,28 @@
                   withdrawn somebody cancelled it
                   asked     what more units can be made of; extended: units were added
                   listing   the list of its units that equal searches share, if all were known as
-                            it began (listings)
+                            it began
                   part_of, more   of an iteration of successive halving, the search of the first
                             one, and columns of its table with one value each
+    search_units  {_id: "<listing>:<n>", v, ids: [...], candidates: [...], events: [...], by,
+                   parts: [...], at, checksum}
+                  n       from 0 on, so that a list may have any size; from 10**9 on: units that
+                          were added to a search
+                  candidates  [text, keys, shown, reason] of each (records.Candidate); of the keys
+                          of its units the first characters, blanks between; shown is in pairs.
+                          Their units may stand on other pages
+                  events  what its generator was asked and told, in order, where it has one
+                  parts   on page -1 alone: hashes of the parts that workers need for these units
+                  at      when it was written or asked for last, by the server's clock
     environments  {_id: last 16 characters of keys, v, versions: [[distribution, version], ...]}
                   there are as many as sets of versions that searches were made with: few, and
                   never changed
+
+A listing has the name of its search, or, where all units are known as the search begins, a digest
+of them and of the candidates.  Equal searches share that one, so each but the first adds its
+record and nothing else.  A reference is written down before the look-up whether its target is
+there, in this order: record, pages, page -1, parts, units; :mod:`~optomatic.store.removal` says
+why.
 
 Units may be added to a search from elsewhere, while its client may be there or not.  They are
 listed with the units of the search, and wait under an id of their own: the client, which knows
@@ -28,38 +44,56 @@ list, from 10**9 on: those of the client come before.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 from pymongo.database import Database
 
 from optomatic.errors import LONGEST_NAME
-from optomatic.records import (
-    SCHEMA,
-    Candidate,
-    JobSpec,
-    Process,
-    SearchRecord,
-    TaskSignature,
-    Work,
-)
-from optomatic.store.documents import storable
-from optomatic.store.forms import (
+from optomatic.records import SCHEMA, Candidate, JobSpec, SearchRecord, TaskSignature, Work
+from optomatic.store.documents import (
+    INVALID,
     JobSpecForm,
+    ListedForm,
     Misfit,
+    PageForm,
     RecordForm,
     SearchForm,
     VersionsForm,
     checksum_of,
+    key_of,
+    piece_of,
+    pieces_of,
     read,
+    storable,
 )
-from optomatic.store.retry import VALID, Outage, RetryingCollection
-from optomatic.store.unit_lists import Listed, Listings, listing_of, listings_of, paged
+from optomatic.store.retry import VALID, Outage, RetryingCollection, array, slices
 from optomatic.store.workers import is_gone
 
-_FIRST_PAGE = 10**9
+#: Ids in one document: 100 bytes each.
+IDS = 20_000
+#: The page that names parts, and the first one of units that were added.
+_PARTS, _FIRST_ADDED = -1, 10**9
+#: Characters of a key that tell the units of one search apart.
+_SHORT = 16
+#: Longer params are those of their units only; so many characters of params are on one page.
+_LONGEST_TEXT, _TEXTS = 16_000, 4_000_000
+#: A client that was not seen for so many seconds is gone.
+_GONE = 60.0
+#: Units whose lists are read to count failures; of further searches they are not known.
+_MOST_UNITS = 200_000
+#: The update of a search that goes on.  Nobody waits for a client that has ended.
+_AGAIN: dict[str, Any] = {
+    "state": "running",
+    "extended": True,
+    "ended_at": None,
+    "seen_at": {"$cond": [{"$eq": ["$state", "running"]}, "$seen_at", None]},
+}
+Row = tuple[str | None, str, list[tuple[str, str]], str | None]
 
 
 def added_to(search: str) -> str:
@@ -77,6 +111,26 @@ def ids_that_wait(search: str) -> list[str]:
     return [search, added_to(search)]
 
 
+def listings_of(search: str, shared: str | None) -> tuple[str, ...]:
+    """Return the names of the lists of a search, that of added units last."""
+    return (shared, search) if shared else (search,)
+
+
+def state_of(record: RecordForm | ListedForm, now: datetime, *, waits: bool) -> str:
+    """Return the state of a search, as people see it, by the server's clock.
+
+    Beyond the stored ones: ``left`` to workers on purpose, while units wait for it, and
+    ``abandoned`` if its client vanished.  That shows at once on the same machine, and a minute
+    later elsewhere.
+    """
+    if record.state != "running":
+        return record.state
+    if record.seen_at is None:
+        return "left" if waits else "completed"
+    unseen = (now - record.seen_at).total_seconds() > _GONE
+    return "abandoned" if unseen or is_gone(record.process) else "running"
+
+
 @dataclass(frozen=True, slots=True)
 class EarlierSearch:
     """A stored search whose scores another one may use.
@@ -90,12 +144,25 @@ class EarlierSearch:
     listings: tuple[str, ...]
 
 
+class Listed(NamedTuple):
+    """Units (each id once), candidates and events of a search.
+
+    A unit of a candidate that was not asked for yet has the id "".
+    """
+
+    ids: list[str]
+    candidates: list[Candidate]
+    events: list[Any]
+
+
 class Searches:
-    """The searches of a store.  Every call may be repeated."""
+    """The searches of a store, and the lists of their units.  Every call may be repeated."""
 
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
         self._searches = RetryingCollection(database["searches"], outage)
-        self._listings = Listings(RetryingCollection(database["search_units"], outage))
+        self._pages = RetryingCollection(database["search_units"], outage)
+        self._units = RetryingCollection(database["units"], outage)
+        self._environments = RetryingCollection(database["environments"], outage)
 
     # -- written by its client -------------------------------------------------------------
 
@@ -111,31 +178,53 @@ class Searches:
         Called before the look-up which of them have a score: these stay from now on.  `asked` says
         what more units can be made of.  Return the name of the list of its units.
         """
-        listing = listing_of(unit_ids, candidates) if unit_ids else None
+        listing = None
+        if unit_ids:
+            listing = checksum_of(unit_ids, [_row(candidate) for candidate in candidates])
         fields = {k: _literal(v) for k, v in asdict(record).items() if k != "id"}
-        document: dict[str, Any] = {**fields, "v": SCHEMA, "state": "running"}
-        document["n_units"] = len(unit_ids)
-        document.update(asked=asked_document(asked), listing=listing)
         signature = record.signature and asdict(record.signature)
-        name = storable(record.name)
         about = (signature, listing, record.facts, record.part_of, record.more)
-        document["checksum"] = checksum_of(record.id, name, *about)
-        moments = {"began_at": "$$NOW", "seen_at": "$$NOW", "ended_at": None}
-        document.update(summary=None, best=None)
-        self._searches.update({"_id": record.id}, [{"$set": {**document, **moments}}], upsert=True)
+        document: dict[str, Any] = {
+            **fields,
+            "v": SCHEMA,
+            "state": "running",
+            "n_units": len(unit_ids),
+            "asked": _asked_document(asked),
+            "listing": listing,
+            "checksum": checksum_of(record.id, storable(record.name), *about),
+            "began_at": "$$NOW",
+            "seen_at": "$$NOW",
+            "ended_at": None,
+            "summary": None,
+            "best": None,
+        }
+        self._searches.update({"_id": record.id}, [{"$set": document}], upsert=True)
         if listing is None:
             return record.id
-        self._listings.share(listing, unit_ids, candidates)
+        self._share(listing, unit_ids, candidates)
         return listing
+
+    def _share(
+        self, listing: str, unit_ids: Sequence[str], candidates: Sequence[Candidate]
+    ) -> None:
+        """Write a list that is named by its content, unless it is there."""
+        pages = {f"{listing}:{n}": own for n, own in enumerate(paged(unit_ids, candidates))}
+        # A removal that has begun before leaves it alone from now on.
+        whole = {"_id": {"$in": list(pages)}, "state": {"$ne": INVALID}}
+        there = self._pages.update(whole, [{"$set": {"at": "$$NOW"}}])
+        if there < len(pages):
+            for page, own in pages.items():
+                self._set_page(page, _content(page, *own))
 
     def need(self, listing: str, shas: Collection[str]) -> None:
         """Note that units of a list are made of these parts, before the parts are stored."""
-        self._listings.need(listing, shas)
+        parts = {"$setUnion": [array("$parts"), sorted(shas)]}
+        self._set_page(f"{listing}:{_PARTS}", {"ids": [], "parts": parts})
 
     def extend(
         self,
         search: str,
-        page: int,
+        number: int,
         unit_ids: Sequence[str],
         candidates: Sequence[Candidate],
         events: Sequence[Sequence[Any]],
@@ -148,34 +237,40 @@ class Searches:
         The numbers are those of the whole search now.  Return whether it goes on: not once
         somebody withdrew it.
         """
-        self._listings.write(search, page, unit_ids, candidates, events)
+        page = f"{search}:{number}"
+        self._set_page(page, _content(page, unit_ids, candidates, [list(one) for one in events]))
         counts = {"n_units": n_units, "n_candidates": n_candidates, "seen_at": "$$NOW"}
         return bool(self._searches.update({"_id": search, "state": "running"}, [{"$set": counts}]))
 
     def note_asked(self, search: str, asked: JobSpec | None) -> None:
         """Note what more units of `search` can be made of, if it can be written down."""
         if asked is not None:
-            change = {"$set": {"asked": asked_document(asked)}}
-            self._searches.update({"_id": search}, [change])
+            self._note(search, asked=_asked_document(asked))
 
     def touch(self, search: str) -> None:
         """Note that the client of `search` is there."""
-        self._searches.update({"_id": search}, [{"$set": {"seen_at": "$$NOW"}}])
+        self._note(search, seen_at="$$NOW")
 
     def left(self, search: str) -> None:
         """Note that the client of `search` left on purpose: nobody waits for it."""
-        self._searches.update({"_id": search}, [{"$set": {"seen_at": None}}])
+        self._note(search, seen_at=None)
+
+    def note_best(self, search: str, best: Mapping[str, Any]) -> None:
+        """Note the candidate that a search has chosen, and its score."""
+        self._note(search, best={"$literal": dict(best)})
+
+    def go_on(self, search: str) -> None:
+        """Note that units of `search` wait again, without a client that awaits them."""
+        self._note(search, **_AGAIN)
+
+    def _note(self, search: str, **fields: Any) -> None:
+        self._searches.update({"_id": search}, [{"$set": fields}])
 
     def finish(self, search: str, state: str, summary: Mapping[str, Any]) -> None:
         """Note how a search ended; one that was withdrawn stays so."""
         end = {"state": state, "summary": {"$literal": dict(summary)}}
         end.update(seen_at="$$NOW", ended_at="$$NOW")
-        query = {"_id": search, "state": {"$ne": "cancelled"}}
-        self._searches.update(query, [{"$set": end}])
-
-    def note_best(self, search: str, best: Mapping[str, Any]) -> None:
-        """Note the candidate that a search has chosen, and its score."""
-        self._searches.update({"_id": search}, [{"$set": {"best": {"$literal": dict(best)}}}])
+        self._searches.update({"_id": search, "state": {"$ne": "cancelled"}}, [{"$set": end}])
 
     # -- written by others -----------------------------------------------------------------
 
@@ -185,22 +280,30 @@ class Searches:
         It `goes_on`, as running, if some of them have no score yet.
         """
         token = secrets.token_hex(8)
-        number = max(_FIRST_PAGE, *(n + 1 for n in self._listings.numbers(search)), 0)
+        there = [piece_of(page.id)[1] for page in self._read([search])]
+        number = max([_FIRST_ADDED, *(n + 1 for n in there)])
         unit_ids = list(dict.fromkeys(i for candidate in candidates for i in candidate.units))
         for ids, some in paged(unit_ids, candidates):
-            while not self._listings.take(search, number, ids, some, token):
+            while not self._take(f"{search}:{number}", ids, some, token):
                 number += 1
             number += 1
         # Counted after the writing: of several at once the largest count is right.
         n_units = len(set(self.unit_ids(search)))
         counts = {name: {"$max": [f"${name}", n_units]} for name in ("n_units", "n_candidates")}
-        self._searches.update(
-            {"_id": search}, [{"$set": {**counts, **(_AGAIN if goes_on else {})}}]
-        )
+        self._note(search, **counts, **(_AGAIN if goes_on else {}))
 
-    def go_on(self, search: str) -> None:
-        """Note that units of `search` wait again, without a client that awaits them."""
-        self._searches.update({"_id": search}, [{"$set": _AGAIN}])
+    def _take(
+        self, page: str, unit_ids: Sequence[str], candidates: Sequence[Candidate], token: str
+    ) -> bool:
+        """Write a page, and return whether nobody else had that number."""
+        first = {"by": token, **_content(page, unit_ids, candidates)}
+        self._set_page(page, {name: {"$ifNull": [f"${name}", v]} for name, v in first.items()})
+        return self._pages.find_one({"_id": page, "by": token}, {"_id": 1}) is not None
+
+    def _set_page(self, page: str, fields: Mapping[str, Any]) -> None:
+        self._pages.update(
+            {"_id": page}, [{"$set": {"v": SCHEMA, **fields, "at": "$$NOW"}}, VALID], upsert=True
+        )
 
     def withdraw(self, search: str, *, goes_on: bool = False) -> None:
         """Cancel `search`; its client then ends with SearchCancelled.
@@ -226,8 +329,7 @@ class Searches:
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
         """Return whether `search` has not ended, and its client was seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        own = [{"_id": search}, {"part_of": search}]
-        query = {"$or": own, "state": "running", "$expr": recent}
+        query = {**_with_iterations(search), "state": "running", "$expr": recent}
         return self._searches.find_one(query, {"_id": 1}) is not None
 
     def record(self, search: str) -> dict[str, Any]:
@@ -236,7 +338,7 @@ class Searches:
 
     def records(self, search: str) -> list[RecordForm]:
         """Return the record of `search`, and those of its later iterations if it has some."""
-        query = {"$or": [{"_id": search}, {"part_of": search}]}
+        query = _with_iterations(search)
         return self._searches.read(RecordForm, query, sort=[("began_at", 1)])
 
     def iterations(self, search: str) -> list[str]:
@@ -248,29 +350,46 @@ class Searches:
         """Return what more units can be made of, None if nothing was noted."""
         found = self._searches.find_one({"_id": search, "v": SCHEMA}, {"asked": 1}) or {}
         try:
-            return _asked(read(JobSpecForm, found.get("asked") or {}))
+            spec = read(JobSpecForm, found.get("asked") or {})
         except Misfit:
             return None
+        work = {**spec.work, "env": dict(spec.work["env"])}
+        work["requires"] = tuple(work["requires"])
+        return JobSpec(spec.key, Work(**work), dict(spec.environment))
 
     def unit_ids(self, search: str) -> list[str]:
         """Return the ids of the units of `search`, in the order of its candidates."""
-        return self._listings.ids(self._lists(search))
+        return [unit_id for page in self._read(self._lists(search)) for unit_id in page.ids]
 
     def listed(self, search: str) -> Listed:
         """Return the units, candidates and events of `search`."""
-        return self._listings.listed(self._lists(search))
+        pages = self._read(self._lists(search))
+        ids = list(dict.fromkeys(unit_id for page in pages for unit_id in page.ids))
+        known = {key_of(unit_id)[:_SHORT]: unit_id for unit_id in ids}
+        candidates = [_candidate(row, known) for page in pages for row in page.candidates]
+        return Listed(ids, candidates, [event for page in pages for event in page.events])
 
     def events(self, search: str) -> list[list[Any]]:
         """Return what the generator of a search was asked and told, in order."""
-        return self._listings.events(search)
+        return [event for page in self._read([search]) for event in page.events]
 
     def invalid_lists(self, search: str) -> int:
-        """Return how many lists of units of `search` could not be read."""
-        return self._listings.invalid(self._lists(search))
+        """Return how many pages of the lists of `search` could not be read."""
+        ranges = [pieces_of(listing) for listing in self._lists(search)]
+        query = {"$or": ranges, "state": INVALID}
+        return len(self._pages.find(query, {"_id": 1})) if ranges else 0
 
     def _lists(self, search: str) -> tuple[str, ...]:
         record = self._searches.find_one({"_id": search}, {"listing": 1})
-        return listings_of(record) if record else ()
+        return listings_of(search, record.get("listing")) if record else ()
+
+    def _read(self, listings: Sequence[str]) -> list[PageForm]:
+        """Return all pages of these lists, by number."""
+        return self._sorted([pieces_of(listing) for listing in listings])
+
+    def _sorted(self, ranges: Sequence[Mapping[str, Any]]) -> list[PageForm]:
+        found = self._pages.read(PageForm, {"$or": ranges}) if ranges else []
+        return sorted(found, key=lambda page: piece_of(page.id)[1])
 
     # -- find some -------------------------------------------------------------------------
 
@@ -284,7 +403,10 @@ class Searches:
         named = {} if names is None else _named(names)
         query = {"signature.digest": digest, **named}
         found = self._searches.read(SearchForm, query, sort=[("began_at", -1)], limit=most)
-        return [EarlierSearch(s.id, s.n_units, _signature_of(s), _listings_of(s)) for s in found]
+        return [
+            EarlierSearch(s.id, s.n_units, _signature_of(s), listings_of(s.id, s.listing))
+            for s in found
+        ]
 
     def earlier(self, moment: datetime, most: int) -> list[RecordForm]:
         """Return the searches that began before `moment`, the latest first, at most so many."""
@@ -296,9 +418,12 @@ class Searches:
 
         Of a search with more than `most` only the first page.
         """
-        large = {search.listings[0] for search in searches if search.n_units > most}
-        small = {name for s in searches if s.n_units <= most for name in s.listings}
-        ids = self._listings.first_ids(small, large - small)
+        whole = {name for s in searches if s.n_units <= most for name in s.listings}
+        cut = {search.listings[0] for search in searches if search.n_units > most} - whole
+        ids: dict[str, list[str]] = {}
+        ranges = [*map(pieces_of, whole), *({"_id": f"{listing}:0"} for listing in cut)]
+        for page in self._sorted(ranges):
+            ids.setdefault(piece_of(page.id)[0], []).extend(page.ids)
         return {s.id: [i for name in s.listings for i in ids.get(name, ())] for s in searches}
 
     def ids_of(self, name: str) -> list[str]:
@@ -321,11 +446,6 @@ class Searches:
         found = self._searches.read(SearchForm, {"_id": {"$in": list(ids)}})
         return {search.id: (search.name, search.n_units) for search in found}
 
-    def latest_names(self, most: int) -> list[str]:
-        """Return the names of searches, the latest first, at most so many."""
-        found = self._searches.read(SearchForm, {}, sort=[("began_at", -1)], limit=10 * most)
-        return list(dict.fromkeys(search.name for search in found))[:most]
-
     def that_may_wait(self, names: Sequence[str]) -> list[list[str]]:
         """Return for each of `names` the ids under which units of its searches may wait.
 
@@ -343,15 +463,8 @@ class Searches:
             for name in names
         ]
 
-
-class Environments:
-    """The sets of versions that a store has scores of."""
-
-    def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
-        self._environments = RetryingCollection(database["environments"], outage)
-
-    def others(self, ours: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-        """Return the sets besides `ours`, by the end of keys; note the new ones of `ours`."""
+    def other_versions(self, ours: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+        """Return the sets of versions besides `ours`, by the end of keys; note new ones."""
         found = self._environments.read(VersionsForm, {})
         known = {one.id: dict(one.versions) for one in found}
         for end in ours.keys() - known.keys():
@@ -360,17 +473,122 @@ class Environments:
             self._environments.update({"_id": end}, [{"$set": change}, VALID], upsert=True)
         return {end: versions for end, versions in known.items() if end not in ours}
 
+    # -- read only, for people ---------------------------------------------------------------
 
-#: The update of a search that goes on.  Nobody waits for a client that has ended.
-_AGAIN: dict[str, Any] = {
-    "state": "running",
-    "extended": True,
-    "ended_at": None,
-    "seen_at": {"$cond": [{"$eq": ["$state", "running"]}, "$seen_at", None]},
-}
+    def all(self) -> list[ListedForm]:
+        """Return all searches, the latest first."""
+        return self._searches.look(ListedForm, {}, sort=[("began_at", -1)])
+
+    def names(self, limit: int = 0) -> list[tuple[str, str]]:
+        """Return id and name of searches, the latest first; with `limit` at most so many."""
+        how: dict[str, Any] = {"sort": [("began_at", -1)], "limit": limit}
+        found = self._searches.find({"v": SCHEMA}, {"name": 1}, **how)
+        return [(str(one["_id"]), str(one.get("name", ""))) for one in found]
+
+    def names_of(self, searches: Collection[str]) -> dict[str, str]:
+        """Return the names of searches, by id."""
+        found = self._searches.find({"_id": {"$in": [*searches]}}, {"name": 1})
+        return {one["_id"]: str(one.get("name", "")) for one in found}
+
+    def count_waiting(self, searches: Sequence[str]) -> Counter[str]:
+        """Return how many units each of `searches` waits for, in one query."""
+        origin = {waits_as: s for s in searches for waits_as in ids_that_wait(s)}
+        wanted = {"wanted_by": {"$in": list(origin)}}
+        pipeline: list[dict[str, Any]] = [
+            {"$match": {**wanted, "state": {"$in": ["queued", "running"]}}},
+            {"$project": {"_id": 0, "wanted_by": 1}},
+            {"$unwind": "$wanted_by"},
+            {"$group": {"_id": "$wanted_by", "n": {"$sum": 1}}},
+        ]
+        counts: Counter[str] = Counter()
+        for found in self._units.aggregate(pipeline) if searches else ():
+            if found["_id"] in origin:
+                counts[origin[found["_id"]]] += found["n"]
+        return counts
+
+    def count_without_score(self, searches: Sequence[ListedForm]) -> dict[str, Counter[str]]:
+        """Return how many units of each of `searches` have ended without a score, by state.
+
+        Of searches beyond the first 200,000 units nothing is returned.
+        """
+        # No unit that has ended is wanted by anybody: an index finds those.
+        states = ["failed", "dead", "cancelled", INVALID]
+        unwanted = {"wanted_by": [], "state": {"$in": states}, "kind": {"$ne": "call"}}
+        ended = {d["_id"]: d["state"] for d in self._units.find(unwanted, {"state": 1})}
+        if not ended:
+            return {search.id: Counter() for search in searches}
+        left, names = _MOST_UNITS, dict[str, tuple[str, ...]]()
+        for search in searches:
+            left -= search.n_units
+            if left < 0:
+                break
+            names[search.id] = listings_of(search.id, search.listing)
+        ids = self._ids_on({listing for listings in names.values() for listing in listings})
+        return {
+            search: Counter(
+                ended[unit_id]
+                for unit_id in {i for name in listings for i in ids.get(name, ())}
+                if unit_id in ended
+            )
+            for search, listings in names.items()
+        }
+
+    def _ids_on(self, listings: Collection[str]) -> dict[str, list[str]]:
+        """Return the ids of units on the pages of lists, by list."""
+        ids: dict[str, list[str]] = {}
+        for some in slices(sorted(listings)):
+            query = {"$or": [pieces_of(listing) for listing in some], "state": {"$ne": INVALID}}
+            for page in self._pages.find(query, {"ids": 1}):
+                own = page.get("ids")
+                ids.setdefault(piece_of(page["_id"])[0], []).extend(
+                    own if isinstance(own, list) else ()
+                )
+        return ids
 
 
-def asked_document(asked: JobSpec | None) -> dict[str, Any]:
+def paged(
+    unit_ids: Sequence[str], candidates: Sequence[Candidate]
+) -> Iterator[tuple[Sequence[str], Sequence[Candidate]]]:
+    """Cut units and candidates into pages of a bounded size."""
+    runs: list[list[Candidate]] = []
+    size = _TEXTS
+    for candidate in candidates:
+        own = len(candidate.text or "") + (_SHORT + 1) * len(candidate.units)
+        if not runs or size + own > _TEXTS:
+            runs.append([])
+            size = 0
+        runs[-1].append(candidate)
+        size += own
+    return zip_longest(slices(unit_ids, IDS), runs, fillvalue=())
+
+
+def _row(candidate: Candidate) -> Row:
+    text = candidate.text
+    keys = " ".join(key_of(unit_id)[:_SHORT] for unit_id in candidate.units)
+    shown = [(storable(name), storable(value)) for name, value in candidate.shown.items()]
+    return text if len(text or "") <= _LONGEST_TEXT else None, keys, shown, candidate.reason
+
+
+def _candidate(row: Row, known: Mapping[str, str]) -> Candidate:
+    text, keys, shown, reason = row
+    return Candidate(text, tuple(known.get(key, "") for key in keys.split()), dict(shown), reason)
+
+
+def _content(
+    page: str,
+    ids: Sequence[str],
+    candidates: Sequence[Candidate] = (),
+    events: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Return the fields of a page, for an update that is a pipeline."""
+    listed, told = list(ids), list(events)
+    rows = [_row(candidate) for candidate in candidates]
+    checksum = checksum_of(page, listed, told, rows)
+    fields = {"ids": listed, "candidates": rows, "events": told, "checksum": checksum}
+    return {name: {"$literal": value} for name, value in fields.items()}
+
+
+def _asked_document(asked: JobSpec | None) -> dict[str, Any]:
     """Return the stored form, for an update that is a pipeline."""
     if asked is None:
         return {"$literal": None}
@@ -383,43 +601,8 @@ def asked_document(asked: JobSpec | None) -> dict[str, Any]:
     return {"$literal": own}
 
 
-def _asked(spec: JobSpecForm) -> JobSpec:
-    work = spec.work
-    env, requires = dict(work["env"]), tuple(work["requires"])
-    whole = Work(**{**work, "env": env, "requires": requires})
-    return JobSpec(spec.key, whole, dict(spec.environment))
-
-
-#: A client that was not seen for so many seconds is gone.
-_GONE = 60.0
-
-
-class Seen(Protocol):
-    """The fields of a search that tell its state."""
-
-    @property
-    def state(self) -> str: ...
-
-    @property
-    def seen_at(self) -> datetime | None: ...
-
-    @property
-    def process(self) -> Process: ...
-
-
-def state_of(record: Seen, now: datetime, *, waits: bool) -> str:
-    """Return the state of a search, as people see it, by the server's clock.
-
-    Beyond the stored ones: ``left`` to workers on purpose, while units wait for it, and
-    ``abandoned`` if its client vanished.  That shows at once on the same machine, and a minute
-    later elsewhere.
-    """
-    if record.state != "running":
-        return record.state
-    if record.seen_at is None:
-        return "left" if waits else "completed"
-    unseen = (now - record.seen_at).total_seconds() > _GONE
-    return "abandoned" if unseen or is_gone(record.process) else "running"
+def _with_iterations(search: str) -> dict[str, Any]:
+    return {"$or": [{"_id": search}, {"part_of": search}]}
 
 
 def _named(names: Sequence[str]) -> dict[str, list[Any]]:
@@ -431,10 +614,6 @@ def _named(names: Sequence[str]) -> dict[str, list[Any]]:
 def _signature_of(search: SearchForm) -> TaskSignature:
     signature = search.signature or {}
     return TaskSignature(signature["digest"], tuple(signature["splits"]), signature["n_train"])
-
-
-def _listings_of(search: SearchForm) -> tuple[str, ...]:
-    return listings_of({"_id": search.id, "listing": search.listing})
 
 
 def _literal(value: Any) -> Any:

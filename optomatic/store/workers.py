@@ -23,8 +23,7 @@ from typing import Any
 from pymongo.database import Database
 
 from optomatic.records import SCHEMA, Process, Queue, Work, WorkerRecord
-from optomatic.store.documents import storable
-from optomatic.store.forms import QueueForm, WorkerForm
+from optomatic.store.documents import PresentForm, QueueForm, WorkerForm, storable
 from optomatic.store.retry import VALID, Outage, RetryingCollection
 
 
@@ -113,6 +112,11 @@ class Workers:
         """Return the workers of `kind` that were seen in the last `seconds`."""
         recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
         return self._workers.read(WorkerForm, {"kind": kind, "$expr": recent}, _record)
+
+    def present(self, seconds: float) -> list[PresentForm]:
+        """Return all workers that were seen in the last `seconds`, for views."""
+        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
+        return self._workers.look(PresentForm, {"$expr": recent}, sort=[("began_at", 1)])
 
     def capacity(self, seconds: float) -> int:
         """Return how many processes the standalone workers seen in the last `seconds` have."""

@@ -304,7 +304,8 @@ class IdleReasons:
         unknown = [name for name in names if name not in there]
         if not unknown:
             return []
-        here = self._store.searches.latest_names(_NAMED + 1)
+        latest = self._store.searches.names(10 * (_NAMED + 1))
+        here = list(dict.fromkeys(name for _, name in latest))[: _NAMED + 1]
         return [Reason(f"no search named {_listed(map(_quoted, unknown))}", _here(here))]
 
     def _of_others(self, names: Sequence[str]) -> list[Reason]:

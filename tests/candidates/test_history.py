@@ -92,7 +92,7 @@ def test_rungs_promote_by_the_rule():
 
 def test_a_long_search_stores_its_events_in_pages(uri, monkeypatch):
     """Where all is stored too, though nothing is queued then."""
-    monkeypatch.setattr("optomatic.store.unit_lists.IDS", 4)
+    monkeypatch.setattr("optomatic.store.searches.IDS", 4)
     space = {"x": list(range(11))}
     for _ in range(2):
         search = MongoSearch(functions.parabola, space, db=uri, time_budget=3600.0).run()

@@ -24,7 +24,7 @@ from optomatic.planning.planner import Planner, plan_more
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.records import Candidate
 from optomatic.store.connection import open_store
-from optomatic.store.forms import checksum_of
+from optomatic.store.documents import checksum_of
 
 DATA = {"X": np.arange(6.0), "y": np.arange(3)}
 

@@ -17,7 +17,7 @@ from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV
 from optomatic.filters import NearFilter, PromisingFilter, SeenFilter
 from optomatic.generators import AsyncHalving, OptunaGenerator
 from optomatic.store.connection import open_store
-from optomatic.store.forms import checksum_of
+from optomatic.store.documents import checksum_of
 
 X, Y = load_iris(return_X_y=True)
 GRID = {"C": np.logspace(-2, 2, 5).tolist(), "gamma": [0.01, 0.1, 1.0]}
