@@ -4,7 +4,7 @@ A digest is the SHA-256 of tokens that one walk through the object writes::
 
     leaf        exact type and value: 1, 1.0, True and np.float64(1) all differ
     name        of an object in an installed module, whose version counts (keys/environment.py)
-    user code   taken apart as the payload does (keys/reducers.py)
+    user code   taken apart as the payload does (keys/user_code.py)
     data        container, dtypes, shape, content (keys/data.py)
     set         its elements, sorted by their digests; dicts and lists in order
     object      as ``__reduce_ex__`` says
@@ -43,13 +43,14 @@ import numpy as np
 from optomatic.errors import shown
 from optomatic.keys import data, not_counted
 from optomatic.keys.environment import is_taken_apart
-from optomatic.keys.reach import has_docstring, reads_docstrings
-from optomatic.keys.reducers import (
+from optomatic.keys.user_code import (
     CannotTravel,
     Namespace,
     Reduced,
     Reducer,
+    has_docstring,
     is_distribution,
+    reads_docstrings,
 )
 
 KEY_VERSION = 3
@@ -62,7 +63,7 @@ _SHORT = 8
 #: Longer texts and bytes are written as their own digest.
 _LONG = 4096
 _READ_DOCSTRINGS = frozenset({("inspect", "getdoc"), ("inspect", "getsource")})
-_OWN = ("optomatic.keys.reducers", "optomatic.keys.rebuild")
+_OWN = Reducer.__module__
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +350,7 @@ class Walk:
     def _reduced(self, value: Any, reduced: Reduced, path: str) -> None:
         rest: list[Any] = [None] * (6 - len(reduced))
         call, args, state, items, pairs, setter = [*reduced, *rest]
-        if getattr(call, "__module__", None) in _OWN:
+        if getattr(call, "__module__", None) == _OWN:
             self.put(b"made", call.__name__)
         else:
             self.put(b"call", len(args))
@@ -364,7 +365,7 @@ class Walk:
                 held = list(held)
                 self._kept.append(held)
                 (self.members if kind == b"items" else self.items)(held, path)
-        if setter is not None and getattr(setter, "__module__", None) not in _OWN:
+        if setter is not None and getattr(setter, "__module__", None) != _OWN:
             self.visit(setter, path)
 
     def _state(self, value: Any, state: Any, path: str) -> None:

@@ -1,7 +1,7 @@
 """The origin of modules, the versions that count and their precision, and the code that travels.
 
 User code counts by its content.  Installed code counts by the versions of its distribution and
-of all requirements of that.  :data:`PRECISION` is the one table of how precisely.
+of all requirements of that.  :data:`VERSIONS` is the one table of how precisely.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 from optomatic.errors import shown
-from optomatic.keys.not_counted import DISTRIBUTIONS
 
 #: Modules whose distributions have other names; saves reading the files of all distributions.
 _NAMED_OTHERWISE = {
@@ -38,16 +37,40 @@ _NAMED_OTHERWISE = {
 #: Modules whose versions count for a fit and for a function, beside those of its objects.
 OF_FITS = ("sklearn", "numpy", "scipy")
 OF_FUNCTIONS = ("numpy",)
-#: Numbers of a version that count, where patch releases return equal numbers; all of others.
-PRECISION = {
-    "cloudpickle": 1,
-    "numpy": 2,
-    "pandas": 2,
-    "polars": 2,
-    "scipy": 2,
-    "polars-runtime-32": 2,
-    "polars-runtime-64": 2,
-    "polars-runtime-compat": 2,
+
+
+class Precision(NamedTuple):
+    """How much of the version of a distribution counts: so many of its numbers, None for all.
+
+    Fewer count where patch releases return equal numbers.  Keys do not have the version at all if
+    there is a reason for that.
+    """
+
+    numbers: int | None = None
+    not_in_keys: str = ""
+
+
+#: By distribution, or distribution -> requirement.  Versions that are not here count in full.
+VERSIONS: Mapping[str, Precision] = {
+    "numpy": Precision(2),
+    "scipy": Precision(2),
+    "pandas": Precision(2),
+    "polars": Precision(2),
+    "polars-runtime-32": Precision(2),
+    "polars-runtime-64": Precision(2),
+    "polars-runtime-compat": Precision(2),
+    "cloudpickle": Precision(
+        1, "It carries objects; a worker compares what it has loaded with the digest."
+    ),
+    "joblib": Precision(None, "It distributes calls and returns what they return."),
+    "threadpoolctl": Precision(None, "It sets how many threads run."),
+    "packaging": Precision(None, "It parses version numbers."),
+    "scikit-learn -> narwhals": Precision(
+        None, "It selects rows and reads names and dtypes of frames."
+    ),
+    "six": Precision(None, "It gives names of Python 2 to Python 3."),
+    "typing-extensions": Precision(None, "It has types for checkers."),
+    "optomatic": Precision(None, "It has scikit-learn do the scoring; KEY_VERSION counts."),
 }
 #: Optional distributions that change the results of another one.
 _BESIDES = {"pandas": ("bottleneck", "numexpr", "pyarrow")}
@@ -132,7 +155,11 @@ def requirement(distribution: str, version: str) -> str:
     """
     if distribution == "python" or not re.fullmatch(r"[A-Za-z0-9.!]+", version):
         return ""
-    return f"{distribution}=={version}{'.*' * (distribution in PRECISION)}"
+    return f"{distribution}=={version}{'.*' * (_precision(distribution).numbers is not None)}"
+
+
+def _precision(distribution: str) -> Precision:
+    return VERSIONS.get(distribution, Precision())
 
 
 def python_minor() -> str:
@@ -290,7 +317,7 @@ def _installed(name: str, path: tuple[str, ...]) -> _Installed | None:
     version = _fields(head, "Version")[0]
     # Metadata of old keep requirements in a file of their own.
     requires = _fields(head, "Requires-Dist") or found.requires or ()
-    short = ".".join(version.split(".")[: PRECISION.get(name)])
+    short = ".".join(version.split(".")[: _precision(name).numbers])
     return _Installed(short + _build(found), tuple(requires))
 
 
@@ -351,7 +378,7 @@ def _closure(starts: frozenset[tuple[str, str]], path: tuple[str, ...]) -> dict[
     todo = list(starts)
     while todo:
         one = todo.pop()
-        if one not in seen and one[0] not in DISTRIBUTIONS:
+        if one not in seen and not _precision(one[0]).not_in_keys:
             seen.add(one)
             todo += _required(*one, path)
     found = ((name, _installed(name, path)) for name in sorted({name for name, _ in seen}))
@@ -363,7 +390,7 @@ def _required(name: str, extra: str, path: tuple[str, ...]) -> Iterator[tuple[st
     installed = _installed(name, path)
     for text in installed.requires if installed is not None else ():
         for required, wanted in _read(text, extra):
-            if f"{name} -> {required}" not in DISTRIBUTIONS:
+            if not _precision(f"{name} -> {required}").not_in_keys:
                 yield required, wanted
     yield from ((besides, "") for besides in _BESIDES.get(name, ()))
 

@@ -1,4 +1,4 @@
-"""What does not count in keys: the exceptions, each with its reason.
+"""The exceptions: all that does not count in keys, each with its reason.
 
 Everything that a pickle carries counts, except for these rows.  tests/keys/test_not_counted.py
 measures that none of them changes a score.
@@ -18,9 +18,9 @@ _sklearn_version            the version counts already (environment.py)
 _skl_callbacks              callbacks only observe fits; those that may end one count beside the
                             estimator (search/)
 what pydantic derives       it derives these attributes from the rest of a class or an object
-numbers of numba's types    numba counts its types in the order of creation (reducers.py)
+numbers of numba's types    numba counts its types in the order of creation (user_code.py)
 code compiled by numba      numba compiles for each type that it meets; loops of ufuncs count,
-                            because a loop for floats takes integers too (reducers.py)
+                            because a loop for floats takes integers too (user_code.py)
 order of metrics            each scorer is called by itself (planning/payload.py)
 order of fit keywords       keyword arguments go by name (planning/payload.py)
 order of params             set_params takes names (estimators.py)
@@ -28,15 +28,15 @@ layout of 2-D arrays        rows that a split selects come out in C order (data.
 padding of long doubles     no operation reads it (data.py)
 state of distributions      ``clone`` copies numpy's global random state with a distribution, and
                             an unseeded one never draws the same twice (digest.py)
-filled lru_cache            it returns the results of its function (reducers.py)
-cached methods of classes   Python and abc derive them from the rest (reducers.py)
-DISTRIBUTIONS               packages whose versions cannot change a score
+filled lru_cache            it returns the results of its function (user_code.py)
+cached methods of classes   Python and abc derive them from the rest (user_code.py)
+versions of some packages   they cannot change a score (VERSIONS in environment.py)
 ==========================  ====================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 #: Libraries whose params of these names have this meaning.
@@ -60,19 +60,6 @@ MADE_OF_MODELS = frozenset({
 MADE_OF_OBJECTS = MADE_OF_MODELS | {
     "_default_factory_takes_validated_data", "cls_ref", "core_schema", "serializer", "validator",
 }  # fmt: skip
-
-
-#: Distribution, or distribution -> requirement, to the reason why its version does not count.
-DISTRIBUTIONS: Mapping[str, str] = {
-    "joblib": "It distributes calls and returns what they return.",
-    "threadpoolctl": "It sets how many threads run.",
-    "cloudpickle": "It carries objects; a worker compares what it has loaded with the digest.",
-    "packaging": "It parses version numbers.",
-    "scikit-learn -> narwhals": "It selects rows and reads names and dtypes of frames.",
-    "six": "It gives names of Python 2 to Python 3.",
-    "typing-extensions": "It has types for checkers.",
-    "optomatic": "It has scikit-learn do the scoring; KEY_VERSION counts.",
-}
 
 
 def params(varied: Collection[str]) -> frozenset[str]:

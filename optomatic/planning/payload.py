@@ -48,7 +48,7 @@ from optomatic.keys.environment import (
     travels,
 )
 from optomatic.keys.estimators import digest_of_estimator
-from optomatic.keys.reducers import Reduced, Reducer
+from optomatic.keys.user_code import Reduced, Reducer
 from optomatic.planning.serialization import dump, dump_raw, part_of
 from optomatic.records import SCHEMA, Part
 

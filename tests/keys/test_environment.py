@@ -274,8 +274,8 @@ def test_distributions_that_cannot_change_a_score_do_not_count(site, monkeypatch
     install(site, "dep", "1", "dep.py")
     install(site, "below", "1")
     assert versions(["lib", "joblib"]) == {"dep": "1", "lib": "1"}
-    reasons = {**environment.DISTRIBUTIONS, "lib -> dep": "It only asks what is there."}
-    monkeypatch.setattr(environment, "DISTRIBUTIONS", reasons)
+    reason = environment.Precision(not_in_keys="It only asks what is there.")
+    monkeypatch.setattr(environment, "VERSIONS", {**environment.VERSIONS, "lib -> dep": reason})
     environment._closure.cache_clear()
     assert versions(["lib"]) == {"lib": "1"}
     assert versions(["lib", "dep"]) == {"dep": "1", "lib": "1"}

@@ -1,7 +1,7 @@
 """Each row of the table in keys/not_counted.py: the digest is the same, and scores are, bit by bit.
 
 Scores are those of plain scikit-learn, which knows nothing of keys.  What cannot be measured is
-argued: that no version of a package in ``DISTRIBUTIONS`` changes a score is a sentence beside it.
+argued: that no version of a package in ``VERSIONS`` changes a score is a sentence beside it.
 """
 
 import abc
@@ -52,7 +52,7 @@ from threadpoolctl import threadpool_limits
 from optomatic import MongoSearchCV
 from optomatic.keys import not_counted
 from optomatic.keys.digest import digest_of
-from optomatic.keys.environment import versions
+from optomatic.keys.environment import VERSIONS, versions
 from optomatic.keys.estimators import Effective, digest_of_estimator
 from optomatic.planning.payload import digest_of_role
 
@@ -907,8 +907,11 @@ def test_numbers_of_types_of_numba():
 # Versions
 
 
-@measures("DISTRIBUTIONS")
-@pytest.mark.parametrize("name", not_counted.DISTRIBUTIONS)
+NOT_IN_KEYS = [name for name, precision in VERSIONS.items() if precision.not_in_keys]
+
+
+@measures("versions of some packages")
+@pytest.mark.parametrize("name", NOT_IN_KEYS)
 def test_distributions_have_reasons(name):
     """That none of them changes a score is argued, not measured."""
     parts = name.split(" -> ")
@@ -916,13 +919,13 @@ def test_distributions_have_reasons(name):
     for part in parts:
         assert part == re.sub(r"[-_.]+", "-", part).lower()
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", part)
-    reason = not_counted.DISTRIBUTIONS[name]
+    reason = VERSIONS[name].not_in_keys
     assert re.fullmatch(r"[A-Z].*[^.]\.", reason)
     assert len(reason.split()) > 3
 
 
-@measures("DISTRIBUTIONS")
+@measures("versions of some packages")
 def test_versions_of_distributions_do_not_count():
     found = versions(["joblib", "threadpoolctl", "cloudpickle", "sklearn", "optomatic"])
-    assert not {name for name in found if name in not_counted.DISTRIBUTIONS}
+    assert not {name for name in found if name in NOT_IN_KEYS}
     assert "scikit-learn" in found

@@ -10,8 +10,7 @@ from keys.elsewhere import modules
 
 from optomatic.keys.digest import digest_of
 from optomatic.keys.environment import shipping, travels
-from optomatic.keys.reach import has_docstring, reach_of, reads_docstrings
-from optomatic.keys.reducers import Reducer
+from optomatic.keys.user_code import Reducer, has_docstring, reach_of, reads_docstrings
 
 
 def code_of(text):

@@ -1,4 +1,4 @@
-"""Take objects apart, in the same way for the digest and for the payload.
+"""User code and other objects, taken apart for digests and payloads, and put together again.
 
 Pickle's reduce protocol is the basis.  :class:`Reducer` adds user code, which travels by value::
 
@@ -7,18 +7,22 @@ Pickle's reduce protocol is the basis.  :class:`Reducer` adds user code, which t
     module     a namespace with its reached attributes, or with all of them
     cell       an object of its own, so that closures keep sharing it
 
-Functions of one module share one namespace, as they share the globals of that module.
-All other objects go by name if an installed module has them under their name.
-keys/rebuild.py has the functions that put objects together again.
+Byte code says which globals and imports a function reaches.  Functions of one module share one
+namespace, as they share the globals of that module.  All other objects go by name if an installed
+module has them under their name.  Payloads and digests contain the names of the functions that
+rebuild an object: ``make_...`` and ``set_...``.
 """
 
 from __future__ import annotations
 
 import abc
+import builtins
 import copyreg
+import dis
 import enum
 import functools
 import importlib
+import inspect
 import io
 import os
 import pathlib
@@ -28,14 +32,25 @@ import types
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pickle import PicklingError
 from typing import Any
 
 import numpy as np
 
-from optomatic.keys import rebuild
-from optomatic.keys.reach import Reach, reach_of
-
+TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
+#: Class attributes that Python derives from the rest of the class.
+MADE_OF_CLASSES = frozenset({
+    "__dict__", "__weakref__", "__module__", "__qualname__", "__doc__", "__slotnames__",
+    "_abc_impl", "__annotate__", "__annotate_func__", "__annotations_cache__", "__firstlineno__",
+    "__static_attributes__",
+})  # fmt: skip
+MADE_OF_ENUMS = frozenset({
+    "_generate_next_value_", "_member_names_", "_member_map_", "_member_type_",
+    "_value2member_map_", "_unhashable_values_", "_hashable_values_", "__new_member__",
+    "_use_args_", "_new_member_", "_value_repr_", "_singles_mask_", "_flag_mask_", "_all_bits_",
+    "_boundary_", "_inverted_", "_iter_member_", "_unhashable_values_map_",
+})  # fmt: skip
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
 _IMMUTABLE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE: or not, as Decimal since Python 3.13
 _MADE_OF_MEMBERS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
@@ -48,6 +63,12 @@ _MAIN = ("__main__", "__mp_main__")
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _NO_DEFAULT = getattr(typing, "NoDefault", object())  # of type parameters, since Python 3.13
 _CACHED_FUNCTION = type(functools.lru_cache(len))
+_LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+#: Written globals count too: another function may read their earlier values.
+_STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
+_FUNCTION = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
 
 
 #: The result of ``__reduce_ex__``: callable, args, state, items, pairs, setter.
@@ -67,7 +88,7 @@ class Namespace:
         self.space = space  # kept alive: namespaces are known by the id of a dict
 
     def __reduce__(self) -> Reduced:
-        return rebuild.make_namespace, (str(self.name), self.package)
+        return make_namespace, (str(self.name), self.package)
 
 
 class Cell:
@@ -85,7 +106,7 @@ class ReachedPart:
         self.values = values
 
     def __reduce__(self) -> Reduced:
-        return _same, (self.namespace,), self.values, None, None, rebuild.fill_namespace
+        return _same, (self.namespace,), self.values, None, None, fill_namespace
 
 
 class Reducer:
@@ -182,12 +203,12 @@ class Reducer:
         if getattr(value, "__type_params__", ()):  # since Python 3.12
             state["type_params"] = value.__type_params__  # type: ignore[attr-defined]
         return (
-            rebuild.make_function,
+            make_function,
             (code, self.namespace(value), cells),
             state,
             None,
             None,
-            rebuild.set_function,
+            set_function,
         )
 
     def _cell(self, cell: object) -> Cell:
@@ -301,7 +322,7 @@ class Reducer:
             raise CannotTravel("the module __main__ as a whole")
         held = {n: v for n, v in vars(value).items() if n not in _MADE_OF_MODULES}
         self.reached.update({f"{name}.{own}": part for own, part in held.items()})
-        return _same, (self._enter(value),), held, None, None, rebuild.fill_module
+        return _same, (self._enter(value),), held, None, None, fill_module
 
     # -- classes -------------------------------------------------------------------------------
 
@@ -318,15 +339,15 @@ class Reducer:
         if "__orig_bases__" in vars(value):  # Generic looks for them
             space["__orig_bases__"] = vars(value)["__orig_bases__"]
         left_out = {"__slots__", "__orig_bases__", "__pydantic_parent_namespace__"}
-        state = _class_state(value, rebuild.MADE_OF_CLASSES | rebuild.slots_of(value) | left_out)
+        state = _class_state(value, MADE_OF_CLASSES | slots_of(value) | left_out)
         args = (type(value), value.__name__, value.__bases__, space)
         is_typed_dict = type(value).__name__ == "_TypedDictMeta"
-        make = rebuild.make_typed_dict if is_typed_dict else rebuild.make_class
-        return make, args, state, None, None, rebuild.set_class
+        make = make_typed_dict if is_typed_dict else make_class
+        return make, args, state, None, None, set_class
 
     def _enum(self, value: type[enum.Enum]) -> Reduced:
         members = {name: member._value_ for name, member in value.__members__.items()}
-        state = _class_state(value, rebuild.MADE_OF_CLASSES | rebuild.MADE_OF_ENUMS | set(members))
+        state = _class_state(value, MADE_OF_CLASSES | MADE_OF_ENUMS | set(members))
         # Attributes that __init__ or __new__ have set on members.
         state["members"] = {
             name: {n: v for n, v in _attributes(member).items() if n not in _MADE_OF_MEMBERS}
@@ -334,12 +355,12 @@ class Reducer:
         }
         args = (type(value), value.__name__, value.__bases__, members, value.__module__)
         return (
-            rebuild.make_enum,
+            make_enum,
             (*args, *_contents_of_members(value)),
             state,
             None,
             None,
-            rebuild.set_class,
+            set_class,
         )
 
     # -- types that pickle does not take --------------------------------------------------------
@@ -349,7 +370,7 @@ class Reducer:
         if self.goes_by_name(value):
             return None
         asked = value.cache_parameters()
-        return rebuild.make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
+        return make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
 
     def type_parameter(self, value: Any) -> Reduced | None:
         """Take a TypeVar, a ParamSpec or a TypeVarTuple apart."""
@@ -361,8 +382,8 @@ class Reducer:
         if _is_made_of(bound, value):  # class C[T: C]
             cell = self._cell(value)
             text = f"def made[{value.__name__}: __held__()](): 0"
-            return rebuild.make_late, (text, cell), (cell, bound), None, None, rebuild.set_late
-        return rebuild.make_type_parameter, (type(value), value.__name__, constraints, asked)
+            return make_late, (text, cell), (cell, bound), None, None, set_late
+        return make_type_parameter, (type(value), value.__name__, constraints, asked)
 
     def type_alias(self, value: Any) -> Reduced | None:
         """Take apart an alias made by a ``type`` statement."""
@@ -374,14 +395,14 @@ class Reducer:
                 raise CannotTravel(f"{value.__name__}, a generic type that is made of itself")
             cell = self._cell(value)
             text = f"type {value.__name__} = __held__()"
-            return rebuild.make_late, (text, cell), (cell, held), None, None, rebuild.set_late
-        return rebuild.make_type_alias, (value.__name__, held, value.__type_params__)
+            return make_late, (text, cell), (cell, held), None, None, set_late
+        return make_type_alias, (value.__name__, held, value.__type_params__)
 
     def new_type(self, value: Any) -> Reduced | None:
         """Take a NewType apart."""
         if self.goes_by_name(value):
             return None
-        return rebuild.make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
+        return make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
 
 
 def _content(cell: types.CellType) -> tuple[object, ...]:
@@ -467,7 +488,7 @@ def _is_made_of(kind: Any, value: Any) -> bool:
             return True
         if id(one) not in met:
             met.add(id(one))
-            left.append(one.__value__ if type(one) is rebuild.TYPE_ALIAS else None)
+            left.append(one.__value__ if type(one) is TYPE_ALIAS else None)
             left.append(getattr(one, "__origin__", None))
             for name in ("__args__", "__orig_bases__", "__type_params__"):
                 parts = getattr(one, name, ())
@@ -501,7 +522,7 @@ def _lock(reducer: Reducer, value: Any) -> Reduced:
 
 
 def _random_state(reducer: Reducer, value: Any) -> Reduced | None:
-    return (rebuild.global_random_state, ()) if value is rebuild.global_random_state() else None
+    return (global_random_state, ()) if value is global_random_state() else None
 
 
 def _file(reducer: Reducer, value: Any) -> Reduced | None:
@@ -553,8 +574,8 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
 }
 
 
-if rebuild.TYPE_ALIAS is not None:
-    _TAKERS[rebuild.TYPE_ALIAS] = Reducer.type_alias
+if TYPE_ALIAS is not None:
+    _TAKERS[TYPE_ALIAS] = Reducer.type_alias
 
 
 def _same(value: Any) -> Any:
@@ -618,12 +639,12 @@ def _dispatcher(value: Any) -> tuple[Any, ...]:
     """Take a function of numba apart, without the id that each process makes anew."""
     kind, states = type(value), value._reduce_states()
     if "uuid" not in states:  # ufuncs, whose loops count: one for floats takes integers too
-        return rebuild.make_ufunc, (kind, states)
+        return make_ufunc, (kind, states)
     del states["uuid"]
     if states["can_compile"]:  # signatures of the calls so far
         states["sigs"] = []
     # The state of a recursive function contains the function itself.
-    return rebuild.make_dispatcher, (kind,), states, None, None, rebuild.set_dispatcher
+    return make_dispatcher, (kind,), states, None, None, set_dispatcher
 
 
 def is_distribution(value: object) -> bool:
@@ -632,3 +653,269 @@ def is_distribution(value: object) -> bool:
     return hasattr(kind, "random_state") and any(
         base.__module__.startswith("scipy.stats.") for base in kind.__mro__
     )
+
+
+# -- byte code: the globals that a function reaches, its imports, its docstring ----------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Names that a function reaches.
+
+    ``names`` are globals, sorted.  ``chains`` has the attributes that follow a global
+    (``pkg.sub.f``: ``("sub", "f")``), if none of its uses is without one.  ``imports`` are
+    level, module and names of each import statement.
+    """
+
+    names: tuple[str, ...]
+    chains: dict[str, frozenset[tuple[str, ...]]]
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def reach_of(code: types.CodeType) -> Reach:
+    """Return the names that `code` and all code in it reach."""
+    used: dict[str, set[tuple[str, ...]]] = {}
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
+    for inner in codes_in(code):
+        instructions = [i for i in dis.get_instructions(inner) if i.opname != "EXTENDED_ARG"]
+        _read(instructions, used, imports)
+    chains = {name: frozenset(own) for name, own in used.items() if () not in own}
+    return Reach(tuple(sorted(used)), chains, tuple(dict.fromkeys(imports)))
+
+
+def _read(
+    instructions: list[dis.Instruction],
+    used: dict[str, set[tuple[str, ...]]],
+    imports: list[tuple[int, str, tuple[str, ...]]],
+) -> None:
+    for index, instruction in enumerate(instructions):
+        if instruction.opname in _LOADS:
+            chain = tuple(_attributes_after(instructions, index))
+            used.setdefault(instruction.argval, set()).add(chain)
+        elif instruction.opname in _STORES:
+            used.setdefault(instruction.argval, set()).add(())
+        elif instruction.opname == "IMPORT_NAME":
+            # Two instructions before it push the level and the names after "import".
+            level, names = (instructions[index - back].argval for back in (2, 1))
+            level = level if isinstance(level, int) else 0
+            imports.append((level, instruction.argval, tuple(names or ())))
+
+
+def _attributes_after(instructions: list[dis.Instruction], index: int) -> Iterator[str]:
+    for instruction in instructions[index + 1 :]:
+        if instruction.opname not in _ATTRIBUTES:
+            return
+        yield instruction.argval
+
+
+def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield `code` and all code in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes_in(constant)
+
+
+@functools.lru_cache(maxsize=4096)
+def has_docstring(code: types.CodeType) -> bool:
+    """Return whether the first constant of `code` is only its docstring."""
+    first = code.co_consts[0] if code.co_consts else None
+    if not isinstance(first, str) or code.co_flags & _FUNCTION != _FUNCTION:
+        return False
+    # Before 3.13 the first constant of a function is its docstring or None.
+    is_one = code.co_flags & _HAS_DOCSTRING or (
+        not _HAS_DOCSTRING_IS_SET_HERE and not code.co_name.startswith("<")
+    )
+    return bool(is_one) and not any(
+        instruction.opcode in dis.hasconst and instruction.arg == 0
+        for instruction in dis.get_instructions(code)
+    )
+
+
+def _documented() -> None:
+    """Have a docstring."""
+
+
+_HAS_DOCSTRING_IS_SET_HERE = bool(_documented.__code__.co_flags & _HAS_DOCSTRING)
+
+
+def reads_docstrings(code: types.CodeType) -> bool:
+    """Return whether `code` may read docstrings."""
+    return "__doc__" in code.co_names or "getdoc" in code.co_names or "__doc__" in code.co_consts
+
+
+# -- what payloads call to rebuild objects -----------------------------------------------------
+
+
+def make_namespace(name: str, package: str | None) -> types.ModuleType:
+    """Return an empty module for globals; payloads put it into ``sys.modules``."""
+    module = types.ModuleType(name)
+    vars(module).update(__builtins__=builtins, __package__=package)
+    return module
+
+
+def fill_namespace(module: types.ModuleType, values: Mapping[str, object]) -> None:
+    """Set attributes of a module."""
+    vars(module).update(values)
+
+
+def fill_module(module: types.ModuleType, values: Mapping[str, object]) -> None:
+    """Set all attributes of a module, in order."""
+    for name in values:
+        vars(module).pop(name, None)
+    vars(module).update(values)
+
+
+def make_function(
+    code: types.CodeType, module: types.ModuleType, cells: tuple[types.CellType, ...]
+) -> types.FunctionType:
+    """Return a function in the namespace of `module`."""
+    return types.FunctionType(code, vars(module), code.co_name, None, cells)
+
+
+def set_function(function: Any, state: Mapping[str, Any]) -> None:
+    """Set the rest of a function."""
+    function.__name__, function.__qualname__, function.__module__ = state["names"]
+    function.__defaults__, function.__kwdefaults__ = state["defaults"], state["kwdefaults"]
+    function.__annotations__, function.__doc__ = state["annotations"], state["doc"]
+    if "type_params" in state:
+        function.__type_params__ = state["type_params"]
+    function.__dict__.update(state["attributes"])
+    function.__globals__.update(state["globals"])
+    for cell, content in state["cells"].values():
+        if content:
+            (cell.cell_contents,) = content
+
+
+def make_class(meta: type, name: str, bases: tuple[Any, ...], space: Mapping[str, Any]) -> type:
+    """Return a class without its body."""
+    return types.new_class(name, bases, {"metaclass": meta}, lambda own: own.update(space))
+
+
+def make_typed_dict(
+    meta: type, name: str, bases: tuple[type, ...], space: Mapping[str, Any]
+) -> type:
+    """Return a TypedDict without its body."""
+    return type.__new__(meta, name, bases, dict(space))
+
+
+def make_enum(
+    meta: Any,
+    name: str,
+    bases: tuple[type, ...],
+    members: Mapping[str, Any],
+    module: str,
+    base: Any = None,
+    contents: Mapping[str, tuple[Any, ...]] | None = None,
+) -> type[enum.Enum]:
+    """Return an enum with its members and without the rest of its body."""
+    space = meta.__prepare__(name, bases)
+    for member, value in members.items():
+        space[member] = enum.member(value)  # functions, too
+    if contents is not None:
+        made = iter([(members[member], own) for member, own in contents.items()])
+
+        def make_member(kind: Any, *args: Any) -> Any:
+            value, own = next(made)
+            member = base.__new__(kind, *own)
+            member._value_ = value
+            return member
+
+        space["__new__"] = make_member
+    space["__module__"] = module
+    return meta.__new__(meta, name, bases, space)  # type: ignore[no-any-return]
+
+
+def set_class(kind: Any, state: Mapping[str, Any]) -> None:
+    """Set the body of a class in order; remove attributes that its bases have added."""
+    body, members = state["body"], state.get("members", {})
+    made = MADE_OF_CLASSES | MADE_OF_ENUMS | slots_of(kind)
+    made |= {*members, "__slots__", "__orig_bases__"}
+    for name in [*vars(kind)]:
+        if name in body or name not in made:
+            type.__delattr__(kind, name)
+    for name, held in body.items():
+        type.__setattr__(kind, name, held)
+    for name, own in members.items():
+        member, slots = kind.__members__[name], copyreg._slotnames(kind)  # type: ignore[attr-defined]
+        for slot in own.keys() & slots:
+            object.__setattr__(member, slot, own[slot])
+        vars(member).update({n: v for n, v in own.items() if n not in slots})
+    kind.__qualname__ = state["qualname"]
+    if state["doc"] is not None:
+        type.__setattr__(kind, "__doc__", state["doc"])
+    for other in state["registered"]:
+        kind.register(other)
+
+
+def make_cached(function: Any, maxsize: int | None, typed: bool) -> Any:
+    """Return `function` behind an empty cache."""
+    return functools.lru_cache(maxsize, typed)(function)
+
+
+def make_type_parameter(
+    kind: Any, name: str, constraints: tuple[Any, ...], asked: Mapping[str, Any]
+) -> Any:
+    """Return a TypeVar, a ParamSpec or a TypeVarTuple."""
+    return kind(name, *constraints, **asked)
+
+
+def make_type_alias(name: str, value: Any, params: tuple[Any, ...]) -> Any:
+    """Return a type alias."""
+    return TYPE_ALIAS(name, value, type_params=params)
+
+
+def make_late(text: str, cell: types.CellType) -> Any:
+    """Return the result of `text`, whose types are read later from `cell`."""
+    space: dict[str, Any] = {}
+    exec(text, {"__held__": lambda: cell.cell_contents}, space)
+    (made,) = space.values()
+    return made if type(made) is TYPE_ALIAS else made.__type_params__[0]
+
+
+def set_late(made: Any, state: tuple[types.CellType, Any]) -> None:
+    """Fill the cell of :func:`make_late`."""
+    cell, held = state
+    cell.cell_contents = held
+
+
+def make_new_type(name: str, base: Any, module: str) -> Any:
+    """Return a NewType."""
+    kind: Any = typing.NewType(name, base)  # type: ignore[misc]
+    kind.__module__ = module
+    return kind
+
+
+def global_random_state() -> Any:
+    """Return numpy's global RandomState."""
+    return np.random.mtrand._rand
+
+
+def slots_of(kind: type) -> set[str]:
+    own = vars(kind).get("__slots__", ())
+    names = [own] if isinstance(own, str) else list(own)
+    return {_mangled(kind, name) for name in names}
+
+
+def _mangled(kind: type, name: str) -> str:
+    private = name.startswith("__") and not name.endswith("__") and kind.__name__.strip("_")
+    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
+
+
+def make_ufunc(kind: Any, states: Mapping[str, Any]) -> Any:
+    """Return a ufunc of numba."""
+    return kind._rebuild(**states)
+
+
+def make_dispatcher(kind: Any) -> Any:
+    """Return a function of numba before its state is set."""
+    return kind.__new__(kind)
+
+
+def set_dispatcher(function: Any, states: Mapping[str, Any]) -> None:
+    """Set the state of a function of numba, and compile its signatures."""
+    function.__init__(states["py_func"], states["locals"], states["targetoptions"])
+    for signature in states["sigs"]:
+        function.compile(signature)
+    function._can_compile = states["can_compile"]
