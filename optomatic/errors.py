@@ -1,42 +1,5 @@
 """The exceptions and warnings of optomatic.
 
-::
-
-    OptomaticError
-    ├── StoreError                             the database, or the way to it
-    │   ├── StoreURIError    (ValueError)        the address is invalid
-    │   ├── StoreUnavailable (ConnectionError)   the server does not answer, or not in time
-    │   ├── StoreRefused     (PermissionError)   credentials or rights
-    │   ├── StoreIncompatible                    another server or version, or an unknown schema
-    │   ├── StoreFull        (OSError)           the server has no space left
-    │   ├── RecordTooLarge   (ValueError)        over 16 MB, measured before it is sent
-    │   └── BundleDamaged                        stored bytes do not match their hash
-    ├── ServerMissing        (FileNotFoundError) there is no mongod for the private server
-    ├── ServerFailed         (RuntimeError)      the private mongod did not start, or ended
-    ├── FolderRefused        (PermissionError)   a folder is not ours, or cannot be used
-    ├── CacheFull            (OSError)           the workers' cache has no space left
-    ├── DefinitionError      (ValueError)        a search definition file cannot be used
-    ├── NotShippable         (TypeError, PicklingError)  an object cannot be pickled for workers
-    ├── OtherCode            (RuntimeError)      workers have loaded something else than was sent
-    ├── SearchCancelled      (RuntimeError)      the search was withdrawn while it waited
-    ├── SearchRunning        (RuntimeError)      a running search cannot be removed
-    ├── FitTimeout           (TimeoutError)      a unit took longer than fit_timeout
-    ├── MemoryLimit          (MemoryError)       a unit took more than memory_limit
-    ├── GeneratorFailed      (ValueError)        a generator raised, or gave no candidates
-    ├── FilterFailed         (ValueError)        a filter raised, or gave no answers
-    ├── UnitFailed           (RuntimeError)      a unit failed with an exception unknown here
-    ├── CallFailed           (RuntimeError)      a call of joblib did so
-    └── CallLost             (RuntimeError)      a call ended its workers, or was removed
-
-    UserWarning
-    ├── KeyNotCertain        an object has no certain key: scored for this search only
-    ├── UnitsDied            units killed their workers, and were given up
-    ├── NoWorkers            n_jobs=0, and no standalone worker has been seen
-    ├── NoProgress           no worker has made progress for 10 s
-    ├── RecordsInvalid       stored records cannot be read: kept, and scored again
-    ├── WorkersRefuse        some workers have other code or versions, and skip the search
-    └── RandomnessUnseeded   a splitter without a seed: nothing is reused
-
 Each text says what happened, what it means for the data, and what to do next.  No text holds a
 password (:func:`optomatic._uri.redact`).
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from optomatic._config import DEFAULT_LEASE
+from optomatic._config import DEFAULT_LEASE, DEFAULT_MAX_LOSSES, UNSTARTED_LEASE
 from optomatic.errors import BundleDamaged
 
 #: Number of the stored formats (units, searches, headers of payloads, params as text).  Readers
@@ -192,12 +192,12 @@ class Outcome:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no worker will change the unit by itself any more."""
+        """True once no worker will change the unit by itself."""
         return self.state in ENDED
 
     @property
     def lacks_parts(self) -> bool:
-        """Whether the unit could not be scored as parts that it needs were damaged in the store."""
+        """True if parts that the unit needs were damaged in the store."""
         failures = self.result.failures if self.result else ()
         return any(f.stage == "load" and f.type == _DAMAGED for f in failures)
 
@@ -419,8 +419,8 @@ class Timing:
     """
 
     lease: float = DEFAULT_LEASE
-    unstarted: float = 3.0
-    max_losses: int = 3
+    unstarted: float = UNSTARTED_LEASE
+    max_losses: int = DEFAULT_MAX_LOSSES
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from optomatic._config import DEFAULT_N_ITER
 from optomatic._uri import redact
 from optomatic.errors import shown
-from optomatic.plain_values import plain
+from optomatic.planning.params import plain
 
 
 def candidates_of(

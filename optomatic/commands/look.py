@@ -25,7 +25,7 @@ from optomatic.commands.output import (
     show_table,
     span,
 )
-from optomatic.plain_values import params_line
+from optomatic.planning.params import params_line
 from optomatic.results.export import is_missing, jsonable, records
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from optomatic.plain_values import params_line
+from optomatic.planning.params import params_line
 from optomatic.records import Outcome
 
 #: Seconds over which the rate is measured.

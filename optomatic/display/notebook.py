@@ -15,7 +15,7 @@ from rich.console import Console
 
 from optomatic.display.live import Cell as Cell
 from optomatic.display.live import Display, LiveLine, PlainLines, Standing, Tally, plain_line
-from optomatic.plain_values import params_line
+from optomatic.planning.params import params_line
 
 #: Rows that are shown at most.
 MOST_ROWS = 200

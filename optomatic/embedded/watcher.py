@@ -300,7 +300,7 @@ def _say(text: str) -> None:
 
 
 def _report(message: dict[str, object]) -> None:
-    """Tell the client that waits, if it still does; an empty message says that mongod serves."""
+    """Send a report to the client that waits, if it still does; empty if mongod serves."""
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(message).encode())
     with open(os.devnull, "wb") as null:

@@ -1,4 +1,4 @@
-"""Exact text of params, and of what a scoring function returns beside its score."""
+"""Params as text: exact, to be read again, and for people; values that a function returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from optomatic.errors import StoreIncompatible
-from optomatic.plain_values import plain
 from optomatic.records import SCHEMA
 
 # Exact, readable encoding of parameter values: type-tagged JSON.
@@ -42,6 +41,8 @@ _PLAIN_KINDS = "biufcmM"
 _OPAQUE = '"opaque"'
 #: Python may refuse to write larger ints in decimal, however its limit is set.
 _LONG_INT_BITS = 2_000
+#: Kinds of numpy's scalars that people read as Python's.
+_AS_PYTHON = "biufcSU"
 _JSON_TYPES = (int, float, str, bool, type(None))
 
 
@@ -295,3 +296,43 @@ def _refuse(value: object) -> str:
 
 def _refuse_to_load(sha: str) -> object:
     raise ValueError(f"a stored extra names the object {sha!r}; none does, so it was not loaded")
+
+
+# Params as people read them: numbers and texts of numpy as Python's own.
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with Python's own numbers and texts in place of numpy's.
+
+    Looks into lists, tuples and dicts.
+
+    Examples
+    --------
+    >>> plain({"C": np.float64(0.3), "kernels": [np.str_("rbf"), None]})
+    {'C': 0.3, 'kernels': ['rbf', None]}
+    """
+    if isinstance(value, np.generic):
+        return value.item() if value.dtype.kind in _AS_PYTHON else value
+    if type(value) is dict:
+        return {name: plain(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(item) for item in value)
+    return value
+
+
+def params_line(params: Mapping[str, Any]) -> str:
+    """Return params in one line, as scikit-learn prints them.
+
+    Examples
+    --------
+    >>> params_line({"C": np.float64(0.3), "kernel": "rbf"})
+    'C=0.3, kernel=rbf'
+    """
+    return ", ".join(f"{name}={_in_a_line(value)}" for name, value in params.items())
+
+
+def _in_a_line(value: Any) -> str:
+    try:
+        return " ".join(str(plain(value)).split())
+    except Exception:  # a str of the user's
+        return f"<{type(value).__name__}>"

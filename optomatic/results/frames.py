@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optomatic.plain_values import plain
-from optomatic.planning.params import decode_extra
+from optomatic.planning.params import decode_extra, plain
 from optomatic.records import Evaluation, Inspected, Outcome, Result, SetAside
 from optomatic.results.table import death_of
 

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from optomatic import _sklearn
 from optomatic.errors import UnitFailed, UnitsDied
-from optomatic.plain_values import plain
+from optomatic.planning.params import plain
 from optomatic.records import Failure, Outcome, Result, Scores
 
 #: The stages after which GridSearchCV raises whatever ``error_score`` is.

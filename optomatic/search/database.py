@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from optomatic.plain_values import params_line
+from optomatic.planning.params import params_line
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import DatabaseCheck, Store, open_store
 from optomatic.store.documents import ListedForm, PresentForm, RunningForm

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from optomatic.display.notebook import MOST_ROWS, Cell, grid_html
 from optomatic.errors import BundleDamaged, RecordsInvalid, warn
-from optomatic.plain_values import params_line, plain
-from optomatic.planning.params import decode
+from optomatic.planning.params import decode, params_line, plain
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
 from optomatic.records import ENDED, Candidate, Described

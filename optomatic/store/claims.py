@@ -24,6 +24,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from optomatic._config import DEFAULT_MACHINE_TRIES
 from optomatic.records import SCHEMA, Failure, Lease, Result, Returned, Timing
 from optomatic.store.documents import (
     NOBODY,
@@ -59,8 +60,6 @@ _SPREAD = 4
 _FURTHER = 16
 #: Lost attempts, and hosts of losses, that are kept of a unit.
 _HISTORY = 5
-#: Runs of a unit that fails for want of memory and such, on any workers.
-MACHINE_TRIES = 3
 #: Exceptions of the machine, not of the estimator, by the names under which they are stored.
 _MACHINE_TYPES = frozenset(
     f"builtins.{name}"
@@ -276,7 +275,7 @@ class Claims:
         token: str,
         results: Mapping[str, Result | Returned],
         *,
-        tries: int = MACHINE_TRIES,
+        tries: int = DEFAULT_MACHINE_TRIES,
     ) -> frozenset[str]:
         """Store results, by unit id; on return they are on the server's disk.
 

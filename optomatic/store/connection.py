@@ -393,11 +393,11 @@ def _create(
         if error.code not in _OTHER_INDEX:
             raise
         raise StoreIncompatible(
-            f"The collection {name} of the database {database.name} has an index of another form: "
-            f"another version of optomatic made it ({redact(text_of(error))[:600]}). Nothing was "
-            "queued, and nothing that is stored was changed. Use another database, by another "
-            "name in db= or $OPTOMATIC_DB; or, if no other version uses this one, drop that index "
-            "in mongosh, and fit again."
+            f"The collection {name} of the database {database.name} has an index of another form, "
+            "so another version of optomatic made it. Nothing was queued, and nothing that is "
+            "stored was changed. Use that version, or give db= or $OPTOMATIC_DB the name of another "
+            f"database. Or, if no other version uses this one, run db.{name}.dropIndexes() in "
+            "mongosh, and fit again: that makes them anew."
         ) from None
 
 

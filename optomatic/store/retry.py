@@ -29,6 +29,7 @@ from pymongo.errors import BulkWriteError
 
 from optomatic import errors
 from optomatic._uri import redact
+from optomatic.backoff import Backoff
 from optomatic.private_folder import says_no_room
 from optomatic.records import SCHEMA
 from optomatic.store.documents import (
@@ -51,7 +52,7 @@ PATIENCE = 60.0
 _SHORT_TRY = 5.0
 #: Seconds of a first try where the server is ours, and could be restarted.
 _FIRST_TRY = 3.0
-#: Seconds between two tries, growing; times 0.5 to 1.5.
+#: Seconds between two tries.
 _PAUSE_SHORT, _PAUSE_LONG = 0.05, 2.0
 #: ShutdownInProgress, PrimarySteppedDown, InterruptedAtShutdown,
 #: InterruptedDueToReplStateChange, NotWritablePrimary, NotPrimaryOrSecondary.
@@ -170,7 +171,7 @@ def with_retries(
     driver, or why our own server does not run.
     """
     outage = outage or Outage()
-    pause, away = _PAUSE_SHORT, False
+    backoff, away = Backoff(_PAUSE_SHORT, _PAUSE_LONG, clock=clock, rng=rng), False
     first, why = None if outage.look_after is None else _FIRST_TRY, ""
     while True:
         sent_at = clock()
@@ -182,7 +183,7 @@ def with_retries(
         except driver.PyMongoError as error:
             away, first = _nobody_there(error), None
             outage.since = sent_at if outage.since is None else outage.since
-            wait = pause * (0.5 + rng())
+            wait = backoff.failed()
             if away and outage.look_after is not None and clock() < outage.until:
                 why = outage.look_after()
             if not is_transient(error) or outage.over(clock() + wait):
@@ -192,7 +193,6 @@ def with_retries(
             outage.since = None
             return result
         sleep(wait)
-        pause = min(2 * pause, _PAUSE_LONG)
 
 
 def _bounded(operation: Callable[[], T], seconds: float) -> T:
@@ -350,7 +350,9 @@ class RetryingCollection:
         if self.update(own, [{"$set": {"state": INVALID, "invalid": invalid}}]):
             log.info(
                 "a record in %s cannot be read, and is set aside as 'invalid' (_id %.100s): %s",
-                *(self.collection.name, name, redact(why)),
+                self.collection.name,
+                name,
+                redact(why),
             )
 
     def make_room(self, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from store.units import SHORT, bad, good, ids, some_units, unit
 from waiting import wait_for
 
-from optomatic.errors import RecordTooLarge
+from optomatic.errors import RecordTooLarge, StoreIncompatible
 
 
 @pytest.fixture
@@ -37,6 +37,17 @@ def lose(bench, unit, times):
 
 
 # Submit
+
+
+def test_an_index_of_another_version_is_named(one_bench):
+    one_bench.units.create_index([("lane", 1)], name="queued")
+    named = r"units of the database .* another version of optomatic made it.*db\.units\.dropIndexes"
+    with pytest.raises(StoreIncompatible, match=named):
+        one_bench.jobs.submit(some_units(1), "s")
+    assert one_bench.states() == {}
+    one_bench.units.drop_indexes()
+    one_bench.jobs.submit(some_units(1), "s")
+    assert len(one_bench.states()) == 1
 
 
 def test_submitted_units_wait_with_their_search(jobs, bench):
