@@ -14,7 +14,7 @@ import workers
 from quick import QUICK
 from xdist.scheduler import LoadScopeScheduling
 
-from optomatic.embedded.find_mongod import find_mongod
+from optomatic.embedded.server import find_mongod
 from optomatic.errors import ServerMissing
 
 TESTS = Path(__file__).parent

@@ -24,7 +24,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-from optomatic.embedded.find_mongod import find_mongod
+from optomatic.embedded.server import find_mongod
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)

@@ -30,32 +30,20 @@ class _Branch:
     kind: str
     head: bytes
     names: list[str]
-    children: list[bytes]
-    parent: _Branch | None
-    place: int
+    #: Digests of values, and the nodes below.
+    children: list[bytes | _Branch]
     #: Nested estimators by param name or by their name among steps.
     inner: dict[str, _Branch] = field(default_factory=dict)
-    #: Names of params that hold some of those.
-    holders: set[str] = field(default_factory=set)
 
-    def digest(
-        self,
-        leaves: Mapping[int, Mapping[int, bytes]] = MappingProxyType({}),
-        below: Mapping[int, Mapping[int, _Branch]] = MappingProxyType({}),
-    ) -> bytes:
-        """Return the hash of this node, with other `leaves` and with changed nodes `below`.
-
-        Both are by the id of a branch, and by the place of a child in it.
-        """
-        children = list(self.children)
-        for place, leaf in leaves.get(id(self), {}).items():
-            children[place] = leaf
-        for place, inner in below.get(id(self), {}).items():
-            children[place] = inner.digest(leaves, below)
-        named = [name.encode() for name in self.names]
-        if named:
-            children = [part for pair in zip(named, children, strict=True) for part in pair]
-        parts = [self.head, *children]
+    def digest(self, leaves: Mapping[int, Mapping[int, bytes]] = MappingProxyType({})) -> bytes:
+        """Return the hash of this node with other `leaves`, by the id of a node and their place."""
+        own = leaves.get(id(self), {})
+        parts = [self.head]
+        for place, child in enumerate(self.children):
+            if self.names:
+                parts.append(self.names[place].encode())
+            child = own.get(place, child)
+            parts.append(child if isinstance(child, bytes) else child.digest(leaves))
         head = f"{self.kind}:{','.join(str(len(part)) for part in parts)};"
         return hashlib.sha256(head.encode() + b"".join(parts)).digest()
 
@@ -75,7 +63,7 @@ class Effective:
     def __init__(self, base: Any, *, varied: Collection[str] = (), path: str = "") -> None:
         self._base = clone(base)
         self._path = path
-        self._tree = _Tree(varied)
+        self._tree = _Tree(varied, {})
         self._root = self._tree.root(self._base, path)
         self._found = self._tree.result(self._root)
         self._checked: dict[frozenset[str], bool] = {}
@@ -110,27 +98,23 @@ class Effective:
     def _applied(self, params: Mapping[str, Any]) -> Digest:
         given = clone(dict(params), safe=False)
         estimator = clone(self._base).set_params(**given)
-        tree = self._tree.another()
+        tree = _Tree(self._tree.varied, self._tree.classes)
         root = tree.root(estimator, self._path)
         if not _reports(estimator, given):
             extra = tree.leaf(dict(sorted(given.items())), self._path)
-            root = _Branch("not reported", b"", [], [root.digest(), extra], None, 0)
+            root = _Branch("not reported", b"", [], [root, extra])
         return tree.result(root)
 
     def _replaced(self, params: Mapping[str, Any]) -> Digest | None:
         """Return the digest with leaves replaced, None if `params` change more."""
         leaves: dict[int, dict[int, bytes]] = {}
-        below: dict[int, dict[int, _Branch]] = {}
         for name, value in params.items():
             found = self._place(name)
             if found is None:
                 return None
             branch, index = found
             leaves.setdefault(id(branch), {})[index] = LEAVES[type(value)](value)
-            while branch.parent is not None:
-                below.setdefault(id(branch.parent), {})[branch.place] = branch
-                branch = branch.parent
-        digest = self._root.digest(leaves, below).hex()
+        digest = self._root.digest(leaves).hex()
         return Digest(digest, (), self._found.modules, self._found.python)
 
     def _place(self, name: str) -> tuple[_Branch, int] | None:
@@ -147,18 +131,12 @@ class Effective:
 class _Tree:
     """Makes trees, and collects the digests in them."""
 
-    def __init__(self, varied: Collection[str]) -> None:
-        self._varied = varied
+    def __init__(self, varied: Collection[str], classes: dict[type, Digest]) -> None:
+        self.varied = varied
+        #: Heads by class, which many candidates share.
+        self.classes = classes
         self._left_out = not_counted.params(varied)
         self._digests: list[Digest] = []
-        #: Heads by class, which many candidates share.
-        self._classes: dict[type, Digest] = {}
-
-    def another(self) -> _Tree:
-        """Return a new one with the same cache of classes."""
-        tree = _Tree(self._varied)
-        tree._classes = self._classes
-        return tree
 
     def result(self, root: _Branch) -> Digest:
         """Return the digest of a tree, with doubts and modules of its values."""
@@ -167,7 +145,7 @@ class _Tree:
     def values(self, branch: _Branch, prefix: str) -> Iterator[tuple[str, str]]:
         """Yield the values below `branch`, by their names."""
         for name, child in zip(branch.names, branch.children, strict=False):
-            if name not in branch.inner and name not in branch.holders:
+            if isinstance(child, bytes):
                 yield f"{prefix}{name}", hashlib.sha256(child).hexdigest()
         for name, own in branch.inner.items():
             yield from self.values(own, f"{prefix}{name}__")
@@ -175,33 +153,33 @@ class _Tree:
     def root(self, value: Any, path: str) -> _Branch:
         """Return the tree of an estimator."""
         if is_standard(value):
-            return self._branch(value, None, 0, path)
-        return _Branch("other", b"", [], [self.leaf(value, path)], None, 0)
+            return self._branch(value, path)
+        return _Branch("other", b"", [], [self.leaf(value, path)])
 
     def leaf(self, value: Any, path: str) -> bytes:
         """Return the digest of a value without settable params."""
         plain = LEAVES.get(type(value))
         if plain is not None:
             return plain(value)
-        found = digest_of(value, path, varied=self._varied, cloned=True)
+        found = digest_of(value, path, varied=self.varied, cloned=True)
         self._digests.append(found)
         return bytes.fromhex(found.hex)
 
-    def _branch(self, value: Any, parent: _Branch | None, place: int, path: str) -> _Branch:
+    def _branch(self, value: Any, path: str) -> _Branch:
         params = value.get_params(deep=False)
         left_out = not_counted.params_of(value, self._left_out)
         names = sorted(name for name in params if name not in left_out)
         head = self._class(type(value)) + self._rest(value, params, path)
-        branch = _Branch("estimator", head, names, [b""] * len(names), parent, place)
+        branch = _Branch("estimator", head, names, [b""] * len(names))
         for index, name in enumerate(names):
             where = f"{path}.{name}" if path else name
             self._grow(branch, index, name, params[name], where, branch)
         return branch
 
     def _class(self, kind: type) -> bytes:
-        if kind not in self._classes:
-            self._classes[kind] = digest_of(kind)
-        found = self._classes[kind]
+        if kind not in self.classes:
+            self.classes[kind] = digest_of(kind)
+        found = self.classes[kind]
         self._digests.append(found)
         return bytes.fromhex(found.hex)
 
@@ -222,19 +200,16 @@ class _Tree:
     ) -> None:
         """Put `held` at `index` of `branch`, as a branch if it has settable params."""
         if is_standard(held):
-            inner = self._branch(held, branch, index, path)
-            branch.children[index] = inner.digest()
-            owner.inner[name] = inner
+            branch.children[index] = owner.inner[name] = self._branch(held, path)
         elif type(held) in (list, tuple) and any(_holds_estimator(item) for item in held):
-            part = _Branch(type(held).__name__, b"", [], [b""] * len(held), branch, index)
-            owner.holders.add(name)
+            part = _Branch(type(held).__name__, b"", [], [b""] * len(held))
+            branch.children[index] = part
             label = next((item for item in held if type(item) is str), name)
             above = path.rpartition(".")[0]  # doubts name steps
             named = f"{above}.{label}" if above else label
             for n, item in enumerate(held):
                 where = named if is_standard(item) else f"{path}[{n}]"
                 self._grow(part, n, label, item, where, owner)
-            branch.children[index] = part.digest()
         else:
             branch.children[index] = self.leaf(held, path)
 

@@ -38,6 +38,8 @@ from typing import Any
 
 import numpy as np
 
+from optomatic.keys.not_counted import CODE_FLAGS as _HAS_DOCSTRING
+
 TYPE_ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12
 #: Class attributes that Python derives from the rest of the class.
 MADE_OF_CLASSES = frozenset({
@@ -67,12 +69,15 @@ _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 #: Written globals count too: another function may read their earlier values.
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13
 _FUNCTION = inspect.CO_OPTIMIZED | inspect.CO_NEWLOCALS
 
 
 #: The result of ``__reduce_ex__``: callable, args, state, items, pairs, setter.
 Reduced = tuple[Any, ...]
+
+
+def _made(make: Callable[..., Any], args: tuple[Any, ...], state: Any, setter: Any) -> Reduced:
+    return make, args, state, None, None, setter
 
 
 class CannotTravel(PicklingError):
@@ -106,7 +111,7 @@ class ReachedPart:
         self.values = values
 
     def __reduce__(self) -> Reduced:
-        return _same, (self.namespace,), self.values, None, None, fill_namespace
+        return _made(_same, (self.namespace,), self.values, fill_namespace)
 
 
 class Reducer:
@@ -132,7 +137,8 @@ class Reducer:
         for kind in (type(value), *_BASES):
             take_apart = _TAKERS.get(kind)
             if take_apart is not None and isinstance(value, kind):
-                return take_apart(self, value)
+                by_name = kind in _NAMED and self.goes_by_name(value)
+                return None if by_name else take_apart(self, value)
         of_library = _reducer_of_library(value)
         if of_library is not None and not self.goes_by_name(value):
             return of_library(value)
@@ -184,39 +190,27 @@ class Reducer:
 
     # -- code ----------------------------------------------------------------------------------
 
-    def function(self, value: types.FunctionType) -> Reduced | None:
+    def function(self, value: types.FunctionType) -> Reduced:
         """Take a function apart."""
-        if self.goes_by_name(value):
-            return None
         code = value.__code__
         cells = tuple(self._cell(cell) for cell in value.__closure__ or ())
+        held = map(_content, value.__closure__ or ())
         state = {
             "names": (value.__name__, value.__qualname__, value.__module__),
             "defaults": value.__defaults__,
             "kwdefaults": value.__kwdefaults__,
             "annotations": value.__annotations__,
             "attributes": value.__dict__,
-            "cells": dict(zip(code.co_freevars, self._contents(value, cells), strict=True)),
+            "cells": dict(zip(code.co_freevars, zip(cells, held, strict=True), strict=True)),
             "doc": value.__doc__,
             **self._globals_of(value),
         }
         if getattr(value, "__type_params__", ()):  # since Python 3.12
             state["type_params"] = value.__type_params__  # type: ignore[attr-defined]
-        return (
-            make_function,
-            (code, self.namespace(value), cells),
-            state,
-            None,
-            None,
-            set_function,
-        )
+        return _made(make_function, (code, self.namespace(value), cells), state, set_function)
 
     def _cell(self, cell: object) -> Cell:
         return self._cells.setdefault(id(cell), (cell, Cell()))[1]
-
-    def _contents(self, value: Any, cells: tuple[Cell, ...]) -> Iterator[tuple[Cell, Any]]:
-        held = map(_content, value.__closure__ or ())
-        return zip(cells, held, strict=True)
 
     def namespace(self, function: types.FunctionType) -> object:
         """Return the module or the namespace that holds the globals of `function`."""
@@ -322,14 +316,12 @@ class Reducer:
             raise CannotTravel("the module __main__ as a whole")
         held = {n: v for n, v in vars(value).items() if n not in _MADE_OF_MODULES}
         self.reached.update({f"{name}.{own}": part for own, part in held.items()})
-        return _same, (self._enter(value),), held, None, None, fill_module
+        return _made(_same, (self._enter(value),), held, fill_module)
 
     # -- classes -------------------------------------------------------------------------------
 
-    def class_(self, value: type) -> Reduced | None:
+    def class_(self, value: type) -> Reduced:
         """Take a class apart."""
-        if self.goes_by_name(value):
-            return None
         _complete(value)
         if issubclass(value, enum.Enum) and "_member_map_" in vars(value):
             return self._enum(value)
@@ -343,7 +335,7 @@ class Reducer:
         args = (type(value), value.__name__, value.__bases__, space)
         is_typed_dict = type(value).__name__ == "_TypedDictMeta"
         make = make_typed_dict if is_typed_dict else make_class
-        return make, args, state, None, None, set_class
+        return _made(make, args, state, set_class)
 
     def _enum(self, value: type[enum.Enum]) -> Reduced:
         members = {name: member._value_ for name, member in value.__members__.items()}
@@ -354,54 +346,39 @@ class Reducer:
             for name, member in value.__members__.items()
         }
         args = (type(value), value.__name__, value.__bases__, members, value.__module__)
-        return (
-            make_enum,
-            (*args, *_contents_of_members(value)),
-            state,
-            None,
-            None,
-            set_class,
-        )
+        return _made(make_enum, (*args, *_contents_of_members(value)), state, set_class)
 
     # -- types that pickle does not take --------------------------------------------------------
 
-    def cached_function(self, value: Any) -> Reduced | None:
+    def cached_function(self, value: Any) -> Reduced:
         """Take apart a function behind ``lru_cache``; its cache does not travel."""
-        if self.goes_by_name(value):
-            return None
         asked = value.cache_parameters()
         return make_cached, (value.__wrapped__, asked["maxsize"], asked["typed"])
 
-    def type_parameter(self, value: Any) -> Reduced | None:
+    def type_parameter(self, value: Any) -> Reduced:
         """Take a TypeVar, a ParamSpec or a TypeVarTuple apart."""
-        if self.goes_by_name(value):
-            return None
         asked = _asked_of(value)
         constraints = tuple(map(_as_type, getattr(value, "__constraints__", ())))
         bound = asked.get("bound")
         if _is_made_of(bound, value):  # class C[T: C]
             cell = self._cell(value)
             text = f"def made[{value.__name__}: __held__()](): 0"
-            return make_late, (text, cell), (cell, bound), None, None, set_late
+            return _made(make_late, (text, cell), (cell, bound), set_late)
         return make_type_parameter, (type(value), value.__name__, constraints, asked)
 
-    def type_alias(self, value: Any) -> Reduced | None:
+    def type_alias(self, value: Any) -> Reduced:
         """Take apart an alias made by a ``type`` statement."""
-        if self.goes_by_name(value):
-            return None
         held = value.__value__
         if _is_made_of(held, value):  # type A = list[A]
             if value.__type_params__:
                 raise CannotTravel(f"{value.__name__}, a generic type that is made of itself")
             cell = self._cell(value)
             text = f"type {value.__name__} = __held__()"
-            return make_late, (text, cell), (cell, held), None, None, set_late
+            return _made(make_late, (text, cell), (cell, held), set_late)
         return make_type_alias, (value.__name__, held, value.__type_params__)
 
-    def new_type(self, value: Any) -> Reduced | None:
+    def new_type(self, value: Any) -> Reduced:
         """Take a NewType apart."""
-        if self.goes_by_name(value):
-            return None
         return make_new_type, (value.__qualname__, value.__supertype__, value.__module__)
 
 
@@ -551,6 +528,11 @@ def _weak_set(reducer: Reducer, value: Any) -> Reduced:
     return weakref.WeakSet, (set(value),)
 
 
+#: Taken apart unless an installed module has them under their name.
+_NAMED = frozenset({
+    types.FunctionType, type, _CACHED_FUNCTION, typing.TypeVar, typing.ParamSpec,
+    typing.TypeVarTuple, typing.NewType, TYPE_ALIAS,
+})  # fmt: skip
 #: Tried in this order if the exact type is not in the table.
 _BASES = (type, types.ModuleType)
 _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
@@ -570,12 +552,9 @@ _TAKERS: dict[type, Callable[[Reducer, Any], Reduced | None]] = {
     io.TextIOWrapper: _file,
     memoryview: _memory_view,
     weakref.WeakSet: _weak_set,
+    TYPE_ALIAS: Reducer.type_alias,
     **dict.fromkeys((pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath), _path),
 }
-
-
-if TYPE_ALIAS is not None:
-    _TAKERS[TYPE_ALIAS] = Reducer.type_alias
 
 
 def _same(value: Any) -> Any:
@@ -644,7 +623,7 @@ def _dispatcher(value: Any) -> tuple[Any, ...]:
     if states["can_compile"]:  # signatures of the calls so far
         states["sigs"] = []
     # The state of a recursive function contains the function itself.
-    return make_dispatcher, (kind,), states, None, None, set_dispatcher
+    return _made(make_dispatcher, (kind,), states, set_dispatcher)
 
 
 def is_distribution(value: object) -> bool:
@@ -756,7 +735,6 @@ def make_namespace(name: str, package: str | None) -> types.ModuleType:
 
 
 def fill_namespace(module: types.ModuleType, values: Mapping[str, object]) -> None:
-    """Set attributes of a module."""
     vars(module).update(values)
 
 
@@ -775,7 +753,6 @@ def make_function(
 
 
 def set_function(function: Any, state: Mapping[str, Any]) -> None:
-    """Set the rest of a function."""
     function.__name__, function.__qualname__, function.__module__ = state["names"]
     function.__defaults__, function.__kwdefaults__ = state["defaults"], state["kwdefaults"]
     function.__annotations__, function.__doc__ = state["annotations"], state["doc"]
@@ -796,7 +773,6 @@ def make_class(meta: type, name: str, bases: tuple[Any, ...], space: Mapping[str
 def make_typed_dict(
     meta: type, name: str, bases: tuple[type, ...], space: Mapping[str, Any]
 ) -> type:
-    """Return a TypedDict without its body."""
     return type.__new__(meta, name, bases, dict(space))
 
 
@@ -850,19 +826,16 @@ def set_class(kind: Any, state: Mapping[str, Any]) -> None:
 
 
 def make_cached(function: Any, maxsize: int | None, typed: bool) -> Any:
-    """Return `function` behind an empty cache."""
     return functools.lru_cache(maxsize, typed)(function)
 
 
 def make_type_parameter(
     kind: Any, name: str, constraints: tuple[Any, ...], asked: Mapping[str, Any]
 ) -> Any:
-    """Return a TypeVar, a ParamSpec or a TypeVarTuple."""
     return kind(name, *constraints, **asked)
 
 
 def make_type_alias(name: str, value: Any, params: tuple[Any, ...]) -> Any:
-    """Return a type alias."""
     return TYPE_ALIAS(name, value, type_params=params)
 
 
@@ -881,7 +854,6 @@ def set_late(made: Any, state: tuple[types.CellType, Any]) -> None:
 
 
 def make_new_type(name: str, base: Any, module: str) -> Any:
-    """Return a NewType."""
     kind: Any = typing.NewType(name, base)  # type: ignore[misc]
     kind.__module__ = module
     return kind
@@ -904,7 +876,6 @@ def _mangled(kind: type, name: str) -> str:
 
 
 def make_ufunc(kind: Any, states: Mapping[str, Any]) -> Any:
-    """Return a ufunc of numba."""
     return kind._rebuild(**states)
 
 

@@ -395,9 +395,9 @@ def _create(
         raise StoreIncompatible(
             f"The collection {name} of the database {database.name} has an index of another form, "
             "so another version of optomatic made it. Nothing was queued, and nothing that is "
-            "stored was changed. Use that version, or give db= or $OPTOMATIC_DB the name of another "
-            f"database. Or, if no other version uses this one, run db.{name}.dropIndexes() in "
-            "mongosh, and fit again: that makes them anew."
+            "stored was changed. Use that version, or name another database in db= or "
+            f"$OPTOMATIC_DB. Or, if no other version uses this one, run db.{name}.dropIndexes() "
+            "in mongosh, and fit again: that makes them anew."
         ) from None
 
 

@@ -29,7 +29,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from optomatic.embedded import server as private
 from optomatic.embedded import watcher
-from optomatic.embedded.find_mongod import find_mongod
+from optomatic.embedded.server import find_mongod
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
 from optomatic.planning.serialization import dump
 from optomatic.store import connection
