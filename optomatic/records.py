@@ -360,12 +360,14 @@ class Candidate:
     other params.  ``text`` has the exact params, None if they are so long that only units have
     them.  ``units`` are the ids of its units, one a split; as stored, the beginnings of their
     keys.  ``shown`` has values that are objects, for people.  ``reason`` is that of a filter.
+    ``params`` are the values themselves, empty for a candidate that is read from the store.
     """
 
     text: str | None
-    units: tuple[str, ...]
+    units: tuple[str, ...] = ()
     shown: Mapping[str, str] = field(default_factory=dict)
     reason: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ QUICK = {
     "keys/test_digest.py": "",
     "keys/test_golden.py": "",
     "planning/test_params.py": "",
-    "planning/test_serialization.py": "",
+    "planning/test_parts_as_bytes.py": "",
     "planning/test_unit_key.py": "",
     "candidates/test_filters.py": "mask|told|leave|seen|near|history|best",
     "candidates/test_grids.py": "",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from joblib.logger import short_format_time
 
 from optomatic.errors import shown
-from optomatic.records import Outcome
+from optomatic.records import Candidate, Outcome
 from optomatic.results.table import fit_and_score_rows
 
 _WIDTH = 80
@@ -47,10 +47,10 @@ class Lines:
         self._done: set[tuple[int, int]] = set()
         self.printed: list[Collection[str]] = []
 
-    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
+    def planned(self, candidate: Candidate) -> None:
         """Add a candidate, with the ids of its units, one a split."""
-        for split, unit_id in enumerate(ids):
-            place = Place(self._n, split, len(ids), params)
+        for split, unit_id in enumerate(candidate.units):
+            place = Place(self._n, split, len(candidate.units), candidate.params)
             self._places.setdefault(unit_id, []).append(place)
         self._n += 1
 

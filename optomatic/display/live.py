@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from optomatic.planning.params import params_line
-from optomatic.records import Outcome
+from optomatic.records import Candidate, Outcome
 
 #: Seconds over which the rate is measured.
 _RECENT = 60.0
@@ -154,14 +154,12 @@ class Tally:
         self._recent: deque[tuple[float, int]] = deque()
         self._workers: dict[str, tuple[float, int]] = {}
 
-    def planned(
-        self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
-    ) -> None:
+    def planned(self, candidate: Candidate) -> None:
         """Add a candidate with the ids of its units, one a split; none if it is left out."""
         with self._lock:
-            number = len(self._rows)
+            number, ids, left_out = len(self._rows), candidate.units, candidate.reason is not None
             cells = [Cell.LEFT_OUT] * self._n_splits() if left_out else [Cell.NOTHING] * len(ids)
-            self._rows.append(_Row(params, ids, cells))
+            self._rows.append(_Row(candidate.params, ids, cells))
             self._spared += len(cells) if left_out else 0
             for split, unit_id in enumerate(ids):
                 unit = self._units.setdefault(unit_id, _Unit())

@@ -25,12 +25,12 @@ from optomatic.candidates.ask_tell import (
 )
 from optomatic.candidates.filters import Filter, Filters, shown_left_out
 from optomatic.candidates.stopping import Budget, Stopping
-from optomatic.driver.driver import INTERRUPTED, Driver, report_doubts
+from optomatic.driver.driver import INTERRUPTED, Driver, report_doubts, tell_planned
 from optomatic.driver.executors import Executor
 from optomatic.driver.search_state import Race, SearchState
 from optomatic.driver.warm_start import event_of, to_repeat
 from optomatic.errors import GeneratorFailed, warn
-from optomatic.planning.planner import Plan, Planner, listed
+from optomatic.planning.planner import Plan, Planner, with_left_out
 from optomatic.records import Candidate, Evaluation, SearchRecord, Unit
 from optomatic.results.summary import FitSummary
 from optomatic.store.connection import Store
@@ -298,12 +298,10 @@ class AdaptiveDriver(Driver):
         reasons = self._filters.reasons(candidates, state.history)
         kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
         plan = self._plan(kept)
-        new = state.add(candidates, reasons, plan)
-        self._new_candidates += listed(candidates, reasons, plan)
-        for entry in state.entries[len(state.entries) - len(candidates) :]:
-            self._following.planned(entry.params, entry.ids, left_out=entry.reason is not None)
-            if self._audience is not None:
-                self._audience.planned(entry.params, entry.ids)
+        proposed = with_left_out(candidates, reasons, plan)
+        new = state.add(proposed, plan.units)
+        self._new_candidates += proposed
+        tell_planned(proposed, self._following, self._audience)
         self._new_ids += [unit.id for unit in new]
         self._schedule.given(
             len(candidates),
@@ -374,7 +372,7 @@ class AdaptiveDriver(Driver):
                 own,
                 events,
                 n_units=self._n_units,
-                n_candidates=len(self._state.entries),
+                n_candidates=len(self._state.candidates),
             )
             self._pages += 1
             events = []
@@ -382,7 +380,7 @@ class AdaptiveDriver(Driver):
                 raise self._cancelled()
 
     def _summary(self, **more: str) -> FitSummary:
-        left_out, n_candidates = self._filters.left_out, len(self._state.entries)
+        left_out, n_candidates = self._filters.left_out, len(self._state.candidates)
         return super()._summary(
             left_out=shown_left_out(left_out, n_candidates) if left_out else "",
             stopped=self._stopping.reason or self._schedule.reason,

@@ -25,7 +25,7 @@ from optomatic.errors import (
     warn,
 )
 from optomatic.planning.planner import Plan
-from optomatic.records import CONTENT, Outcome, Part, SearchRecord, Unit, Work
+from optomatic.records import CONTENT, Candidate, Outcome, Part, SearchRecord, Unit, Work
 from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
@@ -182,11 +182,21 @@ _MOST_INVALID = 10
 class Audience(Protocol):
     """Hears of candidates and units as they come about, in the thread of the search."""
 
-    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
-        """Take a candidate, with the ids of its units; none if it was left out."""
+    def planned(self, candidate: Candidate) -> None:
+        """Take a candidate; it has no units if it was left out."""
 
     def done(self, unit_ids: Collection[str]) -> None:
         """Take units that have an end."""
+
+
+def tell_planned(
+    candidates: Sequence[Candidate], following: Unfollowed, audience: Audience | None
+) -> None:
+    """Tell everybody who hears of candidates of new ones."""
+    for candidate in candidates:
+        following.planned(candidate)
+        if audience is not None:
+            audience.planned(candidate)
 
 
 class Driver(ABC):
@@ -222,6 +232,8 @@ class Driver(ABC):
         self._n_missing = 0
         self._availability: Availability | None = None
         self._mends = self._invalid = 0
+        #: Whether stored scores were looked up, of some units at least.
+        self._looked_up = False
         self._others = OtherVersions()
         self._sizes: dict[str, int] = {}
         self.interrupt: KeyboardInterrupt | None = None
@@ -262,9 +274,12 @@ class Driver(ABC):
         """Have everything scored."""
 
     def _end_interrupted(self, interrupt: KeyboardInterrupt) -> None:
-        """Withdraw everything, and read what had an end by then."""
+        """Withdraw everything, and read what had an end by then.
+
+        While stored scores are looked up nothing is scored yet, and the user wants to be out.
+        """
         self.interrupt = interrupt
-        if not withdraw(self._store, self._record.id, interrupt):
+        if not withdraw(self._store, self._record.id, interrupt) or not self._looked_up:
             raise interrupt
         try:
             self._read(list(self._state.open))
@@ -290,6 +305,7 @@ class Driver(ABC):
     def _take_stored(self, units: Sequence[Unit], plan: Plan | None) -> list[Unit]:
         """Take the ends that are stored; return the units without one."""
         served = self._store.jobs.stored(units)
+        self._looked_up = True
         if self._retry_failed:
             served = {i: o for i, o in served.items() if o.state == "completed"}
         self._end(served, fresh=False)

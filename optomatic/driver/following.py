@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from threading import Event, RLock, Thread
-from typing import Any
 
 from optomatic.display.cv_lines import Lines
 from optomatic.display.live import Display, Tally
 from optomatic.display.notebook import display_here
-from optomatic.records import Outcome, SearchRecord
+from optomatic.records import Candidate, Outcome, SearchRecord
 from optomatic.results.summary import Say, say_nothing
 from optomatic.store.connection import Store
 
@@ -43,9 +42,7 @@ class Unfollowed:
         """Do nothing."""
         yield
 
-    def planned(
-        self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
-    ) -> None:
+    def planned(self, candidate: Candidate) -> None:
         """Do nothing."""
 
     def queued(self, ids: Collection[str]) -> None:
@@ -108,13 +105,11 @@ class Following(Unfollowed):
         with self._lock, suppress(Exception):
             self._display.upload(self._tally)
 
-    def planned(
-        self, params: Mapping[str, Any], ids: Sequence[str], *, left_out: bool = False
-    ) -> None:
+    def planned(self, candidate: Candidate) -> None:
         """Add a candidate, with the ids of its units, one a split."""
         with self._lock:
-            self._tally.planned(params, ids, left_out=left_out)
-            self._lines.planned(params, ids)
+            self._tally.planned(candidate)
+            self._lines.planned(candidate)
 
     def queued(self, ids: Collection[str]) -> None:
         """Look from now on what comes of units that are queued."""

@@ -16,7 +16,6 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from joblib import effective_n_jobs
@@ -30,10 +29,17 @@ from optomatic.candidates.stopping import Budget
 from optomatic.display.cv_lines import Line, Lines
 from optomatic.display.live import Tally
 from optomatic.driver.adaptive import AdaptiveDriver, Course
-from optomatic.driver.driver import Audience, FixedDriver, report_doubts, score_alone
+from optomatic.driver.driver import (
+    Audience,
+    Driver,
+    FixedDriver,
+    report_doubts,
+    score_alone,
+    tell_planned,
+)
 from optomatic.driver.executors import Executor
 from optomatic.driver.following import Unfollowed, following, following_uploads
-from optomatic.driver.search_state import Entry, Race, SearchState
+from optomatic.driver.search_state import Race, SearchState
 from optomatic.driver.warm_start import check_named_at, earlier_evaluations, named
 from optomatic.errors import (
     LONGEST_NAME,
@@ -48,7 +54,7 @@ from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
 from optomatic.planning.workload import Workload
-from optomatic.records import Evaluation, Outcome, SearchRecord, TaskSignature
+from optomatic.records import Outcome, SearchRecord, TaskSignature
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
@@ -83,24 +89,6 @@ class Options(Protocol):
     summary_: FitSummary
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """The end of a search: its candidates all of whose units have an end, in order."""
-
-    state: SearchState
-    entries: list[Entry]
-    summary: FitSummary
-    interrupt: KeyboardInterrupt | None
-
-    def outcomes(self) -> list[Outcome]:
-        """Return the outcomes of the candidates, candidate-major."""
-        return [self.state.outcomes[unit_id] for entry in self.entries for unit_id in entry.ids]
-
-    def evaluations(self) -> list[Evaluation]:
-        """Return a summary of each candidate."""
-        return [self.state.evaluation(entry) for entry in self.entries]
-
-
 W = TypeVar("W", bound=Workload)
 
 
@@ -115,7 +103,9 @@ def _nothing_complete(summary: FitSummary) -> str:
 class Request(ABC, Generic[W]):
     """One call; see FitRequest and FunctionRequest for its two forms.
 
-    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.
+    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.  Once
+    it is scored, the `state` has the outcomes, and `complete` the numbers of the candidates all of
+    whose units have an end; `interrupt` is the Ctrl-C that ended it.
     """
 
     #: Splits as ``verbose`` shows them; None where there are none.
@@ -126,6 +116,11 @@ class Request(ABC, Generic[W]):
     #: Set when scoring begins.
     workers: int | None
     planner: Planner[W]
+    state: SearchState
+    _following: Unfollowed
+    #: Set when scoring has ended.
+    complete: Sequence[int] = ()
+    interrupt: KeyboardInterrupt | None = None
 
     def __init__(
         self,
@@ -174,7 +169,7 @@ class Request(ABC, Generic[W]):
         """Return the record of the search, of what is planned so far."""
 
     @abstractmethod
-    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
+    def executor(self, n_candidates: int | None) -> Executor:
         """Return the executor of the units; `n_candidates` is None if that is not known."""
 
     @abstractmethod
@@ -189,7 +184,7 @@ class Request(ABC, Generic[W]):
         """Return the params that all candidates have, if they do not say otherwise."""
         return {}
 
-    def race(self, state: SearchState) -> Race | NoRace:
+    def race(self) -> Race | NoRace:
         """Return the race of the candidates."""
         return NO_RACE
 
@@ -223,28 +218,41 @@ class Request(ABC, Generic[W]):
 
     # -- the line ----------------------------------------------------------------------------
 
-    def score(self, candidates: Sequence[dict[str, Any]] | None = None) -> Scored:
-        """Have `candidates` scored; without them those that come about meanwhile."""
+    def score(self, candidates: Sequence[dict[str, Any]] | None = None) -> None:
+        """Have `candidates` scored; without them those that come about meanwhile.
+
+        Raises
+        ------
+        ValueError
+            If no candidate was completed.
+        """
         options = self.options
         # No cached properties: warnings name the line of the user that called this.
         self.workers, self.planner = self.count_workers(), self.new_planner()
-        state = SearchState(None if self.racing is None else self.racing.min_splits)
-        if candidates is None:
-            summary, interrupt, followed = self._score_open(state)
-        else:
-            summary, interrupt, followed = self._score_known(state, candidates)
+        self.state = SearchState(None if self.racing is None else self.racing.min_splits)
+        summary = self._score_open() if candidates is None else self._score_known(candidates)
         options.summary_ = summary
-        if interrupt is None:
-            self.end()
-        followed.print_rest()
-        if options.verbose > 0:
-            print(summary)
         if self.workers is None and summary.scored:
             report_moved(self.planner.sender.moved())
-        complete = state.complete()
-        if all(entry.number in state.stopped for entry in complete):
-            raise interrupt or ValueError(_nothing_complete(summary))
-        return Scored(state, complete, summary, interrupt)
+        self.complete = self.state.complete()
+        if all(number in self.state.stopped for number in self.complete):
+            self.report()
+            raise self.interrupt or ValueError(_nothing_complete(summary))
+
+    def report(self) -> None:
+        """Tell callbacks and ``verbose`` that all is scored.
+
+        A search that raises for a failed unit does not get here, as in GridSearchCV.
+        """
+        if self.interrupt is None:
+            self.end()
+        self._following.print_rest()
+        if self.options.verbose > 0:
+            print(self.options.summary_)
+
+    def outcomes(self) -> list[Outcome]:
+        """Return the outcomes of the complete candidates, candidate-major."""
+        return [outcome for n in self.complete for outcome in self.state.outcomes_of(n)]
 
     def leave(self, candidates: Sequence[dict[str, Any]]) -> None:
         """Queue the units of `candidates` without a score, and do not wait."""
@@ -252,81 +260,72 @@ class Request(ABC, Generic[W]):
         check_named_at(options.db, options.warm_start)
         plan = self.planner.plan(candidates)
         report_doubts(plan.doubts, plan.refusal, 0)
+        self._following, self.state = following_uploads(options.verbose), SearchState()
         self._define()
-        record = self.record(len(candidates))
-        how = {
-            "following": following_uploads(options.verbose),
-            "retry_failed": options.retry_failed,
-        }
         with open_store(options.db) as store:
-            FixedDriver(store, record, SearchState(), plan, **how).leave()
+            FixedDriver(
+                store, self.record(len(candidates)), self.state, plan, **self._how()
+            ).leave()
 
-    def _score_known(
-        self, state: SearchState, candidates: Sequence[dict[str, Any]]
-    ) -> tuple[FitSummary, KeyboardInterrupt | None, Unfollowed]:
+    def _score_known(self, candidates: Sequence[dict[str, Any]]) -> FitSummary:
         options, count = self.options, len(candidates)
-        followed = self._announce(count)
+        self._announce(count)
         check_named_at(options.db, options.warm_start)
         plan = self.planner.plan(candidates)
         report_doubts(plan.doubts, plan.refusal, self.workers)
-        state.add(candidates, [None] * count, plan)
-        for entry in state.entries:
-            followed.planned(entry.params, entry.ids)
-            if self.audience is not None:
-                self.audience.planned(entry.params, entry.ids)
-        executor = self.executor(state, count)
-        followed.printed(executor.scored)
+        self.state.add(plan.candidates, plan.units)
+        tell_planned(plan.candidates, self._following, self.audience)
+        executor = self._started(count)
         self._define()
         record = self.record(count)
         if inside_worker() and isinstance(executor, InProcess):
-            return score_alone(state, executor), None, followed
+            return score_alone(self.state, executor)
         with open_store(options.db) as store:
-            driver = FixedDriver(
-                store,
-                record,
-                state,
-                plan,
-                retry_failed=options.retry_failed,
-                following=followed,
-                audience=self.audience,
-            )
-            return driver.run(executor), driver.interrupt, followed
+            return self._run(FixedDriver(store, record, self.state, plan, **self._how()), executor)
 
-    def _score_open(
-        self, state: SearchState
-    ) -> tuple[FitSummary, KeyboardInterrupt | None, Unfollowed]:
+    def _score_open(self) -> FitSummary:
         refuse_inside_worker()
-        options, course, race = self.options, self._course(), self.race(state)
+        options, course, state = self.options, self._course(), self.state
+        race = self.race()
         most, exact = course.most(raced=self.racing is not None)
-        followed = self._announce(most, exact=exact, grows=True)
-        planner, workers = self.planner, self.workers
-        at_once = min(state.first or self.n_splits, self.n_splits)
-
-        def start() -> Executor:
-            executor = self.executor(state, None)
-            followed.printed(executor.scored)
-            return executor
-
+        self._announce(most, exact=exact, grows=True)
+        planner, space = self.planner, getattr(self.space, "space", None)
         with open_store(options.db) as store:
-            names, space = named(store, options.warm_start), getattr(self.space, "space", None)
+            names = named(store, options.warm_start)
             driver = AdaptiveDriver(
                 store,
                 self.record(0),
                 state,
                 planner,
                 course,
-                workers=workers,
-                at_once=at_once,
+                workers=self.workers,
+                at_once=min(state.first or self.n_splits, self.n_splits),
                 race=race,
                 earlier=lambda: earlier_evaluations(
                     store, names, planner, space, self.fixed_params()
                 ),
-                retry_failed=options.retry_failed,
-                following=followed,
-                audience=self.audience,
+                **self._how(),
             )
             self._define()
-            return driver.run(start), driver.interrupt, followed
+            return self._run(driver, lambda: self._started(None))
+
+    def _how(self) -> dict[str, Any]:
+        """Return what both drivers take."""
+        return {
+            "retry_failed": self.options.retry_failed,
+            "following": self._following,
+            "audience": self.audience,
+        }
+
+    def _started(self, n_candidates: int | None) -> Executor:
+        executor = self.executor(n_candidates)
+        self._following.printed(executor.scored)
+        return executor
+
+    def _run(self, driver: Driver, given: Any) -> FitSummary:
+        summary = driver.run(given)
+        self.interrupt = driver.interrupt
+        return summary
 
     def _course(self) -> Course:
         lazy = self.is_lazy
@@ -342,14 +341,14 @@ class Request(ABC, Generic[W]):
 
     def _announce(
         self, n_candidates: int | None, *, exact: bool = True, grows: bool = False
-    ) -> Unfollowed:
-        """Print the first line, tell callbacks; return the follower of the search."""
+    ) -> None:
+        """Print the first line, tell callbacks; begin to follow the search."""
         verbose = self.options.verbose
         most = None if n_candidates is None else n_candidates * self.n_splits
         if verbose > 0:
             print(opening_line(n_candidates, exact=exact, n_splits=self.shown_splits))
         self.begin(most)
-        return following(
+        self._following = following(
             verbose,
             lambda: Tally(
                 metric=self.shown_metric(),

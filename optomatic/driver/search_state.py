@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,22 +12,8 @@ import pandas as pd
 from optomatic.candidates.ask_tell import Event
 from optomatic.candidates.history import History
 from optomatic.candidates.racing import Racing, leaders, losers
-from optomatic.planning.planner import Plan
-from optomatic.records import Evaluation, Outcome, Unit
+from optomatic.records import Candidate, Evaluation, Outcome, Unit
 from optomatic.results.frames import evaluation_of
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One proposed candidate: its units, one a split, or why it was left out.
-
-    A stopped candidate has the units of its first splits only.
-    """
-
-    number: int
-    params: dict[str, Any]
-    ids: tuple[str, ...]
-    reason: str | None
 
 
 class SearchState:
@@ -35,6 +21,8 @@ class SearchState:
 
     Attributes
     ----------
+    candidates : list of Candidate
+        A stopped one has the units of its first splits only.
     first : int or None
         In a race, how many splits a candidate gets at once; the other units are held back.
     outcomes : dict of str to Outcome
@@ -51,7 +39,7 @@ class SearchState:
 
     def __init__(self, first: int | None = None) -> None:
         self.first = first
-        self.entries: list[Entry] = []
+        self.candidates: list[Candidate] = []
         self.outcomes: dict[str, Outcome] = {}
         self.open: dict[str, Unit] = {}
         self.fresh: set[str] = set()
@@ -64,32 +52,24 @@ class SearchState:
         self.in_race: dict[int, int] = {}
         self.stopped: dict[int, int] = {}
         self._held: dict[str, Unit] = {}
-        self._whole: dict[int, Entry] = {}
+        self._whole: dict[int, Candidate] = {}
 
-    def add(
-        self, candidates: Sequence[dict[str, Any]], reasons: Sequence[str | None], plan: Plan
-    ) -> list[Unit]:
-        """Add candidates; return the units among theirs that are new.
-
-        A candidate with a reason was left out; `plan` is of the others.
-        """
-        kept = [c for c, reason in zip(candidates, reasons, strict=True) if reason is None]
-        n_splits = len(plan.ids) // len(kept) if kept else 0
-        ids = iter(plan.ids)
-        for params, reason in zip(candidates, reasons, strict=True):
-            own = () if reason else tuple(next(ids) for _ in range(n_splits))
-            number = len(self.entries)
-            self.entries.append(Entry(number, params, own, reason))
+    def add(self, candidates: Sequence[Candidate], units: Sequence[Unit]) -> list[Unit]:
+        """Add candidates, left-out ones included, and units; return the units that are new."""
+        for candidate in candidates:
+            number, own = len(self.candidates), candidate.units
+            self.candidates.append(candidate)
             self._untold[number] = None
-            if reason is None:
+            if candidate.reason is None:
                 self._unsettled[number] = None
             for split, unit_id in enumerate(own):
                 self._places.setdefault(unit_id, (number, split))
             if self.first is not None and len(own) > self.first:
                 self.in_race[number] = self.first
-        first = len(plan.ids) if self.first is None else self.first
-        self._held.update((unit.id, unit) for unit in plan.units if unit.split >= first)
-        return self._opened(unit for unit in plan.units if unit.split < first)
+        if self.first is None:
+            return self._opened(units)
+        self._held.update((unit.id, unit) for unit in units if unit.split >= self.first)
+        return self._opened(unit for unit in units if unit.split < self.first)
 
     def _opened(self, units: Iterable[Unit]) -> list[Unit]:
         """Return the units that are new, which are open now."""
@@ -104,18 +84,18 @@ class SearchState:
     def can_be_judged(self, number: int) -> bool:
         """Return whether a candidate is in the race, and all of its splits so far have an end."""
         got = self.in_race.get(number)
-        return got is not None and all(map(self.ended, self.entries[number].ids[:got]))
+        return got is not None and all(map(self.ended, self.candidates[number].units[:got]))
 
     def so_far(self, number: int) -> list[Outcome]:
         """Return the outcomes of the splits that a candidate in the race has got."""
-        ids = self.entries[number].ids[: self.in_race[number]]
+        ids = self.candidates[number].units[: self.in_race[number]]
         return [self.outcomes[unit_id] for unit_id in ids]
 
     def let_on(self, numbers: Sequence[int]) -> list[Unit]:
         """Give candidates one more split each; return the units that are new."""
         units = []
         for number in numbers:
-            split, ids = self.in_race.pop(number), self.entries[number].ids
+            split, ids = self.in_race.pop(number), self.candidates[number].units
             if ids[split] in self._held:  # else it is equal to an earlier split, and there
                 units.append(self._held[ids[split]])
             if split + 1 < len(ids):
@@ -125,14 +105,14 @@ class SearchState:
     def stop(self, numbers: Sequence[int]) -> None:
         """Note that candidates get no further splits."""
         for number in numbers:
-            entry, got = self.entries[number], self.in_race.pop(number)
-            self._whole[number] = entry
-            self.entries[number] = replace(entry, ids=entry.ids[:got])
+            whole, got = self.candidates[number], self.in_race.pop(number)
+            self._whole[number] = whole
+            self.candidates[number] = replace(whole, units=whole.units[:got])
             self.stopped[number] = got
 
     def take_back(self, number: int) -> None:
         """Have a candidate in the race again that was stopped."""
-        self.entries[number] = self._whole.pop(number)
+        self.candidates[number] = self._whole.pop(number)
         self.in_race[number] = self.stopped.pop(number)
         self._unsettled[number] = None
         self._evaluations.pop(number, None)
@@ -152,35 +132,36 @@ class SearchState:
     def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
         """Return params and split of a unit."""
         number, split = self._places[unit_id]
-        return self.entries[number].params, split
+        return self.candidates[number].params, split
 
     def untold(self) -> list[int]:
         """Return the candidates that have ended, or were left out, of which none was told yet."""
-        return [n for n in self._untold if not self._is_open(self.entries[n])]
+        return [n for n in self._untold if not self._is_open(n)]
 
-    def _is_open(self, entry: Entry) -> bool:
-        return entry.number in self.in_race or any(unit_id in self.open for unit_id in entry.ids)
+    def _is_open(self, number: int) -> bool:
+        units = self.candidates[number].units
+        return number in self.in_race or any(unit_id in self.open for unit_id in units)
 
     def told(self, numbers: Sequence[int]) -> list[Evaluation]:
         """Return what is known of candidates, which are now told of."""
         for number in numbers:
             self._untold.pop(number, None)
-        return [self.evaluation(self.entries[number]) for number in numbers]
+        return [self.evaluation(number) for number in numbers]
 
-    def evaluation(self, entry: Entry) -> Evaluation:
+    def evaluation(self, number: int) -> Evaluation:
         """Return what is known of a candidate."""
-        known = self._evaluations.get(entry.number)
-        if known is not None:
-            return known
-        if entry.reason is not None:
-            found = Evaluation(entry.number, entry.params, "left out", {}, error=entry.reason)
+        if number in self._evaluations:
+            return self._evaluations[number]
+        candidate = self.candidates[number]
+        if candidate.reason is not None:
+            found = Evaluation(number, candidate.params, "left out", {}, error=candidate.reason)
         else:
-            outcomes = [self.outcomes.get(unit_id) for unit_id in entry.ids]
-            found = evaluation_of(entry.number, entry.params, outcomes)
-            if entry.number in self.stopped and found.state == "completed":
+            outcomes = [self.outcomes.get(unit_id) for unit_id in candidate.units]
+            found = evaluation_of(number, candidate.params, outcomes)
+            if number in self.stopped and found.state == "completed":
                 found = replace(found, state="stopped")
-        if not self._is_open(entry):
-            self._evaluations[entry.number] = found
+        if not self._is_open(number):
+            self._evaluations[number] = found
         return found
 
     def note_earlier(self, evaluations: Iterable[Evaluation]) -> None:
@@ -194,15 +175,22 @@ class SearchState:
         Those of earlier searches come first: their ``earlier`` is true.
         """
         for number in list(self._unsettled):
-            entry = self.entries[number]
-            self._history.put(self.evaluation(entry))
-            if not self._is_open(entry):
+            self._history.put(self.evaluation(number))
+            if not self._is_open(number):
                 del self._unsettled[number]
         return self._history.frame()
 
-    def complete(self) -> list[Entry]:
+    def complete(self) -> list[int]:
         """Return the candidates all of whose units have an end; in a race, all that they got."""
-        return [e for e in self.entries if e.reason is None and all(map(self.ended, e.ids))]
+        return [
+            number
+            for number, candidate in enumerate(self.candidates)
+            if candidate.reason is None and all(map(self.ended, candidate.units))
+        ]
+
+    def outcomes_of(self, number: int) -> list[Outcome]:
+        """Return the outcomes of a candidate that is complete, one a split."""
+        return [self.outcomes[unit_id] for unit_id in self.candidates[number].units]
 
     def ended(self, unit_id: str) -> bool:
         """Return whether a unit has an end."""
@@ -248,8 +236,8 @@ class Race:
     @property
     def told(self) -> str:
         """How many are out so far, and what that spared, for people."""
-        entries, stopped = self._state.entries, self._state.stopped
-        raced = sum(entry.reason is None for entry in entries)
+        candidates, stopped = self._state.candidates, self._state.stopped
+        raced = sum(candidate.reason is None for candidate in candidates)
         spared = sum(len(self._ratios) - got for got in stopped.values())
         return (
             f"{len(stopped)} of {raced} candidates stopped early by racing, {spared} units spared"
@@ -289,14 +277,14 @@ class Race:
         stopped = self._state.stopped
         if not stopped:
             return None
-        means = {entry.number: self._mean(entry) for entry in self._state.complete()}
+        means = {number: self._mean(number) for number in self._state.complete()}
         if any(math.isfinite(mean) for n, mean in means.items() if n not in stopped):
             return None
         best = max(stopped, key=lambda n: (math.isfinite(means[n]), means[n], -n))
         return ["race", [best], []] if math.isfinite(means[best]) else None
 
-    def _mean(self, entry: Entry) -> float:
-        scores = [self._score_of(self._state.outcomes[unit_id]) for unit_id in entry.ids]
+    def _mean(self, number: int) -> float:
+        scores = [self._score_of(outcome) for outcome in self._state.outcomes_of(number)]
         return math.fsum(scores) / len(scores) if all(map(math.isfinite, scores)) else -math.inf
 
     def _note(self, numbers: Sequence[int]) -> None:

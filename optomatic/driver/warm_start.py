@@ -49,7 +49,7 @@ def readings(
 def written(params: Mapping[str, Any]) -> str | None:
     """Return a candidate as exact text, None if it holds objects or is too long."""
     try:
-        text = encode(params, _refuse).text
+        text, _ = encode(params, _refuse)
     except _Opaque:
         return None
     return text if len(text) <= _LONGEST else None

@@ -6,7 +6,6 @@ import base64
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,38 +45,25 @@ _AS_PYTHON = "biufcSU"
 _JSON_TYPES = (int, float, str, bool, type(None))
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A candidate, written down.
+def encode(
+    params: Mapping[str, object], name_of: Callable[[Any], str]
+) -> tuple[str, dict[str, str]]:
+    """Write `params` as exact text: :func:`decode` returns equal values of the same types.
 
-    Attributes
-    ----------
-    text : str
-        Exact; :func:`decode` reads it.
-    readable : dict
-        Best effort for people and queries; every value is one that BSON has.
-    opaque : dict of str to str
-        The readable values of params that hold objects.
-    """
-
-    text: str
-    readable: dict[str, Any]
-    opaque: dict[str, str] = field(default_factory=dict)
-
-
-def encode(params: Mapping[str, object], name_of: Callable[[Any], str]) -> Encoded:
-    """Write `params` down so that :func:`decode` returns equal values of the same types.
-
-    `name_of` returns the name of an opaque value.
+    `name_of` returns the name of an opaque value.  Return also the readable values of params that
+    hold such values.
     """
     nodes = [[name, _node(value, name_of)] for name, value in params.items()]
-    readable = {_key(name): _readable(value) for name, value in params.items()}
     text = json.dumps([SCHEMA, nodes])
-    opaque = {}
-    if _OPAQUE in text:
-        held = [name for name, node in nodes if _OPAQUE in json.dumps(node)]
-        opaque = {_key(name): str(readable[_key(name)]) for name in held}
-    return Encoded(text, readable, opaque)
+    if _OPAQUE not in text:
+        return text, {}
+    held = [name for name, node in nodes if _OPAQUE in json.dumps(node)]
+    return text, {_key(name): str(_readable(params[name])) for name in held}
+
+
+def readable(params: Mapping[str, object]) -> dict[str, Any]:
+    """Return `params` for people and queries, as far as BSON has their values."""
+    return {_key(name): _readable(value) for name, value in params.items()}
 
 
 def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
@@ -272,7 +258,7 @@ _NAME = "extra"
 
 def encode_extra(extra: object) -> str:
     """Write `extra` down; raise TypeError if it is not plain, ValueError if it is too long."""
-    text = encode({_NAME: extra}, _refuse).text
+    text, _ = encode({_NAME: extra}, _refuse)
     if len(text) > LARGEST:
         raise ValueError(
             f"the extra beside the score takes {len(text):,} characters, and at most {LARGEST:,} "

@@ -17,8 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -26,7 +26,7 @@ from optomatic.errors import NotShippable
 from optomatic.keys.digest import KEY_VERSION, Digest
 from optomatic.keys.environment import python_minor, required_versions, shipping, versions
 from optomatic.planning.constraints import work_of
-from optomatic.planning.params import Encoded, encode
+from optomatic.planning.params import encode, readable
 from optomatic.planning.payload import Sender
 from optomatic.planning.workload import (
     CALL_PREFIX,
@@ -48,8 +48,8 @@ class Plan:
     ----------
     units : list of Unit
         Each once, in the order of ``cv_results_``.
-    ids : list of str
-        Of all (candidate, split) pairs, candidate-major; duplicate candidates share units.
+    candidates : list of Candidate
+        With the ids of their units; duplicate candidates share units.
     parts : dict of str to Part
         Stored before a worker can score; empty where no other process may.
     doubts : tuple of str
@@ -60,27 +60,20 @@ class Plan:
         For more units without the objects themselves; of a function only.
     environments : mapping
         The versions that stand behind the ends of keys.
-    encoded : list of Encoded
-        The candidates as text.
     """
 
     units: list[Unit]
-    ids: list[str]
+    candidates: list[Candidate]
     parts: Mapping[str, Part] = field(default_factory=dict, repr=False)
     doubts: tuple[str, ...] = ()
     refusal: NotShippable | None = None
     asked: JobSpec | None = None
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-    encoded: Sequence[Encoded] = field(default=(), repr=False)
 
     @property
-    def candidates(self) -> list[Candidate]:
-        """The candidates, as they are listed with the search."""
-        n_splits = len(self.ids) // len(self.encoded) if self.encoded else 0
-        return [
-            Candidate(own.text, tuple(self.ids[n * n_splits : (n + 1) * n_splits]), own.opaque)
-            for n, own in enumerate(self.encoded)
-        ]
+    def ids(self) -> list[str]:
+        """The ids of the units of all candidates, candidate-major."""
+        return [unit_id for candidate in self.candidates for unit_id in candidate.units]
 
 
 W = TypeVar("W", bound=Workload)
@@ -124,25 +117,24 @@ class Planner(Generic[W]):
             return Plan([], [])
         with shipping(self._ship_modules):
             found = self.workload.digests(candidates)
-            encoded, uncompared, refusal = pack(candidates, self.sender)
+            written, uncompared, refusal = pack(candidates, self.sender)
         if uncompared:
             self._salt = self._salt or secrets.token_hex(16)
         private = refusal is not None or self.workload.is_private
         work = self._work(found, private=private)
-        units, ids = units_of(map(self._keys, found), encoded, work)
+        units, planned = units_of(written, map(self._keys, found), work)
         doubts = _doubts([self._common, *found], uncompared)
         if doubts:  # an ingredient says why no other search shares keys
             self.ingredients["uncertain"] = doubts[0][:500]
         parts = {**{part.sha: part for part in self._apart.values()}, **self.sender.parts}
         return Plan(
             units=units,
-            ids=ids,
+            candidates=planned,
             parts={} if private else parts,
             doubts=doubts,
             refusal=refusal,
             asked=None if private else self._job_spec(work),
             environments=self._environments.known,
-            encoded=encoded,
         )
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
@@ -217,21 +209,20 @@ def plan_more(asked: JobSpec, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         )
     own = [digest_of_params(candidate) for candidate in candidates]
     sender = Sender({}, apart=True)
-    encoded, uncompared, refusal = pack(candidates, sender)
+    written, uncompared, refusal = pack(candidates, sender)
     _check_python(asked.work.env, sender.parts)
     work = _wider(asked.work, [name for each in own for name in each.modules])
     keys = (
         [key_of(f"{asked.key}:{each.hex}".encode(), _environment_of(asked, each))] for each in own
     )
-    units, ids = units_of(keys, encoded, work)
+    units, planned = units_of(written, keys, work)
     return Plan(
         units=units,
-        ids=ids,
+        candidates=planned,
         parts=sender.parts,
         doubts=_doubts(own, uncompared),
         refusal=refusal,
         asked=asked,
-        encoded=encoded,
     )
 
 
@@ -278,23 +269,23 @@ def _doubts(met: Iterable[Digest], uncompared: Sequence[str]) -> tuple[str, ...]
 
 
 def units_of(
-    keys: Iterable[Sequence[str]], encoded: Sequence[Encoded], work: Work
-) -> tuple[list[Unit], list[str]]:
-    """Return units and ids of a :class:`Plan`, of the keys that each candidate has, one a split."""
+    written: Sequence[Candidate], keys: Iterable[Sequence[str]], work: Work
+) -> tuple[list[Unit], list[Candidate]]:
+    """Return the units of candidates, of their keys on each split, and the candidates with ids."""
     units: dict[str, Unit] = {}
-    ids: list[str] = []
-    for own_keys, own in zip(keys, encoded, strict=True):
-        for split, key in enumerate(own_keys):
-            unit_id = f"u{SCHEMA}:{key}:{work.constraints}"
-            ids.append(unit_id)
-            if unit_id not in units:
-                units[unit_id] = Unit(unit_id, key, split, own.readable, own.text, work)
-    return list(units.values()), ids
+    planned = []
+    for candidate, own in zip(written, keys, strict=True):
+        ids = tuple(f"u{SCHEMA}:{key}:{work.constraints}" for key in own)
+        planned.append(replace(candidate, units=ids))
+        text, shown = candidate.text or "", readable(candidate.params)
+        for split, (unit_id, key) in enumerate(zip(ids, own, strict=True)):
+            units.setdefault(unit_id, Unit(unit_id, key, split, shown, text, work))
+    return list(units.values()), planned
 
 
 def pack(
     candidates: Sequence[Mapping[str, Any]], sender: Sender
-) -> tuple[list[Encoded], tuple[str, ...], NotShippable | None]:
+) -> tuple[list[Candidate], tuple[str, ...], NotShippable | None]:
     """Write candidates down; values without an exact text go into a payload of `sender`.
 
     Return also why workers cannot compare what they load, where they cannot, and why no other
@@ -307,38 +298,37 @@ def pack(
         found[id(value)] = value  # kept alive, as an id is only good that long
         return str(numbers.setdefault(id(value), len(numbers)))
 
-    encoded = [encode(candidate, number_of) for candidate in candidates]
+    written = [_written(params, number_of) for params in candidates]
     if not found and sender.has_sent:
-        return encoded, (), None
+        return written, (), None
     named = {id(value): name for own in candidates for name, value in own.items()}
     try:
         names = [named.get(key, "candidates") for key in found]
         sent = sender.send(list(found.values()), names)
     except NotShippable as refusal:
-        return encoded, (), refusal
+        return written, (), refusal
     if sent.references and sent.references[0] != "0":
         name_of = dict(zip(found, sent.references, strict=True))
-        encoded = [encode(own, lambda v: name_of[id(v)]) for own in candidates]
-    return encoded, tuple(map(str, sent.doubts)), None
+        written = [_written(params, lambda v: name_of[id(v)]) for params in candidates]
+    return written, tuple(map(str, sent.doubts)), None
 
 
-def listed(
+def _written(
+    params: Mapping[str, Any], name_of: Callable[[Any], str], reason: str | None = None
+) -> Candidate:
+    text, shown = encode(params, name_of)
+    return Candidate(text, shown=shown, reason=reason, params=params)
+
+
+def with_left_out(
     candidates: Sequence[Mapping[str, Any]], reasons: Sequence[str | None], kept: Plan
 ) -> list[Candidate]:
-    """Return candidates as they are listed with their search.
-
-    A candidate with a reason was left out; the others are those of `kept`.
-    """
+    """Return all candidates in order: those with a reason were left out, `kept` has the others."""
     planned = iter(kept.candidates)
     return [
-        next(planned) if reason is None else _left_out(params, reason)
+        next(planned) if reason is None else _written(params, lambda _: "", reason)
         for params, reason in zip(candidates, reasons, strict=True)
     ]
-
-
-def _left_out(params: Mapping[str, Any], reason: str) -> Candidate:
-    encoded = encode(params, lambda _: "")
-    return Candidate(encoded.text, (), encoded.opaque, reason)
 
 
 # -- keys ------------------------------------------------------------------------------------------

@@ -26,12 +26,12 @@ from optomatic.candidates.racing import Racing
 from optomatic.display.cv_lines import Line, cv_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, executor_for
-from optomatic.driver.request import Options, Request, Scored, new_record, record_best
-from optomatic.driver.search_state import Race, SearchState
+from optomatic.driver.request import Options, Request, new_record, record_best
+from optomatic.driver.search_state import Race
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.planning.workload import FitWorkload, draws_anew, fix_splits
-from optomatic.records import SearchRecord
+from optomatic.records import Candidate, SearchRecord
 from optomatic.results import table
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
@@ -324,8 +324,8 @@ class FitRequest(Request[FitWorkload]):
         )
         return None
 
-    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
-        search, audience = self.options, self.audience
+    def executor(self, n_candidates: int | None) -> Executor:
+        search, audience, state = self.options, self.audience, self.state
 
         def progress(unit_id: str) -> dict[str, Any]:
             number, split = state.where(unit_id)
@@ -349,7 +349,7 @@ class FitRequest(Request[FitWorkload]):
     def fixed_params(self) -> Mapping[str, Any]:
         return self.options.estimator.get_params()  # type: ignore[no-any-return]
 
-    def race(self, state: SearchState) -> Race | NoRace:
+    def race(self) -> Race | NoRace:
         """Return the race of the candidates; warn if none can be stopped in it.
 
         Raises
@@ -375,17 +375,17 @@ class FitRequest(Request[FitWorkload]):
         error_score = math.nan if self._raises else self.options.error_score
         ratios = [_n_rows(test) / _n_rows(train) for train, test in self.splits]
         return Race(
-            racing, state, ratios, lambda end: table.test_score(end, self.metric, error_score)
+            racing, self.state, ratios, lambda end: table.test_score(end, self.metric, error_score)
         )
 
     # -- the table ---------------------------------------------------------------------------
 
-    def rows(self, scored: Scored) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Return what scikit-learn tabulates of each unit; warn and raise as it does."""
-        search, outcomes = self.options, scored.outcomes()
+        search, outcomes = self.options, self.outcomes()
         table.raise_what_gridsearchcv_raises(outcomes, search.error_score)
         if any(outcome.state != "completed" for outcome in outcomes):
-            params = [entry.params for entry in scored.entries for _ in entry.ids]
+            params = [own.params for own in self._completed() for _ in own.units]
             table.warn_of_failed_scores(outcomes, search.error_score)
             table.warn_of_deaths(outcomes, params.__getitem__, search.error_score)
         rows = table.fit_and_score_rows(
@@ -404,16 +404,20 @@ class FitRequest(Request[FitWorkload]):
             _sklearn.insert_error_scores(rows, search.error_score)
         return rows
 
-    def results(self, scored: Scored, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _completed(self) -> list[Candidate]:
+        return [self.state.candidates[number] for number in self.complete]
+
+    def results(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return ``cv_results_``."""
-        candidates, form = [e.params for e in scored.entries], self.options._format_results
+        found, form = self._completed(), self.options._format_results
+        candidates = [own.params for own in found]
         if self.racing is None:
             return form(candidates, self.n_splits, rows)  # type: ignore[no-any-return]
-        ends = np.cumsum([len(entry.ids) for entry in scored.entries])
-        own = [rows[end - len(e.ids) : end] for e, end in zip(scored.entries, ends, strict=True)]
-        stopped = scored.state.stopped
-        after = np.array([stopped.get(entry.number, math.nan) for entry in scored.entries])
-        return table.raced_results(form, self.n_splits, candidates, own, after)
+        ends = np.cumsum([len(own.units) for own in found])
+        by_candidate = [rows[e - len(c.units) : e] for c, e in zip(found, ends, strict=True)]
+        stopped = self.state.stopped
+        after = np.array([stopped.get(number, math.nan) for number in self.complete])
+        return table.raced_results(form, self.n_splits, candidates, by_candidate, after)
 
 
 def racing_of(search: FitOptions) -> Racing | None:
@@ -429,33 +433,29 @@ def _n_rows(chosen: Any) -> int:
     return int(np.count_nonzero(rows)) if rows.dtype == bool else len(rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The end of a fit: ``cv_results_``, test scores of its first unit, a Ctrl-C that came."""
-
-    results: dict[str, Any]
-    scores: Any
-    interrupt: KeyboardInterrupt | None = None
+#: ``cv_results_``, the test scores of its first unit, and the Ctrl-C that ended the search.
+Tabulated = tuple[dict[str, Any], Any, KeyboardInterrupt | None]
 
 
-def finish(call: Call, table: Table) -> None:
+def finish(call: Call, tabulated: Tabulated) -> None:
     """Set on the search all that follows from its table; raise the Ctrl-C that ended it."""
-    with rather(table.interrupt):
-        _choose_best(call, table)
+    results, scores, interrupt = tabulated
+    with rather(interrupt):
+        _choose_best(call, results, scores)
         _record_best(call)
-    if table.interrupt is not None:
-        _end_interrupted(call, table, table.interrupt)
+    if interrupt is not None:
+        _end_interrupted(call, results, interrupt)
     _refit_best(call)
-    call.search.scorer_, call.search.cv_results_ = call.scorer, table.results
+    call.search.scorer_, call.search.cv_results_ = call.scorer, results
     call.end()
 
 
-def _choose_best(call: Call, table: Table) -> None:
+def _choose_best(call: Call, results: dict[str, Any], scores: Any) -> None:
     """Set ``best_index_`` and what belongs to it, as far as `refit` says what is the best."""
-    search, results, refit_metric = call.search, table.results, call.refit_metric
-    search.multimetric_ = isinstance(table.scores, dict)
+    search, refit_metric = call.search, call.refit_metric
+    search.multimetric_ = isinstance(scores, dict)
     if callable(search.scoring) and search.multimetric_:
-        search._check_refit_for_multimetric(table.scores)
+        search._check_refit_for_multimetric(scores)
         refit_metric = search.refit
     if search.refit or not search.multimetric_:
         search.best_index_ = search._select_best_index(search.refit, refit_metric, results)
@@ -506,15 +506,15 @@ def _refit_best(call: Call) -> None:
     context.call_on_fit_task_end(**shown)
 
 
-def _end_interrupted(call: Call, table: Table, interrupt: KeyboardInterrupt) -> NoReturn:
+def _end_interrupted(call: Call, results: dict[str, Any], interrupt: KeyboardInterrupt) -> NoReturn:
     """Make a fitted search of what was complete when Ctrl-C came, and raise that.
 
     The refit may take long, so a line says that it goes on; another Ctrl-C ends it, and the
     table stays.
     """
     search = call.search
-    search.scorer_, search.cv_results_ = call.scorer, table.results
-    known = f"The search knows the {len(table.results['params'])} candidates that are complete"
+    search.scorer_, search.cv_results_ = call.scorer, results
+    known = f"The search knows the {len(results['params'])} candidates that are complete"
     interrupt.add_note(f"{known}: cv_results_ and what follows from it are set.")
     if search.refit:
         print(

@@ -20,7 +20,6 @@ from optomatic.display.cv_lines import Line, function_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
 from optomatic.driver.request import Request, new_record, record_best
-from optomatic.driver.search_state import SearchState
 from optomatic.driver.warm_start import check_warm_start
 from optomatic.errors import shown, warn
 from optomatic.planning.params import decode_extra
@@ -266,12 +265,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
         what is missing.
         """
         request = self._checked()
-        scored = request.score(None if request.is_open() else request.some_candidates())
-        with rather(scored.interrupt):
-            table.raise_what_gridsearchcv_raises(scored.outcomes(), self.error_score)
-            self._tabulate(scored.evaluations())
-        if scored.interrupt is not None:
-            raise scored.interrupt
+        request.score(None if request.is_open() else request.some_candidates())
+        request.report()
+        with rather(request.interrupt):
+            table.raise_what_gridsearchcv_raises(request.outcomes(), self.error_score)
+            self._tabulate([request.state.evaluation(number) for number in request.complete])
+        if request.interrupt is not None:
+            raise request.interrupt
         return self
 
     def _is_done(self) -> bool:
@@ -458,9 +458,9 @@ class FunctionRequest(Request[FunctionWorkload]):
         search.search_id_ = record.id
         return record
 
-    def executor(self, state: SearchState, n_candidates: int | None) -> Executor:
+    def executor(self, n_candidates: int | None) -> Executor:
         if self.workers is None:
-            return InProcess(self.planner.workload, state.place, self.options.error_score)
+            return InProcess(self.planner.workload, self.state.place, self.options.error_score)
         return LocalWorkers(self.workers) if self.workers else Standalone()
 
     def shown_metric(self) -> str | None:

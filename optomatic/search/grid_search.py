@@ -14,7 +14,7 @@ from optomatic import _sklearn
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
 from optomatic.driver.driver import rather
-from optomatic.search.fit_request import Call, FitRequest, Table, check, finish
+from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, finish
 from optomatic.search.pickling import Kept
 from optomatic.search.shared_methods import StoredSearch
 
@@ -345,13 +345,13 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         finish(call, self._search(call))
         return self
 
-    def _search(self, call: Call) -> Table:
+    def _search(self, call: Call) -> Tabulated:
         """Have the candidates scored, and tabulate them."""
         request = FitRequest(call)
         candidates = None if request.is_open() else request.known_candidates()
         request.split(call.splits())
-        scored = request.score(candidates)
-        with rather(scored.interrupt):
-            rows = request.rows(scored)
-        results = request.results(scored, rows)
-        return Table(results, rows[0]["test_scores"], scored.interrupt)
+        request.score(candidates)
+        with rather(request.interrupt):
+            rows = request.rows()
+        request.report()
+        return request.results(rows), rows[0]["test_scores"], request.interrupt

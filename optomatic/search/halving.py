@@ -17,7 +17,7 @@ import numpy as np
 
 from optomatic import _sklearn
 from optomatic.results.summary import FitSummary, together
-from optomatic.search.fit_request import Call, FitRequest, Table
+from optomatic.search.fit_request import Call, FitRequest, Tabulated
 from optomatic.search.grid_search import MongoSearchCV
 
 #: What the two take beside scikit-learn's own.
@@ -40,7 +40,7 @@ class _Halving(MongoSearchCV):
         for name in _OURS:
             setattr(self, name, given[name])
 
-    def _search(self, call: Call) -> Table:
+    def _search(self, call: Call) -> Tabulated:
         call.splitter()
         split_params = call.routed.splitter.split
         self._check_input_parameters(X=call.X, y=call.y, split_params=split_params)
@@ -56,7 +56,7 @@ class _Halving(MongoSearchCV):
         finally:
             self.__dict__.pop("_part", None)
         self.summary_ = together(iterations.summaries)
-        return Table(iterations.results, iterations.rows[0]["test_scores"], interrupt)
+        return iterations.results, iterations.rows[0]["test_scores"], interrupt
 
 
 class _Iterations:
@@ -86,12 +86,14 @@ class _Iterations:
         search._part = self._first, {name: values[0] for name, values in more_results.items()}
         request = FitRequest(call, call.callbacks if callback_ctx is None else callback_ctx)
         request.split(call.split_by(cv))
-        scored = request.score(candidates)
+        request.score(candidates)
         self._first = search.search_id_
-        self.summaries.append(scored.summary)
-        if scored.interrupt is not None:  # who goes on is not known before all are scored
-            raise scored.interrupt
-        self.rows += request.rows(scored)
+        self.summaries.append(search.summary_)
+        if request.interrupt is not None:  # who goes on is not known before all are scored
+            request.report()
+            raise request.interrupt
+        self.rows += request.rows()
+        request.report()
         self._candidates += candidates
         for name, values in more_results.items():
             self._more.setdefault(name, []).extend(values)

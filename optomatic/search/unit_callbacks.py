@@ -21,13 +21,14 @@ units that others score it draws whole steps.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sklearn.base import clone
 
 from optomatic import _sklearn
 from optomatic.planning.workload import FitWorkload
+from optomatic.records import Candidate
 
 
 class UnitCallbacks:
@@ -43,14 +44,15 @@ class UnitCallbacks:
         self._told: set[int] = set()
         self._ended: set[str] = set()
 
-    def planned(self, params: Mapping[str, Any], ids: Sequence[str]) -> None:
+    def planned(self, candidate: Candidate) -> None:
         """Make the tasks of a candidate, one for each of its units; none if it was left out.
 
         Where all candidates are known all are planned before the first hook runs: the tree is
         whole when a callback looks at it.
         """
         first = len(self._candidates) * len(self._bundle.splits)
-        self._candidates.append(params)
+        self._candidates.append(candidate.params)
+        ids = candidate.units
         most = self._context.max_subtasks
         if most is not None and len(self._contexts) + len(ids) > most:
             self._context.max_subtasks = len(self._contexts) + len(ids)

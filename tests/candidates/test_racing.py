@@ -17,6 +17,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC
+from waiting import begin_budgets_when
 
 from optomatic import (
     MongoHalvingGridSearchCV,
@@ -394,7 +395,11 @@ def test_n_no_improve_counts_stopped_candidates(uri):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_time_budget_ends_a_race_with_complete_candidates(uri, standalone_uri, n_jobs):
+def test_a_time_budget_ends_a_race_with_complete_candidates(
+    uri, standalone_uri, n_jobs, monkeypatch
+):
+    best = {"params.value": 2, "state": "completed"}
+    begin_budgets_when(lambda: units(uri).count_documents(best) == 5, monkeypatch)
     # Two local workers are ready, so that the budget is not spent on starting them.
     MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=2, db=standalone_uri).fit(X, Y)
     space = {"value": [0, 1, 2, *range(-1, -2000, -1)]}

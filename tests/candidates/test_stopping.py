@@ -5,6 +5,7 @@ import time
 import functions
 import pytest
 from servers import database, units
+from waiting import begin_budgets_when
 
 from optomatic import MongoSearch
 
@@ -18,14 +19,21 @@ def warm_up(uri):
     run(uri, {"x": [-1, -2], "seconds": [0.2]}, functions.slow, n_jobs=2)
 
 
+def begin_when_completed(uri, monkeypatch, count=1):
+    begin_budgets_when(
+        lambda: units(uri).count_documents({"state": "completed"}) >= count, monkeypatch
+    )
+
+
 def states(uri):
     found = units(uri).find()
     return {u["_id"]: u["state"] for u in found}
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_time_budget_ends_a_search(uri, standalone_uri, n_jobs):
+def test_a_time_budget_ends_a_search(uri, standalone_uri, n_jobs, monkeypatch):
     warm_up(standalone_uri)
+    begin_when_completed(uri, monkeypatch)
     search = run(uri, {"x": range(2000)}, functions.slow, time_budget=3.0, n_jobs=n_jobs, verbose=1)
     assert 1 <= len(search.results_) < 2000
     assert set(search.results_["state"]) == {"completed"}
@@ -37,8 +45,9 @@ def test_a_time_budget_ends_a_search(uri, standalone_uri, n_jobs):
     assert record["summary"]["stopped"] == "time_budget of 3 s is over"
 
 
-def test_running_units_get_a_grace_after_the_time_budget(uri, standalone_uri):
+def test_running_units_get_a_grace_after_the_time_budget(uri, standalone_uri, monkeypatch):
     warm_up(standalone_uri)
+    begin_when_completed(uri, monkeypatch, 2)
     began = time.monotonic()
     search = run(uri, {"x": [0, 1], "seconds": [0, 600]}, functions.slow, time_budget=3, n_jobs=2)
     assert time.monotonic() - began < 120  # it did not wait for what takes 600 s
@@ -70,7 +79,8 @@ def test_n_no_improve_ends_a_search(uri):
     assert "2 candidates were no better" in str(search.summary_)
 
 
-def test_a_search_continues_one_that_ended_early(uri):
+def test_a_search_continues_one_that_ended_early(uri, monkeypatch):
+    begin_when_completed(uri, monkeypatch)
     first = run(uri, {"x": range(40)}, functions.slow, time_budget=1.0)
     whole = run(uri, {"x": range(40)}, functions.slow)
     assert whole.summary_.stored == len(first.results_) < 40

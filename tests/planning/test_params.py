@@ -14,7 +14,7 @@ from scipy.stats import loguniform
 from sklearn.svm import SVC
 
 from optomatic.errors import StoreIncompatible
-from optomatic.planning.params import decode, encode, parts_of
+from optomatic.planning.params import decode, encode, parts_of, readable
 
 
 def there_and_back(value):
@@ -24,7 +24,7 @@ def there_and_back(value):
         named.append(opaque)
         return str(len(named) - 1)
 
-    text = encode({"x": value}, name_of).text
+    text = encode({"x": value}, name_of)[0]
     return decode(text, lambda name: named[int(name)])["x"]
 
 
@@ -122,7 +122,7 @@ def test_kinds(value):
 
 def test_1_and_1_0_and_true_stay_apart():
     same = [1, 1.0, True, np.int64(1), np.float64(1), np.float32(1), np.bool_(True)]
-    texts = {encode({"x": value}, nameless).text for value in same}
+    texts = {encode({"x": value}, nameless)[0] for value in same}
     assert len(texts) == len(same)
     for value in same:
         assert type(there_and_back(value)) is type(value)
@@ -142,13 +142,13 @@ def test_estimators_functions_and_distributions_are_opaque():
 
 def test_the_text_of_a_set_does_not_depend_on_its_order():
     one, other = {"a", "b", "c", "d"}, {"d", "c", "b", "a"}
-    assert encode({"x": one}, nameless).text == encode({"x": other}, nameless).text
+    assert encode({"x": one}, nameless)[0] == encode({"x": other}, nameless)[0]
 
 
 def test_payloads_that_came_later_are_named_in_the_text():
     later = "ab" * 32
     names = iter(["3", f"{later}:0", f"{later}:1"])
-    text = encode({"x": len, "y": [max, {"a": min}]}, lambda _: next(names)).text
+    text = encode({"x": len, "y": [max, {"a": min}]}, lambda _: next(names))[0]
     assert parts_of(text) == {later}
 
 
@@ -179,11 +179,11 @@ def test_the_readable_form_is_one_that_bson_has():
         "i": np.zeros(3),
         "j": True,
     }
-    readable = encode(params, nameless).readable
-    bson.encode(readable)
-    assert readable["a"] == 1.5
-    assert readable["c"] == [1, [2]]
-    assert readable["j"] is True
+    shown = readable(params)
+    bson.encode(shown)
+    assert shown["a"] == 1.5
+    assert shown["c"] == [1, [2]]
+    assert shown["j"] is True
     from optomatic.planning.params import _readable
 
     assert "RuntimeError" in _readable(Rude())

@@ -4,6 +4,7 @@ import functions
 import pytest
 from scipy.stats import uniform
 from sklearn.datasets import load_iris
+from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.svm import SVC
@@ -112,3 +113,17 @@ def test_successive_halving_says_what_scikit_learns_says(uri, capsys):
 def test_a_search_of_a_function_has_no_folds(uri, capsys, space, options, line):
     search = MongoSearch(functions.parabola, space, verbose=1, db=uri, **options)
     assert lines_of(capsys, search.run) == [line, str(search.summary_)]
+
+
+def test_a_search_that_raises_for_a_failed_unit_prints_no_more(uri, capsys):
+    with pytest.warns(FitFailedWarning):
+        MongoSearchCV(SVC(), {"C": [1, -1]}, cv=2, db=uri).fit(*IRIS)
+    again = MongoSearchCV(
+        SVC(), {"C": [1, -1]}, cv=2, db=uri, error_score="raise", verbose=2, name="raises"
+    )
+
+    def fit():
+        with pytest.raises(ValueError, match="C"):
+            again.fit(*IRIS)
+
+    assert lines_of(capsys, fit) == ["Fitting 2 folds for each of 2 candidates, totalling 4 fits"]

@@ -8,6 +8,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
+from waiting import begin_budgets_when
 
 from optomatic import MongoSearchCV
 from optomatic.errors import GeneratorFailed
@@ -75,7 +76,9 @@ def test_filters_leave_rows_out(uri):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_a_time_budget_leaves_a_fitted_search(uri, standalone_uri, n_jobs):
+def test_a_time_budget_leaves_a_fitted_search(uri, standalone_uri, n_jobs, monkeypatch):
+    first = {"params.value": 0, "state": "completed"}
+    begin_budgets_when(lambda: units(uri).count_documents(first) == 2, monkeypatch)
     MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=2, db=standalone_uri).fit(X, Y)
     search = MongoSearchCV(
         Sleeper(seconds=0.1),

@@ -11,7 +11,8 @@ from estimators import Hurried
 from servers import units
 from waiting import wait_for
 
-from optomatic import MongoSearchCV
+from optomatic import MongoSearchCV, attach
+from optomatic.store.jobs import Jobs
 
 SCRIPT = """
 import signal
@@ -96,3 +97,24 @@ def test_two_overlapping_fits_execute_each_unit_once(uri, tmp_path):
     documents = list(units(uri).find())
     assert len(documents) == N_UNITS
     assert {(u["state"], u["runs"]) for u in documents} == {("completed", 1)}
+
+
+@pytest.mark.parametrize("options", [{}, {"time_budget": 600.0}])
+def test_ctrl_c_while_stored_scores_are_looked_up_is_raised_at_once(uri, options, monkeypatch):
+    def search():
+        return MongoSearchCV(Hurried(hurry="/"), {"value": [1, 2]}, cv=2, db=uri, **options)
+
+    X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    search().fit(X, y)
+    stored = Jobs.stored
+
+    def stored_and_interrupted(jobs, asked):
+        stored(jobs, asked)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Jobs, "stored", stored_and_interrupted)
+    interrupted = search()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.fit(X, y)
+    assert not hasattr(interrupted, "cv_results_")
+    assert attach(interrupted.search_id_, db=uri).state == "interrupted"

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from optomatic import MongoSearchCV
+from optomatic.errors import KeyNotCertain
 
 callback = pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
 
@@ -268,6 +269,29 @@ def test_a_callback_that_stops_fits_has_scores_of_its_own(uri, n_jobs):
     assert scores(StopsEarly(3)) == ([2, 3], 0)
     assert scores(StopsEarly(1)) == ([1, 1], 6)  # an equal callback, an equal score
     assert scores() == ([2, 4], 6)
+
+
+class Unsendable:
+    """A value that stays in its process; as an answer it is a no."""
+
+    def __bool__(self):
+        return False
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        raise TypeError("it stays here")
+
+
+def test_what_is_scored_here_for_its_callbacks_need_not_be_pickled(uri):
+    """n_jobs=2 asks for workers, but the callbacks leave none to send anything to."""
+    with (
+        pytest.warns(UserWarning, match="Inside.*scored in it"),
+        pytest.warns(KeyNotCertain, match="cannot be pickled"),
+    ):
+        search = fit(uri, Steps(fail=Unsendable()), STEPS, [Inside()], n_jobs=2, **MEAN)
+    assert list(search.cv_results_["mean_test_score"]) == [2, 4]
 
 
 def test_a_scoring_monitor_of_the_estimator_logs_as_in_gridsearchcv(uri):
