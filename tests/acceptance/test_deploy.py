@@ -135,7 +135,7 @@ def test_the_compose_file_is_one():
     assert int(worker["stop_grace_period"].removesuffix("s")) > int(grace)
 
 
-def test_what_kubernetes_gets_fits_together():
+def test_kubernetes_objects_refer_to_each_other():
     deployment, scaled, auth = map(
         kubernetes, ["Deployment", "ScaledObject", "TriggerAuthentication"]
     )

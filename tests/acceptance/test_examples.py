@@ -40,7 +40,7 @@ def test_the_driver_scores_nothing_twice(uri, folder):
     assert "it stopped after" in said
 
 
-def test_what_the_driver_leaves_is_done_by_workers_as_it_says(uri, folder):
+def test_workers_do_the_units_that_the_driver_leaves(uri, folder):
     said = run(folder, "driver.py", "--leave", OPTOMATIC_DB=uri)
     (command,) = re.findall(r"terminals: python (.*)", said)
     # The worker is told of no database: it finds the definition.

@@ -58,7 +58,7 @@ def test_there_is_nothing_to_retry(failed, run):
     )
 
 
-def test_what_no_worker_can_score_is_not_queued_again(failed, run):
+def test_retry_does_not_queue_units_that_no_worker_can_score(failed, run):
     from pymongo import MongoClient
 
     database = MongoClient(failed).get_default_database()
@@ -99,7 +99,7 @@ def test_the_client_of_a_cancelled_search_ends(uri, run, space):
     assert len(ended) == 1
 
 
-def test_what_runs_is_not_removed(uri, run):
+def test_a_running_search_is_not_removed(uri, run):
     MongoSearch(functions.parabola, {"x": [1]}, db=uri, name="left").submit()
     code, out, err = run("rm", "left", "--yes", db=uri)
     assert (code, out) == (4, "")
@@ -219,7 +219,7 @@ def test_a_missing_library_is_named(failed, run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["x.txt", "x", "folder.csv", "nowhere/x.csv"])
-def test_what_cannot_be_written_is_said(failed, run, tmp_path, path):
+def test_an_unwritable_output_is_an_error(failed, run, tmp_path, path):
     (tmp_path / "folder.csv").mkdir()
     code, out, err = run("export", "failed", "-o", str(tmp_path / path), db=failed)
     assert (code, out) == (1, "")

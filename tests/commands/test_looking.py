@@ -123,7 +123,7 @@ def test_a_record_of_another_form_does_not_stop_the_list(uri, run):
     assert searches.count_documents({"state": "invalid"}) == 0  # who looks changes nothing
 
 
-def test_who_works_and_on_what(filled):
+def test_workers_are_listed_with_their_units(filled):
     workers, running = optomatic.workers(filled), optomatic.running(filled)
     assert workers["kind"].tolist() == ["local"]
     assert workers["processes"].tolist() == [2]

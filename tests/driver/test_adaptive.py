@@ -143,7 +143,7 @@ def test_ask_may_want_the_history_or_have_options(uri):
     assert run(WithOption(), uri).results_["param_x"].tolist() == [1, 2, 3]
 
 
-def test_what_is_in_flight_is_known(uri):
+def test_a_generator_knows_the_pending_candidates(uri):
     seen = []
 
     def one_more(history, n):

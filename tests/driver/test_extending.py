@@ -43,7 +43,7 @@ def search_of(uri, weights, **options):
     return MongoSearch(functions.of_data, {"weight": weights}, data=DATA, db=uri, **options)
 
 
-def test_what_is_added_elsewhere_is_that_of_the_wider_search(uri, tmp_path):
+def test_added_units_are_those_of_the_wider_search(uri, tmp_path):
     search_of(uri, [1, 2], name="weights").run()
     command = [sys.executable, "-c", ELSEWHERE, uri]
     environ = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
@@ -64,7 +64,7 @@ def test_what_is_added_elsewhere_is_that_of_the_wider_search(uri, tmp_path):
     assert search_of(uri, [1, 2, 3.5, 4]).run().summary_.stored == 4
 
 
-def test_what_the_wider_search_scored_is_not_queued(uri):
+def test_scored_units_are_not_queued(uri):
     search_of(uri, [1, 2, 3], name="weights").run()
     search_of(uri, [3, 4, 5]).run()
     seen = attach("weights", db=uri)
@@ -77,7 +77,7 @@ def test_what_the_wider_search_scored_is_not_queued(uri):
 
 
 @pytest.mark.parametrize("limit", [None, 7.0])
-def test_units_are_equal_whoever_makes_them(limit):
+def test_extending_makes_the_units_that_a_fit_makes(limit):
     values = [1, 1.0, np.float64(1), True, None, "a", (1, 2), [1, "b"], {"a": {1}}, SVC(C=2)]
     candidates = [{"kind": "k", "x": value} for value in values]
     how = {"limits": {"seconds": limit}} if limit else {}
@@ -186,7 +186,7 @@ class Asks:
 
 
 @pytest.mark.parametrize("space", [Asks(), lambda history: None])
-def test_what_has_to_be_asked_cannot_be_added(uri, space):
+def test_a_generator_that_learns_cannot_be_added(uri, space):
     search_of(uri, [1], name="weights").run()
     with pytest.raises(ValueError, match="needs a process that asks it"):
         attach("weights", db=uri).extend(space)
@@ -204,7 +204,7 @@ def test_a_search_of_an_estimator_says_what_to_do_instead(uri):
         attach("cv", db=uri).extend({"value": [2]})
 
 
-def test_what_workers_would_lack_is_said_before_anything_is_queued(uri):
+def test_missing_parts_are_an_error_before_anything_is_queued(uri):
     search_of(uri, [1], name="weights").run()
     database = servers.database(uri)
     database["bundles"].delete_many({})

@@ -197,7 +197,7 @@ class Unlucky(Gated):
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.filterwarnings("error")
-def test_nobody_looks_any_more_however_a_search_ends(mongod, tmp_path, monkeypatch, capfd, end):
+def test_watching_stops_at_every_end_of_a_search(mongod, tmp_path, monkeypatch, capfd, end):
     """Nothing is said of looks that fail, and of lines there is none after the end."""
     monkeypatch.setattr(following, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(following, "DRAW_SECONDS", 0.05)

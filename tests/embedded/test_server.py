@@ -191,7 +191,7 @@ def test_threads_of_one_process_get_one_mongod(home: Path) -> None:
     assert len(of_folder(home / "server")) == 2
 
 
-def test_nobody_else_gets_in(home: Path) -> None:
+def test_other_users_cannot_connect(home: Path) -> None:
     home.mkdir(mode=0o755)
     private.serve(home)
     (home / "server").chmod(0o755)
@@ -532,7 +532,7 @@ def test_long_and_foreign_paths(tmp_path: Path, home: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's files")
-def test_what_another_user_put_there_is_refused(tmp_path: Path, home: Path) -> None:
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, home: Path) -> None:
     deep = tmp_path / ("deep" * 30) / "server"
     link = private._link(deep)
     os.symlink(deep, link)

@@ -39,7 +39,7 @@ def test_values_come_in_order_and_from_the_workers(workers):
     assert all(starters & {p.pid for p in psutil.Process(one).parents()} for one in pids)
 
 
-def test_what_is_defined_in_a_test_or_a_notebook_travels_by_value(workers):
+def test_functions_of_tests_and_notebooks_travel_by_value(workers):
     def local(x):
         return x + offset
 
@@ -97,7 +97,7 @@ def test_an_exception_of_the_machine_is_not_tried_elsewhere(workers, tmp_path):
     assert (tmp_path / "tries").read_text() == "x"
 
 
-def test_what_cannot_be_pickled_is_named(workers):
+def test_an_object_that_cannot_be_pickled_is_named(workers):
     with pytest.raises(PicklingError, match=r"A call of functions\.square cannot be pickled"):
         Parallel()(delayed(square)(threading.Lock()) for _ in range(2))
     with pytest.raises(TypeError, match="generator") as caught:
@@ -105,7 +105,7 @@ def test_what_cannot_be_pickled_is_named(workers):
     assert "what it returned cannot be pickled" in str(caught.value.__cause__)
 
 
-def test_what_runs_and_what_waits_ends_with_an_error(workers, tmp_path):
+def test_running_and_queued_calls_end_after_an_error(workers, tmp_path):
     tasks = [delayed(note_and_hang)(tmp_path, 0), delayed(_fail_after)(tmp_path)]
     tasks += [delayed(_hang_after_that)(tmp_path, n) for n in range(1, 20)]
     with pytest.raises(LookupError):
@@ -147,7 +147,7 @@ def test_a_managed_parallel_goes_on_after_an_error(workers):
             assert parallel(delayed(square)(i) for i in range(4)) == [0, 1, 4, 9]
 
 
-def test_what_is_nested_runs_in_threads_of_the_worker(workers):
+def test_nested_calls_run_in_threads_of_the_worker(workers):
     # More calls than workers, each waiting for its own: on workers again they would deadlock.
     found = Parallel(batch_size=1)(delayed(nest)(2) for _ in range(6))
     assert found == [["ThreadingBackend", "SequentialBackend", "SequentialBackend"]] * 6
@@ -187,7 +187,7 @@ def test_large_arguments_may_be_passed_as_joblib_is_told(workers):
     assert (kind, writeable) == ("memmap", True)
 
 
-def test_what_calls_leave_in_the_store_is_removed(workers):
+def test_documents_of_calls_are_removed(workers):
     large = Parallel()(delayed(zeros)(20) for _ in range(2))
     assert [len(value) for value in large] == [20 << 20] * 2
     # An argument of 3 MB that is no array is a part of its own, and removed too.

@@ -88,7 +88,7 @@ def test_a_call_that_could_not_be_sent_is_told_of_though_the_store_fails(client,
     assert told.wait(120)
 
 
-def test_what_was_given_up_is_not_run_for_nobody(client, own, monkeypatch):
+def test_abandoned_calls_do_not_run(client, own, monkeypatch):
     fail_once(monkeypatch, client.store.calls, "finished", StoreUnavailable("it is away"))
     told = threading.Event()
     given_up = send(client, lambda _: told.set())

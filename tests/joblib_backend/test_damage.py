@@ -143,7 +143,7 @@ def say(capsys, what, calling):
         print(f"\n{what}: {sum(calling.seen())} of {len(calling.sent)} flipped bits seen", end=" ")
 
 
-def test_what_is_stored_beside_the_arguments_is_verified_too(own, calling):
+def test_all_that_is_stored_of_a_call_is_verified(own, calling):
     changes = ({"options.level": 3}, {"options.mmap_mode": "c"}, {"spec.initializer": "0" * 64})
     for n, change in enumerate(changes):
         call_id = calling.send(echo, n, 2)
@@ -163,7 +163,7 @@ def test_arguments_that_are_a_part_are_sent_again(own, calling):
     wait_for(lambda: not calling.database["chunks"].count_documents({}))
 
 
-def test_what_was_returned_as_a_part_is_asked_for_again(own, calling, monkeypatch):
+def test_a_damaged_large_result_is_computed_again(own, calling, monkeypatch):
     ids = {calling.send(echo, 1, LARGE)}
     before_reading(calling, monkeypatch, ids, lambda _: flip_part(calling, "returned"))
     own.start()

@@ -44,13 +44,13 @@ def test_a_call_that_ends_its_worker_three_times_is_an_error(calling, tmp_path):
     assert Parallel()(delayed(square)(i) for i in range(3)) == [0, 1, 4]
 
 
-def test_what_finds_no_room_on_the_worker_is_returned_all_the_same(calling, tmp_path):
+def test_results_are_returned_without_room_on_the_worker(calling, tmp_path):
     calling.start(OPTOMATIC_CACHE_DIR=str(tmp_path))
     assert Parallel(n_jobs=2)([delayed(large_without_room)()]) == [b"x" * 1_000_000]
     assert not [path for path in tmp_path.rglob("*") if "returned" in path.name]
 
 
-def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
+def test_a_warning_says_that_no_worker_is_there_and_a_late_one_serves(calling, monkeypatch):
     monkeypatch.setattr("optomatic.joblib_backend.client.LONELY_SECONDS", 0.5)
     with pytest.warns(NoWorkers, match=r"python -m optomatic\.worker --db 'mongodb://127"):
         assert joblib.effective_n_jobs(-1) == 2
@@ -62,7 +62,7 @@ def test_nobody_there_is_said_and_who_comes_late_serves(calling, monkeypatch):
     assert list(values) == [0, 1, 4, 9]
 
 
-def test_calls_that_somebody_removed_are_an_error(calling, monkeypatch):
+def test_removed_calls_are_an_error(calling, monkeypatch):
     monkeypatch.setattr("optomatic.joblib_backend.client.LONELY_SECONDS", 0.5)
     values = Parallel(n_jobs=2, return_as="generator")(delayed(square)(i) for i in range(2))
     with pytest.warns(NoWorkers) as caught:

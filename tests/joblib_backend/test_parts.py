@@ -112,7 +112,7 @@ def test_of_two_callers_with_the_same_array_each_may_go_first(own, stored):
     assert own.database["workers"].count_documents({}) == 0
 
 
-def test_what_a_search_needs_as_well_stays(own, client, stored):
+def test_parts_that_a_search_needs_stay(own, client, stored):
     call(client)
     (sha,) = own.database["bundles"].distinct("_id")
     with open_store(own.uri) as store:
@@ -142,7 +142,7 @@ def test_a_process_that_was_silent_looks_again_what_is_there(own, client, stored
     assert stored() == (0, 0, 0)
 
 
-def test_who_calls_again_as_the_thread_ends_is_told_and_does_not_hang(client, stored, monkeypatch):
+def test_a_call_while_the_thread_ends_raises_and_does_not_hang(client, stored, monkeypatch):
     """joblib sends the next call when it hears of the last one, in the same thread."""
     told = threading.Event()
     again = []

@@ -153,7 +153,7 @@ def _outdented(line):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_is_sent_is_what_it_was(name):
+def test_sent_code_computes_the_same(name):
     sent(CLASSES[name])
 
 

@@ -152,7 +152,7 @@ def test_payloads_that_came_later_are_named_in_the_text():
     assert parts_of(text) == {later}
 
 
-def test_what_a_newer_version_wrote_is_refused():
+def test_params_of_a_newer_version_are_refused():
     with pytest.raises(StoreIncompatible, match="schema 99"):
         decode(json.dumps([99, []]), None)
     with pytest.raises(StoreIncompatible, match="'quaternion'"):

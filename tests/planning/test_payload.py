@@ -125,7 +125,7 @@ def test_metrics_and_keywords_go_by_name():
 # Who is who
 
 
-def test_what_is_one_object_is_one_object_there():
+def test_shared_objects_stay_shared():
     shared = [1, 2]
     loaded = sent([shared, {"in": shared}], estimator=Own(shared), scorer=functools.partial(
         max, shared))  # fmt: skip
@@ -312,7 +312,7 @@ def test_modules_that_are_there_are_put_back():
         assert sys.modules["own_late"] is mine
 
 
-def test_what_a_module_is_as_it_is_sent_travels_whatever_its_file_says():
+def test_a_module_travels_as_it_is_in_memory():
     with modules(HELPERS) as module:
         sys.modules["own_helpers"].K = 30
         sys.modules["own_late"].plus = lambda x: x + 1
@@ -386,7 +386,7 @@ def test_modules_are_compared_whether_they_travel_or_not(tmp_path, monkeypatch, 
     ],
     ids=["estimator", "step", "scorer", "fit params"],
 )
-def test_what_cannot_be_pickled_is_named_with_the_way_to_it(make, path):
+def test_an_object_that_cannot_be_pickled_is_named_with_its_path(make, path):
     roles = make(Uncopied())
     with pytest.raises(NotShippable, match="Nothing was queued") as caught:
         Sender(roles).send([])
@@ -405,13 +405,13 @@ class Uncopied:
         return self
 
 
-def test_what_cannot_be_pickled_of_a_candidate_is_named():
+def test_a_param_that_cannot_be_pickled_is_named():
     sender = Sender({"estimator": SVC()})
     with pytest.raises(NotShippable, match=r"candidates\['a'\]"):
         sender.send([{"a": (n for n in range(3))}])
 
 
-def test_what_is_not_the_same_after_it_was_pickled_is_a_doubt_with_its_path():
+def test_a_digest_changed_by_pickling_is_reported_with_its_path():
     """It is sent all the same, and nobody compares it."""
     scorer = functools.partial(max, {"in": Forgetful(3)})
     sender = Sender({"estimator": SVC(), "scorer": scorer})
@@ -427,7 +427,7 @@ def test_what_is_not_the_same_after_it_was_pickled_is_a_doubt_with_its_path():
     assert loaded.roles["scorer"].args[0]["in"].value is None
 
 
-def test_what_clones_forget_is_not_missed():
+def test_attributes_that_clones_lack_are_not_compared():
     """GridSearchCV has clones, too."""
     loaded = sent(estimator=Own(Forgetful(3)))
     assert loaded.roles["estimator"].a.value is clone(Own(Forgetful(3))).a.value is None
@@ -441,7 +441,7 @@ class Forgetful:
         return {"value": None}
 
 
-def test_what_raises_as_it_is_loaded_is_said_before_anything_is_queued():
+def test_an_object_that_raises_when_loaded_is_refused_before_queueing():
     sender = Sender({"scorer": functools.partial(max, Raising())})
     with pytest.raises(NotShippable, match=r"cannot be loaded again \(ValueError: no\)"):
         sender.send([])

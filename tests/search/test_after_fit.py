@@ -278,7 +278,7 @@ def test_in_cross_val_score(uri, n_jobs):
 
 
 @pytest.mark.parametrize(("n_jobs", "inside"), [(None, 0), (2, 1)])
-def test_what_a_worker_fits_knows_that_it_is_inside(uri, n_jobs, inside):
+def test_an_estimator_in_a_worker_knows_that_it_is_inside(uri, n_jobs, inside):
     search = MongoSearchCV(InsideAsker(), {"value": [1]}, n_jobs=n_jobs, db=uri).fit(X, Y)
     assert search.best_score_ == inside
 

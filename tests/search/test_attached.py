@@ -99,7 +99,7 @@ def test_a_search_that_is_left_to_workers(uri):
     assert again.record()["state"] == "completed"
 
 
-def test_who_waits_is_told_that_nobody_can_score(uri):
+def test_wait_warns_that_no_worker_can_score(uri):
     left = MongoSearch(functions.parabola, {"x": range(6)}, db=uri, name="left").submit()
     seen = attach("left", db=uri)
     minutes = partial(next, itertools.count(step=60.0))
@@ -126,7 +126,7 @@ def test_who_waits_is_told_that_nobody_can_score(uri):
         {"filters": [print]},
     ],
 )
-def test_what_needs_its_driver_is_not_left(uri, options):
+def test_a_search_that_needs_its_driver_cannot_be_left(uri, options):
     options = {"space": {"x": [1]}, **options}
     with pytest.raises(ValueError, match="so it cannot be left"):
         MongoSearch(functions.parabola, db=uri, **options).submit()

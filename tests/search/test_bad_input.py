@@ -77,7 +77,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr("optomatic.store.connection._PATIENCE", 2.0)
 
 
-def test_nobody_answers(impatient):
+def test_an_unreachable_server_is_an_error(impatient):
     with pytest.raises(StoreUnavailable) as caught:
         fit(f"mongodb://ann:{SECRET}@127.0.0.1:{free_port()}/iris")
     assert SECRET not in chain_of(caught.value)
@@ -268,7 +268,7 @@ def test_an_address_without_a_secret_is_shown_as_it_is(uri):
     assert repr(MongoSearchCV(SVC(), {"C": [1]}, db=uri).db) == repr(uri)
 
 
-def test_what_is_done_is_pickled_without_credentials_and_finds_them_again(auth_server, monkeypatch):
+def test_a_fitted_search_is_pickled_without_credentials(auth_server, monkeypatch):
     uri = auth_server.uri("pickles", user="ann", password="the%20right%20one")
     search = MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, name="kept")
     waiting = pickle.loads(pickle.dumps(search))  # on its way to where it is run
@@ -420,9 +420,7 @@ BAD = [
 @pytest.mark.parametrize(
     ("options", "kind", "said"), BAD, ids=[f"{n}-{next(iter(row[0]))}" for n, row in enumerate(BAD)]
 )
-def test_what_cannot_be_meant_is_refused_by_fit_and_run(
-    uri, tmp_path, monkeypatch, options, kind, said
-):
+def test_bad_parameters_are_refused_by_fit_and_run(uri, tmp_path, monkeypatch, options, kind, said):
     monkeypatch.chdir(tmp_path)
     searches = [
         MongoSearchCV(SVC(), {"C": [1, 2]}, cv=2, db=uri, **options),

@@ -191,7 +191,7 @@ def test_nothing_is_complete(uri, tmp_path):
     assert "best_params_" not in state
 
 
-def test_what_cannot_be_made_of_the_rest_does_not_hide_it(uri, tmp_path):
+def test_a_failing_table_does_not_hide_the_interrupt(uri, tmp_path):
     client = start(uri, "only failures", 2, tmp_path / "state")
     wait_for(lambda: units(uri).count_documents({"state": "failed"}) >= 6, client)
     wait_for(lambda: units(uri).count_documents({"state": "running"}), client)

@@ -410,7 +410,7 @@ def test_metadata_routing(uri, n_jobs):
             fit(MongoSearchCV, replace(case, params={"u": WEIGHT}), db=uri)
 
 
-def test_params_that_nobody_takes_are_scikit_learns_errors(uri):
+def test_unknown_params_raise_scikit_learns_errors(uri):
     case = Case(KNeighborsClassifier(), {"n_neighbors": [1]}, *real(load_iris), {}, {"w": WEIGHT})
     with pytest.raises(ValueError, match="unexpected keyword argument 'w'"):
         fit(MongoSearchCV, case, db=uri)
@@ -419,7 +419,7 @@ def test_params_that_nobody_takes_are_scikit_learns_errors(uri):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_what_a_fit_writes_into_its_params_reaches_no_other_unit(uri, n_jobs):
+def test_a_fit_that_changes_its_params_changes_no_other_unit(uri, n_jobs):
     case = Case(Writer(), {"value": [1, 2]}, *real(load_iris), {"cv": 3, "refit": False})
     search = fit(MongoSearchCV, replace(case, params={"start": np.zeros(1)}), db=uri, n_jobs=n_jobs)
     assert list(search.cv_results_["mean_test_score"]) == [1, 1]
@@ -461,7 +461,7 @@ def test_an_unseeded_shuffler_is_asked_once_and_that_is_said_once(uri, n_jobs):
     assert again.summary_.stored == 0  # other splits, other scores
 
 
-def test_what_is_said_of_a_search_inside_of_others_points_at_the_line_of_the_user(uri):
+def test_warnings_of_a_nested_search_point_at_the_users_line(uri):
     X, y = real(load_iris)
     search = MongoSearchCV(SVC(), {"C": [1]}, cv=ShuffleSplit(2), db=uri)
     with pytest.warns(RandomnessUnseeded) as said:

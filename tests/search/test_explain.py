@@ -249,7 +249,7 @@ def test_a_queue_that_was_lost_is_said(left, uri):
     assert any("has lost the requirements" in text for text in told(search, "workers"))
 
 
-def test_who_works_on_it_is_named(left):
+def test_the_worker_of_a_running_unit_is_named(left):
     search, store = left
     lease = store.claims.claim("w1", 1, search=search.search_id)
     store.claims.start(lease.token, [lease.jobs[0].id], 600)

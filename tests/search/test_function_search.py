@@ -141,7 +141,7 @@ def test_a_failure_is_kept_and_not_the_best(uri, n_jobs):
         assert run(retry_failed=True, error_score=-5).results_["score"].tolist() == [-5, 1, 0]
 
 
-def test_what_kills_its_worker_is_given_up(uri):
+def test_a_unit_that_kills_its_worker_is_given_up(uri):
     def run(**options):
         return MongoSearch(
             functions.crashes_at_two, {"x": [1, 2]}, n_jobs=1 + 1, db=uri, **options
@@ -205,7 +205,7 @@ def test_bad_arguments_are_named_before_anything_is_stored(uri, arguments, error
     assert units(uri) == []
 
 
-def test_what_cannot_be_pickled_is_scored_here_only(uri):
+def test_a_function_that_cannot_be_pickled_is_scored_here_only(uri):
     with open(__file__) as file:
 
         def function(x):

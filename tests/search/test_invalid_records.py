@@ -237,7 +237,7 @@ def test_a_unit_of_others_that_waits_for_a_search_is_not_scored_by_it(
     assert_same_table(fit, TRUTH)
 
 
-def test_what_could_not_be_read_goes_with_its_search(uri, database):
+def test_unreadable_units_are_removed_with_their_search(uri, database):
     first = fitted(uri)
     database["units"].update_one({}, {"$set": {"result": None}})
     with pytest.warns(RecordsInvalid):

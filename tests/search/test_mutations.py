@@ -49,7 +49,7 @@ def reports(request):
 @pytest.mark.parametrize(
     "number", range(EXAMPLES), ids=lambda n: f"{n:04}-{scenario_of(n)}".replace(" ", "_")
 )
-def test_a_changed_document_harms_nobody(arena, reports, number):
+def test_a_changed_document_ends_no_search_and_no_worker(arena, reports, number):
     report = run(arena, SEED, number)
     reports.append(report)
     if report.faults:
@@ -75,7 +75,7 @@ def _shown(documents):
     return sorted(repr(sorted(document.items())) for document in documents)
 
 
-def test_what_is_drawn_depends_on_the_seed_alone():
+def test_mutations_depend_on_the_seed_alone():
     def drawn():
         return [str(draw(random.Random(n), "units", [_sample()], "s")) for n in range(300)]
 

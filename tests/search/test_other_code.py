@@ -351,9 +351,7 @@ def patched(mine, how):
 
 
 @pytest.mark.parametrize("how", ["constant", "function", "method"])
-def test_what_is_patched_is_scored_as_this_process_has_it_by_joblibs_workers(
-    uri, module, loky, how
-):
+def test_joblibs_workers_score_patched_code(uri, module, loky, how):
     mine, path = module("mymodel", MODEL.format(base=100))
     path.write_text("this is no Python")
     for change in (lambda: None, lambda: patched(mine, how)):

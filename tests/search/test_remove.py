@@ -32,7 +32,7 @@ def search_of(uri, weights, **options):
     return MongoSearch(functions.of_data, {"weight": weights}, data=DATA, db=uri, **options)
 
 
-def test_what_was_removed_is_scored_again(uri):
+def test_removed_units_are_scored_again(uri):
     search_of(uri, [1, 2], name="a").run()
     would = remove("a", db=uri, dry_run=True)
     assert search_of(uri, [1, 2], name="a").run().summary_.stored == 2
@@ -91,7 +91,7 @@ def test_an_equal_fit_adds_a_record_and_nothing_else(uri):
     assert max(np.diff(records)) < 4000
 
 
-def test_what_is_added_to_one_of_two_equal_searches_is_not_added_to_the_other(uri):
+def test_adding_to_one_of_two_equal_searches_leaves_the_other(uri):
     for name in ("a", "b"):
         search_of(uri, [1, 2], name=name).run()
     assert attach("a", db=uri).extend({"weight": [3]}) == 1

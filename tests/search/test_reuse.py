@@ -172,7 +172,7 @@ class Odd(SVC):
         self.source = source
 
 
-def test_what_cannot_be_keyed_is_scored_for_this_search_only(uri, digits):
+def test_an_estimator_without_a_key_is_scored_for_this_search_only(uri, digits):
     model = Odd(source=Unsure())
     for _ in range(2):
         with pytest.warns(KeyNotCertain, match="source"):
@@ -197,7 +197,7 @@ def times(X):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-def test_what_is_not_the_same_once_it_was_sent_is_scored_for_this_search_only(uri, digits, n_jobs):
+def test_an_estimator_changed_by_pickling_is_scored_for_this_search_only(uri, digits, n_jobs):
     model = make_pipeline(FunctionTransformer(times), SVC())
     for _ in range(2):
         with pytest.warns(KeyNotCertain, match="FORGETFUL"):

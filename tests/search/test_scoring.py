@@ -79,7 +79,7 @@ def test_scoring_and_refit(uri, case, train):
         {"refit": lambda results: "first"},
     ],
 )
-def test_what_scikit_learn_refuses(uri, options):
+def test_scorers_that_scikit_learn_refuses(uri, options):
     errors = []
     for search in (GridSearchCV(SVC(), GRID), MongoSearchCV(SVC(), GRID, db=uri)):
         with warnings.catch_warnings():

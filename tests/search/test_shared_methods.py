@@ -237,7 +237,7 @@ def test_a_search_that_runs_is_pending_in_part(uri):
     assert attempts["ended"].isna().all()
 
 
-def test_what_is_gone_has_empty_tables(searches):
+def test_a_removed_search_has_empty_tables(searches):
     for level in LEVELS:
         assert len(searches["gone"].to_frame(level)) == 0
     empty = searches["gone"].errors()
@@ -376,7 +376,7 @@ def test_the_html_says_soon_and_without_password_that_the_store_is_away(uri):
 # Where the database is
 
 
-def test_what_is_not_fitted_has_nothing_to_look_at():
+def test_tables_need_a_fitted_search():
     for held in (MongoSearchCV(MODEL, GRID), MongoSearch(functions.parabola, {"x": [1]})):
         for look in (held.to_frame, held.errors, held.explain, held.remove):
             with pytest.raises(NotFittedError):

@@ -54,12 +54,12 @@ def scores(fitted):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_what_only_this_process_has_travels_unless_others_are_named(uri, ghost, n_jobs):
+def test_a_module_of_this_process_alone_travels(uri, ghost, n_jobs):
     assert scores(search(ghost.Own(), uri, n_jobs=n_jobs).fit(X, Y)) == [2.0, 4.0]
 
 
 @pytest.mark.parametrize("named", [[], ["functions"]])
-def test_what_does_not_travel_and_is_missing_elsewhere_scores_nothing(uri, ghost, named):
+def test_a_module_that_is_missing_elsewhere_scores_nothing(uri, ghost, named):
     with pytest.raises((ImportError, OptomaticError), match="ghost"):
         search(ghost.Own(), uri, n_jobs=2, ship_modules=named, error_score="raise").fit(X, Y)
     with MongoClient(uri) as client:
@@ -82,7 +82,7 @@ def test_modules_beside_named_ones_do_not_travel(uri, ghost, monkeypatch):
         search(haunted.Own(), uri, cv=3, ship_modules=["haunted"], error_score="raise").fit(X, Y)
 
 
-def test_what_the_user_ships_goes_on_being_shipped(uri, ghost):
+def test_modules_that_the_user_registered_stay_registered(uri, ghost):
     cloudpickle.register_pickle_by_value(ghost)
     try:
         search(ghost.Own(), uri, ship_modules=["ghost"]).fit(X, Y)
@@ -100,9 +100,7 @@ def test_wrong_modules_are_refused(uri, modules, error):
 
 
 @pytest.mark.parametrize("named", [None, ["helpers"]])
-def test_what_stands_in_a_script_and_in_named_modules_reaches_a_standalone_worker(
-    uri, tmp_path, named
-):
+def test_scripts_and_named_modules_reach_a_standalone_worker(uri, tmp_path, named):
     """The worker has neither the script nor the module."""
     (tmp_path / "helpers.py").write_text("FACTOR = 2.0\n")
     script = tmp_path / "script.py"

@@ -111,7 +111,7 @@ def test_more_draws_than_there_are_is_said_as_scikit_learn_says_it(uri):
     ],
     ids=["grid", "sampler", "generator", "map", "series", "list of series"],
 )
-def test_what_scikit_learn_does_not_take(uri, space, expected):
+def test_spaces_that_scikit_learn_refuses(uri, space, expected):
     search = MongoSearchCV(Numbered(), space, cv=2, db=uri).fit(X, Y)
     assert [params["value"] for params in params_of(search)] == expected
 

@@ -110,7 +110,7 @@ def test_a_worker_gives_back_what_it_has_on_sigterm(standalone_uri, start_worker
     assert {(u["losses"], u["state"]) for u in units(uri).find()} == {(0, "completed")}
 
 
-def test_nobody_there_is_said(standalone_uri, start_worker, monkeypatch):
+def test_a_warning_says_that_no_worker_is_there(standalone_uri, start_worker, monkeypatch):
     monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 0.5)
     late = threading.Timer(2.0, start_worker, [standalone_uri])
     late.start()

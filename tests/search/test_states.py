@@ -58,7 +58,7 @@ def test_a_client_elsewhere_is_gone_when_it_was_not_seen_for_a_minute(uri):
     assert seen.state == "abandoned"
 
 
-def test_who_uploads_is_known_to_live(uri, monkeypatch):
+def test_a_search_that_uploads_counts_as_alive(uri, monkeypatch):
     """Whatever is uploaded before units are queued: nothing else tells the store by then."""
     monkeypatch.setattr(driver, "TOUCH_SECONDS", 0)
     touched, touch = [], Searches.touch

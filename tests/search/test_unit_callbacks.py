@@ -284,7 +284,7 @@ class Unsendable:
         raise TypeError("it stays here")
 
 
-def test_what_is_scored_here_for_its_callbacks_need_not_be_pickled(uri):
+def test_units_scored_here_for_callbacks_need_no_pickling(uri):
     """n_jobs=2 asks for workers, but the callbacks leave none to send anything to."""
     with (
         pytest.warns(UserWarning, match="Inside.*scored in it"),
@@ -318,7 +318,7 @@ class Raises(Recorder):
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("event", ["begin", "end"])
-def test_what_a_callback_raises_ends_the_search_and_is_no_units_failure(uri, event, n_jobs):
+def test_an_error_of_a_callback_ends_the_search_and_fails_no_unit(uri, event, n_jobs):
     raises = Raises((event, "candidate-split-evaluation", 4))
     with pytest.raises(ValueError, match="the callback's own mistake"):
         fit(uri, callbacks=[raises], n_jobs=n_jobs)

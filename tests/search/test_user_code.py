@@ -808,7 +808,7 @@ def counts(result):
 
 
 @pytest.mark.parametrize(("scenario", "kind"), EACH)
-def test_whoever_scores_user_code_finds_what_gridsearchcv_finds(scored, scenario, kind):
+def test_every_executor_scores_user_code_as_gridsearchcv(scored, scenario, kind):
     """This process, local workers, and a standalone worker that has none of it."""
     theirs, ours = outcomes(scored(scenario)[1], kind)
     for (_, n_jobs, _), result in ours:
@@ -817,7 +817,7 @@ def test_whoever_scores_user_code_finds_what_gridsearchcv_finds(scored, scenario
 
 
 @pytest.mark.parametrize(("scenario", "kind"), EACH)
-def test_a_score_of_user_code_serves_whoever_asks_next(scored, scenario, kind):
+def test_a_score_of_user_code_is_reused(scored, scenario, kind):
     """In other processes, whoever scored it."""
     _, ours = outcomes(scored(scenario)[1], kind)
     for (_, n_jobs, stored), result in ours:
@@ -1057,7 +1057,7 @@ def of_edits(edited, when, kind):
 
 
 @pytest.mark.parametrize("kind", REACHED)
-def test_what_is_edited_between_two_runs_is_scored_again(edited, kind):
+def test_code_edited_between_two_runs_is_scored_again(edited, kind):
     before, counted = of_edits(edited, "before", kind)
     assert counted == {(0, UNITS)}
     after, counted = of_edits(edited, "after", kind)
@@ -1158,7 +1158,7 @@ def in_memory(place, worked, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", IN_MEMORY_STORED)
-def test_what_a_program_changes_in_memory_is_scored_as_it_is_there(in_memory, kind):
+def test_code_changed_in_memory_is_scored_as_changed(in_memory, kind):
     """Whatever stands in the files of its modules."""
     for report, stored in zip(in_memory, IN_MEMORY_STORED[kind], strict=True):
         theirs = report[kind]["theirs"]["scores"]
@@ -1488,7 +1488,7 @@ def names_it(text, kind):
 
 
 @pytest.mark.parametrize("kind", NAMED)
-def test_what_cannot_be_pickled_is_scored_here_for_this_search_only(unpicklable, kind):
+def test_code_that_cannot_be_pickled_is_scored_here_for_this_search_only(unpicklable, kind):
     """And named, with the way to it."""
     result = unpicklable[kind]
     for ours in result["visits"][:2]:
@@ -1499,7 +1499,7 @@ def test_what_cannot_be_pickled_is_scored_here_for_this_search_only(unpicklable,
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NAMED if kind != "a connection of a module"])
-def test_what_cannot_be_pickled_is_named_before_workers_get_it(unpicklable, kind):
+def test_code_that_cannot_be_pickled_is_named_before_it_is_sent(unpicklable, kind):
     for ours in unpicklable[kind]["visits"][2:]:
         assert ours.get("error", "").startswith("NotShippable: "), ours
         assert names_it(ours["error"], kind), ours["error"]

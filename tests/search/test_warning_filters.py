@@ -61,7 +61,7 @@ def test_warnings_that_are_errors_fail_in_workers_and_are_not_stored(uri):
     assert (search.summary_.stored, search.summary_.scored) == (4, 2)
 
 
-def test_what_is_not_loaded_is_passed_over():
+def test_filters_of_modules_that_are_not_loaded_are_skipped():
     with warnings.catch_warnings():
         warnings.resetwarnings()
         warnings.filterwarnings("error", "a (very )?odd", RuntimeWarning, r"somewhere\.else", 7)

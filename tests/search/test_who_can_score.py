@@ -60,7 +60,7 @@ def states(uri):
     return {(unit["state"], unit["attempt"]) for unit in units(uri).find()}
 
 
-def test_what_requires_tags_is_left_to_those_that_have_them_and_fit_says_so(uri, start_worker, fit):
+def test_units_with_tags_wait_for_workers_with_them_and_fit_says_so(uri, start_worker, fit):
     """Also where n_jobs would score it here."""
     ready(start_worker(uri, "--tag", "big"))
     thread, said = fit(uri, requires={"gpu", "big"})
@@ -116,7 +116,7 @@ def refusing(refused):
         ([worker(python="3.9")], [queue("gpu", python="3.8")], "3.8 (it has 3.9) and --tag gpu"),
     ],
 )
-def test_what_is_missing_is_named(workers, queues, why):
+def test_missing_packages_and_tags_are_named(workers, queues, why):
     said = missing_in(workers, queues)
     assert said == why or (why and why in said)
 

@@ -164,7 +164,7 @@ def test_only_queues_and_searches_that_are_asked_for(jobs, claims):
     assert ids(claims.claim("w", 5, search="s").jobs) == [one.id]
 
 
-def test_what_was_lost_is_claimed_alone_and_only_when_nothing_else_runs(jobs, claims, bench):
+def test_lost_units_are_claimed_alone_and_last(jobs, claims, bench):
     lost, *calm = some_units(4)
     jobs.submit([lost], "s")
     lose(bench, lost, 1)
@@ -206,7 +206,7 @@ def test_a_beat_extends_started_units_and_names_those_that_are_gone(claims, benc
     assert claims.renew({}) == frozenset()
 
 
-def test_a_late_beat_saves_a_lease_that_nobody_has_taken_back(claims, bench):
+def test_a_late_heartbeat_saves_a_lease_that_was_not_reaped(claims, bench):
     (one,) = some_units(1)
     lease = started(bench, [one])
     time.sleep(SHORT.lease + 0.1)
@@ -237,7 +237,7 @@ def test_release_gives_back_uncharged(jobs, claims, bench):
 # Complete and fail
 
 
-def test_the_first_good_result_wins_whoever_brings_it(claims, bench):
+def test_the_first_good_result_wins(claims, bench):
     (one,) = some_units(1)
     lease = started(bench, [one], worker="first")
     time.sleep(SHORT.lease + 0.1)
@@ -363,7 +363,7 @@ def test_units_of_a_vanished_worker_come_back_at_once(claims, bench):
     assert bench.states() == {mine.id: "queued", other.id: "running"}
 
 
-def test_cancel_withdraws_what_nobody_else_wants(jobs, claims, bench):
+def test_cancel_withdraws_units_that_no_other_search_wants(jobs, claims, bench):
     shared, queued, running = units = some_units(3)
     jobs.submit(units, "s")
     jobs.submit([shared], "t")
@@ -395,7 +395,7 @@ def test_a_cancelled_unit_is_reopened_by_a_later_search(jobs, bench):
 # What is not ours
 
 
-def test_other_schemas_and_what_is_no_unit_stop_nobody(claims, bench):
+def test_other_schemas_and_invalid_units_stop_no_worker(claims, bench):
     units = some_units(2)
     started(bench, units)
     strange = [

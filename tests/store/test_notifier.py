@@ -66,7 +66,7 @@ def test_a_stream_outlives_the_time_limit_of_its_calls(uri, store, monkeypatch):
         wait_for(lambda: max(streams.asked.values(), default=0) > 12)
 
 
-def test_who_serves_some_searches_hears_of_one_that_joins(store):
+def test_a_worker_of_some_searches_is_notified_of_a_new_one(store):
     """The units are queued already, so their state does not change."""
     units = some_units(3)
     store.jobs.submit(units, "first")
@@ -91,7 +91,7 @@ def test_it_rings_for_what_ends(store):
     assert set(rings).isdisjoint({threading.get_ident()})
 
 
-def test_what_is_disarmed_is_armed_again(store):
+def test_a_stopped_subscription_can_start_again(store):
     woken = threading.Event()
     subscription = store.notifier.queued(woken.set)
     subscription.start()

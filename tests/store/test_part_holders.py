@@ -73,7 +73,7 @@ def test_the_last_holder_takes_it_along(store, part, left):
 
 @pytest.mark.parametrize("first", ["caller", "search"])
 @pytest.mark.parametrize("puts", [False, True])
-def test_what_a_search_needs_as_well_stays(store, part, first, puts):
+def test_parts_that_a_search_needs_stay(store, part, first, puts):
     who = ["a/1", SEARCHES] if first == "caller" else [SEARCHES, "a/1"]
     for holder in who:
         if puts:
@@ -85,7 +85,7 @@ def test_what_a_search_needs_as_well_stays(store, part, first, puts):
     assert store.parts.client_holders() == set()
 
 
-def test_what_was_stored_before_there_were_holders_stays(store, database, part):
+def test_parts_without_holders_stay(store, database, part):
     store.parts.put(part)
     database["bundles"].update_one({}, {"$unset": {"marks": 1}})
     database["chunks"].update_many({}, {"$unset": {"marks": 1}})
@@ -94,7 +94,7 @@ def test_what_was_stored_before_there_were_holders_stays(store, database, part):
     assert is_whole(store, part)
 
 
-def test_what_an_upload_left_goes_with_its_holder(store, part, left):
+def test_an_interrupted_upload_is_removed_with_its_holder(store, part, left):
     with pytest.raises(Cut):
         store.parts.put(part, cut_after(2000), holder="a/1")
     assert left() == (1, 2)
@@ -143,7 +143,7 @@ def before(store, monkeypatch, step, act):
 
 @pytest.mark.parametrize("who", ["search", "caller"])
 @pytest.mark.parametrize("step", STEPS)
-def test_who_comes_during_a_removal_has_a_whole_part(
+def test_a_new_holder_during_a_removal_has_a_whole_part(
     store, uri, part, left, monkeypatch, step, who
 ):
     holder = "b/1" if who == "caller" else SEARCHES

@@ -33,7 +33,7 @@ class Cut(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 4, 8])
-def test_what_an_upload_left_is_not_sent_again(store, chunks, part, after):
+def test_an_interrupted_upload_goes_on(store, chunks, part, after):
     def cut(done):
         if done >= 1000 * after:
             raise Cut

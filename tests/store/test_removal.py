@@ -144,7 +144,7 @@ def test_equal_searches_share_their_list_and_the_last_takes_it_along(store, left
     assert left()[0] == {}
 
 
-def test_what_another_search_asks_for_stays(store):
+def test_units_of_another_search_stay(store):
     scored(store, "a", plan([1, 2, 3]))
     other = scored(store, "b", plan([3, 4]))
     parts = set(plan([3]).parts)
@@ -221,7 +221,7 @@ def test_a_job_spec_keeps_its_parts(store):
     assert store.removal.remove("second").parts == len(needed) > 0
 
 
-def test_what_a_call_of_joblib_holds_stays(store):
+def test_parts_that_a_joblib_call_holds_stay(store):
     shared = plan([1])
     scored(store, "a", shared)
     sha = max(shared.parts)
@@ -284,7 +284,7 @@ def test_age_is_since_the_end(store, database):
     assert store.removal.remove("named", older_than=timedelta(0)).searches == 1
 
 
-def test_the_age_of_one_whose_end_nobody_noted(store, database):
+def test_the_age_of_a_search_without_a_recorded_end(store, database):
     """Left to workers, its last score tells; with a client that was killed, when that was seen."""
     ids = {name: record(name) for name in ("left", "killed")}
     for n, (name, its) in enumerate(ids.items()):
@@ -332,7 +332,7 @@ def test_without_name_and_age_only_what_nothing_refers_to_goes(store, database, 
     assert queued[0]["units"] == 5
 
 
-def test_what_a_call_returned_goes_once_it_is_of_nobody(store, database):
+def test_results_of_abandoned_calls_are_removed(store, database):
     returned = dump(np.arange(4.0))
     store.parts.put(returned)
     assert store.removal.remove().parts == 0

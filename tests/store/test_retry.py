@@ -116,7 +116,7 @@ def test_a_long_outage_is_told_after_the_patience():
     assert outage.since is None
 
 
-def test_who_is_to_end_waits_no_longer():
+def test_shutting_down_ends_the_retries():
     now = [0.0]
 
     def sleep(seconds):
@@ -154,7 +154,7 @@ def test_a_server_that_is_away_is_tried_for_a_short_time_and_a_slow_one_is_not(m
     assert (tries, short) == ([0, 1, 2], [1])
 
 
-def test_who_is_about_to_end_gives_no_call_much_more_time_than_is_left(monkeypatch):
+def test_a_deadline_bounds_each_call(monkeypatch):
     """Also the first one: a server that stands still is away before any call has failed."""
     given = []
 
@@ -170,7 +170,7 @@ def test_who_is_about_to_end_gives_no_call_much_more_time_than_is_left(monkeypat
     assert given == [12.0, retry._SHORT_TRY, retry._SHORT_TRY]
 
 
-def test_what_cannot_get_better_is_told_at_once(one_bench, fail):
+def test_permanent_errors_are_raised_at_once(one_bench, fail):
     with fail("find", times=1, errorCode=13), pytest.raises(errors.StoreRefused):
         one_bench.jobs.waits("s")
     with fail("find", times=1, errorCode=14031), pytest.raises(errors.StoreFull, match="full"):

@@ -49,7 +49,7 @@ def test_a_slow_store_has_longer_units_started_ahead():
     assert not sizing.wants_more(sent=2)
 
 
-def test_nobody_listens_for_a_while_only_if_all_busy_children_have_more():
+def test_reading_is_postponed_only_if_all_busy_children_have_more():
     sizing = measured(0.001)
     assert sizing.unread([100, 100]) == 0.01
     assert sizing.unread([100, 11]) == 0.005

@@ -55,7 +55,7 @@ def test_a_part_is_fetched_once_also_for_other_processes(root, part):
     assert Cache(root).get(part.sha, never) == (kind, path)
 
 
-def test_what_the_caller_has_in_memory_is_not_fetched(root, part):
+def test_parts_in_the_callers_memory_are_not_fetched(root, part):
     cache = Cache(root)
     cache.keep(part)
     assert cache.get(part.sha, never)[1].read_bytes() == content(part)
@@ -105,7 +105,7 @@ def test_damage_on_disk_is_mended_by_fetching_again(root, part):
     assert path.read_bytes() == content(part)
 
 
-def test_a_part_that_somebody_removed_is_fetched_again(root, part):
+def test_a_removed_part_is_fetched_again(root, part):
     cache = Cache(root)
     cache.keep(part)[1].unlink()
     fetched = []
@@ -305,7 +305,7 @@ def full_on_disk(part, tried):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
-def test_what_finds_no_room_is_kept_in_memory_while_it_is_in_use(root, part, caplog):
+def test_parts_without_room_stay_in_memory_while_in_use(root, part, caplog):
     cache = Cache(root, in_memory=True)
     tried = []
     kind, path = cache.get(part.sha, full_on_disk(part, tried))
@@ -344,7 +344,7 @@ def test_an_outage_of_the_store_is_not_taken_for_a_full_disk(root, part):
         Cache(root, in_memory=True).get(part.sha, away)
 
 
-def test_what_nobody_uses_makes_room(root, part):
+def test_unused_parts_make_room(root, part):
     """Of a disk on which a file of so many bytes and no more has room."""
     unused, used = dump(np.arange(10.0)), dump(np.arange(20.0))
     cache, other = Cache(root), Cache(root)

@@ -118,7 +118,7 @@ def test_it_gets_neither_addresses_nor_keys(start, store_parts, monkeypatch, tmp
     assert said["interrupt"] == "1"  # SIG_IGN
 
 
-def test_what_user_code_prints_or_closes_does_not_disturb(start, store_parts):
+def test_output_and_closed_descriptors_of_user_code_do_not_disturb(start, store_parts):
     child = start()
     child.send(store_parts(Misbehaver(how="print"), [{"value": 13}, {"value": 2}]))
     assert [result.test for result in results(child, 2)] == [13.0, 2.0]
@@ -132,7 +132,7 @@ def test_an_exit_of_the_estimator_is_a_failure_not_an_end(start, store_parts):
     assert second.test == 2.0
 
 
-def test_what_cannot_be_loaded_is_a_failure_of_its_units(start, store_parts):
+def test_a_payload_that_cannot_be_loaded_fails_its_units(start, store_parts):
     child = start()
     child.send(store_parts(Unloadable(), [{"value": 1}]))
     (failure,) = results(child, 1)[0].failures
@@ -234,7 +234,7 @@ def _runs(pid):
         return False
 
 
-def test_what_it_started_is_killed_with_it(start, store_parts, tmp_path):
+def test_processes_of_a_unit_are_killed_with_it(start, store_parts, tmp_path):
     child = start()
     note = tmp_path / "pid"
     estimator = Misbehaver(how="start_another", note=str(note))

@@ -116,7 +116,7 @@ def test_of_several_files_one_has_to_be_named(here, capsys):
     assert configuration_of(None, [], options.definition)[1]() == ("trees",)
 
 
-def test_who_names_a_database_is_not_led_astray_by_a_file(here, caplog):
+def test_a_given_database_wins_over_a_file(here, caplog):
     caplog.set_level("INFO")
     add(path_of("sweep"), "trees", "mongodb://host/iris")
     found = configuration_of("mongodb://host/iris", [], None)
@@ -186,7 +186,7 @@ def claim(worker, *, busy):
     return list(worker._reservations.units.values())
 
 
-def test_what_has_to_run_alone_is_not_overtaken_by_the_next_search(queue, make_worker):
+def test_units_that_run_alone_are_not_overtaken_by_the_next_search(queue, make_worker):
     first = queue.submit(Sleeper(), [{"value": 1}], name="first")
     queue.submit(Sleeper(), [{"value": 2}], name="second")
     queue.units.update_many({"wanted_by": first}, {"$set": {"losses": 1}})

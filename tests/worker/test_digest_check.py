@@ -33,7 +33,7 @@ class Skipping:
         return queue not in self.queues.claimable()
 
 
-def test_what_a_new_child_refuses_is_skipped():
+def test_a_queue_that_a_new_child_refuses_is_skipped():
     skipping = Skipping("one", "other")
     assert skipping.refuse("fresh", 1, [1, 2])
     assert skipping.refuse("fresh", 2, [1, 2])

@@ -116,7 +116,7 @@ def test_an_idle_worker_starts_again_when_it_was_killed_later(queue, worker):
     assert queue.states() == {"completed": 4}
 
 
-def test_nobody_is_charged_for_what_ran_when_it_was_killed(queue, worker, tmp_path):
+def test_units_are_not_charged_when_the_fork_server_is_killed(queue, worker, tmp_path):
     note = tmp_path / "note"
     search = queue.submit(Misbehaver(seconds=1.0, note=str(note)), values(1, 2))
     process = worker("--processes", "2")

@@ -64,7 +64,7 @@ def test_a_worker_with_a_full_disk_says_so_once_and_scores(queue, start, small_d
     assert "Traceback" not in log
 
 
-def test_what_fits_nowhere_is_left_to_others_who_hear_of_it(queue, start):
+def test_units_without_room_are_left_to_other_workers(queue, start):
     queue.submit(Sleeper(), values(*range(10)))
     full = start("sh", "-c", NO_FILES, "sh", *WORKER)
     workers = queue.client.get_default_database("optomatic")["workers"]

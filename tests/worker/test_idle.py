@@ -148,11 +148,11 @@ def test_an_idle_worker_says_it_once_and_again_when_it_changes(queue, worker):
         ("odd", '1"; rm -rf /', ""),
     ],
 )
-def test_what_pip_installs(name, version, wanted):
+def test_the_commands_that_install_missing_packages(name, version, wanted):
     assert requirement(name, version) == wanted
 
 
-def test_what_would_help_workers_of_other_versions():
+def test_workers_of_other_versions_are_told_the_command():
     here = {**required_versions({}), "numpy": "1.0", "python": "3.9"}
     record = WorkerRecord("w", "standalone", this_process(), 1, here)
     queue = Queue("queue", {**required_versions({}), "numpy": "2.3", "python": "3.12"}, ())

@@ -17,7 +17,7 @@ def busy_heart(monkeypatch):
     monkeypatch.setenv("OPTOMATIC_LEASE", "0.06")
 
 
-def test_what_is_handed_in_during_a_beat_is_not_called_lost(uri, busy_heart, caplog):
+def test_results_handed_in_during_a_heartbeat_are_not_lost(uri, busy_heart, caplog):
     grid = {"value": list(range(300))}
     with caplog.at_level(logging.INFO, logger="optomatic"):
         search = MongoSearchCV(Sleeper(), grid, cv=2, refit=False, db=uri).fit(X, Y)

@@ -64,7 +64,7 @@ def test_a_unit_that_takes_too_much_memory_has_failed(queue, searched, how):
     assert queue.field("runs", state="failed") == [1] * 2
 
 
-def test_what_libraries_map_and_do_not_touch_is_not_the_units(queue, searched):
+def test_mapped_but_untouched_memory_does_not_count(queue, searched):
     """A unit gets all that the limit says, though the kernel counts more as its process's."""
     search = searched(Glutton(how="within"), memory_limit="300MB").fit(X, Y)
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [1, 13, 2])

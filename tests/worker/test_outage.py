@@ -92,7 +92,7 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
     assert set(queue.field("runs")) == {1}
 
 
-def test_who_is_told_to_end_while_the_store_is_away_does_not_wait_for_it(
+def test_a_worker_that_is_stopped_does_not_wait_for_an_unreachable_store(
     server, queue, pool, tmp_path
 ):
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))

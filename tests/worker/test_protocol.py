@@ -59,7 +59,7 @@ def test_a_part_of_a_line_is_kept_until_the_rest_comes(ends):
     assert ours.receive() == [{"a": 2}]
 
 
-def test_what_is_no_json_is_not_taken(ends):
+def test_messages_that_are_no_json_are_refused(ends):
     ours, _, raw = ends
     raw.sendall(b"\x80\x04pickle\n")
     with pytest.raises(ValueError, match=r"decode|Expecting"):

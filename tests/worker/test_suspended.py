@@ -81,7 +81,7 @@ def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(queue, two_at
         assert unit["runs"] == 1 + unit["losses"]
 
 
-def test_when_all_stood_still_nobody_takes_anything_from_anybody(queue, two_at_work):
+def test_a_suspended_machine_loses_no_leases(queue, two_at_work):
     """Whoever wakes up first finds that every lease is over; but the others live."""
     for one in two_at_work:
         send(one, signal.SIGSTOP, whole=True)

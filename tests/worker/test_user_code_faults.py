@@ -37,7 +37,7 @@ def inject(queue, worker, tmp_path, how, poison, *options):
         ("close_everything", "exit code 1"),  # what it has to say cannot be said
     ],
 )
-def test_what_ends_its_process_ends_nothing_else(queue, worker, tmp_path, how, end):
+def test_faults_that_end_their_process_fail_one_unit(queue, worker, tmp_path, how, end):
     runs, log = inject(queue, worker, tmp_path, how, FATAL)
     assert queue.states() == {"dead": 4, "completed": 40}
     assert queue.field("losses", state="completed") == [0] * 40
@@ -52,7 +52,7 @@ def test_what_ends_its_process_ends_nothing_else(queue, worker, tmp_path, how, e
 
 
 @pytest.mark.parametrize("how", ["exit", "print_much", "close_output", "fork", "fork_and_stay"])
-def test_what_does_not_end_its_process_ends_nothing(queue, worker, tmp_path, how):
+def test_faults_that_spare_their_process_fail_one_unit(queue, worker, tmp_path, how):
     runs, log = inject(queue, worker, tmp_path, how, HARMLESS)
     assert len([pid for pid, value in runs if value < 0]) == 10
     assert queue.states() == (

@@ -88,7 +88,7 @@ def test_a_unit_that_kills_its_child_is_contained(queue, make_worker):
     assert len(outcome.lost_on) >= 1
 
 
-def test_what_was_blamed_before_runs_alone(queue, make_worker, tmp_path):
+def test_units_blamed_before_run_alone(queue, make_worker, tmp_path):
     """While a poison unit runs for the second and third time, nothing else is started."""
     note = tmp_path / "note"
     estimator = Misbehaver(how="die", seconds=0.02, note=str(note))
@@ -178,7 +178,7 @@ def test_a_second_interrupt_stops_the_heartbeat_too(queue, make_worker):
     assert not worker._heartbeat._thread.is_alive()
 
 
-def test_who_is_at_work_looks_often_though_its_alarm_listens_on(make_worker):
+def test_a_busy_worker_polls_besides_its_subscription(make_worker):
     """Disarmed it listens for some seconds more, in which it does not ring."""
     worker = make_worker(lasting=True)
     idle = worker._idle
@@ -283,7 +283,7 @@ def test_stopping_gives_back_what_does_not_run(queue, make_worker, in_thread, tm
     assert not queue.over(search)()
 
 
-def test_stopping_without_grace_charges_nobody(queue, make_worker, in_thread, tmp_path):
+def test_stopping_without_grace_charges_no_unit(queue, make_worker, in_thread, tmp_path):
     note = tmp_path / "note"
     queue.submit(Misbehaver(how="hang", note=str(note)), values(13))
     worker = make_worker()

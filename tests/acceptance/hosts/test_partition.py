@@ -54,7 +54,7 @@ def test_a_host_comes_back_after_others_did_its_units(lab, at_work):
     assert lab.scores(lab.fit(1, 0.0)) == [0]
 
 
-def test_a_late_result_is_taken_where_nobody_has_a_better_one(lab):
+def test_a_late_result_is_taken_unless_another_was_recorded(lab):
     """Its lease is over and the unit is queued again, but its score is as good as any."""
     fit = lab.fit(1, 1.0)
     worker = lab.worker(lab.left)

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[3] / "benchmarks" / "soak.py"
 SOAK = [sys.executable, str(SCRIPT), "--topology", "standalone", "--seed", "1"]
 
 
-def test_what_is_killed_and_frozen_loses_and_changes_nothing(mongod):
+def test_kills_and_freezes_lose_and_change_no_result(mongod):
     ended = subprocess.run([*SOAK, "--minutes", "0.1"], capture_output=True, text=True, timeout=280)
     counts = {name: int(n) for name, n in re.findall(r"^(\S.*?) +(\d+)$", ended.stdout, re.M)}
     assert ended.returncode == 0, ended.stdout + ended.stderr
