@@ -115,7 +115,7 @@ class Calls:
         ends: list[CallEnd] = self._units.formed(CallEndForm, whole, _end)
         read = {end.id for end in ends}
         names = [d["_id"] for d in documents if isinstance(d["_id"], str)]
-        return ends + [_broken(name) for name in names if name not in read]
+        return ends + [CallEnd(name, "invalid") for name in names if name not in read]
 
     def missed(self, client: str, ids: Sequence[str]) -> Missed:
         """Return those of `ids`, calls of `client`, that no worker can finish."""
@@ -126,10 +126,11 @@ class Calls:
         there = {document["_id"]: document for document in found}
         own = {"v": SCHEMA, "kind": "call", "call_of": client}
         foreign = [i for i, d in there.items() if d.get("v") != SCHEMA]
-        good = [i for i, d in there.items() if own.items() <= d.items() and _goes_on(d)]
+        sound = ("queued", "running", *TERMINAL)
+        good = [i for i, d in there.items() if own.items() <= d.items() and d.get("state") in sound]
         broken = there.keys() - {*foreign, *good}
         gone = [i for i in ids if i not in there]
-        return Missed(gone, [_broken(i) for i in sorted(broken)], foreign)
+        return Missed(gone, [CallEnd(i, "invalid") for i in sorted(broken)], foreign)
 
     def remove(self, ids: Sequence[str], parts: Sequence[str]) -> None:
         """Remove calls whose ends were read, and the parts that were theirs alone."""
@@ -195,14 +196,6 @@ def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any
         )
     document = unit_document(call.unit, run, 0, sequence)
     return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
-
-
-def _goes_on(document: Mapping[str, Any]) -> bool:
-    return document.get("state") in ("queued", "running", *TERMINAL)
-
-
-def _broken(name: str) -> CallEnd:
-    return CallEnd(name, "invalid")
 
 
 def _end(end: CallEndForm) -> CallEnd:

@@ -51,8 +51,9 @@ SANE: Mapping[str, Any] = {
 #: Holds where no search waits for a unit any more.
 UNWANTED: Mapping[str, Any] = {"$eq": [{"$size": "$wanted_by"}, 0]}
 _QUEUED_OR_CANCELLED = {"$cond": [UNWANTED, "cancelled", "queued"]}
-#: Units that were never lost.
+#: Units that were never lost, and others.
 _CALM: Mapping[str, Any] = {"losses": 0}
+_LOST: Mapping[str, Any] = {"losses": {"$gt": 0}}
 _ORDER = (("priority", -1), ("sequence", 1))
 #: Claimers look at so many times more units than they take, and take some of them by chance.
 _SPREAD = 4
@@ -135,9 +136,15 @@ class Claims:
         the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
         queued = _queued(queues, search)
-        units = self._some_of(queued, count) or (self._a_lost_one(queued) if alone else [])
+        calm = {**queued, **_CALM}
+        # One claimer alone takes the head of the queue: candidates are scored in their order.
+        units = (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
+        if not units and alone:
+            units = self._head({**queued, **_LOST}, 1)
         if not units:
-            self._sort_out(queued)
+            # Set aside units that no worker can claim, as they have not the form of one.
+            others = {name: queued[name] for name in queued.keys() - SANE.keys()}
+            self._units.read(UnitForm, {**others, "$nor": [dict(SANE)]})
             return Lease("", ())
         token = secrets.token_hex(16)
         lease = self._take(token, worker, units)
@@ -145,14 +152,9 @@ class Claims:
         self._crowded = 2 * len(lease.jobs) < len(units)
         return lease
 
-    def _sort_out(self, queued: dict[str, Any]) -> None:
-        """Set aside units that no worker can claim, as they have not the form of one."""
-        others = {name: queued[name] for name in queued.keys() - SANE.keys()}
-        self._units.read(UnitForm, {**others, "$nor": [dict(SANE)]})
-
     def any_lost(self, queues: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
         """Return whether a unit is queued, for these, that was lost before and has to run alone."""
-        return bool(self._a_lost_one(_queued(queues, search)))
+        return bool(self._head({**_queued(queues, search), **_LOST}, 1))
 
     def anything_queued(self) -> bool:
         """Return whether any unit is queued: one cheap look."""
@@ -164,20 +166,12 @@ class Claims:
         query = {"state": "running", "lease_until": {"$type": "date"}}  # an index serves it
         return self._units.find_one(query, {"_id": 1}) is not None
 
-    def _some_of(self, queued: dict[str, Any], count: int) -> list[UnitForm]:
-        calm = {**queued, **_CALM}
-        # One claimer alone takes the head of the queue: candidates are scored in their order.
-        return (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
-
     def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm]:
         skip = self._rng.randrange(_FURTHER * count)
         how: dict[str, Any] = {"sort": _ORDER, "limit": _SPREAD * count, "skip": skip}
         ids = [document["_id"] for document in self._units.find(calm, {"_id": 1}, **how)]
         some = self._rng.sample(ids, min(count, len(ids)))
         return self._head({**calm, "_id": {"$in": some}}, count) if some else []
-
-    def _a_lost_one(self, queued: dict[str, Any]) -> list[UnitForm]:
-        return self._head({**queued, "losses": {"$gt": 0}}, 1)
 
     def _head(self, query: dict[str, Any], count: int) -> list[UnitForm]:
         return self._units.read(UnitForm, query, sort=_ORDER, limit=count)
@@ -288,20 +282,10 @@ class Claims:
         """
         if not results:
             return frozenset()
-        changes = [
-            _failure(unit_id, token, worker, result, tries)
-            if result.failures
-            else _completion(unit_id, worker, result)
-            for unit_id, result in results.items()
-        ]
+        changes = [_end(i, token, worker, result, tries) for i, result in results.items()]
         if self._units.update_each(changes) == len(changes):
             return frozenset()
-        return self._not_taken(worker, token, results)
-
-    def _not_taken(
-        self, worker: str, token: str, results: Mapping[str, Result | Returned]
-    ) -> frozenset[str]:
-        """Return the units of others; ours were stored by a call whose reply was lost."""
+        # Units that this worker completed were stored by a call whose reply was lost.
         stored = self._units.find({"_id": {"$in": list(results)}}, {"completed_by": 1})
         taken = {d["_id"] for d in stored if d["completed_by"] == worker}
         return frozenset(set(results) - taken)
@@ -381,12 +365,15 @@ def _held(token: str) -> dict[str, Any]:
     return {"claim": token, "state": "running"}
 
 
-def _ended(
-    unit_id: str, worker: str, result: Result | Returned, error: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def _end(
+    unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the query and the update that end a unit with a result."""
+    error = error_document(result.failures) if result.failures else None
     # Text of users goes through $literal: a pipeline evaluates "$5 missing".
-    return {
+    ended: dict[str, Any] = {
         **NOBODY,
+        "state": "failed" if error else "completed",
         "wanted_by": [],
         "result": {"$literal": result_document(unit_id, result, error)},
         "error": {"$literal": error},
@@ -394,33 +381,16 @@ def _ended(
         "completed_on": {"$literal": this_process().host},
         "completed_at": "$$NOW",
     }
-
-
-def _completion(
-    unit_id: str, worker: str, result: Result | Returned
-) -> tuple[dict[str, Any], list[Any]]:
-    ended = {**_ended(unit_id, worker, result), "state": "completed"}
-    # The latch: from any state but completed, and never again.
-    return {"_id": unit_id, "state": {"$ne": "completed"}}, [{"$set": ended}]
-
-
-def _failure(
-    unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
-) -> tuple[dict[str, Any], list[Any]]:
+    if not error:
+        # The latch: from any state but completed, and never again.
+        return {"_id": unit_id, "state": {"$ne": "completed"}}, [{"$set": ended}]
     query = {"_id": unit_id, **_held(token)}
-    error = error_document(result.failures)
-    ended = {**_ended(unit_id, worker, result, error), "state": "failed"}
     if not is_of_the_machine(result.failures):
         return query, [{"$set": ended}]
-    return query, [{"$set": {"machine_failures": _ONE_MORE}}, *_again_or(ended, tries)]
-
-
-_ONE_MORE = {"$add": [{"$ifNull": ["$machine_failures", 0]}, 1]}
-
-
-def _again_or(ended: dict[str, Any], tries: int) -> list[Any]:
-    """Queue a unit for another worker, or, after so many tries, end it."""
-    over = {"$gte": ["$machine_failures", tries]}
+    # Queue it for another worker, or, after so many tries, end it.
+    count = {"machine_failures": {"$add": [{"$ifNull": ["$machine_failures", 0]}, 1]}}
     queued = {**dict.fromkeys(ended), **NOBODY, "state": _QUEUED_OR_CANCELLED}
     queued.update(error=ended["error"], wanted_by="$wanted_by")
-    return [{"$set": {k: {"$cond": [over, v, queued[k]]} for k, v in ended.items()}}]
+    over = {"$gte": ["$machine_failures", tries]}
+    either = {name: {"$cond": [over, value, queued[name]]} for name, value in ended.items()}
+    return query, [{"$set": count}, {"$set": either}]

@@ -48,7 +48,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from bson.binary import Binary
 from msgspec import Meta, Struct, ValidationError, convert, field, msgpack
@@ -83,8 +83,14 @@ class Misfit(Exception):
 class Form(Struct):
     """The fields of a document that are read, and their types."""
 
+    #: Fields that must not change: ``checksum`` is theirs.
+    sealed: ClassVar[tuple[str, ...]] = ()
+
     def check(self) -> None:
         """Raise Misfit if the values do not belong together."""
+        own = [getattr(self, name) for name in self.sealed]
+        if own and checksum_of(*own) != getattr(self, "checksum", None):
+            raise Misfit(f"it does not match its checksum (of {', '.join(self.sealed)})")
 
 
 F = TypeVar("F", bound=Form)
@@ -96,9 +102,13 @@ class Why(Struct):
     why: str
 
 
+_OF_A_UNIT = ("id", "key", "constraints", "queue", "kind", "spec", "options", "params_text")
+
+
 class UnitForm(Form):
     """A unit or call, for submit, claim and wait."""
 
+    sealed = _OF_A_UNIT
     id: str = field(name="_id")
     key: str
     constraints: str
@@ -122,10 +132,6 @@ class UnitForm(Form):
     worker: str | None
     lease_until: datetime | None
 
-    def check(self) -> None:
-        """Raise Misfit if it was changed since it was submitted."""
-        _check_unit(self)
-
 
 class EndForm(Form):
     """The outcome of a unit, for a search."""
@@ -144,6 +150,7 @@ class EndForm(Form):
 
     def check(self) -> None:
         """Raise Misfit if the outcome is not what its worker wrote."""
+        super().check()
         if key_of(self.id) != self.key:
             raise Misfit("its key is not the one in its _id")
         if self.state in ("completed", "failed"):
@@ -155,6 +162,7 @@ class EndForm(Form):
 class DescribedForm(EndForm):
     """A unit, for views."""
 
+    sealed = _OF_A_UNIT
     constraints: str
     queue: str
     kind: Literal["score", "function", "call"]
@@ -163,11 +171,6 @@ class DescribedForm(EndForm):
     params: dict[str, Any]
     params_text: str
     checksum: str
-
-    def check(self) -> None:
-        """Raise Misfit if it was changed since it was submitted, or ended."""
-        super().check()
-        _check_unit(self)
 
 
 class Loss(Why):
@@ -244,6 +247,7 @@ class RunningForm(Form):
 class SearchForm(Form):
     """A search, for other processes."""
 
+    sealed = ("id", "name", "signature", "listing", "facts", "part_of", "more")
     id: str = field(name="_id")
     name: str
     state: Literal["running", "completed", "interrupted", "cancelled"]
@@ -259,12 +263,6 @@ class SearchForm(Form):
     more: dict[str, Any]
     asked: dict[str, Any] | None = None
     extended: bool = False
-
-    def check(self) -> None:
-        """Raise Misfit if the task of the search was changed."""
-        about = (self.signature, self.listing, self.facts, self.part_of, self.more)
-        if self.checksum != checksum_of(self.id, self.name, *about):
-            raise Misfit("what it is about does not match its checksum")
 
 
 class RecordForm(SearchForm, kw_only=True):
@@ -286,20 +284,17 @@ class RecordForm(SearchForm, kw_only=True):
 class JobSpecForm(Form):
     """The job spec by which more units of a search can be made."""
 
+    sealed = ("key", "work", "environment")
     key: str
     work: dict[str, Any]
     environment: list[tuple[str, str]]
     checksum: str
 
-    def check(self) -> None:
-        """Raise Misfit if it was changed."""
-        if self.checksum != checksum_of(self.key, self.work, self.environment):
-            raise Misfit("it does not match its checksum")
-
 
 class PageForm(Form):
     """A page of a list of units; the one that names parts grows, and has no checksum."""
 
+    sealed = ("id", "ids", "events", "candidates")
     id: str = field(name="_id")
     ids: list[str]
     checksum: str = ""
@@ -311,10 +306,8 @@ class PageForm(Form):
         """Raise Misfit if it was changed."""
         if not is_piece(self.id):
             raise Misfit("its _id is none of a page")
-        if self.id.endswith(":-1"):
-            return
-        if self.checksum != checksum_of(self.id, self.ids, self.events, self.candidates):
-            raise Misfit("it does not match its checksum")
+        if not self.id.endswith(":-1"):
+            super().check()
 
 
 class ListedForm(Form):
@@ -346,16 +339,12 @@ class VersionsForm(Form):
 class HeaderForm(Form):
     """The header of a part that is whole."""
 
+    sealed = ("id", "kind", "size", "chunks")
     id: str = field(name="_id")
     kind: str
     size: int
     chunks: int
     checksum: str
-
-    def check(self) -> None:
-        """Raise Misfit if it was changed."""
-        if self.checksum != checksum_of(self.id, self.kind, self.size, self.chunks):
-            raise Misfit("it does not match its checksum")
 
 
 #: The id of a page of a list, or of a chunk of a part.
@@ -413,20 +402,6 @@ def _plain(value: Any) -> Any:
 _encoder = msgpack.Encoder(enc_hook=_plain)
 
 
-_OF_A_UNIT = ("_id", "key", "constraints", "queue", "kind", "spec", "options", "params_text")
-
-
-def unit_checksum(document: Document) -> str:
-    """Return the checksum of the fields that say what to score, and how."""
-    return checksum_of(*map(document.get, _OF_A_UNIT))
-
-
-def _check_unit(unit: UnitForm | DescribedForm) -> None:
-    own = (unit.id, unit.key, unit.constraints, unit.queue, unit.kind, unit.spec, unit.options)
-    if checksum_of(*own, unit.params_text) != unit.checksum:
-        raise Misfit("what says what to score does not match its checksum")
-
-
 def result_checksum(unit_id: str, result: Document, error: Document | None) -> str:
     """Return the checksum of the outcome of a unit."""
     own = [pair for pair in result.items() if pair[0] != "checksum"]
@@ -476,7 +451,10 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
             "at most 16 MB in one record. Nothing was queued. Pass large values (arrays, "
             "estimators) as objects that stand in the estimator instead of in the space."
         )
-    work = unit.work
+    work, readable = unit.work, unit.params
+    if len(unit.params_text) > _PARAMS:
+        readable = {"(too long)": unit.params_text[:200]}
+    env = "|".join(f"{name} {version}" for name, version in sorted(work.env.items()))
     document = {
         "_id": unit.id,
         "key": unit.key,
@@ -484,9 +462,9 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         "queue": work.queue,
         "v": SCHEMA,
         "kind": work.kind,
-        "spec": {**work.spec, "split": unit.split, "env": env_text(work.env)},
+        "spec": {**work.spec, "split": unit.split, "env": env},
         "options": dict(work.options),
-        "params": readable(unit),
+        "params": readable,
         "params_text": unit.params_text,
         "sig": None,
         "wanted_by": [search],
@@ -509,19 +487,8 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         "error": None,
         "history": [],
     }
-    return {**document, "checksum": unit_checksum(document)}
-
-
-def readable(unit: Unit) -> Mapping[str, Any]:
-    """Return the params for people, or a note where they are too long to read."""
-    if len(unit.params_text) > _PARAMS:
-        return {"(too long)": unit.params_text[:200]}
-    return unit.params
-
-
-def env_text(env: Mapping[str, str]) -> str:
-    """Write an environment in one line: ``cloudpickle 3|numpy 2.4|python 3.11``."""
-    return "|".join(f"{name} {env[name]}" for name in sorted(env))
+    sealed = [document["_id" if name == "id" else name] for name in _OF_A_UNIT]
+    return {**document, "checksum": checksum_of(*sealed)}
 
 
 def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:

@@ -51,7 +51,6 @@ from optomatic.store.retry import Outage, RetryingCollection, slices, with_retri
 
 T = TypeVar("T")
 
-_STATE = {"key": 1, "state": 1}
 #: Started units; an index serves it.
 _RUNNING = {"state": "running", "started": True, "lease_until": {"$type": "date"}}
 _MOST_SHOWN = 10_000
@@ -115,11 +114,8 @@ class Jobs:
 
     def completed(self, keys: Sequence[str]) -> list[str]:
         """Return those of `keys` that have a score."""
-        found: set[str] = set()
-        for some in slices(keys):
-            query = {"key": {"$in": list(some)}, "state": "completed", "v": SCHEMA}
-            found.update(document["key"] for document in self._units.find(query, {"key": 1}))
-        return sorted(found)
+        completed = {"state": "completed", "v": SCHEMA}
+        return sorted({d["key"] for d in self._units.each("key", keys, completed, {"key": 1})})
 
     def submit(
         self, units: Sequence[Unit], search: str, *, priority: int = 0, retry_failed: bool = False
@@ -135,11 +131,12 @@ class Jobs:
         """
         documents = [unit_document(u, search, priority, n) for n, u in enumerate(units)]
         self._prepare()
-        met = [
-            self._join_or_insert(some, search, priority, retry_failed) for some in slices(documents)
-        ]
-        foreign = tuple(unit_id for one in met for unit_id in one.foreign)
-        return Submitted(sum(one.invalid for one in met), foreign)
+        invalid, foreign = 0, list[str]()
+        for some in slices(documents):
+            met = self._join_or_insert(some, search, priority, retry_failed)
+            invalid += met.invalid
+            foreign += met.foreign
+        return Submitted(invalid, tuple(foreign))
 
     def _join_or_insert(
         self, documents: Sequence[Document], search: str, priority: int, retry_failed: bool
@@ -148,10 +145,12 @@ class Jobs:
         there, met = self._there(ids)
         # A unit that another search inserts meanwhile is left as it is, and joined below.
         self._units.insert([d for d in documents if d["_id"] not in there])
-        if retry_failed:
-            self.retry(ids, search)
-        else:
-            self._reopen_passing_failures(ids, search)
+        again = ids
+        if not retry_failed:  # only those that a later run may do better
+            passing = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
+            again = [document["_id"] for document in self._units.find(passing, {"_id": 1})]
+        if again:
+            self.retry(again, search)
         join = {
             "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
             "priority": {"$max": ["$priority", priority]},
@@ -172,19 +171,13 @@ class Jobs:
         if not found:
             return set(), Submitted()
         there = {document["_id"] for document in found}
-        foreign = tuple(d["_id"] for d in found if not _is_ours(d.get("v")))
+        foreign = tuple(d["_id"] for d in found if d.get("v") != SCHEMA or d["v"] is True)
         query = {"_id": {"$in": [*there]}}
         self._units.read(UnitForm, query)
         gone = self._units.find({**query, "state": INVALID, "v": SCHEMA}, {"_id": 1})
         invalid = [document["_id"] for document in gone]
         self._units.make_room(invalid)
         return there.difference(invalid), Submitted(len(invalid), foreign)
-
-    def _reopen_passing_failures(self, ids: list[str], search: str) -> None:
-        failed = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
-        again = [document["_id"] for document in self._units.find(failed, {"_id": 1})]
-        if again:
-            self.retry(again, search)
 
     def retry(self, ids: Sequence[str], search: str) -> int:
         """Queue failed and dead units again for `search`, with no losses and failures counted."""
@@ -274,7 +267,7 @@ class Jobs:
         A completed unit under other constraints serves too.  Units that are not there, or in the
         form of another version, are missing.
         """
-        return self._read(ids, DescribedForm, _described)
+        return self._read(ids, DescribedForm, lambda unit: Described(**_described(unit)))
 
     def inspected(self, ids: Sequence[str]) -> dict[str, Inspected]:
         """Return as :meth:`described`, with the worker, the host and the times of each."""
@@ -294,44 +287,35 @@ class Jobs:
 
     def states(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the state of each of `ids`, as of :meth:`described`; ``invalid`` ones too."""
-        found = {}
-        for some in slices(ids):
-            keys = {"key": {"$in": list(map(key_of, some))}}
-            query = {"$or": [keys, {"_id": {"$in": list(some)}}], "v": SCHEMA}
-            rows = [(d["_id"], d.get("state")) for d in self._units.find(query, _STATE)]
-            found.update(_best(some, [(*row, str(row[1])) for row in rows]))
-        return found
+        return {unit_id: found.state for unit_id, found in self.glances(ids).items()}
 
     def glances(self, ids: Sequence[str]) -> dict[str, Glance]:
         """Return the state of each of `ids`, as :meth:`states` does, and when it ended."""
         found = {}
-        fields = {**_STATE, "completed_at": 1}
         for some in slices(ids):
-            query = {"key": {"$in": list(map(key_of, some))}, "v": SCHEMA}
-            rows = self._units.find(query, fields)
-            found.update(_best(some, [(d["_id"], d.get("state"), _glance(d)) for d in rows]))
+            keys = {"key": {"$in": list(map(key_of, some))}}
+            query = {"$or": [keys, {"_id": {"$in": list(some)}}], "v": SCHEMA}
+            rows = self._units.find(query, {"key": 1, "state": 1, "completed_at": 1})
+            glances = [Glance(str(d.get("state")), _moment(d.get("completed_at"))) for d in rows]
+            states = [(d["_id"], d.get("state")) for d in rows]
+            found.update(_best(some, [(*s, g) for s, g in zip(states, glances, strict=True)]))
         return found
 
     def payloads(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return the exact params of each of `ids`, and the payload that has their objects."""
-        found = {}
+        own = {"v": SCHEMA, "state": {"$ne": INVALID}}
         fields = {"params_text": 1, "spec.payload": 1}
-        for some in slices(ids):
-            query = {"_id": {"$in": list(some)}, "v": SCHEMA, "state": {"$ne": INVALID}}
-            for document in self._units.find(query, fields):
-                own = document["params_text"], document["spec"].get("payload") or ""
-                found[document["_id"]] = own
-        return found
+        return {
+            d["_id"]: (d["params_text"], d["spec"].get("payload") or "")
+            for d in self._units.each("_id", ids, own, fields)
+        }
 
     def without_score(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that have failed, or were given up, and have no score."""
         query = {"state": {"$in": ["failed", "dead"]}, "v": SCHEMA}
         wanted = {key_of(unit_id): unit_id for unit_id in ids}
-        found: dict[str, None] = {}
-        for some in slices(list(wanted)):
-            for document in self._units.find({**query, "key": {"$in": list(some)}}, {"key": 1}):
-                found[wanted[document["key"]]] = None
-        return list(found)
+        found = self._units.each("key", list(wanted), query, {"key": 1})
+        return list(dict.fromkeys(wanted[document["key"]] for document in found))
 
     def running_for(self, searches: Sequence[str]) -> Counter[tuple[str, str]]:
         """Return how many units of `searches` are being scored, by worker and host."""
@@ -366,19 +350,18 @@ class Jobs:
         """Return the parts that units are made of, and the queues that they are queued in."""
         parts: set[str] = set()
         queues: set[str] = set()
-        for some in slices(ids):
-            for unit in self._units.find({"_id": {"$in": list(some)}}, {"spec": 1, "queue": 1}):
-                spec = {k: v for k, v in unit["spec"].items() if k not in ("split", "env")}
-                parts |= {sha for sha in spec.values() if sha is not None}
-                queues.add(unit["queue"])
+        for unit in self._units.each("_id", ids, {}, {"spec": 1, "queue": 1}):
+            spec = {k: v for k, v in unit["spec"].items() if k not in ("split", "env")}
+            parts |= {sha for sha in spec.values() if sha is not None}
+            queues.add(unit["queue"])
         return parts, queues
 
     # -- records that this version does not read -------------------------------------------
 
     def foreign(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that another version of optomatic has queued."""
-        queries = ({"_id": {"$in": list(some)}, "v": {"$ne": SCHEMA}} for some in slices(ids))
-        return [d["_id"] for query in queries for d in self._units.find(query, {"_id": 1})]
+        found = self._units.each("_id", ids, {"v": {"$ne": SCHEMA}}, {"_id": 1})
+        return [document["_id"] for document in found]
 
     def foreign_for(self, searches: Sequence[str]) -> list[str]:
         """Return the units in the form of another version that `searches` wait for."""
@@ -387,17 +370,14 @@ class Jobs:
 
     def set_aside(self, ids: Sequence[str]) -> list[SetAside]:
         """Return the records of `ids` that could not be read, those of queued anew included."""
-        found = []
-        for some in slices(ids):
-            own = {"_id": {"$in": list(some)}, "state": INVALID}
-            for query in (own, {"invalid.of": {"$in": list(some)}}):
-                found += self._units.find({**query, "v": SCHEMA}, {"invalid": 1})
-        return [_set_aside(document) for document in found]
+        fields = {"invalid": 1}
+        there = self._units.each("_id", ids, {"v": SCHEMA, "state": INVALID}, fields)
+        replaced = self._units.each("invalid.of", ids, {"v": SCHEMA}, fields)
+        return [_set_aside(document) for document in (*there, *replaced)]
 
     def invalid(self, ids: Sequence[str]) -> int:
         """Return how many records of `ids` could not be read, and now stand beside them."""
-        queries = ({"invalid.of": {"$in": list(some)}} for some in slices(ids))
-        return sum(len(self._units.find(query, {"_id": 1})) for query in queries)
+        return sum(1 for _ in self._units.each("invalid.of", ids, {}, {"_id": 1}))
 
 
 #: The fields of a unit that nobody wants any more and nobody works on.
@@ -411,10 +391,6 @@ def _unfinished(search: str | Sequence[str]) -> dict[str, Any]:
 def _leave(search: str) -> dict[str, Any]:
     """Return the stage of an update that takes a search off the units that it waits for."""
     return {"$set": {"wanted_by": {"$setDifference": ["$wanted_by", [{"$literal": search}]]}}}
-
-
-def _is_ours(number: Any) -> bool:
-    return number == SCHEMA and number is not True
 
 
 def _best_ends(
@@ -465,10 +441,6 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _glance(document: Document) -> Glance:
-    return Glance(str(document.get("state")), _moment(document.get("completed_at")))
-
-
 def _set_aside(document: Document) -> SetAside:
     kept = document.get("invalid")
     kept = kept if isinstance(kept, dict) else {}
@@ -476,8 +448,9 @@ def _set_aside(document: Document) -> SetAside:
     return SetAside(of, _text(why) or "for an unknown reason", _moment(kept.get("at")))
 
 
-def _described(unit: DescribedForm) -> Described:
-    return Described(unit.params, unit.params_text, unit.spec["split"], outcome_of(unit))
+def _described(unit: DescribedForm) -> dict[str, Any]:
+    about = {"params": unit.params, "params_text": unit.params_text}
+    return {**about, "split": unit.spec["split"], "outcome": outcome_of(unit)}
 
 
 def _inspected(unit: InspectedForm) -> Inspected:
@@ -500,15 +473,12 @@ def _inspected(unit: InspectedForm) -> Inspected:
         for loss in unit.history
     ]
     return Inspected(
-        unit.params,
-        unit.params_text,
-        unit.spec["split"],
-        outcome_of(unit),
-        unit.kind,
-        unit.attempt,
-        worker,
-        host,
-        began,
-        ended,
-        tuple(losses),
+        **_described(unit),
+        kind=unit.kind,
+        attempt=unit.attempt,
+        worker=worker,
+        host=host,
+        began=began,
+        ended=ended,
+        lost=tuple(losses),
     )

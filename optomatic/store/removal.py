@@ -123,11 +123,6 @@ class Removal:
         refer to something that this one does not know.
         """
         moment = self.jobs.server_time()
-        self._refuse_other_schemas()
-        chosen = self._chosen(name, older_than, moment)
-        return _OneRemoval(self, chosen, moment, everything=name is None, dry_run=dry_run).run()
-
-    def _refuse_other_schemas(self) -> None:
         read_all(self.searches, SearchForm, {})
         other = self.searches.find_one({"v": {"$ne": SCHEMA}}, {"v": 1})
         if other is not None:
@@ -136,6 +131,8 @@ class Removal:
                 f"({other.get('v')!r} in place of {SCHEMA}), so what it needs cannot be told. "
                 "Nothing was removed. Remove with the newest version in use."
             )
+        chosen = self._chosen(name, older_than, moment)
+        return _OneRemoval(self, chosen, moment, everything=name is None, dry_run=dry_run).run()
 
     # -- which searches --------------------------------------------------------------------
 
@@ -174,10 +171,8 @@ class Removal:
             return False
         pages = {"$or": [pieces_of(listing) for listing in _listings(record)]}
         listed = {key_of(i) for page in read_all(self.pages, PageForm, pages) for i in page.ids}
-        return not any(
-            self.units.find_one({"key": {"$in": keys}, "completed_at": {"$gt": limit}}, {"_id": 1})
-            for keys in slices(sorted(listed))
-        )
+        later = {"completed_at": {"$gt": limit}}
+        return next(self.units.each("key", sorted(listed), later, {"_id": 1}), None) is None
 
     def _running(self, records: Sequence[Document], moment: datetime) -> list[Document]:
         there = [
@@ -200,14 +195,11 @@ class Removal:
 
     def delete_records(self, records: Sequence[Document]) -> list[Document]:
         """Delete records that are as they were read; return those that are gone."""
+        ids = [d["_id"] for d in records]
         for some in slices(records):
             as_read = [{k: d[k] for k in ("_id", "state", "ended_at")} for d in some]
             self.searches.delete({"$or": as_read})
-        there = {
-            d["_id"]
-            for some in slices([d["_id"] for d in records])
-            for d in self.searches.find({"_id": {"$in": list(some)}}, {"_id": 1})
-        }
+        there = {d["_id"] for d in self.searches.each("_id", ids, {}, {"_id": 1})}
         gone = [d for d in records if d["_id"] not in there]
         # Somebody added to one of them in that moment: nobody waits for a search that is gone.
         for search in self._waiting([d["_id"] for d in gone]):
@@ -305,22 +297,20 @@ class _OneRemoval:
             if (name := piece_of(page)[0]) not in live and (self._everything or name in mine)
         ]
         others = [page for page in pages if piece_of(page)[0] in live]
-        return dead, others, set(_job_specs(records))
+        return dead, others, _job_specs(records)
 
     def _on(self, pages: Sequence[str]) -> Iterator[tuple[str, set[str]]]:
         """Yield the list and the keys of each page, reading a few at once."""
+        for page in self._read(pages):
+            yield piece_of(page.id)[0], set(map(key_of, page.ids))
+
+    def _read(self, pages: Sequence[str]) -> Iterator[PageForm]:
         for some in slices(pages, _PAGES):
-            for page in read_all(self._pages, PageForm, {"_id": {"$in": list(some)}}):
-                yield piece_of(page.id)[0], set(map(key_of, page.ids))
+            yield from read_all(self._pages, PageForm, {"_id": {"$in": list(some)}})
 
     def _parts_on(self, pages: Iterable[str]) -> set[str]:
         first = [page for page in pages if piece_of(page)[1] < 0]
-        return {
-            sha
-            for some in slices(first)
-            for page in read_all(self._pages, PageForm, {"_id": {"$in": list(some)}})
-            for sha in page.parts
-        }
+        return {sha for page in self._read(first) for sha in page.parts}
 
     # -- units -----------------------------------------------------------------------------
 
@@ -382,7 +372,7 @@ class _OneRemoval:
         self, dead: Sequence[str], live: Sequence[str], job_specs: set[str]
     ) -> set[str]:
         """Return the parts that only removed searches refer to."""
-        parts = {*self._parts_on(dead), *_job_specs(self._chosen)}
+        parts = self._parts_on(dead) | _job_specs(self._chosen)
         if self._everything:
             parts |= {d["_id"] for d in self._headers.find({"holders": SEARCHES}, {"_id": 1})}
         parts -= job_specs | self._parts_on(live)
@@ -427,7 +417,7 @@ class _OneRemoval:
         query = {"holders": {"$exists": False}, "at": {"$lt": self._moment - _RETURNED}}
         shas = {document["_id"] for document in self._headers.find(query, {"_id": 1})}
         calls = self._units.find({"kind": "call"}, {"own": 1, "result.sha": 1}) if shas else []
-        shas -= {sha for call in calls for sha in _parts_of_call(call)}
+        shas -= {sha for call in calls for sha in _named_in(call)}
         count = 0
         for some in slices(sorted(shas), 100):
             old = {"_id": {"$in": list(some)}, **query}
@@ -476,20 +466,15 @@ def _unneeded(keys: Collection[str], states: Sequence[str]) -> dict[str, Any]:
     return {"key": {"$in": list(keys)}, "$or": ways, "v": SCHEMA, "kind": {"$ne": "call"}}
 
 
-def _named_in(unit: Document) -> set[str]:
-    """Return the parts that a unit is made of."""
+def _named_in(document: Any) -> set[str]:
+    """Return the parts that a unit, a call or a job spec is made of."""
     # In any field, of any form: a part that is named is needed.
-    return {*_SHA.findall(repr(unit))}
+    return {*_SHA.findall(repr(document))}
 
 
-def _parts_of_call(call: Document) -> set[str]:
-    return {*_SHA.findall(repr(call))}
-
-
-def _job_specs(records: Iterable[Document]) -> Iterator[str]:
-    """Yield the parts that more units of searches would be made of."""
-    for record in records:
-        yield from _SHA.findall(repr(record.get("asked")))
+def _job_specs(records: Iterable[Document]) -> set[str]:
+    """Return the parts that more units of searches would be made of."""
+    return {sha for record in records for sha in _named_in(record.get("asked"))}
 
 
 def _listings(record: Document) -> tuple[str, ...]:

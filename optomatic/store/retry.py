@@ -274,7 +274,7 @@ class RetryingCollection:
         self.collection = collection
         self.outage = outage or Outage()
 
-    def _try(self, operation: Any) -> Any:
+    def _try(self, operation: Callable[[], T]) -> T:
         return with_retries(operation, self.outage)
 
     def find(
@@ -292,11 +292,22 @@ class RetryingCollection:
             found = self.collection.find(query, fields, limit=limit, skip=skip, batch_size=_BATCH)
             return list(found.sort(list(sort)) if sort else found)
 
-        return self._try(read)  # type: ignore[no-any-return]
+        return self._try(read)
+
+    def each(
+        self,
+        field: str,
+        values: Sequence[Any],
+        query: Filter,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Iterator[Document]:
+        """Yield the documents with one of `values` in a field, many in each query."""
+        for some in slices(values):
+            yield from self.find({**query, field: {"$in": list(some)}}, fields)
 
     def find_one(self, query: Filter, fields: Mapping[str, Any] | None = None) -> Document | None:
         """Return one document that matches, or None."""
-        return self._try(lambda: self.collection.find_one(query, fields))  # type: ignore[no-any-return]
+        return self._try(lambda: self.collection.find_one(query, fields))
 
     def read(
         self, form: type[F], query: Filter, made: Callable[[F], T] | None = None, **how: Any
@@ -373,13 +384,13 @@ class RetryingCollection:
                 return self.collection.update_one(query, change, upsert=True).matched_count
             return self.collection.update_many(query, change).matched_count
 
-        return self._try(write)  # type: ignore[no-any-return]
+        return self._try(write)
 
     def update_each(self, changes: Sequence[tuple[Filter, Any]]) -> int:
         """Make many changes, each to one document, in any order; return how many matched."""
         operations = [UpdateOne(query, change) for query, change in changes]
         write = self.collection.bulk_write
-        return self._try(lambda: write(operations, ordered=False).matched_count)  # type: ignore[no-any-return]
+        return self._try(lambda: write(operations, ordered=False).matched_count)
 
     def insert(self, documents: Sequence[Document]) -> None:
         """Insert those that are not there yet, by ``_id``."""
@@ -404,8 +415,8 @@ class RetryingCollection:
 
     def aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
         """Return the result of a pipeline that only reads."""
-        return self._try(lambda: list(self.collection.aggregate(pipeline)))  # type: ignore[no-any-return]
+        return self._try(lambda: list(self.collection.aggregate(pipeline)))
 
     def delete(self, query: Filter) -> int:
         """Delete all that match."""
-        return self._try(lambda: self.collection.delete_many(query).deleted_count)  # type: ignore[no-any-return]
+        return self._try(lambda: self.collection.delete_many(query).deleted_count)
