@@ -31,6 +31,7 @@ from optomatic.store.documents import (
 )
 from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage, RetryingCollection, slices
+from optomatic.store.workers import seen_since
 
 #: The names of so many parts fit into the record of a call.
 _MOST_PARTS = 100_000
@@ -161,12 +162,13 @@ class Calls:
 
     def sweep(self) -> None:
         """Remove the calls of clients that have gone without a word, and their parts."""
-        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", 1000 * _VANISHED]}]}
         # Read before the clients: one that is not among these has gone since, and if it comes
         # back it holds under another name.
         holders = self._parts.client_holders()
         owners = {*self._owners(), *map(client_of, holders)}
-        known = self._workers.find({"_id": {"$in": sorted(owners)}, "$expr": recent}, {"_id": 1})
+        known = self._workers.find(
+            {"_id": {"$in": sorted(owners)}, **seen_since(_VANISHED)}, {"_id": 1}
+        )
         gone = sorted(owners - {document["_id"] for document in known})
         self.abandon(gone)
         self._let_go(gone, holders)

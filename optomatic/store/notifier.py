@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pymongo
-from pymongo.change_stream import CollectionChangeStream
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
@@ -129,7 +128,13 @@ class Subscription:
                 self.active = False
 
     def _watch(self) -> None:
-        with self._stream() as stream:
+        # Each call has a time limit of its own: one around them all would bound each of them, and
+        # the stream would fail when it is over.
+        with pymongo.timeout(_PATIENCE):
+            stream = self._collection.watch(
+                self._pipeline, max_await_time_ms=round(1000 * _HELD), batch_size=1000
+            )
+        try:
             self.active = True
             self._notify()
             while self._wanted.is_set() and not self._stopping.is_set():
@@ -137,20 +142,6 @@ class Subscription:
                     if stream.try_next() is not None and self._wanted.is_set():
                         self._notify()
                         self._stopping.wait(_GAP)
-
-    @contextmanager
-    def _stream(self) -> Iterator[CollectionChangeStream[dict[str, Any]]]:
-        """Open a stream, and close it in the end.
-
-        Each call has a time limit of its own: one around them all would bound each of them, and
-        the stream would fail when it is over.
-        """
-        with pymongo.timeout(_PATIENCE):
-            stream = self._collection.watch(
-                self._pipeline, max_await_time_ms=round(1000 * _HELD), batch_size=1000
-            )
-        try:
-            yield stream
         finally:
             with pymongo.timeout(_FAREWELL), suppress(PyMongoError):
                 stream.close()

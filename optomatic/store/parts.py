@@ -149,9 +149,7 @@ class Parts:
         Raise :class:`BundleDamaged` if it is not there, or does not match its hash.
         """
         header = self._header(sha)
-        content = b"".join(self._content(sha, header))
-        _check(sha, header.kind, hashlib.sha256(header.kind.encode() + b"\0" + content))
-        return header.kind, content
+        return header.kind, b"".join(self._content(sha, header))
 
     def fetch(self, sha: str, path: Path) -> str:
         """Write the content of a part to `path`, chunk by chunk; return its kind.
@@ -159,12 +157,8 @@ class Parts:
         Raise as :meth:`get`; the file is to be thrown away then.
         """
         header = self._header(sha)
-        digest = hashlib.sha256(header.kind.encode() + b"\0")
         with open(path, "wb") as file:
-            for data in self._content(sha, header):
-                digest.update(data)
-                file.write(data)
-        _check(sha, header.kind, digest)
+            file.writelines(self._content(sha, header))
         return header.kind
 
     def _header(self, sha: str) -> HeaderForm:
@@ -179,11 +173,22 @@ class Parts:
             ) from None
 
     def _content(self, sha: str, header: HeaderForm) -> Iterator[bytes]:
+        """Yield the bytes in each chunk; raise in the end if they do not match the hash."""
+        digest = hashlib.sha256(header.kind.encode() + b"\0")
         for n in range(header.chunks):
             chunk = self.chunks.find_one({"_id": f"{sha}:{n}"})
             # A chunk that is not there, or holds no bytes, does not match the hash.
             data = chunk and chunk.get("data")
-            yield bytes(data) if isinstance(data, bytes) else b""
+            if isinstance(data, bytes):
+                digest.update(data)
+                yield bytes(data)
+        if digest.hexdigest() != sha:
+            raise BundleDamaged(
+                f"Part {sha[:12]} of a bundle ({header.kind}) does not match its hash: bytes were "
+                "lost or changed in the database. It was not loaded, and no score comes of it. "
+                "Stored scores are not touched. Fit again where the data are: the part is then "
+                "uploaded anew."
+            )
 
     def remove(self, shas: Collection[str]) -> None:
         """Remove parts that nobody else can refer to."""
@@ -217,7 +222,8 @@ class Parts:
         no_part = [{"$set": {"going": going, "marks": []}}, {"$unset": "v"}]
         if not self.headers.update({**unheld, "marks": read.get("marks")}, no_part):
             return  # a holder has come and gone, and its release removes the part
-        known = [m for field in ("marks", "going") for m in _listed(read.get(field))]
+        fields = [read.get(name) for name in ("marks", "going")]
+        known = [mark for field in fields if isinstance(field, list) for mark in field]
         others = {"$elemMatch": {"$nin": known}}
         self.chunks.delete({**pieces_of(read["_id"]), "marks": {"$not": others}})
         self.headers.delete({**unheld, "v": {"$exists": False}})
@@ -230,7 +236,8 @@ def _keep_for(holder: str | None, marks: Sequence[str] = ()) -> list[dict[str, A
     """
     if holder is None:
         return [{"$set": {"at": "$$NOW"}}, {"$unset": "holders"}]
-    there, free = {"$ne": [_type("kind"), "missing"]}, {"$eq": [_type("holders"), "missing"]}
+    there = {"$ne": [{"$type": "$kind"}, "missing"]}
+    free = {"$eq": [{"$type": "$holders"}, "missing"]}
     held = {"$setUnion": [array("$holders"), [{"$literal": holder}]]}
     # A part that is kept for ever stays so.
     change: dict[str, Any] = {"at": "$$NOW"}
@@ -238,14 +245,6 @@ def _keep_for(holder: str | None, marks: Sequence[str] = ()) -> list[dict[str, A
     if marks:
         change["marks"] = {"$setUnion": [array("$marks"), list(marks)]}
     return [{"$set": change}]
-
-
-def _type(field: str) -> dict[str, Any]:
-    return {"$type": f"${field}"}
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _marked(mark: str) -> dict[str, Any]:
@@ -267,12 +266,3 @@ def _cut(buffers: Sequence[bytes | memoryview]) -> Iterator[bytes]:
                 pending.clear()
     if pending:
         yield bytes(pending)
-
-
-def _check(sha: str, kind: str, digest: Any) -> None:
-    if digest.hexdigest() != sha:
-        raise BundleDamaged(
-            f"Part {sha[:12]} of a bundle ({kind}) does not match its hash: bytes were lost or "
-            "changed in the database. It was not loaded, and no score comes of it. Stored scores "
-            "are not touched. Fit again where the data are: the part is then uploaded anew."
-        )

@@ -72,7 +72,7 @@ from optomatic.store.documents import (
     storable,
 )
 from optomatic.store.retry import VALID, Outage, RetryingCollection, array, slices
-from optomatic.store.workers import is_gone
+from optomatic.store.workers import is_gone, seen_since
 
 #: Ids in one document: 100 bytes each.
 IDS = 20_000
@@ -328,8 +328,7 @@ class Searches:
 
     def is_running(self, search: str, seconds: float = 30.0) -> bool:
         """Return whether `search` has not ended, and its client was seen in the last `seconds`."""
-        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        query = {**_with_iterations(search), "state": "running", "$expr": recent}
+        query = {**_with_iterations(search), "state": "running", **seen_since(seconds)}
         return self._searches.find_one(query, {"_id": 1}) is not None
 
     def record(self, search: str) -> dict[str, Any]:

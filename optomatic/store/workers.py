@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -38,21 +39,11 @@ def this_process() -> Process:
 
 @cache
 def _identity(pid: int) -> Process:
-    return Process(socket.gethostname(), _boot(), _namespace(), pid, _started(pid) or "")
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
+    boot = namespace = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return Process(socket.gethostname(), boot, namespace, pid, _started(pid) or "")
 
 
 def _started(pid: int) -> str | None:
@@ -73,6 +64,11 @@ def is_gone(process: Process) -> bool:
     return here and _started(process.pid) != process.started
 
 
+def seen_since(seconds: float) -> dict[str, Any]:
+    """Return the condition for what was seen in the last `seconds`, by the server's clock."""
+    return {"$expr": {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}}
+
+
 class Workers:
     """The workers of a store, and the queues that they may serve."""
 
@@ -87,14 +83,16 @@ class Workers:
         change = {**fields, "v": SCHEMA, **moments}
         self._workers.update({"_id": record.id}, [{"$set": change}, VALID], upsert=True)
 
+    def _note(self, worker: str, fields: Mapping[str, Any]) -> None:
+        self._workers.update({"_id": worker}, [{"$set": fields}])
+
     def seen(self, worker: str) -> None:
         """Note that a worker lives."""
-        self._workers.update({"_id": worker}, [{"$set": {"seen_at": "$$NOW"}}])
+        self._note(worker, {"seen_at": "$$NOW"})
 
     def refuses(self, worker: str, queue: str, why: str) -> None:
         """Note that a worker skips a queue that its versions and tags would allow."""
-        change = {f"refused.{queue}": {"$literal": storable(why)}}
-        self._workers.update({"_id": worker}, [{"$set": change}])
+        self._note(worker, {f"refused.{queue}": {"$literal": storable(why)}})
 
     def accepts(self, worker: str, queue: str) -> None:
         """Note that a worker skips a queue no more."""
@@ -102,7 +100,7 @@ class Workers:
 
     def has(self, worker: str, env: Mapping[str, str]) -> None:
         """Note the versions of distributions that a worker was asked for, empty for none."""
-        self._workers.update({"_id": worker}, [{"$set": {"env": {"$literal": dict(env)}}}])
+        self._note(worker, {"env": {"$literal": dict(env)}})
 
     def leave(self, worker: str) -> None:
         """Forget a worker that ends by itself and holds nothing."""
@@ -110,13 +108,11 @@ class Workers:
 
     def alive(self, seconds: float, kind: str = "standalone") -> list[WorkerRecord]:
         """Return the workers of `kind` that were seen in the last `seconds`."""
-        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        return self._workers.read(WorkerForm, {"kind": kind, "$expr": recent}, _record)
+        return self._workers.read(WorkerForm, {"kind": kind, **seen_since(seconds)}, _record)
 
     def present(self, seconds: float) -> list[PresentForm]:
         """Return all workers that were seen in the last `seconds`, for views."""
-        recent = {"$gt": ["$seen_at", {"$subtract": ["$$NOW", round(1000 * seconds)]}]}
-        return self._workers.look(PresentForm, {"$expr": recent}, sort=[("began_at", 1)])
+        return self._workers.look(PresentForm, seen_since(seconds), sort=[("began_at", 1)])
 
     def capacity(self, seconds: float) -> int:
         """Return how many processes the standalone workers seen in the last `seconds` have."""
