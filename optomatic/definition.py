@@ -11,8 +11,8 @@
 
 It never has a password: ``***`` replaces the credentials of an address.
 
-A change of the form needs a higher :data:`SCHEMA`, a reader of the old one, and a file of the old
-form in the tests.  A file is replaced as a whole, so readers see the old one or the new one.  A
+To change the form, raise :data:`SCHEMA`, go on reading the old one, and keep a file of the old form
+in the tests.  A file is replaced as a whole, so readers see the old one or the new one.  A
 file of another form is never replaced, and only regular files are opened.
 """
 

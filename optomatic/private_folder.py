@@ -30,8 +30,8 @@ def own_folder(place: Path, name: str) -> Path:
     Only its owner can enter it.  Any number of processes may ask for it at the same time.
     `place` is as the user names it, and may be a link.
 
-    Raise :class:`FolderRefused` if it cannot be used: `place` is no folder, is another user's, or
-    cannot be written to, or something of that name is there which optomatic did not make.  Raise
+    Raise :class:`FolderRefused` if `place` is no folder, is another user's, or cannot be written
+    to.  Raise it, too, if something of that name is there that optomatic did not make.  Raise
     `OSError` if there is no room for it (:func:`no_room`).
     """
     folder = place

@@ -40,7 +40,7 @@ Scores = float | Mapping[str, float]
 class Part:
     """A stored piece of content, by its hash: a payload, X, y, splits.
 
-    ``sha`` is the SHA-256 (hex) of ``kind``, a zero byte and the content, so it identifies the
+    ``sha`` is the SHA-256 (hex) of ``kind``, a zero byte and the content.  So it identifies the
     bytes and how to read them.  ``buffers`` are joined in order.
     """
 
@@ -391,8 +391,8 @@ class SearchRecord:
 
     ``ingredients`` are short digests of all that goes into keys, by name, to explain differences.
     ``facts`` say how to make its table (results/table.py).  An iteration of successive
-    halving is ``part_of`` the search of the first one, and has ``more`` columns with one value
-    for all its candidates.
+    halving is ``part_of`` the search of the first one.  Its ``more`` columns have one value for
+    all its candidates.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """The private mongod behind ``db=None``: one for each user, started at its first use.
 
-:func:`serve` returns the URI of a mongod that listens on one unix socket in a folder of mode
+:func:`serve` returns the URI of a mongod.  It listens on one unix socket in a folder of mode
 0700, and on no TCP port.  All processes of the user share it, whenever they ask.  Some time
 after the last of them has ended, :mod:`optomatic.embedded.watcher` stops it; the data stay.
 
@@ -83,9 +83,9 @@ def serve(
     that runs keeps its own.  `patience` limits the wait for a server that is being started.
 
     The URI is ``mongodb://<percent-encoded path of the socket>/optomatic?directConnection=true``,
-    and stays the same.  Raise :class:`ServerMissing` if there is no mongod, :class:`StoreFull` if
-    there is no space for it, and :class:`ServerFailed` if the folder cannot be used, or mongod
-    ended or did not answer in time.
+    and stays the same.  Raise :class:`ServerMissing` if there is no mongod, and :class:`StoreFull`
+    if there is no space for it.  Raise :class:`ServerFailed` if the folder cannot be used, or
+    mongod ended or did not answer in time.
     """
     folder = _server_folder(default_home() if home is None else Path(home))
     address = _address(folder)
@@ -283,7 +283,7 @@ def _bring_up(folder: Path, address: str, idle: float | None, deadline: float) -
 
 
 def _watching_host(folder: Path) -> str:
-    """Return the name of another machine whose watcher serves this folder, "" for this one."""
+    """Return the name of the other machine that serves this folder, "" if it is this one."""
     host = (folder / watcher.WATCHER).read_text().partition(" ")[0]
     return "" if host == socket.gethostname() else host
 

@@ -150,8 +150,8 @@ class _Watcher:
         while not self.asked_to_stop:
             time.sleep(TICK)
             if not names(WATCHER, watching):
-                # By force: in good order mongod would remove the name of its socket, and in a
-                # folder that was made anew that is the name of another server's.
+                # By force: in good order mongod would remove the name of its socket.  In a folder
+                # that was made anew, another server's socket has that name.
                 self.end(signal.SIGKILL)
                 return
             _cut_log()
@@ -230,8 +230,8 @@ class _Watcher:
     def stop(self) -> None:
         """Stop mongod in good order; after some seconds by force, which loses nothing.
 
-        First its socket gets its first name again: no client comes any more, and a watcher
-        that adopts it (this one may be killed just here) can make it ready again.
+        First its socket gets its first name again, so that no client comes any more.  If this
+        watcher is killed just here, the next one adopts mongod and makes it ready again.
         """
         with contextlib.suppress(FileNotFoundError):  # not ready yet, or somebody removed it
             os.rename(SOCKET, _STARTING)

@@ -10,8 +10,8 @@ A digest is the SHA-256 of tokens that one walk through the object writes::
     object      as ``__reduce_ex__`` says
     again       an object that the walk met before, by the number of its visit: identity counts
 
-keys/not_counted.py lists what does not count, with reasons.  An object that cannot be followed
-for certain gives a :class:`Doubt` with its path, and a digest that never occurs again.
+keys/not_counted.py lists the exceptions, with reasons.  An object that cannot be followed for
+certain gives a :class:`Doubt` with its path.  Its digest never occurs again.
 
 A change of these tokens needs a higher ``KEY_VERSION``: older scores are then not found,
 and never taken for others.

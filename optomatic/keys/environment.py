@@ -87,8 +87,8 @@ _FILES = " (files)"
 def is_user_code(module: str) -> bool:
     """Return whether `module` is neither installed nor of the standard library.
 
-    Scripts, notebooks, modules beside them, editable installs, source trees and modules made at
-    run time are user code, also if an installed distribution has a module of that name.
+    User code are scripts, notebooks, modules beside them, editable installs, source trees, and
+    modules made at run time.  An installed module of the same name changes nothing.
     """
     return _owners(module) is None
 
@@ -299,7 +299,7 @@ def _find(name: str) -> metadata.Distribution | None:
 
 
 def _normal(name: str) -> str:
-    # As packaging.utils.canonicalize_name, whose import takes longer than all else here.
+    # As packaging.utils.canonicalize_name; that import takes longer than all else here.
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

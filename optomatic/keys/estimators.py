@@ -2,9 +2,8 @@
 
 The params of an estimator and of those in it form a Merkle tree.  Each value has its own digest,
 so identity counts inside one value and not between two.  A candidate that only replaces plain
-params (``svc__C``) changes a leaf and the nodes above it.  Any other candidate (whole steps,
-unknown names, estimators with their own ``set_params``) is applied to a clone, which is digested
-as a whole.
+params (``svc__C``) changes leaves.  Any other candidate is applied to a clone, which is digested
+as a whole: whole steps, unknown names, estimators with their own ``set_params``.
 """
 
 from __future__ import annotations

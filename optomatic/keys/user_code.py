@@ -561,7 +561,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-# -- libraries whose objects pickle in a way that is new in each process ------------------------
+# -- libraries that pickle in a new way in each process ----------------------------------------
 
 
 def _complete(kind: Any) -> None:
@@ -724,7 +724,7 @@ def reads_docstrings(code: types.CodeType) -> bool:
     return "__doc__" in code.co_names or "getdoc" in code.co_names or "__doc__" in code.co_consts
 
 
-# -- what payloads call to rebuild objects -----------------------------------------------------
+# -- functions that payloads call to rebuild objects -------------------------------------------
 
 
 def make_namespace(name: str, package: str | None) -> types.ModuleType:

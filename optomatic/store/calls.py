@@ -45,7 +45,7 @@ def holder_name(client: str, number: int) -> str:
 
 
 def client_of(holder: str) -> str:
-    """Return whose name `holder` is."""
+    """Return the client that holds parts under the name `holder`."""
     return holder.partition("/")[0]
 
 

@@ -1,12 +1,12 @@
 """The queue, for a worker: claim, start, renew, release, complete, fail, reap.
 
-Each write carries the claim's token, a random 128-bit number made before it is sent.  So a call
-whose reply was lost is settled by reading what the token holds, and a worker that was thought
-dead changes nothing that is not its own any more.
+Each write carries the claim's token, a random 128-bit number made before it is sent.  If a reply
+was lost, reading the units of the token settles it.  A worker that was thought dead cannot change
+a unit that is no longer its own.
 
 The first good result wins, from any worker: one whose lease ran out has computed the same
-score as the next one.  A failure counts only from the worker that holds the claim, so that a
-stale worker's trouble cannot hide a good run.
+score as the next one.  A failure counts only from the worker that holds the claim: the trouble of
+a stale worker cannot hide a good run.
 
 A lease that runs out after the start is charged to the unit: it may be what killed its worker.
 After ``timing.max_losses`` of them it is ``dead``, and only an explicit retry reopens it.  Nothing

@@ -42,7 +42,7 @@ def private_home(uri: str) -> Path | None:
     """
     if "%2F" not in uri:
         return None
-    from optomatic.embedded.server import folder_of  # only who has a private server imports it
+    from optomatic.embedded.server import folder_of  # imported only where one is used
 
     folder = folder_of(uri)
     return None if folder is None else folder.parent
@@ -84,7 +84,7 @@ _SAFE: dict[str, Any] = {
     "retryWrites": True,
     "retryReads": True,
 }
-#: A text in which a bit has changed must not keep all from reading what stands beside it.
+#: A text in which a bit has changed must not hide the fields beside it.
 _READ: dict[str, Any] = {"tz_aware": True, "unicode_decode_error_handler": "replace"}
 #: Nothing times out by itself, and a frozen server would be waited for without end.
 _TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
@@ -229,7 +229,7 @@ def _address(uri: object) -> str:
     if uri is None:
         uri = _config.setting(_config.DB)
     if uri is None:
-        from optomatic.embedded.server import serve  # only who needs a server imports it
+        from optomatic.embedded.server import serve  # imported only where it is used
 
         return serve()
     if not isinstance(uri, str):
@@ -258,7 +258,7 @@ def _private_server(uri: str) -> dict[str, Any]:
 
 
 def _with_credentials(uri: str) -> str:
-    """Return `uri`, or if a pickled search lost its credentials, what ``$OPTOMATIC_DB`` has."""
+    """Return `uri`; if a pickled search lost its credentials, the URI in ``$OPTOMATIC_DB``."""
     if WITHHELD not in uri or masked(uri) != uri:
         return uri
     whole = _config.setting(_config.DB) or ""

@@ -37,8 +37,8 @@ The document of a unit (collection ``units``), schema 1::
 A call of joblib has some more (:mod:`~.calls`).  To restore an invalid document, give it back its
 former state.
 
-To change it: raise ``records.SCHEMA``, let readers go on to read the old number, and keep a
-document of the old form in the tests.  Claim and reap leave alone what has another number.
+To change it, raise ``records.SCHEMA``, go on reading the old number, and keep a document of the
+old form in the tests.  Claim and reap leave documents with another number alone.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class EndForm(Form):
     history: list[Why]
 
     def check(self) -> None:
-        """Raise Misfit if the outcome is not what its worker wrote."""
+        """Raise Misfit if the outcome was changed since its worker wrote it."""
         super().check()
         if key_of(self.id) != self.key:
             raise Misfit("its key is not the one in its _id")
@@ -426,7 +426,7 @@ _TEXT, _TRACEBACK = 8_000, 32_000
 #: So many failures of one unit are kept with their texts (one a metric and stage).
 _FAILURES = 20
 _PARAMS = 16_000
-#: MongoDB's limit is 16 MiB; what the server adds later needs some room.
+#: MongoDB's limit is 16 MiB; fields that are added later need some room.
 _LARGEST = 15_000_000
 
 
@@ -532,7 +532,7 @@ def _result(result: Result | Returned) -> Document:
 
 
 def _scores(scores: Any) -> Any:
-    """Store scores by metric as pairs: a metric's name may hold what a field's must not."""
+    """Store scores by metric as pairs: not every name of a metric may name a field."""
     return [list(pair) for pair in scores.items()] if isinstance(scores, Mapping) else scores
 
 
@@ -561,7 +561,7 @@ def _middle_out(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """Replace what MongoDB's UTF-8 cannot hold (lone surrogates)."""
+    """Replace lone surrogates, which MongoDB's UTF-8 cannot hold."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -216,7 +216,7 @@ class Jobs:
         return self._units.find({**waiting, "state": "queued"}, {"attempt": 1}, sort=order, limit=1)
 
     def notify(self, searches: Sequence[str]) -> None:
-        """Wake idle workers for what `searches` have queued: it may have become possible."""
+        """Wake idle workers for queued units of `searches` that may have become possible."""
         queued = {"wanted_by": any_of(searches), "state": "queued", "v": SCHEMA}
         found = self._units.find_one(queued, {"_id": 1})
         if found is not None:

@@ -1,4 +1,4 @@
-"""Parts by content: a header in ``bundles``, the bytes in ``chunks``; and who still needs them.
+"""Parts by content: a header in ``bundles``, the bytes in ``chunks``, and their holders.
 
 ::
 
@@ -11,24 +11,23 @@
              going    those of uploads whose chunks are being removed
     chunks   {_id: "<sha>:<n>", data, at, marks}
 
-A header gets its ``v`` last, so an upload that was cut off at any byte is no part yet, and
-anybody's next upload of the same content finishes it.  (GridFS keyed by content is bricked by one
-killed upload.)
+A header gets its ``v`` last, so an upload that was cut off at any byte is no part yet.  The next
+upload of the same content finishes it.  (GridFS keyed by content is bricked by one killed upload.)
 
 Other searches and calls may come to need a part at any moment, and may be about to upload it
-themselves.  They are among the holders before they look whether it is there, or before they upload
-it, and all its chunks carry a mark of the upload (at least one each) before the header gets its
-``v``.  So any number of processes can remove it, at any time and speed, without clocks::
+themselves.  They are among the holders before they look whether it is there, and before they
+upload it.  Each chunk carries a mark of the upload before the header gets its ``v``.  So any
+number of processes can remove it, at any time and speed, without clocks::
 
     read the marks --> nobody holds it: v is taken away --> chunks with no other mark --> header
 
 The second step is one update of one document.  A search or call that comes before it is a holder,
 and nothing is removed.  One that comes after it finds no part, and uploads with a mark that was
-not read, so that no chunk of that upload is removed.  A removal that was cut off is finished by the
-next one; an upload whose holder was taken for dead meanwhile finds its mark gone, and begins anew.
+not read: no chunk of that upload is removed.  The next removal finishes one that was cut off.  An
+upload whose holder was taken for dead meanwhile finds its mark gone, and begins anew.
 
-SEARCHES releases a part only if nobody has asked for it since the removal began to look who needs
-it (``at``): :mod:`~optomatic.store.removal`.
+SEARCHES releases a part only if nobody has asked for it (``at``) since the removal began to read
+the references: :mod:`~optomatic.store.removal`.
 """
 
 from __future__ import annotations

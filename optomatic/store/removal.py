@@ -1,18 +1,18 @@
-"""Remove searches, and what nothing refers to any more, beside searches that run.
+"""Remove searches, and all that nothing refers to any more, beside searches that run.
 
 A record refers to the lists of its units and to the parts of its job spec; a list refers to its
 units, by their keys, and to parts.  Two rules make it safe without a lock, and without waiting:
 
-1. A search writes down what it refers to before it looks whether that is there.  Each list and
-   part that it finds or stores gets a new ``at``.
-2. A removal takes the server's time first, reads the references afterwards, and removes only
-   lists and parts whose ``at`` is older than that time, each by one statement.
+1. A search writes its references down before it looks whether their targets are there.  Each list
+   and part that it finds or stores gets a new ``at``.
+2. A removal takes the server's time first, and reads the references afterwards.  It removes only
+   lists and parts with an ``at`` before that time, each by one statement.
 
 So a reference from before the reading is seen there.  A later one meets a list or part that is
-too new to be removed, or that is gone and is stored again.  Units have no ``at``: before and after
-each thousand of them the lists since the removal began are read, and scores that were listed in
-that moment are put back.  A unit that waits is never removed.  The record goes first and the list
-last: a removal that was cut off leaves things that nothing refers to, for the next one.
+too new to be removed, or one that is gone and is stored again.  Units have no ``at``: new lists
+are read before and after each thousand of them.  Scores that were listed in between are put back.
+A unit that waits is never removed.  The record goes first and the list last: a removal that was
+cut off leaves things that nothing refers to, for the next one.
 
 Units of another search may be made of parts of a removed one, which had queued them first; then
 the parts are noted in the list of the other one.
@@ -118,9 +118,9 @@ class Removal:
     ) -> Removed:
         """Remove searches and all that only they refer to; without `name`, orphans too.
 
-        Raise `ValueError` if there is no search of that name or id, :class:`SearchRunning` if one
-        of them runs and no age is given, and :class:`StoreIncompatible` if a newer version may
-        refer to something that this one does not know.
+        Raise `ValueError` if there is no search of that name or id, and :class:`SearchRunning` if
+        one of them runs and no age is given.  Raise :class:`StoreIncompatible` if a search of
+        another version may refer to something that this one does not know.
         """
         moment = self.jobs.server_time()
         read_all(self.searches, SearchForm, {})
@@ -279,7 +279,7 @@ class _OneRemoval:
         self._remove(self._pages, dead)
         return Removed(len(self._chosen), units, parts, self._bytes, self._dry)
 
-    # -- what refers to what ---------------------------------------------------------------
+    # -- references -----------------------------------------------------------------------
 
     def _lists(self) -> tuple[list[str], list[str], set[str]]:
         """Return the pages of lists to remove, those of others, and the parts of job specs."""
@@ -413,7 +413,7 @@ class _OneRemoval:
         return self._measure(self._headers, query)
 
     def _remove_returned(self) -> int:
-        """Remove what calls of joblib returned and nobody fetched, as the call is gone."""
+        """Remove returned values that nobody fetched, as their calls of joblib are gone."""
         query = {"holders": {"$exists": False}, "at": {"$lt": self._moment - _RETURNED}}
         shas = {document["_id"] for document in self._headers.find(query, {"_id": 1})}
         calls = self._units.find({"kind": "call"}, {"own": 1, "result.sha": 1}) if shas else []
@@ -459,7 +459,7 @@ class _OneRemoval:
 
 def _unneeded(keys: Collection[str], states: Sequence[str]) -> dict[str, Any]:
     """Return the query for the units of `keys` that nobody waits for."""
-    # Nobody waits for what could not be read, whatever it says.
+    # Nobody waits for a unit that could not be read, whatever it says.
     invalid = [{"state": INVALID}] if INVALID in states else []
     states = [state for state in states if state != INVALID]
     ways = [{"state": {"$in": states}, "wanted_by": []}, *invalid]

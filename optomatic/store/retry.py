@@ -79,7 +79,7 @@ def slices(items: Sequence[T], size: int = _SLICE) -> Iterator[Sequence[T]]:
 
 
 def array(field: str) -> dict[str, Any]:
-    """Return the expression for a field that may be missing, or not what it should be."""
+    """Return the expression for an array that may be missing, or of another type."""
     return {"$cond": [{"$isArray": field}, field, []]}
 
 

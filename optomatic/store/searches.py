@@ -592,7 +592,7 @@ def _asked_document(asked: JobSpec | None) -> dict[str, Any]:
     if asked is None:
         return {"$literal": None}
     work = asdict(asked.work)
-    # A name of a distribution may hold what a field's name must not.
+    # Not every name of a distribution may name a field.
     work["env"] = [list(pair) for pair in sorted(asked.work.env.items())]
     environment = [list(pair) for pair in sorted(asked.environment.items())]
     checksum = checksum_of(asked.key, work, environment)
