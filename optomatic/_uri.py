@@ -1,4 +1,4 @@
-"""URIs of databases, whose credentials are masked in all output."""
+"""URIs of databases: their hosts; their credentials, which are masked in all output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 #: Replaces secrets.
 WITHHELD = "***"
+_DEFAULT_PORT, _DEFAULT_DATABASE = "27017", "optomatic"
 
 
 _HOST = r"(?:\[[\w:.%-]+\]|[\w.%~+-]+)(?::\d{1,5})?"
@@ -55,6 +56,41 @@ def masked(db: object) -> str:
 
 def _shown_option(option: re.Match[str]) -> str:
     return f"{option[1]}={WITHHELD if re.search(_SECRET, option[1]) else option[2]}"
+
+
+def same_place(one: str | None, other: str | None) -> bool:
+    """Return whether two addresses have the same hosts and database, with any credentials.
+
+    >>> same_place("mongodb://ann:secret@b,a:27017/iris?w=1", "mongodb://***@a,b/iris")
+    True
+    """
+    if one is None or other is None:
+        return one is other
+    return _place(one) == _place(other)
+
+
+def hosts_and_database(uri: str) -> tuple[list[str], str]:
+    """Return the hosts of an address, with ports, and its database, without credentials.
+
+    >>> hosts_and_database("mongodb://ann:secret@b,a:27018/iris?w=1")
+    (['b:27017', 'a:27018'], 'iris')
+    """
+    scheme, _, rest = redact(uri).partition("://")
+    hosts, _, path = rest.partition("?")[0].rpartition("@")[2].partition("/")
+    return [_with_port(scheme, host) for host in hosts.split(",")], path or _DEFAULT_DATABASE
+
+
+def _place(uri: str) -> tuple[str, frozenset[str], str]:
+    hosts, database = hosts_and_database(uri)
+    return uri.partition("://")[0], frozenset(hosts), database
+
+
+def _with_port(scheme: str, host: str) -> str:
+    if "%2F" in host or scheme != "mongodb":  # a socket, or a name whose DNS record has ports
+        return host
+    bare = host.lower()
+    has_port = ":" in bare.rpartition("]")[2]
+    return bare if has_port else f"{bare}:{_DEFAULT_PORT}"
 
 
 class Address(str):

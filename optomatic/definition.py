@@ -31,14 +31,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optomatic._uri import WITHHELD, guarded, masked, redact
+from optomatic._uri import WITHHELD, guarded, masked, redact, same_place
 from optomatic.errors import DefinitionError, shown
 
 SUFFIX = ".optomatic.toml"
 SCHEMA = 1
 #: Characters of a path on Linux, at most.
 _LONGEST_PATH = 4_000
-_DEFAULT_PORT, _DEFAULT_DATABASE = "27017", "optomatic"
 _HEAD = """\
 # Searches that are worked off, one after another, by: python -m optomatic.worker
 # in this directory.  Written by optomatic; a password is never written down here.
@@ -137,41 +136,6 @@ def add(path: Path, search: str, db: str | None) -> None:
 def is_whole(db: str | None) -> bool:
     """Return whether an address from a file is usable, with no credentials missing."""
     return db is None or WITHHELD not in db
-
-
-def same_place(one: str | None, other: str | None) -> bool:
-    """Return whether two addresses have the same hosts and database, with any credentials.
-
-    >>> same_place("mongodb://ann:secret@b,a:27017/iris?w=1", "mongodb://***@a,b/iris")
-    True
-    """
-    if one is None or other is None:
-        return one is other
-    return _place(one) == _place(other)
-
-
-def hosts_and_database(uri: str) -> tuple[list[str], str]:
-    """Return the hosts of an address, with ports, and its database, without credentials.
-
-    >>> hosts_and_database("mongodb://ann:secret@b,a:27018/iris?w=1")
-    (['b:27017', 'a:27018'], 'iris')
-    """
-    scheme, _, rest = redact(uri).partition("://")
-    hosts, _, path = rest.partition("?")[0].rpartition("@")[2].partition("/")
-    return [_with_port(scheme, host) for host in hosts.split(",")], path or _DEFAULT_DATABASE
-
-
-def _place(uri: str) -> tuple[str, frozenset[str], str]:
-    hosts, database = hosts_and_database(uri)
-    return uri.partition("://")[0], frozenset(hosts), database
-
-
-def _with_port(scheme: str, host: str) -> str:
-    if "%2F" in host or scheme != "mongodb":  # a socket, or a name whose DNS record has ports
-        return host
-    bare = host.lower()
-    has_port = ":" in bare.rpartition("]")[2]
-    return bare if has_port else f"{bare}:{_DEFAULT_PORT}"
 
 
 def _with(path: Path, search: str, db: str | None) -> Definition:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from optomatic.definition import Definition, add, path_of, read, same_place
+from optomatic._uri import same_place
+from optomatic.definition import Definition, add, path_of, read
 from optomatic.errors import DefinitionError
 
 DB = "mongodb://ann:secret@host:27018/iris?tls=true&tlsCertificateKeyFilePassword=hidden"

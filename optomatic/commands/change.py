@@ -15,7 +15,6 @@ import typer
 from optomatic.commands.arguments import Db, Search, Searches, find
 from optomatic.commands.output import RUNS, USAGE, refuse, say
 from optomatic.errors import SearchRunning, shown
-from optomatic.search.database import remove as remove_searches
 from optomatic.store.removal import Removed
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])")
@@ -121,6 +120,8 @@ def _age(text: str) -> timedelta:
 
 
 def _removed(names: list[str], age: timedelta | None, db: str | None, *, dry_run: bool) -> Removed:
+    from optomatic.search.database import remove as remove_searches  # it imports pandas
+
     if not names:
         return remove_searches(older_than=age, dry_run=dry_run, db=db)
     each = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from pymongo.database import Database
 from pymongo.uri_parser import parse_uri
 
 from optomatic import _config
-from optomatic._uri import WITHHELD, NoAddress, masked, redact
-from optomatic.definition import hosts_and_database
+from optomatic._uri import WITHHELD, NoAddress, hosts_and_database, masked, redact
 from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.errors import StoreIncompatible, StoreUnavailable, shown
 from optomatic.private_folder import room_in
@@ -40,11 +39,7 @@ def private_home(uri: str) -> Path | None:
 
     None says that `uri` is no address of a private server.
     """
-    if "%2F" not in uri:
-        return None
-    from optomatic.embedded.server import folder_of  # imported only where one is used
-
-    folder = folder_of(uri)
+    folder = _private_folder(uri)
     return None if folder is None else folder.parent
 
 
@@ -136,23 +131,32 @@ class DatabaseCheck:
         return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
-@dataclass(frozen=True)
 class Store:
-    """One database, by concern.  Safe to share among threads, not across a fork."""
+    """One database, by concern.  Safe to share among threads, not across a fork.
 
-    searches: Searches
-    parts: Parts
-    jobs: Jobs
-    claims: Claims
-    workers: Workers
-    notifier: Notifier
-    calls: Calls
-    removal: Removal
-    #: The address without credentials.
-    shown_uri: str
-    _client: MongoClient[dict[str, Any]] = field(repr=False)
-    _database: Database[dict[str, Any]] = field(repr=False)
-    _outage: Outage = field(repr=False)
+    ``shown_uri`` is the address without credentials.
+    """
+
+    def __init__(
+        self,
+        client: MongoClient[dict[str, Any]],
+        uri: str,
+        replica_set: str | None,
+        timing: Timing | None,
+    ) -> None:
+        database = client.get_default_database(_DATABASE)
+        outage = Outage(longest=client.options.timeout or math.inf, **_of_a_private_server(uri))
+        prepare = cache(partial(create_indexes, database, replica_set))
+        self.shown_uri = masked(uri)
+        self.searches = Searches(database, outage)
+        self.parts = Parts(database, outage)
+        self.jobs = Jobs(database, outage, prepare=prepare)
+        self.claims = Claims(database, outage, timing=timing)
+        self.workers = Workers(database, outage)
+        self.notifier = Notifier(database["units"])
+        self.calls = Calls(database, self.parts, prepare=prepare, outage=outage)
+        self.removal = Removal(database, self.jobs, self.searches, self.parts, outage)
+        self._client, self._database, self._outage = client, database, outage
 
     def hurry(self, seconds: float) -> None:
         """Wait for a server that is away until `seconds` from now at most, and never again.
@@ -199,30 +203,10 @@ def open_store(
     uri = _address(uri)
     client = _connect(uri, app)
     try:
-        replica_set = _greet(client, uri, patience)
-        database = client.get_default_database(_DATABASE)
+        return Store(client, uri, _greet(client, uri, patience), timing)
     except BaseException:
         client.close()
         raise
-    outage = Outage(longest=client.options.timeout or math.inf, **_private_server(uri))
-    prepare = cache(partial(create_indexes, database, replica_set))
-    parts = Parts(database, outage)
-    jobs = Jobs(database, outage, prepare=prepare)
-    searches = Searches(database, outage)
-    return Store(
-        searches=searches,
-        parts=parts,
-        jobs=jobs,
-        claims=Claims(database, outage, timing=timing),
-        workers=Workers(database, outage),
-        notifier=Notifier(database["units"]),
-        calls=Calls(database, parts, prepare=prepare, outage=outage),
-        removal=Removal(database, jobs, searches, parts, outage),
-        shown_uri=masked(uri),
-        _client=client,
-        _database=database,
-        _outage=outage,
-    )
 
 
 def _address(uri: object) -> str:
@@ -245,16 +229,22 @@ def _address(uri: object) -> str:
     return uri
 
 
-def _private_server(uri: str) -> dict[str, Any]:
+def _of_a_private_server(uri: str) -> dict[str, Any]:
     """Return the arguments of the outage of a private server, empty for others."""
-    if "%2F" not in uri:
-        return {}
-    from optomatic.embedded.server import folder_of, look_after
-
-    folder = folder_of(uri)
+    folder = _private_folder(uri)
     if folder is None:
         return {}
+    from optomatic.embedded.server import look_after
+
     return {"look_after": partial(look_after, folder), "room": partial(room_in, folder)}
+
+
+def _private_folder(uri: str) -> Path | None:
+    if "%2F" not in uri:  # no unix socket
+        return None
+    from optomatic.embedded.server import folder_of  # imported only where one is used
+
+    return folder_of(uri)
 
 
 def _with_credentials(uri: str) -> str:

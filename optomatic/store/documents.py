@@ -96,6 +96,10 @@ class Form(Struct):
 F = TypeVar("F", bound=Form)
 
 
+class _Identified(Form):
+    id: str = field(name="_id")
+
+
 class Why(Struct):
     """An entry of a unit's history."""
 
@@ -105,11 +109,10 @@ class Why(Struct):
 _OF_A_UNIT = ("id", "key", "constraints", "queue", "kind", "spec", "options", "params_text")
 
 
-class UnitForm(Form):
+class UnitForm(_Identified):
     """A unit or call, for submit, claim and wait."""
 
     sealed = _OF_A_UNIT
-    id: str = field(name="_id")
     key: str
     constraints: str
     queue: str
@@ -133,10 +136,9 @@ class UnitForm(Form):
     lease_until: datetime | None
 
 
-class EndForm(Form):
+class EndForm(_Identified):
     """The outcome of a unit, for a search."""
 
-    id: str = field(name="_id")
     key: str
     state: State
     result: dict[str, Any] | None
@@ -202,18 +204,16 @@ class CallEndForm(EndForm):
     own: str | None
 
 
-class QueueForm(Form):
+class QueueForm(_Identified):
     """The versions and tags that a queue needs."""
 
-    id: str = field(name="_id")
     env: list[tuple[str, str]]
     requires: list[str]
 
 
-class WorkerForm(Form):
+class WorkerForm(_Identified):
     """A worker."""
 
-    id: str = field(name="_id")
     kind: Literal["here", "local", "standalone"]
     process: Process
     processes: int
@@ -229,10 +229,9 @@ class PresentForm(WorkerForm, kw_only=True):
     seen_at: datetime
 
 
-class RunningForm(Form):
+class RunningForm(_Identified):
     """A unit that is being scored, or a call of joblib that runs."""
 
-    id: str = field(name="_id")
     kind: str
     params: dict[str, Any]
     spec: dict[str, Any]
@@ -244,11 +243,10 @@ class RunningForm(Form):
     started_at: datetime | None = None
 
 
-class SearchForm(Form):
+class SearchForm(_Identified):
     """A search, for other processes."""
 
     sealed = ("id", "name", "signature", "listing", "facts", "part_of", "more")
-    id: str = field(name="_id")
     name: str
     state: Literal["running", "completed", "interrupted", "cancelled"]
     n_units: int
@@ -291,11 +289,10 @@ class JobSpecForm(Form):
     checksum: str
 
 
-class PageForm(Form):
+class PageForm(_Identified):
     """A page of a list of units; the one that names parts grows, and has no checksum."""
 
     sealed = ("id", "ids", "events", "candidates")
-    id: str = field(name="_id")
     ids: list[str]
     checksum: str = ""
     events: list[Any] = []
@@ -310,10 +307,9 @@ class PageForm(Form):
             super().check()
 
 
-class ListedForm(Form):
+class ListedForm(_Identified):
     """A search as a list shows it."""
 
-    id: str = field(name="_id")
     name: str
     state: str
     n_units: int
@@ -329,18 +325,16 @@ class ListedForm(Form):
     part_of: str | None = None
 
 
-class VersionsForm(Form):
+class VersionsForm(_Identified):
     """The versions behind the end of keys."""
 
-    id: str = field(name="_id")
     versions: list[tuple[str, str]]
 
 
-class HeaderForm(Form):
+class HeaderForm(_Identified):
     """The header of a part that is whole."""
 
     sealed = ("id", "kind", "size", "chunks")
-    id: str = field(name="_id")
     kind: str
     size: int
     chunks: int
@@ -430,6 +424,10 @@ _PARAMS = 16_000
 _LARGEST = 15_000_000
 
 
+_NOT_YET = (
+    "claimed_at", "started_at", "result", "result_sig", "completed_by", "completed_on",
+    "completed_at", "error",
+)  # fmt: skip
 #: The fields of a unit while no worker has it.
 NOBODY: Mapping[str, Any] = {
     "worker": None,
@@ -471,21 +469,11 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         "priority": priority,
         "sequence": sequence,
         "state": "queued",
-        "attempt": 0,
-        "runs": 0,
-        "losses": 0,
+        **dict.fromkeys(("attempt", "runs", "losses", "machine_failures"), 0),
         "lost_on": [],
-        "machine_failures": 0,
-        **NOBODY,
-        "claimed_at": None,
-        "started_at": None,
-        "result": None,
-        "result_sig": None,
-        "completed_by": None,
-        "completed_on": None,
-        "completed_at": None,
-        "error": None,
         "history": [],
+        **NOBODY,
+        **dict.fromkeys(_NOT_YET),
     }
     sealed = [document["_id" if name == "id" else name] for name in _OF_A_UNIT]
     return {**document, "checksum": checksum_of(*sealed)}

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from ipaddress import ip_address
 
 from optomatic import _config
-from optomatic._uri import WITHHELD
-from optomatic.definition import hosts_and_database
+from optomatic._uri import WITHHELD, hosts_and_database
 from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse, warn
 from optomatic.keys.environment import requirement
 from optomatic.records import Queue, Timing, WorkerRecord

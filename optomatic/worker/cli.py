@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from optomatic import _config
 from optomatic import definition as files
-from optomatic._uri import guarded, masked, redact
+from optomatic._uri import guarded, masked, redact, same_place
 from optomatic.definition import Definition, path_of
 from optomatic.errors import (
     LONGEST_NAME,
@@ -411,7 +411,7 @@ class FromFile:
         except DefinitionError as error:
             log.warning("%s The searches that stood there before are gone on with.", error)
             return
-        if not files.same_place(found.db, self._definition.db):
+        if not same_place(found.db, self._definition.db):
             log.warning(
                 "search definition %s is of another database now; the searches that stood there "
                 "before are gone on with. Start the worker anew to follow it.",
@@ -453,7 +453,7 @@ def _found_in(folder: Path, db: str | None) -> Path | None:
 
 def _address(path: Path, definition: Definition, db: str | None) -> str | None:
     if db is not None:
-        if files.same_place(db, definition.db):
+        if same_place(db, definition.db):
             return db
         own = masked(definition.db) if definition.db else "the private server of its machine"
         raise DefinitionError(

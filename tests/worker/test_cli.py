@@ -12,7 +12,7 @@ from estimators import Misbehaver, Sleeper
 from waiting import wait_for
 
 import optomatic
-from optomatic.definition import hosts_and_database
+from optomatic._uri import hosts_and_database
 from optomatic.errors import shown
 from optomatic.worker.cli import configuration_of, main, parser
 
