@@ -29,6 +29,8 @@ State = Literal["queued", "running", "completed", "failed", "dead", "cancelled"]
 UNFINISHED = ("queued", "running")
 #: States of a unit that has an outcome.
 ENDED = ("completed", "failed", "dead")
+#: States of a unit that ended without a score.
+SCORELESS = ("failed", "dead")
 #: States that no worker changes by itself.
 TERMINAL = (*ENDED, "cancelled")
 

@@ -25,7 +25,16 @@ from optomatic.errors import (
     warn,
 )
 from optomatic.planning.planner import Plan
-from optomatic.records import CONTENT, Candidate, Outcome, Part, SearchRecord, Unit, Work
+from optomatic.records import (
+    CONTENT,
+    SCORELESS,
+    Candidate,
+    Outcome,
+    Part,
+    SearchRecord,
+    Unit,
+    Work,
+)
 from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
@@ -574,7 +583,7 @@ def retry(store: Store, search: str) -> int:
         meanwhile.  Nothing is queued then.
     """
     states = store.jobs.states(store.searches.unit_ids(search))
-    ids = [unit_id for unit_id, state in states.items() if state in ("failed", "dead")]
+    ids = [unit_id for unit_id, state in states.items() if state in SCORELESS]
     if not ids:
         return 0
     parts, queues = store.jobs.made_of(ids)

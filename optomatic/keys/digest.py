@@ -103,20 +103,11 @@ def digest_of(
     rows: bool = False,
     cloned: bool = False,
 ) -> Digest:
-    """Return the digest of any object.
+    """Return the digest of any object, whose name in doubts is `path`.
 
-    Parameters
-    ----------
-    value : object
-    path : str
-        The name of `value` in doubts.
-    varied : collection of str
-        Names of the params that the space varies: they count everywhere.
-    rows : bool
-        `value` is X or y, of which nothing but selected rows is read.
-    cloned : bool
-        ``clone`` has copied `value`.  A distribution of scipy then holds a copy of numpy's
-        global random state, which is of this moment.
+    `varied` names the params that the space varies: they count everywhere.  `rows` stands for X
+    or y, of which nothing but selected rows is read.  If ``clone`` has made `value` (`cloned`), a
+    distribution of scipy holds a copy of numpy's global random state, which is of this moment.
     """
     walk = Walk(varied)
     walk.rows, walk.cloned = rows, cloned

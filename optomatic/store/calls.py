@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from pymongo.database import Database
 
 from optomatic.errors import RecordTooLarge
-from optomatic.records import SCHEMA, TERMINAL, Call, Failure, State
+from optomatic.records import SCHEMA, TERMINAL, UNFINISHED, Call, Failure, State
 from optomatic.store.documents import (
     INVALID,
     CallEndForm,
@@ -120,14 +120,14 @@ class Calls:
 
     def missed(self, client: str, ids: Sequence[str]) -> Missed:
         """Return those of `ids`, calls of `client`, that no worker can finish."""
-        waiting = {"_id": {"$in": list(ids)}, "state": {"$in": ["queued", "running"]}}
+        waiting = {"_id": {"$in": list(ids)}, "state": {"$in": list(UNFINISHED)}}
         self._units.read(UnitForm, waiting)
         fields = dict.fromkeys(("v", "kind", "call_of", "state"), 1)
         found = self._units.find({"_id": {"$in": list(ids)}}, fields)
         there = {document["_id"]: document for document in found}
         own = {"v": SCHEMA, "kind": "call", "call_of": client}
         foreign = [i for i, d in there.items() if d.get("v") != SCHEMA]
-        sound = ("queued", "running", *TERMINAL)
+        sound = (*UNFINISHED, *TERMINAL)
         good = [i for i, d in there.items() if own.items() <= d.items() and d.get("state") in sound]
         broken = there.keys() - {*foreign, *good}
         gone = [i for i in ids if i not in there]

@@ -25,6 +25,7 @@ from pymongo.database import Database
 from optomatic.records import (
     ENDED,
     SCHEMA,
+    SCORELESS,
     UNFINISHED,
     Described,
     Inspected,
@@ -184,7 +185,7 @@ class Jobs:
         fresh = {"state": "queued", "losses": 0, "machine_failures": 0, "wanted_by": [search]}
         empty = ("result", "completed_by", "completed_on", "completed_at", "error")
         return self._units.update(
-            {"_id": {"$in": list(ids)}, "state": {"$in": ["failed", "dead"]}},
+            {"_id": {"$in": list(ids)}, "state": {"$in": list(SCORELESS)}},
             {"$set": {**NOBODY, **fresh, **dict.fromkeys(empty)}},
         )
 
@@ -312,7 +313,7 @@ class Jobs:
 
     def without_score(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that have failed, or were given up, and have no score."""
-        query = {"state": {"$in": ["failed", "dead"]}, "v": SCHEMA}
+        query = {"state": {"$in": list(SCORELESS)}, "v": SCHEMA}
         wanted = {key_of(unit_id): unit_id for unit_id in ids}
         found = self._units.each("key", list(wanted), query, {"key": 1})
         return list(dict.fromkeys(wanted[document["key"]] for document in found))

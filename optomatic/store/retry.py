@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-import random
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -115,29 +114,20 @@ class Outage:
 
     So the clean-up after a call that was given up does not wait as long again, and again.  Safe
     to share among threads.  All moments are by the caller's clock.
-
-    Attributes
-    ----------
-    patience : float
-        Seconds of an outage after which each call is made once, and its error raised.
-    since : float or None
-        When the first call that failed was sent; None while the server answers.
-    until : float
-        From this moment on no outage is waited for, as the caller is about to end.
-    longest : float
-        Seconds that the driver gives a call by itself.
-    look_after : callable or None
-        Starts a server that is ours, and returns why it does not run; raises if a wait is vain.
-        The first try of each call is a short one then: the server may never come by itself.
-    room : callable
-        Returns how much space that server has, in words.
     """
 
+    #: Seconds of an outage after which each call is made once, and its error raised.
     patience: float = PATIENCE
+    #: When the first call that failed was sent; None while the server answers.
     since: float | None = None
+    #: From this moment on no outage is waited for, as the caller is about to end.
     until: float = math.inf
+    #: Seconds that the driver gives a call by itself.
     longest: float = math.inf
+    #: Starts a server that is ours, and returns why it does not run; raises if a wait is vain.
+    #: The first try of each call is a short one then: the server may never come by itself.
     look_after: Callable[[], str] | None = None
+    #: Returns how much space that server has, in words.
     room: Callable[[], str] = str
 
     def over(self, now: float) -> bool:
@@ -162,7 +152,6 @@ def with_retries(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-    rng: Callable[[], float] = random.random,
 ) -> T:
     """Return what `operation` returns; repeat it while the server is away.
 
@@ -171,13 +160,14 @@ def with_retries(
     driver, or why our own server does not run.
     """
     outage = outage or Outage()
-    backoff, away = Backoff(_PAUSE_SHORT, _PAUSE_LONG, clock=clock, rng=rng), False
+    backoff, away = Backoff(_PAUSE_SHORT, _PAUSE_LONG, clock=clock), False
     first, why = None if outage.look_after is None else _FIRST_TRY, ""
     while True:
         sent_at = clock()
         try:
             seconds = first or (_SHORT_TRY if away else outage.seconds_left(sent_at))
-            result = operation() if seconds is None else _bounded(operation, seconds)
+            with nullcontext() if seconds is None else pymongo.timeout(seconds):
+                result = operation()
         except _NOT_STORABLE as error:
             raise translated(error) from None
         except driver.PyMongoError as error:
@@ -193,11 +183,6 @@ def with_retries(
             outage.since = None
             return result
         sleep(wait)
-
-
-def _bounded(operation: Callable[[], T], seconds: float) -> T:
-    with pymongo.timeout(seconds):
-        return operation()
 
 
 def text_of(error: Exception) -> str:

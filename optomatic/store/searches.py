@@ -54,7 +54,16 @@ from typing import Any, NamedTuple
 from pymongo.database import Database
 
 from optomatic.errors import LONGEST_NAME
-from optomatic.records import SCHEMA, Candidate, JobSpec, SearchRecord, TaskSignature, Work
+from optomatic.records import (
+    SCHEMA,
+    SCORELESS,
+    UNFINISHED,
+    Candidate,
+    JobSpec,
+    SearchRecord,
+    TaskSignature,
+    Work,
+)
 from optomatic.store.documents import (
     INVALID,
     JobSpecForm,
@@ -494,7 +503,7 @@ class Searches:
         origin = {waits_as: s for s in searches for waits_as in ids_that_wait(s)}
         wanted = {"wanted_by": {"$in": list(origin)}}
         pipeline: list[dict[str, Any]] = [
-            {"$match": {**wanted, "state": {"$in": ["queued", "running"]}}},
+            {"$match": {**wanted, "state": {"$in": list(UNFINISHED)}}},
             {"$project": {"_id": 0, "wanted_by": 1}},
             {"$unwind": "$wanted_by"},
             {"$group": {"_id": "$wanted_by", "n": {"$sum": 1}}},
@@ -511,7 +520,7 @@ class Searches:
         Of searches beyond the first 200,000 units nothing is returned.
         """
         # No unit that has ended is wanted by anybody: an index finds those.
-        states = ["failed", "dead", "cancelled", INVALID]
+        states = [*SCORELESS, "cancelled", INVALID]
         unwanted = {"wanted_by": [], "state": {"$in": states}, "kind": {"$ne": "call"}}
         ended = {d["_id"]: d["state"] for d in self._units.find(unwanted, {"state": 1})}
         if not ended:
