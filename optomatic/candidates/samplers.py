@@ -173,7 +173,7 @@ def optuna_module() -> Any:
         import optuna
     except ImportError as error:
         raise ImportError(
-            "OptunaGenerator needs Optuna, which is not installed. Nothing was scored. "
+            "This needs Optuna, which is not installed. Nothing was scored or changed. "
             'Install it with: pip install "optomatic[optuna]"'
         ) from error
     return optuna
@@ -242,12 +242,17 @@ def _distribution(values: Any) -> Any:
     kinds = optuna_module().distributions
     if not is_distribution(values):
         return kinds.CategoricalDistribution(values if _is_plain(values) else range(len(values)))
-    exact = _exact(values)
+    return exact_distribution(values) or kinds.FloatDistribution(_LEAST, _MOST)
+
+
+def exact_distribution(values: Any) -> Any:
+    """Return Optuna's distribution that equals one of scipy; None if there is none."""
+    kinds, exact = optuna_module().distributions, _exact(values)
     if exact == "randint":
         return kinds.IntDistribution(*_bounds(values, int))
     if exact is not None:
         return kinds.FloatDistribution(*_bounds(values, float), log=exact == "loguniform")
-    return kinds.FloatDistribution(_LEAST, _MOST)
+    return None
 
 
 def _from_list(values: Sequence[Any], value: Any) -> tuple[Any] | None:

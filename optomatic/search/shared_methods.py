@@ -11,6 +11,7 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.driver.driver import retry
+from optomatic.plots.data import Stored
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,
@@ -241,6 +242,59 @@ class StoredSearch:
         export(frame, path)
         return len(frame)
 
+    def to_study(self, *, metric: str | None = None, storage: Any = None) -> Any:
+        """Return the search as a study of Optuna, for :mod:`optuna.visualization`.
+
+        Parameters
+        ----------
+        metric : str, default=None
+            Whose means are the values of the trials; None for the metric that decides, else the
+            first.
+        storage : str or optuna.storages.BaseStorage, default=None
+            Where Optuna keeps the study, such as ``"sqlite:///study.db"`` for optuna-dashboard;
+            None keeps it in memory.
+
+        Returns
+        -------
+        optuna.Study
+            Its name is that of the search.  :mod:`optomatic.plots.study` says how candidates
+            become trials.
+
+        Raises
+        ------
+        ImportError
+            If Optuna is missing: ``pip install "optomatic[optuna]"``.
+        ValueError
+            If the search has no such metric, or is not in the database any more.
+        optuna.exceptions.DuplicatedStudyError
+            If `storage` has a study of this name.
+        NotFittedError
+            If the search has not been fitted.
+        StoreError
+            If the database cannot be used.
+
+        Notes
+        -----
+        While the search runs this is the search so far.  The study does not follow it.
+        """
+        from optomatic.plots.study import study_of
+
+        return study_of(self._stored(), metric, storage)
+
+    def _stored(self) -> Stored:
+        search = self._search_id()
+        spaces = (getattr(self, name, None) for name in _SPACES)
+        with open_store(self.db) as store:
+            reader = SearchReader(store, search)
+            reader.warn_of_lost_lists()
+            return Stored(
+                record=reader.first,
+                state=reader.state,
+                now=store.jobs.server_time(),
+                rows=reader.candidate_rows(),
+                space=next((space for space in spaces if space is not None), None),
+            )
+
     def _stored_html(self) -> str:
         """Return the search as HTML.  Never raises: the HTML shows the error instead."""
         try:
@@ -254,6 +308,8 @@ class StoredSearch:
             return search_html("Search", [f"The database cannot be read now ({said[:300]})"])
 
 
+#: Params of searches that have the space.
+_SPACES = ("param_grid", "param_distributions", "space")
 _LEVELS: Mapping[str, Callable[[Sequence[CandidateRow]], pd.DataFrame]] = {
     "candidate": candidate_table,
     "split": split_table,
