@@ -95,13 +95,14 @@ class Param:
         return self.categories[int(place)] if self.categories else number(float(place))
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Return a number as people write it.
 
-    >>> number(0.001), number(123456.7), number(3.0)
-    ('0.001', '1.23e+05', '3')
+    >>> number(0.001), number(123456.7), number(1234.0)
+    ('0.001', '1.23e+05', '1234')
     """
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e5 else f"{value:.3g}"
+    whole = value == int(value) and abs(value) < 1e5
+    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
 
 
 def param_of(name: str, values: Sequence[Any]) -> Param:
@@ -255,8 +256,8 @@ class SearchData:
 
     @property
     def losses(self) -> Floats:
-        """The scores of complete candidates so that lower is better; NaN for all others."""
-        return np.where(self.complete, self.scores if self.minimize else -self.scores, np.nan)
+        """The scores so that lower is better; NaN for failed candidates."""
+        return self.drawn_scores if self.minimize else -self.drawn_scores
 
     @cached_property
     def latest(self) -> Any:

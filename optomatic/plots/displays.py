@@ -23,7 +23,7 @@ from optomatic.plots.canvas import (
     score_label,
     time_axis,
 )
-from optomatic.plots.data import Param, Readable, number, search_data
+from optomatic.plots.data import Param, Readable, is_spread, number, search_data
 from optomatic.plots.pictures import Cells, Picture
 
 #: Where failed candidates stand: this share of the height above the bottom.
@@ -121,6 +121,9 @@ class Display:
         return score_label(self.picture.metric, self.picture.minimize)
 
     def _color_bar(self, ax: Any, drawn: Any) -> None:
+        """Draw the scale of scores, and spread the colours as the scores are spread."""
+        if is_spread(np.ma.filled(drawn.get_array(), np.nan)):
+            drawn.set_norm("log")
         color_bar(ax, drawn, self._label, self.picture.minimize)
 
 
@@ -151,6 +154,7 @@ class HistoryDisplay(Display):
         score_axis(ax, self._label, y)
         (best,) = ax.plot(
             best_x / unit, best_y, color=ink.best, linewidth=2, drawstyle="steps-post",
+            marker="o", markersize=4,
             label="best so far", zorder=4,
         )  # fmt: skip
         return [best, *_points(ax, ink, x / unit, y, kind)]
@@ -260,7 +264,7 @@ def _cell_ticks(param: Param, cells: Cells) -> tuple[Any, list[str]]:
     if cells.values is not None:
         return cells.middles, [param.text(value) for value in cells.values]
     edges = cells.edges[::2]
-    return edges, [number(value) for value in (10**edges if param.is_log else edges)]
+    return edges, [number(value, 2) for value in (10**edges if param.is_log else edges)]
 
 
 class ParallelDisplay(Display):
@@ -286,7 +290,7 @@ class ParallelDisplay(Display):
         from matplotlib.collections import LineCollection
 
         minimize = self.picture.minimize
-        axes = [*params, Param(self.picture.metric, scores)]
+        axes = [*params, Param(self.picture.metric, scores, is_spread(scores))]
         heights = np.column_stack([_heights(param, param.at) for param in axes])
         places = np.broadcast_to(np.arange(len(axes)), heights.shape)
         lines = np.stack([places, np.nan_to_num(heights, nan=_ABSENT)], axis=2)

@@ -9,8 +9,10 @@ import numpy as np
 from optomatic.plots.data import Floats, SearchData
 
 #: Candidates that a forest needs, and that it gets at most.
-LEAST, _MOST = 10, 2_000
-_FOLDS, _TREES, _REPEATS = 5, 40, 5
+LEAST, _MOST = 10, 1_000
+#: Stands for what candidates got in successive halving, on which scores depend too.
+RESOURCES = "(resources)"
+_FOLDS, _TREES, _REPEATS = 5, 30, 3
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ def importances(data: SearchData) -> Importance:
 
     Notes
     -----
-    A :class:`~sklearn.ensemble.RandomForestRegressor` learns the scores of complete candidates
+    A :class:`~sklearn.ensemble.RandomForestRegressor` learns the scores of candidates
     from their params (categories by number), and
     :func:`~sklearn.inspection.permutation_importance` shuffles one param after another on the
-    candidates that it has not seen, in five folds.  Of more than 2,000 candidates as many are
+    candidates that it has not seen, in five folds.  Of more than 1,000 candidates as many are
     drawn.  Shuffling is Breiman's [1]_; forests over params are Hutter's, Hoos' and
     Leyton-Brown's [2]_, whose fANOVA splits the variance of the forest instead.  Params that say
     the same share their importance.
@@ -56,17 +58,17 @@ def importances(data: SearchData) -> Importance:
        Hyperparameter Importance, ICML 2014.
     """
     names = data.varying()
-    rows = np.flatnonzero(data.complete)
+    rows = np.flatnonzero(data.complete | data.partial)
     unknown = np.full(len(names), np.nan)
     if len(rows) < LEAST or not names or np.ptp(data.scores[rows]) == 0:
         return Importance(names, unknown, unknown, np.nan, len(rows))
     if len(rows) > _MOST:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST, replace=False))
     columns = [data.params[name].at[rows] for name in names]
-    if data.resources is not None:  # what a candidate got in successive halving counts too
-        columns.append(data.resources[rows])
+    if data.resources is not None and names:
+        names, columns = [*names, RESOURCES], [*columns, data.resources[rows]]
     falls, r2 = _falls(np.column_stack(columns), data.scores[rows])
-    means, stds = falls.mean(axis=0)[: len(names)], falls.std(axis=0)[: len(names)]
+    means, stds = falls.mean(axis=0), falls.std(axis=0)
     order = np.argsort(-means, kind="stable")
     return Importance([names[n] for n in order], means[order], stds[order], r2, len(rows))
 
@@ -97,4 +99,4 @@ def most_important(data: SearchData) -> list[str]:
 
     In their own order if there are too few scores to tell.
     """
-    return importances(data).names
+    return [name for name in importances(data).names if name in data.params]

@@ -82,6 +82,18 @@ def _last_rung(data: SearchData) -> str:
     return "" if data.rung is None else "each candidate on its last rung"
 
 
+def _lacking(data: SearchData, *names: str) -> str:
+    """Return a note on candidates that lack one of these params."""
+    without = np.isnan([data.params[name].at for name in names]).any(axis=0)
+    count = int((without & data.latest & (data.kinds != "")).sum())
+    return f"{count:,} candidates without {' or '.join(names)} are left out" if count else ""
+
+
+def _on_some_splits(data: SearchData) -> str:
+    count = int((data.partial & data.latest).sum())
+    return f"{count:,} candidates have a score on some splits only" if count else ""
+
+
 # -- score over units or time; against one param -----------------------------------------------
 
 
@@ -147,11 +159,9 @@ def score_slice(data: SearchData, *, param: str | None = None) -> Picture:
         return _picture(data, "score by one param", message=message)
     own = data.params[chosen[0]]
     there = (data.kinds != "") & data.latest
-    lacking = int((there & np.isnan(own.at)).sum())
     rows, sampled = _sample(data, there & ~np.isnan(own.at), MOST_POINTS)
-    absent = f"{lacking:,} candidates do not have it" if lacking else ""
     return _picture(
-        data, f"score by {own.name}", sampled, absent, _last_rung(data),
+        data, f"score by {own.name}", sampled, _lacking(data, own.name), _last_rung(data),
         param=own.of(rows), y=data.drawn_scores[rows], std=data.stds[rows], kind=data.kinds[rows],
     )  # fmt: skip
 
@@ -185,15 +195,16 @@ def heatmap(data: SearchData, *, params: Sequence[str] = ()) -> Picture:
     x, y = (data.params[name] for name in chosen)
     (x_cells, across), (y_cells, up) = cells_of(x), cells_of(y)
     there = (across >= 0) & (up >= 0) & data.latest
-    done, bad = there & data.complete, there & data.failed
+    done, bad = there & np.isfinite(data.losses), there & data.failed
     losses = np.full((len(y_cells.edges) - 1, len(x_cells.edges) - 1), np.inf)
     failed = np.zeros(losses.shape, dtype=bool)
     np.minimum.at(losses, (up[done], across[done]), data.losses[done])
     failed[up[bad], across[bad]] = True
     scores = np.where(np.isinf(losses), np.nan, losses if data.minimize else -losses)
     return _picture(
-        data, f"best score by {x.name} and {y.name}", _last_rung(data), x=x, y=y,
-        x_cells=x_cells, y_cells=y_cells, scores=scores, failed=failed & np.isnan(scores),
+        data, f"best score by {x.name} and {y.name}", _last_rung(data),
+        _lacking(data, x.name, y.name), _on_some_splits(data), x=x, y=y, x_cells=x_cells,
+        y_cells=y_cells, scores=scores, failed=failed & np.isnan(scores),
     )  # fmt: skip
 
 
@@ -240,11 +251,12 @@ def parallel(data: SearchData, *, params: Sequence[str] = ()) -> Picture:
     varying = data.varying()
     chosen, message = _choose(data, params, len(params) or min(len(varying), 10) or 1)
     chosen = chosen if params else chosen[::-1]
-    rows, sampled = _sample(data, (data.complete | data.failed) & data.latest, MOST_LINES)
+    rows, sampled = _sample(data, (data.kinds != "") & data.latest, MOST_LINES)
     left = "" if params or len(varying) <= 10 else f"10 of {len(varying)} params"
     return _picture(
-        data, "params and score", sampled, left, _last_rung(data), message=message,
-        params=[data.params[name].of(rows) for name in chosen], scores=data.drawn_scores[rows],
+        data, "params and score", sampled, left, _last_rung(data), _on_some_splits(data),
+        message=message, params=[data.params[name].of(rows) for name in chosen],
+        scores=data.drawn_scores[rows],
     )  # fmt: skip
 
 
@@ -258,7 +270,7 @@ def importance(data: SearchData) -> Picture:
         says = f"a forest explains {max(found.r2, 0):.0%} of the variance of unseen scores"
         weak = "so little that the bars say nothing" if found.r2 < 0.1 else ""
         bars: dict[str, Any] = {"names": found.names, "means": found.means, "stds": found.stds}
-        return _picture(data, title, says, weak, _last_rung(data), **bars)
+        return _picture(data, title, says, weak, _on_some_splits(data), **bars)
     few = f"Importance needs {LEAST} candidates with a score. There are {found.n_candidates}."
     if found.n_candidates >= LEAST:
         few = "All candidates have the same params, or the same score."
@@ -320,10 +332,11 @@ def splits(data: SearchData) -> Picture:
     got = (~np.isnan(data.split_scores)).sum(axis=1)
     group = np.select([data.complete, data.partial, data.failed], [0, 1, 2], 3)
     means = data.scores if data.minimize else -data.scores
-    order = np.lexsort((np.nan_to_num(means, nan=np.inf), -got, group))
-    note = ""
+    rung = np.zeros(len(got)) if data.rung is None else -data.rung
+    order = np.lexsort((np.nan_to_num(means, nan=np.inf), -got, group, rung))
+    note = "" if data.rung is None else "the last rung first"
     if len(order) > MOST_ROWS:
-        note = f"{MOST_ROWS:,} of {len(order):,} candidates, evenly by rank"
+        note = f"{MOST_ROWS:,} of {len(order):,} rows, evenly by rank"
         order = order[np.linspace(0, len(order) - 1, MOST_ROWS).astype(int)]
     arrays = {"scores": data.split_scores[order], "states": data.split_states[order]}
     return _picture(data, "scores on each split", note, message=_nothing(data), **arrays)
