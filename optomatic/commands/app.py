@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 import optomatic
-from optomatic.commands import change, look, top
+from optomatic.commands import change, draw, look, top
 from optomatic.commands.arguments import put_together
 from optomatic.commands.output import (
     EXIT_CODES,
@@ -84,6 +84,7 @@ app.command("results")(look.results)
 app.command("errors")(look.errors)
 app.command("explain")(look.explain)
 app.command("export")(change.export)
+app.command("plot")(draw.plot)
 app.command("cancel")(change.cancel)
 app.command("retry")(change.retry)
 app.command("rm")(change.remove)

@@ -86,12 +86,12 @@ def _lacking(data: SearchData, *names: str) -> str:
     """Return a note on candidates that lack one of these params."""
     without = np.isnan([data.params[name].at for name in names]).any(axis=0)
     count = int((without & data.latest & (data.kinds != "")).sum())
-    return f"{count:,} candidates without {' or '.join(names)} are left out" if count else ""
+    return f"left out, as they lack {' or '.join(names)}: {count:,}" if count else ""
 
 
 def _on_some_splits(data: SearchData) -> str:
     count = int((data.partial & data.latest).sum())
-    return f"{count:,} candidates have a score on some splits only" if count else ""
+    return f"with a score on some splits only: {count:,}" if count else ""
 
 
 # -- score over units or time; against one param -----------------------------------------------
@@ -109,7 +109,7 @@ def history(data: SearchData, *, by: str = "units") -> Picture:
     rows, sampled = _sample(data, ~np.isnan(at) & (data.kinds != ""), MOST_POINTS)
     best_x, best_y = _best_so_far(data, at)
     before = int((data.ended < 0).sum())
-    reused = f"{before:,} units have scores of earlier searches" if before else ""
+    reused = f"units with scores of earlier searches: {before:,}" if before else ""
     rungs = "" if data.rung is None else "the best begins anew on each rung"
     points = {"x": at[rows], "y": data.drawn_scores[rows], "kind": data.kinds[rows]}
     return _picture(
@@ -356,11 +356,13 @@ def timeline(data: SearchData) -> Picture:
     title, attempts = "units of each worker", _attempts(data)
     here = attempts["began"] >= 0
     before = int((~here).sum())
-    notes = [f"{before:,} units were scored for earlier searches" if before else ""]
+    notes = [f"units scored for earlier searches: {before:,}" if before else ""]
     attempts = attempts[here]
     if attempts.empty:
         nobody = _nothing(data) or "No unit of this search says when a worker scored it."
-        return _picture(data, title, message=f"All {notes[0]}." if before else nobody)
+        return _picture(
+            data, title, message="All units were scored for earlier searches." if before else nobody
+        )
     counts = attempts["worker"].value_counts()
     if len(counts) > MOST_WORKERS:
         notes.append(f"{MOST_WORKERS} of {len(counts):,} workers: those with the most units")

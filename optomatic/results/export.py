@@ -28,7 +28,7 @@ def export(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     The file replaces an older one once it is whole.  Raises as
     :meth:`~optomatic.search.shared_methods.StoredSearch.export` documents.
     """
-    target = Path(os.path.realpath(path))  # a link goes on to lead there
+    target = Path(os.path.realpath(path))
     kind = target.suffix.lower()
     if kind not in _WRITERS:
         raise ValueError(
@@ -41,6 +41,12 @@ def export(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
             f"{needed} writes {kind} files, and is not installed. Nothing was written. "
             'Install it: pip install "optomatic[export]"'
         )
+    put_in_place(target, lambda beside: write(flat(frame), beside))
+
+
+def put_in_place(path: str | os.PathLike[str], write: Callable[[Path], Any]) -> None:
+    """Have `write` fill a new file, and put it in place of `path` once it is whole."""
+    target = Path(os.path.realpath(path))  # a link goes on to lead there
     if target.exists() and not target.is_file():
         raise ValueError(
             f"{shown(str(path))} is not a file. Nothing was written. Name another one."
@@ -49,7 +55,7 @@ def export(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     try:
         with open(beside, "xb"):  # made exclusively: from here on it is ours
             pass
-        write(flat(frame), beside)
+        write(beside)
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
