@@ -283,7 +283,7 @@ def _takes_second(function: Any, name: str) -> bool:
 
 
 class Deciding(Protocol):
-    """Decides which candidates get further splits."""
+    """The race of a search decides which candidates get further splits."""
 
     def is_ready(self, number: int) -> bool:
         """Return whether a candidate can be judged."""
@@ -292,44 +292,12 @@ class Deciding(Protocol):
         """Return a decision, None if there is none now."""
 
 
-class NoRace:
-    """Every candidate gets all of its splits at once."""
-
-    told = ""
-    opening: list[Event] = []
-
-    def is_ready(self, number: int) -> bool:
-        """Return False: no candidate waits."""
-        return False
-
-    def decide(self, *, all_known: bool) -> Event | None:
-        """Return None."""
-        return None
-
-
-NO_RACE = NoRace()
-
-
 class Live:
     """The events of a new search: tell results at once, ask as late as keeps workers busy.
 
-    Parameters
-    ----------
-    ahead : callable
-        Returns how many units should be queued or running.
-    n_splits : int
-        Units of a candidate.
-    budget : int or None
-        How many candidates are asked for in all.
-    sized : bool
-        The candidates are a list or the like: ask for all of them, repeats included.
-
-    Attributes
-    ----------
-    exhausted : bool
-        Nothing more is asked for.
-    reason : str
-        Why, unless the generator ended by itself.
+    `ahead` returns how many units should be queued or running; a candidate has `n_splits` of them.
+    At most `budget` candidates are asked for, of a `sized` list all, repeats included.  Once it is
+    ``exhausted`` nothing more is asked for; ``reason`` is empty if the generator ended by itself.
     """
 
     def __init__(
@@ -346,7 +314,7 @@ class Live:
         self.reason = ""
 
     def next(
-        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+        self, untold: Sequence[int], open_units: int, race: Deciding | None = None
     ) -> Event | None:
         """Return the event that is due, None to wait.
 
@@ -356,7 +324,7 @@ class Live:
             if open_units < self._open_then:  # the generator is told of units in flight
                 self._open_then = 0
             return ["tell", list(untold)]
-        decided = race.decide(all_known=self.exhausted)
+        decided = None if race is None else race.decide(all_known=self.exhausted)
         if decided is not None:
             return decided
         if self.exhausted or (self._open_then and open_units):
@@ -368,19 +336,10 @@ class Live:
         return n if self._left is None else min(n, self._left)
 
     def given(self, count: int, open_units: int, *, adaptive: bool, kept: int, new: bool) -> None:
-        """Note the result of the last ``ask``.
+        """Note the result of the last ``ask``: `count` candidates, of which filters `kept` some.
 
-        Parameters
-        ----------
-        count : int
-            Candidates.
-        open_units : int
-        adaptive : bool
-            Results of open units may change the generator's answer.
-        kept : int
-            Candidates that passed the filters.
-        new : bool
-            The search had not asked for one of them before.
+        `new` is false if the search had asked for all of them before.  Results of open units may
+        change what an `adaptive` generator answers.
         """
         if self._left is not None:
             self._left -= count
@@ -431,19 +390,21 @@ class Recorded:
         return self._done > self._last_ask
 
     def next(
-        self, untold: Sequence[int], open_units: int, race: Deciding = NO_RACE
+        self, untold: Sequence[int], open_units: int, race: Deciding | None = None
     ) -> Event | None:
         """Return the next event once all its candidates have ended, as :meth:`Live.next`.
 
         After the last event, candidates still in the race are judged as in a new search.
         """
         if self._done == len(self._events):
-            return race.decide(all_known=True)
+            return None if race is None else race.decide(all_known=True)
         event = self._events[self._done]
         if event[0] == "tell" and not set(event[1]) <= set(untold):
             return None
-        if event[0] == "race" and not all(map(race.is_ready, (*event[1], *event[2]))):
-            return None
+        if event[0] == "race":
+            assert race is not None  # the events of another race are refused
+            if not all(map(race.is_ready, (*event[1], *event[2]))):
+                return None
         self._done += 1
         return event
 

@@ -16,7 +16,6 @@ from typing import Any
 from optomatic.candidates.ask_tell import (
     Event,
     Live,
-    NoRace,
     Recorded,
     is_adaptive,
     is_endless,
@@ -117,22 +116,9 @@ def _ahead_of(
 class AdaptiveDriver(Driver):
     """Has candidates scored as they come about.
 
-    Parameters
-    ----------
-    workers : int or None
-        None for this process, 0 for standalone workers only, k for k local workers.
-    at_once : int
-        So many units of a candidate are queued when it is given.
-    race : Race or NoRace
-        Of the same state.
-    earlier : callable
-        Returns scores of earlier searches to begin with; called if anything learns from them.  A
-        replay tells those that were told then.
-
-    Raises
-    ------
-    ValueError
-        If there is no search to replay, or its race was another one.
+    `workers` is None for this process, 0 for standalone workers only.  So many units of a candidate
+    are queued `at_once` when it is given.  `earlier` returns scores of earlier searches to begin
+    with, if anything learns from them; a replay tells those that were told then.
     """
 
     def __init__(
@@ -145,7 +131,7 @@ class AdaptiveDriver(Driver):
         *,
         workers: int | None,
         at_once: int,
-        race: Race | NoRace,
+        race: Race | None,
         earlier: Callable[[], Sequence[Evaluation]],
         **how: Any,
     ) -> None:
@@ -157,7 +143,7 @@ class AdaptiveDriver(Driver):
         self._schedule: Live | Recorded
         self._told_before: Sequence[Evaluation] = ()
         if course.replay is not None:
-            events, self._told_before = to_repeat(store, course.replay, race.opening)
+            events, self._told_before = to_repeat(store, course.replay, self._opening())
             self._schedule = Recorded(events)
         else:
             self._schedule = self._live(at_once, earlier)
@@ -169,15 +155,18 @@ class AdaptiveDriver(Driver):
         self._n_units = 0
         self._new_ids: list[str] = []
         self._new_candidates: list[Candidate] = []
-        self._events: list[Event] = list(race.opening)
+        self._events: list[Event] = self._opening()
         self._earlier = ""
+
+    def _opening(self) -> list[Event]:
+        return [] if self._race is None else [self._race.opening]
 
     def _live(self, at_once: int, earlier: Callable[[], Sequence[Evaluation]]) -> Live:
         course, race = self._course, self._race
         learns = self._proposer.adaptive or bool(self._filters)
         if learns:
             self._told_before = earlier()
-        if isinstance(race, Race):
+        if race is not None:
             # Candidates that wait for each other would be nowhere when time is over.
             learns = learns or course.budget.limits_anything()
             race.together = not learns
@@ -188,13 +177,7 @@ class AdaptiveDriver(Driver):
         self._store.searches.open(self._record, [])
 
     def _work(self, start: Callable[[], Executor]) -> None:
-        """Go on until the generator has nothing more; `start` is called once a unit is queued.
-
-        Raises
-        ------
-        GeneratorFailed, FilterFailed
-            If one of them raises or gives nonsense.
-        """
+        """Go on until the generator has nothing more; `start` is called once a unit is queued."""
         reap_vanished(self._store)
         self._tell_earlier()
         self.turn()
@@ -284,7 +267,7 @@ class AdaptiveDriver(Driver):
         return False
 
     def _let_on(self, go_on: Sequence[int], out: Sequence[int]) -> bool:
-        assert isinstance(self._race, Race)
+        assert self._race is not None
         new = self._race.carry_out(go_on, out)
         self._following.stopped(out)
         self._new_ids += [unit.id for unit in new]
@@ -384,7 +367,7 @@ class AdaptiveDriver(Driver):
         return super()._summary(
             left_out=shown_left_out(left_out, n_candidates) if left_out else "",
             stopped=self._stopping.reason or self._schedule.reason,
-            raced=self._race.told,
+            raced="" if self._race is None else self._race.told,
             earlier=self._earlier,
         )
 

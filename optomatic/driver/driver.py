@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from optomatic.driver.executors import Alone, Executor
+from optomatic.driver.executors import Executor
 from optomatic.driver.following import Unfollowed
 from optomatic.driver.search_state import SearchState
 from optomatic.errors import (
@@ -42,6 +42,7 @@ from optomatic.store.searches import added_to
 from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.host import inside_worker, timing_here
+from optomatic.worker.inprocess import InProcess
 
 # How a search ends: with all of its units, or withdrawn from the queue.
 
@@ -156,13 +157,7 @@ class OtherVersions:
 
 
 def report_doubts(doubts: Sequence[str], refusal: NotShippable | None, workers: int | None) -> None:
-    """Warn of objects that cannot be shared with other searches, or with other processes.
-
-    Raises
-    ------
-    NotShippable
-        If other processes are to score what cannot be sent to them.
-    """
+    """Warn of objects that cannot be shared; raise NotShippable if `workers` are to have them."""
     if inside_worker():  # nothing is shared anyway
         return
     if refusal is not None and workers is not None:
@@ -252,12 +247,7 @@ class Driver(ABC):
     def run(self, *given: Any) -> FitSummary:
         """Go on until all units have an end, or until the search is to end early.
 
-        Raises
-        ------
-        SearchCancelled
-            If the search was cancelled or removed meanwhile.
-        StoreError
-            If the store cannot be reached for a minute.  Finished units stay stored.
+        Raise SearchCancelled if the search was cancelled or removed meanwhile.
         """
         with self._following.follow(self._store, self._record):
             self._open()
@@ -508,7 +498,7 @@ class FixedDriver(Driver):
         return not waits_on
 
 
-def score_alone(state: SearchState, executor: Alone) -> FitSummary:
+def score_alone(state: SearchState, executor: InProcess) -> FitSummary:
     """Have every open unit scored in this process, without a store.
 
     A search inside of a worker does so: it is part of a unit of another search, whose outcome is
@@ -530,13 +520,8 @@ def score_alone(state: SearchState, executor: Alone) -> FitSummary:
 def extend(store: Store, search: str, plan: Plan) -> int:
     """Add the units of `plan` to what `search` asks for; return how many have no score yet.
 
-    They are queued.  This may be repeated, and done by many at the same time.
-
-    Raises
-    ------
-    ValueError
-        If parts that workers need are not stored, or the search was removed meanwhile.  Nothing
-        is queued then.
+    They are queued.  This may be repeated, and done by many at the same time.  Raise ValueError
+    if parts that workers need are not stored, or the search was removed meanwhile.
     """
     served = store.jobs.stored(plan.units)
     missing = [unit for unit in plan.units if unit.id not in served]
@@ -549,13 +534,18 @@ def extend(store: Store, search: str, plan: Plan) -> int:
     store.searches.add(search, new, goes_on=bool(missing))
     if missing:
         store.jobs.submit(missing, added_to(search))
+    _check_removed(store, search, "Make it again, with the wider space.")
+    return len(missing)
+
+
+def _check_removed(store: Store, search: str, what_to_do: str) -> None:
+    """Withdraw what was added to a search that was removed meanwhile."""
     if not store.searches.record(search):
         store.jobs.cancel(added_to(search))
         raise ValueError(
-            "The search was removed from the database while candidates were added to it, so "
-            "nothing is queued. Make it again, with the wider space."
+            "The search was removed from the database meanwhile, so nothing is queued. "
+            + what_to_do
         )
-    return len(missing)
 
 
 def _check_parts(store: Store, search: str, plan: Plan) -> None:
@@ -574,13 +564,8 @@ def _check_parts(store: Store, search: str, plan: Plan) -> None:
 def retry(store: Store, search: str) -> int:
     """Queue the failed and given-up units of `search` again; return how many.
 
-    This may be repeated, and done by many at the same time.
-
-    Raises
-    ------
-    ValueError
-        If no worker could score them, as data are not in the database, or the search was removed
-        meanwhile.  Nothing is queued then.
+    This may be repeated, and done by many at the same time.  Raise ValueError if no worker could
+    score them, as data are not in the database, or the search was removed meanwhile.
     """
     states = store.jobs.states(store.searches.unit_ids(search))
     ids = [unit_id for unit_id, state in states.items() if state in SCORELESS]
@@ -599,10 +584,5 @@ def retry(store: Store, search: str) -> int:
     # The record first: a worker that takes what a search of a name has looks there.
     store.searches.go_on(search)
     queued = store.jobs.retry(ids, added_to(search))
-    if not store.searches.record(search):
-        store.jobs.cancel(added_to(search))
-        raise ValueError(
-            "The search was removed from the database meanwhile, so nothing is queued. Make it "
-            "again: it scores what is not stored."
-        )
+    _check_removed(store, search, "Make it again: it scores what is not stored.")
     return queued

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any
 
 from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Sender
 from optomatic.planning.workload import FitWorkload
-from optomatic.records import NO_HOOKS, Hooks, Result
+from optomatic.records import NO_HOOKS, Hooks
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.dispatch import WorkerOptions
@@ -22,37 +22,6 @@ from optomatic.worker.pool import warm_pool
 from optomatic.worker.worker import Worker
 
 Told = Callable[[Collection[str]], None]
-
-
-class Executor(Protocol):
-    """Has the units of a search scored: in this process, in others, or by standalone workers.
-
-    ``work`` is called once per round, in the caller's thread.  It returns when ``until()`` or
-    when ``error`` is an exception that the search ends with.  On KeyboardInterrupt it hands in
-    what is finished, gives back the rest, and lets the interrupt pass.  ``scored`` holds the
-    ids of units that were scored in this process.  ``sizes`` has the number of processes by
-    worker id.  ``standalone`` says that it leaves all units to standalone workers.
-    """
-
-    standalone: bool
-
-    error: BaseException | None
-    scored: set[str]
-    sizes: dict[str, int]
-
-    def work(
-        self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
-    ) -> None:
-        """Have units that `search` waits for scored, until ``until()``."""
-
-
-class Alone(Protocol):
-    """An executor that also scores one unit at a time."""
-
-    error: BaseException | None
-
-    def score(self, unit_id: str) -> Result:
-        """Score a unit in this process."""
 
 
 #: Seconds between looks at a search that others score: without a subscription, with one, at least.
@@ -70,7 +39,7 @@ def executor_for(
     told: Told = lambda _: None,
     db: str | None = None,
     sender: Sender | None = None,
-) -> InProcess | LocalWorkers | Standalone | Joblib:
+) -> Executor:
     """Return what scores the units of a fit.
 
     `workers` is None for this process, 0 for standalone workers only, k for k local workers.
@@ -91,17 +60,23 @@ def executor_for(
     return Joblib(bundle, sender, place, workers, backend, told)
 
 
-class LocalWorkers:
+class _Elsewhere:
+    """Has units scored by other processes."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.scored: set[str] = set()
+        self.sizes: dict[str, int] = {}
+
+
+class LocalWorkers(_Elsewhere):
     """Scores in `workers` child processes, which stay warm for the next fit."""
 
     standalone = False
 
     def __init__(self, workers: int, told: Told = lambda _: None) -> None:
-        self._workers = workers
-        self._told = told
-        self.error: BaseException | None = None
-        self.scored: set[str] = set()
-        self.sizes: dict[str, int] = {}
+        super().__init__()
+        self._workers, self._told = workers, told
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
@@ -117,7 +92,7 @@ class LocalWorkers:
             Worker(store, pool, cache, record, timing_here(), options).run(until)
 
 
-class Standalone:
+class Standalone(_Elsewhere):
     """Scores nothing: waits for standalone workers, and keeps the queue going meanwhile."""
 
     standalone = True
@@ -128,11 +103,8 @@ class Standalone:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._clock = clock
-        self._sleep = sleep
-        self.error: BaseException | None = None
-        self.scored: set[str] = set()
-        self.sizes: dict[str, int] = {}
+        super().__init__()
+        self._clock, self._sleep = clock, sleep
 
     def work(
         self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
@@ -157,3 +129,11 @@ class Standalone:
         woken.wait(seconds)
         woken.clear()
         self._sleep(_LOOK_PAUSE)
+
+
+#: Has the units of a search scored.  ``work`` is called once per round, in the caller's thread.  It
+#: returns when ``until()``, or when ``error`` is an exception that the search ends with.  On
+#: KeyboardInterrupt it hands in what is finished, gives back the rest, and lets the interrupt pass.
+#: ``scored`` holds the ids of units that were scored in this process, ``sizes`` the number of
+#: processes by worker id; ``standalone`` is true if all units are left to standalone workers.
+Executor = InProcess | LocalWorkers | Standalone | Joblib

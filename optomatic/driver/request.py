@@ -22,7 +22,7 @@ from joblib import effective_n_jobs
 
 from optomatic import _config
 from optomatic import definition as files
-from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, is_generator, refuse_endless
+from optomatic.candidates.ask_tell import is_adaptive, is_generator, refuse_endless
 from optomatic.candidates.grids import shown_space
 from optomatic.candidates.racing import Racing
 from optomatic.candidates.stopping import Budget
@@ -184,9 +184,9 @@ class Request(ABC, Generic[W]):
         """Return the params that all candidates have, if they do not say otherwise."""
         return {}
 
-    def race(self) -> Race | NoRace:
-        """Return the race of the candidates."""
-        return NO_RACE
+    def race(self) -> Race | None:
+        """Return the race of the candidates, if there is one."""
+        return None
 
     def begin(self, n_units: int | None) -> None:  # there need not be any
         """Tell callbacks that the search begins."""
@@ -221,10 +221,7 @@ class Request(ABC, Generic[W]):
     def score(self, candidates: Sequence[dict[str, Any]] | None = None) -> None:
         """Have `candidates` scored; without them those that come about meanwhile.
 
-        Raises
-        ------
-        ValueError
-            If no candidate was completed.
+        Raise ValueError if no candidate was completed.
         """
         options = self.options
         # No cached properties: warnings name the line of the user that called this.
@@ -422,12 +419,7 @@ def report_moved(moved: str | None) -> None:
 def define(definition: str | os.PathLike[str] | None, name: str | None, db: str | None) -> None:
     """Write a search into its definition file, if it is to stand in one.
 
-    Raises
-    ------
-    DefinitionError
-        If the search has no name, or the file cannot be used or is of another database.
-    StoreError
-        If the database cannot be used: an address with a slip is not written down.
+    Raise DefinitionError if it has no name, or the file cannot be used or is of another database.
     """
     if definition is None or inside_worker():
         return

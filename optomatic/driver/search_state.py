@@ -77,14 +77,13 @@ class SearchState:
         self.open.update((unit.id, unit) for unit in new)
         return new
 
-    def to_judge(self) -> list[int]:
-        """Return the candidates in the race all of whose splits so far have an end."""
-        return [number for number in self.in_race if self.can_be_judged(number)]
-
     def can_be_judged(self, number: int) -> bool:
         """Return whether a candidate is in the race, and all of its splits so far have an end."""
         got = self.in_race.get(number)
-        return got is not None and all(map(self.ended, self.candidates[number].units[:got]))
+        return got is not None and self._have_ended(self.candidates[number].units[:got])
+
+    def _have_ended(self, units: Sequence[str]) -> bool:
+        return all(unit_id in self.outcomes for unit_id in units)
 
     def so_far(self, number: int) -> list[Outcome]:
         """Return the outcomes of the splits that a candidate in the race has got."""
@@ -131,7 +130,7 @@ class SearchState:
 
     def place(self, unit_id: str) -> tuple[Mapping[str, Any], int]:
         """Return params and split of a unit."""
-        number, split = self._places[unit_id]
+        number, split = self.where(unit_id)
         return self.candidates[number].params, split
 
     def untold(self) -> list[int]:
@@ -185,16 +184,12 @@ class SearchState:
         return [
             number
             for number, candidate in enumerate(self.candidates)
-            if candidate.reason is None and all(map(self.ended, candidate.units))
+            if candidate.reason is None and self._have_ended(candidate.units)
         ]
 
     def outcomes_of(self, number: int) -> list[Outcome]:
         """Return the outcomes of a candidate that is complete, one a split."""
         return [self.outcomes[unit_id] for unit_id in self.candidates[number].units]
-
-    def ended(self, unit_id: str) -> bool:
-        """Return whether a unit has an end."""
-        return unit_id in self.outcomes
 
 
 # The race of one search decides which candidates get a further split.
@@ -244,9 +239,9 @@ class Race:
         )
 
     @property
-    def opening(self) -> list[Event]:
-        """The first events of the search."""
-        return [["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]]
+    def opening(self) -> Event:
+        """The first event of the search."""
+        return ["racing", self._racing.min_splits, self._racing.alpha, len(self._ratios)]
 
     def is_ready(self, number: int) -> bool:
         """Return whether the splits so far of a candidate have ended, and it may get more."""
@@ -262,7 +257,7 @@ class Race:
             return self._rescue() if all_known and not self._state.open else None
         if self.together and (self._state.open or not all_known):
             return None
-        ready = self._state.to_judge()
+        ready = [number for number in in_race if self._state.can_be_judged(number)]
         if not ready or (self.together and len(ready) < len(in_race)):
             return None
         self._note(ready)

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from optomatic.candidates.ask_tell import Event
 from optomatic.errors import StoreIncompatible, shown
 from optomatic.planning.params import decode, encode
-from optomatic.records import Described, Evaluation, TaskSignature
+from optomatic.planning.planner import Planner
+from optomatic.records import Evaluation, TaskSignature
 from optomatic.results.frames import evaluation_of
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import EarlierSearch
@@ -102,15 +103,6 @@ _LEAST_PART = 0.5
 WarmStart = bool | str | Sequence[str] | None
 
 
-class Comparing(Protocol):
-    """Tells which units of other searches are those of a candidate of this one."""
-
-    signature: TaskSignature | None
-
-    def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:
-        """Return the keys that the units of `candidate` have on these splits."""
-
-
 def check_warm_start(which: WarmStart) -> None:
     """Raise TypeError if `which` names no searches."""
     if which is None or isinstance(which, bool | str):
@@ -135,10 +127,7 @@ def check_named_at(db: str | None, which: WarmStart) -> None:
 def named(store: Store, which: WarmStart) -> list[str] | None:
     """Return the names and ids of the searches that are meant: none if empty, all if None.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If `which` is nothing of the kind, or there is no search of a name.
+    Raise ValueError if there is no search of a name.
     """
     names = _names_in(which)
     there = store.searches.that_are_there(names) if names else set()
@@ -161,7 +150,7 @@ def _names_in(which: WarmStart) -> list[str] | None:
 def earlier_evaluations(
     store: Store,
     names: Sequence[str] | None,
-    planner: Comparing,
+    planner: Planner[Any],
     space: Any = None,
     fixed: Mapping[str, Any] | None = None,
 ) -> list[Evaluation]:
@@ -169,12 +158,7 @@ def earlier_evaluations(
 
     The score of a candidate is the mean over the splits that one search has of it: the search with
     the most of them, and of equal ones the latest.  At most 20,000 units of 100 searches are looked
-    at, by one query for each 1,000 and two.
-
-    Raises
-    ------
-    ValueError
-        If none of the searches that are named is about the same.
+    at, by one query for each 1,000 and two.  Raise ValueError if no named search is about the same.
     """
     if (names is not None and not names) or planner.signature is None:
         return []
@@ -183,12 +167,8 @@ def earlier_evaluations(
     for text, n_splits, evaluation in _told_by(store, searches, planner, space, fixed or {}):
         if text not in found or found[text][0] < n_splits:
             found[text] = n_splits, evaluation
-    latest = [evaluation for _, evaluation in found.values()][:MOST_TOLD]
-    return [replace(evaluation, number=n) for n, evaluation in _numbered(latest)]
-
-
-def _numbered(latest: Sequence[Evaluation]) -> Iterator[tuple[int, Evaluation]]:
-    return zip(range(-len(latest), 0), reversed(latest), strict=True)
+    told = [evaluation for _, evaluation in found.values()][:MOST_TOLD][::-1]
+    return [replace(evaluation, number=n - len(told)) for n, evaluation in enumerate(told)]
 
 
 def _searches(store: Store, own: TaskSignature, names: Sequence[str] | None) -> list[EarlierSearch]:
@@ -213,7 +193,7 @@ def _searches(store: Store, own: TaskSignature, names: Sequence[str] | None) -> 
 def _told_by(
     store: Store,
     searches: Sequence[EarlierSearch],
-    planner: Comparing,
+    planner: Planner[Any],
     space: Any,
     fixed: Mapping[str, Any],
 ) -> Iterator[tuple[str, int, Evaluation]]:
@@ -221,9 +201,10 @@ def _told_by(
     ids = store.searches.units_of(searches, _MOST_UNITS)
     described = store.jobs.described([i for s in searches for i in ids[s.id]][:_MOST_UNITS])
     for search in searches:
-        units = [described[i] for i in ids[search.id] if i in described]
-        by_key = {unit.outcome.id.split(":")[1]: unit.outcome for unit in _completed(units)}
-        texts = list(dict.fromkeys(unit.params_text for unit in _completed(units)))
+        found = [described[i] for i in ids[search.id] if i in described]
+        units = [unit for unit in found if unit.outcome.state == "completed"]
+        by_key = {unit.outcome.id.split(":")[1]: unit.outcome for unit in units}
+        texts = list(dict.fromkeys(unit.params_text for unit in units))
         for candidate in filter(None, map(read, reversed(texts))):
             for params in readings(candidate, space, fixed):
                 keys = planner.keys_on(params, search.signature.splits)
@@ -233,21 +214,13 @@ def _told_by(
                     yield own, len(outcomes), evaluation_of(-1, params, outcomes)
 
 
-def _completed(units: Sequence[Described]) -> list[Described]:
-    return [unit for unit in units if unit.outcome.state == "completed"]
-
-
 def to_repeat(
     store: Store, replay: str, opening: Sequence[Event]
 ) -> tuple[list[Event], list[Evaluation]]:
     """Return the events of an earlier search, and the scores that it was told before.
 
-    `opening` is the first event of the race of this search, if there is one.
-
-    Raises
-    ------
-    ValueError
-        If there is no such search with events, or its race was another one.
+    `opening` is the first event of the race of this search, if there is one.  Raise ValueError if
+    there is no such search with events, or its race was another one.
     """
     events = _events_of(store, replay)
     recorded = [event for event in events if event[0] == "racing"]

@@ -20,7 +20,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn
-from optomatic.candidates.ask_tell import NO_RACE, NoRace, is_adaptive, up_to_repeats
+from optomatic.candidates.ask_tell import is_adaptive, up_to_repeats
 from optomatic.candidates.grids import candidates_of
 from optomatic.candidates.racing import Racing
 from optomatic.display.cv_lines import Line, cv_line
@@ -349,7 +349,7 @@ class FitRequest(Request[FitWorkload]):
     def fixed_params(self) -> Mapping[str, Any]:
         return self.options.estimator.get_params()  # type: ignore[no-any-return]
 
-    def race(self) -> Race | NoRace:
+    def race(self) -> Race | None:
         """Return the race of the candidates; warn if none can be stopped in it.
 
         Raises
@@ -359,7 +359,7 @@ class FitRequest(Request[FitWorkload]):
         """
         racing, metrics = self.racing, self._metrics or ()
         if racing is None:
-            return NO_RACE
+            return None
         if len(metrics) > 1 and self.metric is None:
             raise ValueError(
                 f"racing compares candidates by one score, and there are {len(metrics)} "

@@ -92,29 +92,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
         Which score is the best.
     metric : str, default=None
         By which metric, where the function returns several; the first if not given.
-    filters : sequence of callable, default=()
-        Each gets candidates (list of dict) and history (DataFrame), and returns one answer a
-        candidate: True keeps it; False, or a text that is the reason, leaves it out.
-    time_budget : float, default=None
-        Seconds after which the search ends: what is queued is withdrawn at once, and what runs
-        gets 5 s (with ``n_jobs=None`` it finishes).
-    target_score : float, default=None
-        The search ends with the first candidate that is as good.
-    n_no_improve : int, default=None
-        The search ends after so many candidates in a row that are no better than the best.
-    replay : str, default=None
-        Id or name of an earlier search on `db`: the generator is asked and told as it was
-        then, so that it proposes the same candidates, however many workers there are now.
+    filters, time_budget, target_score, n_no_improve, replay, n_jobs, random_state, db, name
+        As in :class:`MongoSearchCV`, of calls of the function.
     warm_start : bool, str or list of str, default=False
         Whether scores of earlier searches on `db` are told to an adaptive generator before it is
         asked for the first time, and to filters: True takes those of all searches of the same
         function on the same data, a name or id (or several) those of one.  They are no rows of
         `results_`.  Spaces that do not learn are searched as without.
-    n_jobs : int, default=None
-        None or 1 calls the function in this process; k in k local worker processes; -1 in
-        one a core; 0 leaves all to standalone workers (``python -m optomatic.worker``).
-    random_state : int, RandomState instance or None, default=None
-        Seed of the draws.
     error_score : "raise" or float, default=nan
         Score of a candidate whose call raised; "raise" raises what it raised.
     verbose : int, default=0
@@ -123,11 +107,6 @@ class MongoSearch(StoredSearch, KeepsAddress):
         2 on each candidate has a line as it finishes, whoever scores it; those of stored ones
         follow at the end: ``[3/24] END lr=0.1; score=0.932 total time=   1.2s``.  0 shows nothing
         but warnings.
-    db : str, default=None
-        MongoDB URI.  None reads ``$OPTOMATIC_DB``; without that, a private embedded server is
-        used.
-    name : str, default=None
-        Name of the search in the database.
     definition : str or path, default=None
         Name of a search definition file: ``definition="sweep"`` writes the database (without
         credentials) and the name of the search into ``sweep.optomatic.toml`` in the current

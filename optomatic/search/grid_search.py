@@ -18,6 +18,12 @@ from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, fin
 from optomatic.search.pickling import Kept
 from optomatic.search.shared_methods import StoredSearch
 
+#: Params that are checked where they are used, with an error that says what to do.
+_CHECKED_LATER = (
+    *("time_budget", "target_score", "n_no_improve", "db", "fit_timeout", "memory_limit"),
+    *("requires", "inner_max_num_threads", "ship_modules"),
+)
+
 
 class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
     """Search over parameters with cross-validation, every score kept in MongoDB.
@@ -211,21 +217,13 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         "n_iter": [_sklearn.POSITIVE_INTEGER, None],
         "random_state": ["random_state"],
         "filters": [list, tuple, None],
-        "time_budget": "no_validation",
-        "target_score": "no_validation",
-        "n_no_improve": "no_validation",
         "racing": ["boolean", Racing, None],
         "replay": [str, None],
         "warm_start": ["boolean", str, list, tuple],
-        "db": "no_validation",
         "name": [str, None],
         "definition": [str, os.PathLike, None],
         "retry_failed": ["boolean"],
-        "fit_timeout": "no_validation",
-        "memory_limit": "no_validation",
-        "requires": "no_validation",
-        "inner_max_num_threads": "no_validation",
-        "ship_modules": "no_validation",
+        **dict.fromkeys(_CHECKED_LATER, "no_validation"),
     }
 
     def __init__(
@@ -261,37 +259,7 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
-        super().__init__(
-            estimator=estimator,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.param_grid = param_grid
-        self.param_distributions = param_distributions
-        self.n_iter = n_iter
-        self.random_state = random_state
-        self.filters = filters
-        self.time_budget = time_budget
-        self.target_score = target_score
-        self.n_no_improve = n_no_improve
-        self.racing = racing
-        self.replay = replay
-        self.warm_start = warm_start
-        self.db = db
-        self.name = name
-        self.definition = definition
-        self.retry_failed = retry_failed
-        self.fit_timeout = fit_timeout
-        self.memory_limit = memory_limit
-        self.requires = requires
-        self.inner_max_num_threads = inner_max_num_threads
-        self.ship_modules = ship_modules
+        self._keep(locals())
 
     def _search_id(self) -> str:
         check_is_fitted(self, "search_id_")

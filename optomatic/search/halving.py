@@ -28,17 +28,17 @@ _OURS = (
 _OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in _OURS}
 
 
+def _of(base: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments of a constructor that scikit-learn's class takes."""
+    return {name: given[name] for name in base._get_param_names()}
+
+
 class _Halving(MongoSearchCV):
-    """What the two have in common: how one iteration after the other is scored.
+    """The common part of the two: score one iteration after the other.
 
     It stands behind scikit-learn's class, whose ``fit`` then calls that of MongoSearchCV where
     it means its own base class.
     """
-
-    def _keep(self, given: Mapping[str, Any]) -> None:
-        """Set the params that scikit-learn's constructor knows nothing of."""
-        for name in _OURS:
-            setattr(self, name, given[name])
 
     def _search(self, call: Call) -> Tabulated:
         call.splitter()
@@ -180,23 +180,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
-        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
-            estimator,
-            param_grid,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
+        super().__init__(**_of(_sklearn.HalvingGridSearchCV, locals()))
         self._keep(locals())
 
 
@@ -262,22 +246,5 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
     ) -> None:
-        super().__init__(  # type: ignore[call-arg]  # scikit-learn's class, without types
-            estimator,
-            param_distributions,
-            n_candidates=n_candidates,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
+        super().__init__(**_of(_sklearn.HalvingRandomSearchCV, locals()))
         self._keep(locals())

@@ -85,6 +85,12 @@ class KeepsAddress:
         """Keep credentials in `db` from being printed; all else is stored untouched."""
         super().__setattr__(name, guarded(value) if name == "db" else value)
 
+    def _keep(self, given: Mapping[str, Any]) -> None:
+        """Set the arguments of the constructor, its ``locals()``, and nothing else."""
+        for name, value in given.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
+
     def _is_done(self) -> bool:
         """Return whether a pickle is to be kept, not on its way to where `db` has to be reached."""
         return True
