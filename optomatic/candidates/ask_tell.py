@@ -200,10 +200,10 @@ class Proposer:
         raise NotImplementedError
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Tell the results of candidates, each once."""
+        """Take the results of candidates, each once."""
 
     def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        """Tell results of earlier searches; return how many the generator could use."""
+        """Take results of earlier searches; return how many the generator could use."""
         return len(evaluations)  # it, or filters, have them in the history
 
 
@@ -386,7 +386,7 @@ class Recorded:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing more was asked."""
+        """Return whether nothing more was asked."""
         return self._done > self._last_ask
 
     def next(

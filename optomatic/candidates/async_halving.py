@@ -108,7 +108,7 @@ class AsyncHalving:
 
     @property
     def endless(self) -> bool:
-        """Whether new candidates never end."""
+        """Return whether new candidates never end."""
         return getattr(self.candidates, "endless", False) is True
 
     def begin(self, directions: Mapping[str, str]) -> None:

@@ -133,7 +133,7 @@ class Replayed:
 
     @property
     def endless(self) -> bool:
-        """Whether the iterator says that it never ends."""
+        """Return whether the iterator says that it never ends."""
         return getattr(self._rest, "endless", False) is True
 
     def __deepcopy__(self, memo: Any) -> Replayed:

@@ -360,7 +360,7 @@ class OptunaGenerator:
 
     @property
     def endless(self) -> bool:
-        """Whether the sampler never ends by itself."""
+        """Return whether the sampler never ends by itself."""
         if self.sampler is None:
             return True
         samplers = optuna_module().samplers
@@ -403,7 +403,7 @@ class OptunaGenerator:
         return suggest_candidate(trial, self._branches)
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Tell the study scores, or that a candidate failed or was left out."""
+        """Add scores to the study, or that a candidate failed or was left out."""
         for evaluation in evaluations:
             self._tell(self._trials[evaluation.number], evaluation)
 

@@ -4,48 +4,68 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass
 from typing import Any
 
 from optomatic.errors import shown
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The limits of a search, by default none.
+class Stopping:
+    """The limits of one search; :attr:`reason` says why it must end, None while it goes on.
 
-    Attributes
-    ----------
-    time_budget : float or None
-        Seconds.
-    target_score : float or None
-        The search ends with a candidate that has this score or a better one.
-    n_no_improve : int or None
-        The search ends after this many candidates in a row that were no better than the best.
-    direction : {"maximize", "minimize"}
+    It ends after `time_budget` seconds, with a candidate that has the `target_score` or a better
+    one, or after `n_no_improve` candidates in a row that were no better than the best.  Raise
+    ValueError for a limit that is no positive number, or a target that is none.
     """
 
-    time_budget: float | None = None
-    target_score: float | None = None
-    n_no_improve: int | None = None
-    direction: str = "maximize"
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a limit that is no positive number, or a target that is none."""
-        if self.time_budget is not None and not _is_positive(self.time_budget):
+    def __init__(
+        self,
+        time_budget: float | None = None,
+        target_score: float | None = None,
+        n_no_improve: int | None = None,
+        direction: str = "maximize",
+    ) -> None:
+        if time_budget is not None and not _is_positive(time_budget):
             raise ValueError(
-                f"time_budget is a number of seconds above 0, not {shown(self.time_budget)}"
+                f"time_budget is a number of seconds above 0, not {shown(time_budget)}"
             )
-        if self.n_no_improve is not None and not _is_count(self.n_no_improve):
+        if n_no_improve is not None and not _is_count(n_no_improve):
             raise ValueError(
-                f"n_no_improve is a number of candidates from 1 on, not {shown(self.n_no_improve)}"
+                f"n_no_improve is a number of candidates from 1 on, not {shown(n_no_improve)}"
             )
-        if self.target_score is not None and not _is_number(self.target_score):
-            raise ValueError(f"target_score is a number, not {shown(self.target_score)}")
+        if target_score is not None and not _is_number(target_score):
+            raise ValueError(f"target_score is a number, not {shown(target_score)}")
+        self._limits = time_budget, target_score, n_no_improve
+        self._sign = -1.0 if direction == "minimize" else 1.0
+        self._best = -math.inf
+        self._since_best = 0
+        self.reason: str | None = None
 
     def limits_anything(self) -> bool:
         """Return whether there is any limit."""
-        return (self.time_budget, self.target_score, self.n_no_improve) != (None, None, None)
+        return self._limits != (None, None, None)
+
+    def after(self, seconds: float) -> None:
+        """Note the duration of the search so far."""
+        limit, _, _ = self._limits
+        if self.reason is None and limit is not None and seconds >= limit:
+            self.reason = f"time_budget of {limit:g} s is over"
+
+    def note(self, score: float) -> None:
+        """Note the score of a candidate that has ended, NaN if it has none."""
+        better = self._sign * score > self._best
+        self._since_best = 0 if better else self._since_best + 1
+        if better:
+            self._best = self._sign * score
+        if self.reason is None:
+            self.reason = self._found_enough()
+
+    def _found_enough(self) -> str | None:
+        _, target, n_no_improve = self._limits
+        if target is not None and self._best >= self._sign * target:
+            return f"target_score of {target:g} is reached"
+        if n_no_improve is not None and self._since_best >= n_no_improve:
+            return f"{n_no_improve} candidates were no better"
+        return None
 
 
 def _is_number(value: Any) -> bool:
@@ -62,37 +82,3 @@ def _is_positive(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return _is_positive(value) and isinstance(value, numbers.Integral)
-
-
-class Stopping:
-    """Follows one search; :attr:`reason` says why it must end, None while it goes on."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._sign = -1.0 if budget.direction == "minimize" else 1.0
-        self._best = -math.inf
-        self._since_best = 0
-        self.reason: str | None = None
-
-    def after(self, seconds: float) -> None:
-        """Note the duration of the search so far."""
-        limit = self._budget.time_budget
-        if self.reason is None and limit is not None and seconds >= limit:
-            self.reason = f"time_budget of {limit:g} s is over"
-
-    def note(self, score: float) -> None:
-        """Note the score of a candidate that has ended, NaN if it has none."""
-        better = self._sign * score > self._best
-        self._since_best = 0 if better else self._since_best + 1
-        if better:
-            self._best = self._sign * score
-        if self.reason is None:
-            self.reason = self._found_enough()
-
-    def _found_enough(self) -> str | None:
-        budget = self._budget
-        if budget.target_score is not None and self._best >= self._sign * budget.target_score:
-            return f"target_score of {budget.target_score:g} is reached"
-        if budget.n_no_improve is not None and self._since_best >= budget.n_no_improve:
-            return f"{budget.n_no_improve} candidates were no better"
-        return None

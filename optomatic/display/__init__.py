@@ -1,1 +1,1 @@
-"""What a search looks like while it runs, on a terminal and in a notebook."""
+"""Show a running search on a terminal and in a notebook."""

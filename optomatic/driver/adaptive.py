@@ -23,7 +23,7 @@ from optomatic.candidates.ask_tell import (
     warn_of_repeats,
 )
 from optomatic.candidates.filters import Filter, Filters, shown_left_out
-from optomatic.candidates.stopping import Budget, Stopping
+from optomatic.candidates.stopping import Stopping
 from optomatic.driver.driver import INTERRUPTED, Driver, report_doubts, tell_planned
 from optomatic.driver.executors import Executor
 from optomatic.driver.search_state import Race, SearchState
@@ -61,7 +61,7 @@ class Course:
     directions: Mapping[str, str]
     metric: str | None
     filters: Sequence[Filter]
-    budget: Budget
+    stopping: Stopping
     n_iter: int | None
     replay: str | None
 
@@ -74,7 +74,7 @@ class Course:
         counts = [] if self.n_iter is None or self.replay is not None else [self.n_iter]
         if self.sized():
             counts.append(len(self.space))
-        shortened = raced or bool(self.filters) or self.budget.limits_anything()
+        shortened = raced or bool(self.filters) or self.stopping.limits_anything()
         goes_on = self.sized() or is_endless(self.space)
         exact = goes_on and not shortened and self.replay is None
         return min(counts, default=None), exact
@@ -139,7 +139,7 @@ class AdaptiveDriver(Driver):
         self._planner, self._course, self._workers, self._race = planner, course, workers, race
         self._proposer = proposer_for(course.space, course.directions)
         self._filters = Filters(course.filters, course.directions)
-        self._stopping = Stopping(course.budget)
+        self._stopping = course.stopping
         self._schedule: Live | Recorded
         self._told_before: Sequence[Evaluation] = ()
         if course.replay is not None:
@@ -168,7 +168,7 @@ class AdaptiveDriver(Driver):
             self._told_before = earlier()
         if race is not None:
             # Candidates that wait for each other would be nowhere when time is over.
-            learns = learns or course.budget.limits_anything()
+            learns = learns or course.stopping.limits_anything()
             race.together = not learns
         ahead = _ahead_of(self._store, self._workers) if learns else lambda: _FAR_AHEAD
         return Live(ahead, at_once, course.n_iter, sized=course.sized())
@@ -196,7 +196,7 @@ class AdaptiveDriver(Driver):
         self._note()
 
     def _tell_earlier(self) -> None:
-        """Tell the generator of earlier searches' scores; they are no candidates of this one."""
+        """Pass scores of earlier searches to the generator; they are no candidates of this one."""
         known = self._told_before
         if not known:
             return

@@ -196,7 +196,7 @@ class Audience(Protocol):
 def tell_planned(
     candidates: Sequence[Candidate], following: Unfollowed, audience: Audience | None
 ) -> None:
-    """Tell everybody who hears of candidates of new ones."""
+    """Announce new candidates to the display and to callbacks."""
     for candidate in candidates:
         following.planned(candidate)
         if audience is not None:

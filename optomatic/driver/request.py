@@ -25,7 +25,7 @@ from optomatic import definition as files
 from optomatic.candidates.ask_tell import is_adaptive, is_generator, refuse_endless
 from optomatic.candidates.grids import shown_space
 from optomatic.candidates.racing import Racing
-from optomatic.candidates.stopping import Budget
+from optomatic.candidates.stopping import Stopping
 from optomatic.display.cv_lines import Line, Lines
 from optomatic.display.live import Tally
 from optomatic.driver.adaptive import AdaptiveDriver, Course
@@ -54,7 +54,7 @@ from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
 from optomatic.planning.workload import Workload
-from optomatic.records import Outcome, SearchRecord, TaskSignature
+from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
@@ -90,6 +90,9 @@ class Options(Protocol):
 
 
 W = TypeVar("W", bound=Workload)
+
+#: Processes of one machine, which are each a Python with what it has imported.
+_MOST = 4096
 
 
 def _nothing_complete(summary: FitSummary) -> str:
@@ -133,9 +136,9 @@ class Request(ABC, Generic[W]):
         self.options, self.space = options, space
         self.directions, self.metric = directions, metric
         limits = options.time_budget, options.target_score, options.n_no_improve
-        self.budget = Budget(*limits, self.direction)
+        self.stopping = Stopping(*limits, self.direction)
         ends = options.n_iter is not None or options.replay is not None
-        refuse_endless(space, ends=ends or self.budget.limits_anything())
+        refuse_endless(space, ends=ends or self.stopping.limits_anything())
 
     @property
     def direction(self) -> str:
@@ -144,14 +147,14 @@ class Request(ABC, Generic[W]):
 
     @property
     def is_lazy(self) -> bool:
-        """Whether no more of the space is taken than is needed: it may be endless, or learn."""
+        """Return whether candidates are taken as needed: the space may be endless, or learn."""
         sized = hasattr(self.space, "__len__")
         return is_adaptive(self.space) or (is_generator(self.space) and not sized)
 
     def is_decided_on_the_way(self) -> bool:
         """Return whether filters, racing, a budget or a replay may leave candidates out."""
         options = self.options
-        limited = self.budget.limits_anything() or self.racing is not None
+        limited = self.stopping.limits_anything() or self.racing is not None
         return bool(options.filters) or limited or options.replay is not None
 
     # -- what the forms say ----------------------------------------------------------------
@@ -165,8 +168,8 @@ class Request(ABC, Generic[W]):
         """Return all candidates of a space that does not learn."""
 
     @abstractmethod
-    def record(self, n_candidates: int) -> SearchRecord:
-        """Return the record of the search, of what is planned so far."""
+    def described(self) -> dict[str, Any]:
+        """Return the fields of the record that the forms know."""
 
     @abstractmethod
     def executor(self, n_candidates: int | None) -> Executor:
@@ -189,10 +192,10 @@ class Request(ABC, Generic[W]):
         return None
 
     def begin(self, n_units: int | None) -> None:  # there need not be any
-        """Tell callbacks that the search begins."""
+        """Notify callbacks that the search begins."""
 
     def end(self) -> None:
-        """Tell callbacks that all is scored."""
+        """Notify callbacks that all is scored."""
 
     # -- what is said of how units are run ---------------------------------------------------
 
@@ -203,18 +206,41 @@ class Request(ABC, Generic[W]):
 
     def count_workers(self) -> int | None:
         """Return the number of local workers: None is this process, 0 is only standalone ones."""
+        if inside_worker():
+            return None
         options = self.options
+        timing_here()  # raises here, before anything is queued
+        # Local workers carry the tags of $OPTOMATIC_TAG.
+        if options.n_jobs == 0 or not set(tags_of(options.requires)) <= set(tags_here()):
+            return 0
+        k = int(effective_n_jobs(options.n_jobs))
+        if k > _MOST:
+            raise OverflowError(
+                f"n_jobs is {shown(options.n_jobs)}, and one machine runs at most {_MOST:,} "
+                "workers. Nothing was queued. n_jobs=-1 is one a core."
+            )
+        # A limit is held by ending the process that scores.
         limited = options.fit_timeout is not None or options.memory_limit is not None
-        return workers_for(options.n_jobs, requires=tags_of(options.requires), limited=limited)
+        return None if k == 1 and not limited else k
 
     def new_planner(self) -> Planner[W]:
         """Return the maker of the units."""
-        options = self.options
-        return Planner(
-            self.workload(),
-            requires=tags_of(options.requires),
-            ship_modules=options.ship_modules,
+        requires, ship_modules = tags_of(self.options.requires), self.options.ship_modules
+        return Planner(self.workload(), requires=requires, ship_modules=ship_modules)
+
+    def record(self, n_candidates: int) -> SearchRecord:
+        """Return the record of the search, of what is planned so far; note its id."""
+        record = new_record(
+            self.options.name,
+            space=self.space,
+            n_candidates=n_candidates,
+            n_splits=self.n_splits,
+            signature=self.planner.signature,
+            ingredients=self.planner.ingredients,
+            **self.described(),
         )
+        self.options.search_id_ = record.part_of or record.id
+        return record
 
     # -- the line ----------------------------------------------------------------------------
 
@@ -237,7 +263,7 @@ class Request(ABC, Generic[W]):
             raise self.interrupt or ValueError(_nothing_complete(summary))
 
     def report(self) -> None:
-        """Tell callbacks and ``verbose`` that all is scored.
+        """Notify callbacks that all is scored, and print the summary.
 
         A search that raises for a failed unit does not get here, as in GridSearchCV.
         """
@@ -331,7 +357,7 @@ class Request(ABC, Generic[W]):
             directions=self.directions,
             metric=self.metric,
             filters=self.options.filters or (),
-            budget=self.budget,
+            stopping=self.stopping,
             n_iter=self.options.n_iter if lazy else None,
             replay=self.options.replay,
         )
@@ -372,33 +398,6 @@ def refuse_inside_worker() -> None:
             "the store, and a process that scores for a worker has none. Nothing was scored. "
             "Inside of what is scored use a search over a grid or over draws."
         )
-
-
-#: Processes of one machine, which are each a Python with what it has imported.
-_MOST = 4096
-
-
-def workers_for(
-    n_jobs: int | None, *, requires: tuple[str, ...] = (), limited: bool = False
-) -> int | None:
-    """Return the number of local workers: None is this process, 0 leaves all to standalone ones.
-
-    `requires` are tags that a worker must carry; local ones carry those of ``$OPTOMATIC_TAG``.
-    Units are `limited` if they have a limit of time or memory.
-    """
-    if inside_worker():
-        return None
-    timing_here()  # raises here, before anything is queued
-    if n_jobs == 0 or not set(requires) <= set(tags_here()):
-        return 0
-    k = int(effective_n_jobs(n_jobs))
-    if k > _MOST:
-        raise OverflowError(
-            f"n_jobs is {shown(n_jobs)}, and one machine runs at most {_MOST:,} workers. Nothing "
-            "was queued. n_jobs=-1 is one a core."
-        )
-    # A limit is held by ending the process that scores.
-    return None if k == 1 and not limited else k
 
 
 def report_moved(moved: str | None) -> None:
@@ -462,44 +461,23 @@ def record_best(db: str | None, search: str, index: int, score: float | None, me
 
 
 def new_record(
-    name: str | None,
-    kind: str,
-    *,
-    estimator: str,
-    space: Any,
-    scoring: str,
-    n_candidates: int,
-    n_splits: int,
-    signature: TaskSignature | None = None,
-    ingredients: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Any] | None = None,
-    part_of: str | None = None,
-    more: Mapping[str, Any] | None = None,
+    name: str | None, kind: str, *, space: Any, n_splits: int, **fields: Any
 ) -> SearchRecord:
     """Return the record of a search of this process, with a random id.
 
-    Without a `name` it is `kind` and the beginning of the id.  `n_candidates` is 0 if it is not
-    known yet.  By `signature` later searches find scores to learn from; `ingredients` are digests
-    of what keys are made of; `facts` say how its table is made.  An iteration of successive halving
-    is `part_of` the search of the first one, and has `more` columns.
+    Without a `name` it is `kind` and the beginning of the id.  For `fields` see
+    :class:`~optomatic.records.SearchRecord`; ``n_candidates`` is 0 if it is not known yet.
     """
     search = secrets.token_hex(12)
     return SearchRecord(
         id=search,
         name=name or f"{kind}-{search[:6]}",
-        estimator=estimator,
         space=shown_space(space),
-        scoring=scoring,
-        n_candidates=n_candidates,
         n_splits=n_splits,
         env=required_versions({}),
         process=this_process(),
-        signature=signature,
-        ingredients=ingredients or {},
-        facts=facts or {},
-        part_of=part_of,
-        more=more or {},
         user=_user(),
+        **fields,
     )
 
 

@@ -38,7 +38,7 @@ from optomatic.errors import (
     StoreUnavailable,
 )
 from optomatic.planning import serialization
-from optomatic.planning.joblib_calls import Task, call_work, pack_call, renew_call
+from optomatic.planning.serialization import Task, call_work, pack_call, renew_call
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
@@ -163,7 +163,7 @@ class Run:
     first : Part, optional
         Initializer that each process runs before its first call.
 
-    Other parameters are those of :func:`~optomatic.planning.joblib_calls.call_work`.
+    Other parameters are those of :func:`~optomatic.planning.serialization.call_work`.
     """
 
     def __init__(

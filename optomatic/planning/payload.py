@@ -112,7 +112,7 @@ class Sender:
 
     @property
     def has_sent(self) -> bool:
-        """Whether what is shared was pickled."""
+        """Return whether the shared objects were pickled."""
         return self._first is not None
 
     def payload(self, sha: str) -> bytes:

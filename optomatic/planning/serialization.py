@@ -1,4 +1,4 @@
-"""Data, splits and payloads <-> content-addressed bytes.
+"""Data, splits, payloads and calls of joblib <-> content-addressed bytes.
 
 ===========  ====================================================  =========================
 kind         content                                               read
@@ -19,15 +19,22 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import secrets
 import sys
-from collections.abc import Iterator, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 
-from optomatic.errors import BundleDamaged, StoreIncompatible
-from optomatic.records import Part
+from optomatic.errors import BundleDamaged, NotShippable, StoreError, StoreIncompatible
+from optomatic.keys.environment import required_versions
+from optomatic.planning.constraints import constraints_of, hash_of, threads_of
+from optomatic.records import SCHEMA, Call, Part, Unit, Work
 
 _READ_BYTES = 1 << 20
 _SPARSE_FORMATS = ("csr", "csc", "coo", "bsr", "dia")
@@ -153,3 +160,163 @@ def _is_plain_sparse(value: Any) -> bool:
     held = (getattr(value, name, None) for name in _INDICES)
     indices = [part for part in held if part is not None]
     return not value.dtype.hasobject and all(part.dtype == np.int32 for part in indices)
+
+
+# Calls of joblib <-> their stored form.
+#
+# A call is a batch of ``(function, args, kwargs)``, pickled by value where it comes from
+# ``__main__``.  Large arrays in it, however deep, are parts of their own: stored once by
+# content, whatever calls use them, and mapped into memory by the workers of a machine.  The text
+# of a call is its pickle in base64; if that is large it is a part, too.  ``spec`` names the parts.
+#
+# A call is never reused, so its key is random: two calls with equal arguments may well be
+# meant to give two results.
+
+#: A pickle of so many bytes is a part, not text in the record of its call.
+_LARGE_PICKLE = 256_000
+#: A function with its args and kwargs.
+Task = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
+
+
+@cache
+def call_work(
+    level: int, threads: int | None, mmap_mode: str | None, initializer: str | None
+) -> Work:
+    """Return what the calls of one ``Parallel`` have in common.
+
+    `level` is their depth in nested calls of ``Parallel``, `threads` bounds numeric libraries in
+    a call.  `mmap_mode` says how large arrays are mapped: "r" for reading, "c" to be changed by
+    one call alone, None not at all.  `initializer` is the hash of a pickled ``(function, args)``
+    that a process runs before its first such call.
+    """
+    env = required_versions({})
+    able = ["call", SCHEMA, sorted(env.items())]
+    return Work(
+        kind="call",
+        spec={"initializer": initializer},
+        options={
+            "level": level,
+            "inner_max_num_threads": threads_of(threads),
+            "mmap_mode": mmap_mode,
+        },
+        env=env,
+        requires=(),
+        queue=hash_of(able),
+        constraints=constraints_of(able),
+    )
+
+
+def pack_call(
+    tasks: Sequence[Task], work: Work, keep: Callable[[Any], str], smallest: int | None
+) -> Call:
+    """Write down one call.
+
+    ``keep(array)`` stores an array as a part, unless it has done so before, and returns the
+    hash.  Arrays of `smallest` bytes and more are parts of their own; None: no array is.
+
+    Raises
+    ------
+    NotShippable
+        If something in it cannot be pickled.
+    """
+    data, large = _pickled(list(tasks), keep, smallest)
+    named = {f"large{n}": sha for n, sha in enumerate(large)}
+    shown = {"call": _name(tasks[0][0]) if tasks else "", "tasks": len(tasks)}
+    return _call(data, replace(work, spec={**work.spec, **named}), shown)
+
+
+def renew_call(call: Call) -> Call:
+    """Return `call` under another key, so that it can be queued once more."""
+    if call.own is None:
+        data = b64decode(call.unit.params_text)
+    else:
+        data = load(call.own.kind, b"".join(call.own.buffers))[1]
+    return _call(data, call.unit.work, call.unit.params)
+
+
+def _call(data: bytes, work: Work, shown: Mapping[str, Any]) -> Call:
+    key = secrets.token_hex(32)
+    own = None
+    if len(data) >= _LARGE_PICKLE:
+        # With its key the pickle is nobody else's part, and may be removed with the call.
+        own = dump((key, data))
+        work = replace(work, spec={**work.spec, "tasks": own.sha})
+    text = b64encode(data).decode("ascii") if own is None else ""
+    return Call(Unit(f"u{SCHEMA}:{key}:{work.constraints}", key, 0, shown, text, work), own)
+
+
+def unpack_call(
+    text: str, spec: Mapping[str, str | None], load: Callable[[str], Any]
+) -> list[Task]:
+    """Return the tasks that :func:`pack_call` wrote down; ``load(sha)`` returns a part.
+
+    Raises what unpickling raises, where classes or modules are missing here.
+    """
+    own = spec.get("tasks")
+    data = b64decode(text) if own is None else load(own)[1]
+    return _Unpickler(io.BytesIO(data), load).load()  # type: ignore[no-any-return]
+
+
+def _name(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or '?'}.{name}"
+
+
+def _pickled(
+    tasks: list[Task], keep: Callable[[Any], str], smallest: int | None
+) -> tuple[bytes, list[str]]:
+    """Return the pickle of `tasks` and the hashes that stand in it for large arrays."""
+    file = io.BytesIO()
+    pickler = _Pickler(file, keep, float("inf") if smallest is None else smallest)
+    try:
+        pickler.dump(tasks)
+    except StoreError:
+        raise
+    except Exception as error:  # whatever a __reduce__ of the user's raises
+        names = ", ".join(sorted({_name(task[0]) for task in tasks})[:3])
+        raise NotShippable(
+            f"A call of {names} cannot be pickled, so no worker can have it "
+            f"({type(error).__name__}: {error}). It was not queued. Make its arguments "
+            "picklable, for instance by opening files and connections in the function."
+        ) from error
+    return file.getvalue(), list(pickler.large)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles by value what comes from ``__main__``, and large arrays by their hash."""
+
+    def __init__(self, file: io.BytesIO, keep: Callable[[Any], str], smallest: float) -> None:
+        super().__init__(file, protocol=5)
+        self._keep = keep
+        self._smallest = smallest
+        self.large: dict[str, None] = {}
+        self._names: dict[int, str] = {}
+
+    def persistent_id(self, value: Any) -> str | None:
+        """Return a name for a large array, its hash and a number; None for everything else.
+
+        The same array has the same name, and one of equal content another: a function that
+        writes into the one must not find that in the other.
+        """
+        if type(value) not in (np.ndarray, np.memmap):
+            return None
+        if value.nbytes < self._smallest or value.dtype.hasobject or not value.nbytes:
+            return None
+        if id(value) not in self._names:
+            sha = self._keep(value)
+            self.large[sha] = None
+            self._names[id(value)] = f"{sha}:{len(self._names)}"
+        return self._names[id(value)]
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, load: Callable[[str], Any]) -> None:
+        super().__init__(file)
+        self._load_part = load
+        self._arrays: dict[str, Any] = {}
+
+    def persistent_load(self, name: str) -> Any:
+        """Return the array that was pickled by its name."""
+        if name not in self._arrays:
+            self._arrays[name] = self._load_part(name.partition(":")[0])
+        return self._arrays[name]

@@ -114,7 +114,7 @@ class Workload(ABC):
 
     @property
     def is_private(self) -> bool:
-        """Whether units can be scored in this process alone."""
+        """Return whether units can be scored in this process alone."""
         return False
 
     @abstractmethod

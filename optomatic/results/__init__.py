@@ -1,1 +1,1 @@
-"""What came out.  Reads only."""
+"""Tables, frames and summaries of results.  Reads only."""

@@ -1,1 +1,1 @@
-"""What users call: searches, and what can be seen of them."""
+"""Searches for users, and functions that look at stored ones."""

@@ -26,12 +26,12 @@ from optomatic.candidates.racing import Racing
 from optomatic.display.cv_lines import Line, cv_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, executor_for
-from optomatic.driver.request import Options, Request, new_record, record_best
+from optomatic.driver.request import Options, Request, record_best
 from optomatic.driver.search_state import Race
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.planning.workload import FitWorkload, draws_anew, fix_splits
-from optomatic.records import Candidate, SearchRecord
+from optomatic.records import Candidate
 from optomatic.results import table
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
@@ -122,7 +122,7 @@ class Call:
         return fix_splits(pairs, self.search.n_splits_)
 
     def end(self) -> None:
-        """Tell callbacks that the fit is over."""
+        """Notify callbacks that the fit is over."""
         self.callbacks.call_on_fit_task_end(
             estimator=self.search, X=self.X, y=self.y, metadata=self.metadata
         )
@@ -234,22 +234,15 @@ class FitRequest(Request[FitWorkload]):
             random_state=search.random_state,
         )
 
-    def record(self, n_candidates: int) -> SearchRecord:
-        """Return the record of the search, in whose facts is how its table is made."""
+    def described(self) -> dict[str, Any]:
         search, scorer = self.options, self.call.scorer
         refit = self.call.refit_metric
         part_of, more = search._part
-        record = new_record(
-            search.name,
-            type(search.estimator).__name__,
-            estimator=repr(search.estimator)[:4000],
-            space=self.space,
-            scoring=repr(search.scoring)[:1000],
-            n_candidates=n_candidates,
-            n_splits=self.n_splits,
-            signature=self.planner.signature,
-            ingredients=self.planner.ingredients,
-            facts={
+        return {
+            "kind": type(search.estimator).__name__,
+            "estimator": repr(search.estimator)[:4000],
+            "scoring": repr(search.scoring)[:1000],
+            "facts": {  # how to make the table
                 "kind": "fit",
                 "metrics": list(scorer) if isinstance(scorer, dict) else None,
                 "error_score": None if self._raises else float(search.error_score),
@@ -258,11 +251,9 @@ class FitRequest(Request[FitWorkload]):
                 "racing": self.racing is not None,
                 "refit": refit if isinstance(refit, str) and not callable(search.refit) else None,
             },
-            part_of=part_of,
-            more=more,
-        )
-        search.search_id_ = part_of or record.id
-        return record
+            "part_of": part_of,
+            "more": more,
+        }
 
     @property
     def _raises(self) -> bool:

@@ -19,12 +19,12 @@ from optomatic.candidates.grids import candidates_of
 from optomatic.display.cv_lines import Line, function_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
-from optomatic.driver.request import Request, new_record, record_best
+from optomatic.driver.request import Request, record_best
 from optomatic.driver.warm_start import check_warm_start
 from optomatic.errors import shown, warn
 from optomatic.planning.params import decode_extra
 from optomatic.planning.workload import FunctionWorkload
-from optomatic.records import Evaluation, SearchRecord
+from optomatic.records import Evaluation
 from optomatic.results import table
 from optomatic.results.frames import SCORE, frame_of
 from optomatic.results.summary import FitSummary
@@ -409,21 +409,15 @@ class FunctionRequest(Request[FunctionWorkload]):
             raise ValueError("The space has no candidates, so there is nothing to score.")
         return candidates
 
-    def record(self, n_candidates: int) -> SearchRecord:
+    def described(self) -> dict[str, Any]:
         search = self.options
         name = getattr(search.function, "__qualname__", type(search.function).__name__)
         raises = isinstance(search.error_score, str)
-        record = new_record(
-            search.name,
-            name,
-            estimator=f"{getattr(search.function, '__module__', None)}:{name}",
-            space=self.space,
-            scoring=repr(search.direction),
-            n_candidates=n_candidates,
-            n_splits=1,
-            signature=self.planner.signature,
-            ingredients=self.planner.ingredients,
-            facts={
+        return {
+            "kind": name,
+            "estimator": f"{getattr(search.function, '__module__', None)}:{name}",
+            "scoring": repr(search.direction),
+            "facts": {
                 "kind": "function",
                 "metrics": None,
                 "error_score": None if raises else float(search.error_score),
@@ -433,9 +427,7 @@ class FunctionRequest(Request[FunctionWorkload]):
                 "refit": self.metric,
                 "directions": [[*pair] for pair in self.directions.items()],
             },
-        )
-        search.search_id_ = record.id
-        return record
+        }
 
     def executor(self, n_candidates: int | None) -> Executor:
         if self.workers is None:

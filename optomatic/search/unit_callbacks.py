@@ -1,4 +1,4 @@
-"""Tell scikit-learn's callbacks of the units of a search.
+"""Notify scikit-learn's callbacks of the units of a search.
 
 ::
 
@@ -72,7 +72,7 @@ class UnitCallbacks:
         return {"caller": self._search, "callback_ctx": self._contexts[task]}
 
     def done(self, unit_ids: Collection[str]) -> None:
-        """Tell of units that were not scored by scikit-learn in this process."""
+        """Notify callbacks of units that were not scored by scikit-learn in this process."""
         self._ended.update(unit_ids)
         tasks = (task for unit_id in unit_ids for task in self._tasks[unit_id])
         for task in sorted(task for task in tasks if task not in self._told):

@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from optomatic import _sklearn
 from optomatic.planning.constraints import limits_in, too_large
-from optomatic.planning.joblib_calls import Task, unpack_call
 from optomatic.planning.params import encode_extra
+from optomatic.planning.serialization import Task, unpack_call
 from optomatic.planning.workload import FitWorkload, FunctionWorkload, Workload
 from optomatic.records import Failure, Result, Scores
 
@@ -236,7 +236,7 @@ def run_call(
 ) -> tuple[bytes | None, Failure | None]:
     """Run one call; return its pickled value, or its pickled exception and the failure.
 
-    `text`, `spec` and `options` are those of :mod:`optomatic.planning.joblib_calls`;
+    `text`, `spec` and `options` are those of :mod:`optomatic.planning.serialization`;
     ``load(sha)`` returns a part.  Raises nothing of user code, SystemExit and KeyboardInterrupt
     included: all of that is for the process that made the call.
     """
