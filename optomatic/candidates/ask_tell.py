@@ -139,10 +139,23 @@ def proposer_for(space: Any, directions: Directions) -> Proposer:
     An iterator, such as a Python generator, continues where it is.
     """
     if hasattr(space, "ask"):
-        return _AskTell(_begun(_copied(space), directions))
+        generator = _begun(_copied(space), directions)
+        with_history = _takes_second(generator.ask, "history")
+        return Proposer(
+            name_of(generator),
+            lambda n, history: generator.ask(*((n, history()) if with_history else (n,))),
+            tell=getattr(generator, "tell", None),
+            tell_earlier=getattr(generator, "tell_earlier", None),
+            sees_history=with_history,
+        )
     if callable(space) and _wants_history(space):
-        return _FromHistory(space)
-    return _FromIterable(space() if callable(space) else space, name_of(space))
+        with_number = _takes_second(space, "n")
+        return Proposer(
+            name_of(space), lambda n, history: space(*((history(), n)[: 1 + with_number]))
+        )
+    name, given = name_of(space), space() if callable(space) else space
+    items: Iterator[Any] = _guarded(name, lambda: iter(given))
+    return Proposer(name, lambda n, _: list(islice(items, n)), adaptive=False)
 
 
 def _copied(generator: Any) -> Any:
@@ -168,16 +181,24 @@ def _wants_history(space: Any) -> bool:
 
 
 class Proposer:
-    """A generator of any kind.
+    """A generator of any kind, with a ``name`` for errors.
 
-    It has a ``name`` for errors.  It is ``adaptive`` if its candidates depend on results: then it
-    is asked as late as possible.
+    It is ``adaptive`` if its candidates depend on results: then it is asked as late as possible.
     """
 
-    adaptive = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[int, History], Any],
+        *,
+        adaptive: bool = True,
+        tell: Callable[[Sequence[Evaluation]], Any] | None = None,
+        tell_earlier: Callable[[Sequence[Evaluation]], Any] | None = None,
+        sees_history: bool = True,
+    ) -> None:
+        self.name, self.adaptive = name, adaptive
+        self._ask, self._tell, self._tell_earlier = ask, tell, tell_earlier
+        self._sees_history = sees_history
 
     def ask(self, n: int, history: History) -> list[dict[str, Any]]:
         """Return up to `n` candidates.
@@ -196,58 +217,19 @@ class Proposer:
                 raise _nonsense(self.name, item)
         return [dict(item) for item in found]
 
-    def _ask(self, n: int, history: History) -> Any:
-        raise NotImplementedError
-
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Take the results of candidates, each once."""
-
-    def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        """Take results of earlier searches; return how many the generator could use."""
-        return len(evaluations)  # it, or filters, have them in the history
-
-
-class _AskTell(Proposer):
-    def __init__(self, generator: Any) -> None:
-        super().__init__(name_of(generator))
-        self._generator = generator
-        self._with_history = _takes_second(generator.ask, "history")
-
-    def _ask(self, n: int, history: History) -> Any:
-        return self._generator.ask(*((n, history()) if self._with_history else (n,)))
-
-    def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        tell = getattr(self._generator, "tell", None)
+        """Pass on the results of candidates, each once."""
+        tell = self._tell
         if tell is not None:
             _guarded(self.name, lambda: tell(list(evaluations)))
 
     def tell_earlier(self, evaluations: Sequence[Evaluation]) -> int:
-        tell = getattr(self._generator, "tell_earlier", None)
-        if tell is None:
-            return len(evaluations) if self._with_history else 0
+        """Pass on results of earlier searches; return how many the generator could use."""
+        tell = self._tell_earlier
+        if tell is None:  # it, or filters, may have them in the history
+            return len(evaluations) if self._sees_history else 0
         used = _guarded(self.name, lambda: tell(list(evaluations)))
         return used if isinstance(used, int) else len(evaluations)
-
-
-class _FromHistory(Proposer):
-    def __init__(self, propose: Callable[..., Any]) -> None:
-        super().__init__(name_of(propose))
-        self._propose = propose
-        self._with_number = _takes_second(propose, "n")
-
-    def _ask(self, n: int, history: History) -> Any:
-        return self._propose(*((history(), n) if self._with_number else (history(),)))
-
-
-class _FromIterable(Proposer):
-    adaptive = False
-
-    def __init__(self, items: Iterable[Any], name: str) -> None:
-        super().__init__(name)
-        self._items: Iterator[Any] = _guarded(name, lambda: iter(items))
-
-    def _ask(self, n: int, history: History) -> Any:
-        return list(islice(self._items, n))
 
 
 def _guarded(name: str, call: Callable[[], Any]) -> Any:

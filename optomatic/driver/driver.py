@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from optomatic.driver.executors import Executor
-from optomatic.driver.following import Unfollowed
+from optomatic.driver.following import Following
 from optomatic.driver.search_state import SearchState
 from optomatic.errors import (
     KeyNotCertain,
@@ -194,7 +194,7 @@ class Audience(Protocol):
 
 
 def tell_planned(
-    candidates: Sequence[Candidate], following: Unfollowed, audience: Audience | None
+    candidates: Sequence[Candidate], following: Following, audience: Audience | None
 ) -> None:
     """Announce new candidates to the display and to callbacks."""
     for candidate in candidates:
@@ -218,13 +218,13 @@ class Driver(ABC):
         state: SearchState,
         *,
         retry_failed: bool = False,
-        following: Unfollowed | None = None,
+        following: Following | None = None,
         audience: Audience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._record, self._state = store, record, state
         self._retry_failed = retry_failed
-        self._following = following or Unfollowed()
+        self._following = following or Following()
         self._audience = audience
         self._clock = clock
         self._began = clock()

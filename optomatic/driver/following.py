@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from threading import Event, RLock, Thread
 
 from optomatic.display.cv_lines import Lines
@@ -27,45 +28,21 @@ _COST = 20
 _LAST_LOOK = 1.0
 
 
-class Unfollowed:
-    """Shows nothing, but for uploads where it is given a function for that."""
+class Following:
+    """Follows one search.  Safe to share among threads.
 
-    def __init__(self, say: Say = say_nothing) -> None:
-        self._say = say
+    Without a `display` it shows nothing, but for uploads where it is given a function for that.
+    """
 
-    def say(self, text: str) -> None:
-        """Show how far the upload of large data is."""
-        self._say(text)
-
-    @contextmanager
-    def follow(self, store: Store, record: SearchRecord) -> Iterator[None]:
-        """Do nothing."""
-        yield
-
-    def planned(self, candidate: Candidate) -> None:
-        """Do nothing."""
-
-    def queued(self, ids: Collection[str]) -> None:
-        """Do nothing."""
-
-    def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool = False) -> None:
-        """Do nothing."""
-
-    def stopped(self, numbers: Collection[int]) -> None:
-        """Do nothing."""
-
-    def printed(self, units: Collection[str]) -> None:
-        """Do nothing."""
-
-    def print_rest(self) -> None:
-        """Do nothing."""
-
-
-class Following(Unfollowed):
-    """Follows one search.  Safe to share among threads."""
-
-    def __init__(self, tally: Tally, lines: Lines, display: Display) -> None:
-        self._tally, self._lines, self._display = tally, lines, display
+    def __init__(
+        self,
+        tally: Tally | None = None,
+        lines: Lines | None = None,
+        display: Display | None = None,
+        say: Say = say_nothing,
+    ) -> None:
+        self._tally, self._lines = tally or Tally(), lines or Lines(None)
+        self._display, self._say = display, say
         self._lock = RLock()
         self._open: set[str] = set()
         self._ended: set[str] = set()
@@ -77,17 +54,21 @@ class Following(Unfollowed):
     @contextmanager
     def follow(self, store: Store, record: SearchRecord) -> Iterator[None]:
         """Look and show as long as the context lasts."""
+        display = self._display
+        if display is None:
+            yield
+            return
         self._tally.name = record.name
         thread = Thread(
             # Output in a notebook goes to the cell in whose context it is shown.
             target=copy_context().run,
-            args=(self._run, store, record.id),
+            args=(self._run, display, store, record.id),
             name=f"follows {record.name}",
             daemon=True,
         )
         try:
             with suppress(Exception):
-                self._display.begin(self._tally)
+                display.begin(self._tally)
             thread.start()
             yield
         finally:
@@ -97,39 +78,46 @@ class Following(Unfollowed):
                     thread.join(_LAST_LOOK)
             finally:
                 with self._lock, suppress(Exception):
-                    self._display.end(self._tally)
+                    display.end(self._tally)
 
     def say(self, text: str) -> None:
         """Show how far the upload of large data is."""
+        if self._display is None:
+            self._say(text)
+            return
         self._tally.upload = text
         with self._lock, suppress(Exception):
             self._display.upload(self._tally)
 
     def planned(self, candidate: Candidate) -> None:
         """Add a candidate, with the ids of its units, one a split."""
-        with self._lock:
-            self._tally.planned(candidate)
-            self._lines.planned(candidate)
+        if self._display is not None:
+            with self._lock:
+                self._tally.planned(candidate)
+                self._lines.planned(candidate)
 
     def queued(self, ids: Collection[str]) -> None:
         """Look from now on what comes of units that are queued."""
-        with self._lock:
-            self._open.update(unit_id for unit_id in ids if unit_id not in self._ended)
-            self._tally.queued(ids)
-            self._tally.upload = ""
+        if self._display is not None:
+            with self._lock:
+                self._open.update(unit_id for unit_id in ids if unit_id not in self._ended)
+                self._tally.queued(ids)
+                self._tally.upload = ""
 
     def ended(self, outcomes: Mapping[str, Outcome], *, stored: bool = False) -> None:
         """Count units that have an end, and print their lines, of each once."""
-        with self._lock:
-            new = {i: o for i, o in outcomes.items() if i not in self._ended}
-            self._ended.update(new)
-            self._open.difference_update(new)
-            self._tally.ended(new, stored=stored)
-            self._lines.ended(new, stored=stored)
+        if self._display is not None:
+            with self._lock:
+                new = {i: o for i, o in outcomes.items() if i not in self._ended}
+                self._ended.update(new)
+                self._open.difference_update(new)
+                self._tally.ended(new, stored=stored)
+                self._lines.ended(new, stored=stored)
 
     def stopped(self, numbers: Collection[int]) -> None:
         """Note that candidates get no further splits."""
-        self._tally.stopped(numbers)
+        if self._display is not None:
+            self._tally.stopped(numbers)
 
     def printed(self, units: Collection[str]) -> None:
         """Note a collection that will hold the units whose lines scikit-learn has printed."""
@@ -142,7 +130,7 @@ class Following(Unfollowed):
 
     # -- the thread -------------------------------------------------------------------------
 
-    def _run(self, store: Store, search: str) -> None:
+    def _run(self, display: Display, store: Store, search: str) -> None:
         looked_at, cost, last = time.monotonic(), 0.0, 0.0
         while not self._over.wait(DRAW_SECONDS):
             began = time.monotonic()
@@ -156,7 +144,7 @@ class Following(Unfollowed):
             with self._lock:
                 if not self._over.is_set():
                     with suppress(Exception):
-                        self._display.show(self._tally)
+                        display.show(self._tally)
 
     def _look(self, store: Store, search: str) -> None:
         with self._lock:
@@ -180,11 +168,12 @@ class Following(Unfollowed):
             self.ended({i: o for i, o in found.items() if o.has_ended and not o.lacks_parts})
 
 
-def following(verbose: float, tally: Callable[[], Tally], lines: Callable[[], Lines]) -> Unfollowed:
+def following(verbose: float, tally: Callable[[], Tally], lines: Callable[[], Lines]) -> Following:
     """Return what follows a search and shows it as `verbose` says, here: see `display_here`."""
-    return Following(tally(), lines(), display_here()) if verbose > 0 else Unfollowed()
+    return Following(tally(), lines(), display_here()) if verbose > 0 else Following()
 
 
-def following_uploads(verbose: float) -> Unfollowed:
+def following_uploads(verbose: float) -> Following:
     """Return a follower that shows how far an upload is, where no process waits for the search."""
-    return Unfollowed(lambda text: print(text, file=sys.stderr)) if verbose > 0 else Unfollowed()
+    say = partial(print, file=sys.stderr) if verbose > 0 else say_nothing
+    return Following(say=say)

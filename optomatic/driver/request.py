@@ -38,7 +38,7 @@ from optomatic.driver.driver import (
     tell_planned,
 )
 from optomatic.driver.executors import Executor
-from optomatic.driver.following import Unfollowed, following, following_uploads
+from optomatic.driver.following import Following, following, following_uploads
 from optomatic.driver.search_state import Race, SearchState
 from optomatic.driver.warm_start import check_named_at, earlier_evaluations, named
 from optomatic.errors import (
@@ -120,7 +120,7 @@ class Request(ABC, Generic[W]):
     workers: int | None
     planner: Planner[W]
     state: SearchState
-    _following: Unfollowed
+    _following: Following
     #: Set when scoring has ended.
     complete: Sequence[int] = ()
     interrupt: KeyboardInterrupt | None = None

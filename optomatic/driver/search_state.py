@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 
 from optomatic.candidates.ask_tell import Event
-from optomatic.candidates.history import History
 from optomatic.candidates.racing import Racing, leaders, losers
 from optomatic.records import Candidate, Evaluation, Outcome, Unit
-from optomatic.results.frames import evaluation_of
+from optomatic.results.frames import History, evaluation_of
 
 
 class SearchState:

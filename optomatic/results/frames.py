@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from optomatic.planning.params import decode_extra, plain
@@ -65,25 +66,96 @@ def frame_of(
     does not have that param), ``score`` or ``score_<metric>`` (NaN without a score), ``state``,
     ``seconds``, ``error``, and ``extra`` if `extras` decodes it.
     """
-    rows = list(evaluations)
-    names = dict.fromkeys(name for row in rows for name in row.params)
-    metrics = dict.fromkeys(name for row in rows for name in row.scores) or {SCORE: None}
-    index = pd.Index([row.number for row in rows], name="candidate")
-    columns: dict[str, Any] = {}
-    for name in names:
-        # As a Series: pandas may take an array of texts for UTF-8, which they need not be.
-        values = _objects([row.params.get(name, np.nan) for row in rows])
-        columns[f"param_{name}"] = pd.Series(values, index, dtype=object)
-    for metric in metrics:
-        columns[label_of(metric)] = np.array(
-            [row.scores.get(metric, np.nan) for row in rows], dtype=float
-        )
-    columns["state"] = _objects([row.state for row in rows])
-    columns["seconds"] = np.array([row.seconds for row in rows], dtype=float)
-    columns["error"] = _objects([row.error for row in rows])
+    rows, history = list(evaluations), History()
+    for row in rows:
+        history.put(row)
+    frame = history.frame().drop(columns="earlier")
     if extras is not None:
-        columns["extra"] = _objects([extras(row.extra) for row in rows])
-    return pd.DataFrame(columns, index=index)
+        values = _objects([extras(row.extra) for row in rows])
+        frame["extra"] = pd.Series(values, frame.index, dtype=object)
+    return frame
+
+
+#: Rows at first; doubled whenever they are used up.
+_ROOM = 64
+
+
+class History:
+    """The candidates of a search as a frame, for generators and filters.
+
+    It grows at little cost: only changed rows are written.  Each frame is a copy, into which users
+    may write.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+        self._params: dict[str, npt.NDArray[Any]] = {}
+        self._scores: dict[str, npt.NDArray[Any]] = {}
+        #: First row and place of each metric.
+        self._first: dict[str, tuple[int, int]] = {}
+        self._others = {
+            "number": np.zeros(_ROOM, dtype=np.int64),
+            "state": np.full(_ROOM, None, dtype=object),
+            "seconds": np.zeros(_ROOM),
+            "error": np.full(_ROOM, None, dtype=object),
+        }
+
+    def put(self, evaluation: Evaluation) -> None:
+        """Add or replace the row of a candidate; it keeps its place and its params."""
+        row = self._row_of(evaluation)
+        for values in self._scores.values():
+            values[row] = np.nan
+        for place, (metric, score) in enumerate(evaluation.scores.items()):
+            if metric not in self._scores:
+                self._scores[metric] = np.full(self._room, np.nan)
+            self._scores[metric][row] = score
+            self._first[metric] = min(self._first.get(metric, (row, place)), (row, place))
+        self._others["state"][row] = evaluation.state
+        self._others["seconds"][row] = evaluation.seconds
+        self._others["error"][row] = evaluation.error
+
+    @property
+    def _room(self) -> int:
+        return len(self._others["number"])
+
+    def _row_of(self, evaluation: Evaluation) -> int:
+        if evaluation.number in self._rows:
+            return self._rows[evaluation.number]
+        row = self._rows[evaluation.number] = len(self._rows)
+        if row == self._room:
+            self._make_room()
+        self._others["number"][row] = evaluation.number
+        for name, value in evaluation.params.items():
+            if name not in self._params:
+                self._params[name] = np.full(self._room, np.nan, dtype=object)
+            self._params[name][row] = value
+        return row
+
+    def _make_room(self) -> None:
+        for columns in (self._params, self._scores):
+            for name, values in columns.items():
+                missing = np.full(len(values), np.nan, dtype=values.dtype)
+                columns[name] = np.concatenate([values, missing])
+        for name, values in self._others.items():
+            self._others[name] = np.concatenate([values, values])
+
+    def frame(self) -> pd.DataFrame:
+        """Return all rows in the order of their arrival; ``earlier`` is true below 0."""
+        n = len(self._rows)
+        numbers = self._others["number"][:n].copy()
+        index = pd.Index(numbers, name="candidate")
+        columns: dict[str, Any] = {
+            # As a Series: pandas may take an array of texts for UTF-8, which they need not be.
+            f"param_{name}": pd.Series(values[:n], index, dtype=object)
+            for name, values in self._params.items()
+        }
+        for metric in sorted(self._first, key=self._first.__getitem__):
+            columns[label_of(metric)] = self._scores[metric][:n]
+        if not self._scores:
+            columns[SCORE] = np.full(n, np.nan)
+        columns.update({name: self._others[name][:n] for name in ("state", "seconds", "error")})
+        columns["earlier"] = numbers < 0
+        return pd.DataFrame(columns, index=index, copy=True)
 
 
 def label_of(metric: str) -> str:

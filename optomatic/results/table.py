@@ -225,21 +225,25 @@ def raced_results(
     form: Format,
     n_splits: int,
     candidates: Sequence[Any],
-    by_candidate: Sequence[Sequence[dict[str, Any]]],
+    rows: Sequence[dict[str, Any]],
+    counts: Sequence[int],
     after: npt.NDArray[np.float64],
 ) -> dict[str, Any]:
     """Return ``cv_results_`` of candidates of which some have their first splits only.
 
-    `form` makes scikit-learn's table, where nothing was left out; `after` is the number of splits
-    after which a candidate was stopped, NaN if it was not.  Means and deviations are scikit-learn's
-    own, of all candidates with equally many splits at a time, and so are its warnings.  Those with
-    all splits are ranked by it, and the others by their means behind them.
+    `form` makes scikit-learn's table, where nothing was left out.  `counts` are the numbers of
+    splits of the candidates, and `after` those after which they were stopped, else NaN.  Means and
+    deviations are scikit-learn's own, of all candidates with equally many splits at a time, and so
+    are its warnings.  Candidates with all splits are ranked by it, the others by their means behind
+    them.
     """
     if np.isnan(after).all():
-        results = form(candidates, n_splits, [row for own in by_candidate for row in own])
+        results = form(candidates, n_splits, rows)
     else:
+        ends = np.cumsum(counts)
+        by_candidate = [rows[end - n : end] for n, end in zip(counts, ends, strict=True)]
         results = _with_gaps(form, n_splits, candidates, by_candidate)
-        for n in sorted({len(own) for own in by_candidate}, reverse=True):
+        for n in sorted(set(counts), reverse=True):
             _put_statistics(form, results, candidates, by_candidate, n)
         _rank_behind(results, np.flatnonzero(~np.isnan(after)))
     results[STOPPED_AFTER] = after
@@ -351,10 +355,9 @@ def cv_results_of(rows: Sequence[Row], n_splits: int, facts: Mapping[str, Any]) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were shown in the fit
         if facts["racing"]:
-            ends = np.cumsum([len(row.outcomes) for row in rows])
-            own = [made[e - len(r.outcomes) : e] for r, e in zip(rows, ends, strict=True)]
-            after = np.array([len(r.outcomes) if r.stopped else math.nan for r in rows])
-            results = raced_results(form, n_splits, params, own, after)
+            counts = [len(row.outcomes) for row in rows]
+            after = np.where([row.stopped for row in rows], counts, math.nan)
+            results = raced_results(form, n_splits, params, made, counts, after)
         else:
             results = form(params, n_splits, made)
     _rank_the_smallest_first(results, facts.get("directions") or ())

@@ -404,11 +404,9 @@ class FitRequest(Request[FitWorkload]):
         candidates = [own.params for own in found]
         if self.racing is None:
             return form(candidates, self.n_splits, rows)  # type: ignore[no-any-return]
-        ends = np.cumsum([len(own.units) for own in found])
-        by_candidate = [rows[e - len(c.units) : e] for c, e in zip(found, ends, strict=True)]
-        stopped = self.state.stopped
-        after = np.array([stopped.get(number, math.nan) for number in self.complete])
-        return table.raced_results(form, self.n_splits, candidates, by_candidate, after)
+        counts = [len(own.units) for own in found]
+        after = np.array([self.state.stopped.get(n, math.nan) for n in self.complete])
+        return table.raced_results(form, self.n_splits, candidates, rows, counts, after)
 
 
 def racing_of(search: FitOptions) -> Racing | None:

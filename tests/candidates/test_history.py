@@ -8,10 +8,9 @@ from servers import database
 
 from optomatic import MongoSearch
 from optomatic.candidates.async_halving import Rung
-from optomatic.candidates.history import History
 from optomatic.filters import NearFilter, SeenFilter
 from optomatic.records import Evaluation
-from optomatic.results.frames import frame_of
+from optomatic.results.frames import History, frame_of
 from optomatic.store.connection import open_store
 
 
