@@ -120,7 +120,7 @@ class Request(ABC, Generic[W]):
     workers: int | None
     planner: Planner[W]
     state: SearchState
-    _following: Following
+    following: Following
     #: Set when scoring has ended.
     complete: Sequence[int] = ()
     interrupt: KeyboardInterrupt | None = None
@@ -269,7 +269,7 @@ class Request(ABC, Generic[W]):
         """
         if self.interrupt is None:
             self.end()
-        self._following.print_rest()
+        self.following.print_rest()
         if self.options.verbose > 0:
             print(self.options.summary_)
 
@@ -283,7 +283,7 @@ class Request(ABC, Generic[W]):
         check_named_at(options.db, options.warm_start)
         plan = self.planner.plan(candidates)
         report_doubts(plan.doubts, plan.refusal, 0)
-        self._following, self.state = following_uploads(options.verbose), SearchState()
+        self.following, self.state = following_uploads(options.verbose), SearchState()
         self._define()
         with open_store(options.db) as store:
             FixedDriver(
@@ -297,8 +297,8 @@ class Request(ABC, Generic[W]):
         plan = self.planner.plan(candidates)
         report_doubts(plan.doubts, plan.refusal, self.workers)
         self.state.add(plan.candidates, plan.units)
-        tell_planned(plan.candidates, self._following, self.audience)
-        executor = self._started(count)
+        tell_planned(plan.candidates, self.following, self.audience)
+        executor = self.executor(count)
         self._define()
         record = self.record(count)
         if inside_worker() and isinstance(executor, InProcess):
@@ -330,20 +330,15 @@ class Request(ABC, Generic[W]):
                 **self._how(),
             )
             self._define()
-            return self._run(driver, lambda: self._started(None))
+            return self._run(driver, lambda: self.executor(None))
 
     def _how(self) -> dict[str, Any]:
         """Return what both drivers take."""
         return {
             "retry_failed": self.options.retry_failed,
-            "following": self._following,
+            "following": self.following,
             "audience": self.audience,
         }
-
-    def _started(self, n_candidates: int | None) -> Executor:
-        executor = self.executor(n_candidates)
-        self._following.printed(executor.scored)
-        return executor
 
     def _run(self, driver: Driver, given: Any) -> FitSummary:
         summary = driver.run(given)
@@ -371,7 +366,7 @@ class Request(ABC, Generic[W]):
         if verbose > 0:
             print(opening_line(n_candidates, exact=exact, n_splits=self.shown_splits))
         self.begin(most)
-        self._following = following(
+        self.following = following(
             verbose,
             lambda: Tally(
                 metric=self.shown_metric(),

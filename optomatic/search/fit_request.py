@@ -325,7 +325,7 @@ class FitRequest(Request[FitWorkload]):
             return {"split_progress": (split, self.n_splits), **of, **told}
 
         how = {} if audience is None or n_candidates is None else {"told": audience.done}
-        return executor_for(
+        executor = executor_for(
             self.workers,
             bundle=self.planner.workload,
             place=state.place,
@@ -336,6 +336,8 @@ class FitRequest(Request[FitWorkload]):
             sender=self.planner.sender,
             **how,
         )
+        self.following.printed(executor.scored)  # scikit-learn prints their lines
+        return executor
 
     def fixed_params(self) -> Mapping[str, Any]:
         return self.options.estimator.get_params()  # type: ignore[no-any-return]

@@ -127,3 +127,14 @@ def test_a_search_that_raises_for_a_failed_unit_prints_no_more(uri, capsys):
             again.fit(*IRIS)
 
     assert lines_of(capsys, fit) == ["Fitting 2 folds for each of 2 candidates, totalling 4 fits"]
+
+
+def test_calls_in_this_process_have_lines_as_those_of_workers(uri, capsys):
+    def run():
+        MongoSearch(functions.parabola, {"x": [1, 2]}, db=uri, verbose=2).run()
+
+    for _ in range(2):  # scored, and stored
+        header, first, second, _ = lines_of(capsys, run)
+        assert header == "Scoring 2 candidates"
+        assert first.startswith("[1/2] END x=1; score=-4.000 total time=")
+        assert second.startswith("[2/2] END x=2; score=-1.000 total time=")
