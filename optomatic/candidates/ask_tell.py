@@ -13,20 +13,20 @@ iterable of dicts      in its order, no further than is needed
 
 ``history`` is a DataFrame of all candidates so far, with ``pending`` as the ``state`` of those in
 flight.  The score of a candidate that racing stopped (``stopped``) is the mean over its splits,
-there and in ``tell``.  An optional ``begin(directions)`` of a generator is called first, with a
-dict of metric -> ``maximize`` or ``minimize``, mostly of one metric.
+there and in ``tell``.  An optional ``begin(directions)`` of a generator is called first: with a
+dict of metric -> ``maximize`` or ``minimize``.
 
 With ``warm_start`` scores of earlier searches come before the first ``ask``, as completed
 evaluations whose ``number`` is below 0: -1 is told last and is the latest.  The generator was not
-asked for these, so it gets them by a method of its own, ``tell_earlier(evaluations)``, if it has
-that (``tell_earlier = tell`` may do); it may return how many it could use.  If it has a ``space``
+asked for these.  So it gets them by a method of its own, ``tell_earlier(evaluations)``, if it has
+that.  ``tell_earlier = tell`` may do.  It may return how many it could use.  If it has a ``space``
 (a dict of params, or a list of them), they have the params of that.  In ``history`` they are the
 first rows, with ``earlier`` true.
 
 A generator that never ends says so by ``endless = True``.  A search refuses it without ``n_iter``,
 ``time_budget``, ``target_score`` or ``n_no_improve``, unless it repeats another one by ``replay``.
 Without ``n_iter`` a search also ends, with a warning, after :data:`NOTHING_NEW` candidates in a
-row that filters left out or that it had asked for before.
+row without a new one: filters left them out, or it had asked for them before.
 
 Each ask and each tell decides what an adaptive generator proposes.  So they are recorded as
 events, and a replay goes through them one by one: the generator sees the same, in any order of

@@ -1,7 +1,7 @@
 """Asynchronous successive halving: a candidate goes on as soon as it is among the best.
 
 The rule is that of ASHA (Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys
-2020, algorithm 2).  Rung k gives ``min_resources * factor**k`` to each of its candidates, and the
+2020, algorithm 2).  Rung k gives ``min_resources * factor**k`` to each of its candidates.  The
 best ``1 / factor`` of those that have ended in a rung may enter the next one.  A free worker
 serves the highest rung with such a candidate; without one, a new candidate enters the lowest.
 """

@@ -22,8 +22,8 @@ def candidates_of(
 ) -> list[dict[str, Any]]:
     """Return the candidates of `space`, in the order of ``cv_results_``.
 
-    `space` is a grid or distributions as for GridSearchCV and RandomizedSearchCV, with values
-    that may be Series too, or an iterable of candidates that is no list, tuple or dict.  `n_iter`
+    `space` is a grid or distributions as for GridSearchCV and RandomizedSearchCV; values may be
+    Series too.  Or it is an iterable of candidates that is no list, tuple or dict.  `n_iter`
     is the number of draws (10), or of candidates that are taken from an iterable (all).
     `sampled` draws also from lists alone; equal `random_state` give the candidates of
     RandomizedSearchCV.  Raises scikit-learn's own errors for a wrong space.

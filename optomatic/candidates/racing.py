@@ -24,8 +24,8 @@ _ROUNDING = 1e-12
 class Racing:
     r"""The rule by which a candidate gets no further splits.
 
-    Each candidate in the race is compared with the leader, the one with the best mean over the
-    splits that both have, by a paired t-test, one-sided, whose variance is corrected for
+    Each candidate in the race is compared with the leader: the one with the best mean over the
+    splits that both have.  The test is a one-sided paired t-test, whose variance is corrected for
     training sets that overlap.
 
     Parameters
@@ -160,7 +160,7 @@ def p_values(leader: Floats, others: Floats, ratio: float) -> Floats:
     """Return the probability of such leads over `others` if all are equally good: `Racing`.
 
     `others` has a row for each other candidate, `ratio` is ``n_test / n_train``.  It is 0 for a
-    lead that does not vary, 1 for no lead at all, and NaN if a score is NaN.
+    lead that does not vary, 1 without a lead, NaN if a score is NaN.
     """
     k = len(leader)
     with np.errstate(invalid="ignore", divide="ignore"):

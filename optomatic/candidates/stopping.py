@@ -12,9 +12,9 @@ from optomatic.errors import shown
 class Stopping:
     """The limits of one search; :attr:`reason` says why it must end, None while it goes on.
 
-    It ends after `time_budget` seconds, with a candidate that has the `target_score` or a better
-    one, or after `n_no_improve` candidates in a row that were no better than the best.  Raise
-    ValueError for a limit that is no positive number, or a target that is none.
+    It ends after `time_budget` seconds, or with a candidate that has the `target_score` or a better
+    one.  It also ends after `n_no_improve` candidates in a row that were no better than the best.
+    Raise ValueError for a limit that is no positive number, or a target that is none.
     """
 
     def __init__(

@@ -200,8 +200,8 @@ def results(
 def _ranked(frame: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
     """Return the rows with the best score first.
 
-    Before that the last iteration of successive halving comes first, as the best is one of it,
-    and candidates that are complete come before those that have part of their scores.
+    Before that the last iteration of successive halving comes first, as the best is one of it.
+    Complete candidates come before those that have part of their scores.
     """
     directions = dict(facts.get("directions") or ())
     metric = facts.get("refit") or next(iter(directions), None)
@@ -271,8 +271,8 @@ def _plain_error(text: str) -> str:
 def errors(search: Search, db: Db = None, json: Json = False) -> None:
     """Print failures in groups, with params and tracebacks.
 
-    Each kind of failure comes once, with its count. Units that were given up, as they killed
-    their workers, and records that were set aside, as they could not be read, are among them.
+    Each kind of failure comes once, with its count. Among them are units that killed their
+    workers, and records that could not be read.
     """
     found = find(search, db).errors()
     if json:

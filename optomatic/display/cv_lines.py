@@ -98,8 +98,8 @@ def cv_line(
 ) -> Line | None:
     """Return what makes the line of a unit, as scikit-learn prints it; None if it prints none.
 
-    From ``verbose=2`` there are lines, from 3 with scores and the number of the split, from 10
-    with the number of the candidate, and with a line for the start of units that are not stored.
+    There are lines from ``verbose=2``, from 3 with scores and the number of the split.  From 10
+    they have the number of the candidate, and there is a line for the start of units.
     `n_candidates` is None if it is unknown.
     """
     if verbose < 2:

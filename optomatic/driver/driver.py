@@ -502,7 +502,7 @@ def score_alone(state: SearchState, executor: InProcess) -> FitSummary:
     """Have every open unit scored in this process, without a store.
 
     A search inside of a worker does so: it is part of a unit of another search, whose outcome is
-    stored, and no address of a store ever travels to workers.
+    stored.  No address of a store ever travels to workers.
     """
     began = time.monotonic()
     for unit_id in list(state.open):
@@ -565,7 +565,7 @@ def retry(store: Store, search: str) -> int:
     """Queue the failed and given-up units of `search` again; return how many.
 
     This may be repeated, and done by many at the same time.  Raise ValueError if no worker could
-    score them, as data are not in the database, or the search was removed meanwhile.
+    score them, or the search was removed meanwhile.
     """
     states = store.jobs.states(store.searches.unit_ids(search))
     ids = [unit_id for unit_id, state in states.items() if state in SCORELESS]

@@ -4,8 +4,8 @@
 
     candidates --planner--> units --driver--> ends --> state of the candidates
 
-A request knows what the user asked for.  Its two forms, of a fit and of a function, say how that
-is recorded, shown and scored in this process.
+A request has the params of the user.  It has two forms, for fits and for functions, which record,
+show and score candidates in this process.
 """
 
 from __future__ import annotations
@@ -106,9 +106,9 @@ def _nothing_complete(summary: FitSummary) -> str:
 class Request(ABC, Generic[W]):
     """One call; see FitRequest and FunctionRequest for its two forms.
 
-    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.  Once
-    it is scored, the `state` has the outcomes, and `complete` the numbers of the candidates all of
-    whose units have an end; `interrupt` is the Ctrl-C that ended it.
+    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.  At the
+    end `state` has the outcomes, and `complete` the numbers of the candidates all of whose units
+    have one; `interrupt` is the Ctrl-C that ended the search.
     """
 
     #: Splits as ``verbose`` shows them; None where there are none.

@@ -1,9 +1,9 @@
 """Read earlier searches in the store: scores for a warm start, and events to replay.
 
 An earlier candidate belongs to this search if its params give the same estimator (or call) here;
-the key of its units tells.  It may have other params than it had then: a generator with a
-``space`` (a dict of params, or a list of them) only knows the params in that, and all others must
-be as in this search.  The recorded event tells a replay the same::
+the key of its units tells.  It may have other params than it had then.  A generator with a
+``space`` (a dict of params, or a list of them) only knows the params in that.  All others must be
+as in this search.  The recorded event tells a replay the same::
 
     ["earlier", [[params, [[metric, score], ...], seconds], ...]]
 """

@@ -7,8 +7,8 @@
        `--pickle--> payload + parts --unpickle--'
 
 Estimator, scorers, params of fit and the opaque values of candidates go in one pickle, so that
-what is one object here is one object there.  Values that come later go in further payloads, which
-refer to what the first one holds by its place in the pickle's memo.  Large arrays, and data
+what is one object here is one object there.  Values that come later go in further payloads.  They
+refer to objects of the first one by their place in the pickle's memo.  Large arrays, and data
 without user code, are parts of their own, stored once by content.
 
 A payload is one line of JSON and a pickle.  The line says what the objects are to be like::

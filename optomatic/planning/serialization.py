@@ -9,9 +9,9 @@ kind         content                                               read
 ``payload``  a line of JSON and a pickle (planning/payload.py)     only after :func:`verify`
 ===========  ====================================================  =========================
 
-Data frames are pickled.  A frame's blocks of columns lie in C or F order, which decides how
-the rows that a split selects are laid out, and with that the last bits of some estimators'
-scores; the table formats that could hold a frame without pickle do not keep it.
+Data frames are pickled.  A frame's blocks of columns lie in C or F order.  That decides how
+the rows of a split are laid out, and with that the last bits of some estimators' scores.
+Table formats that could hold a frame without pickle do not keep it.
 """
 
 from __future__ import annotations

@@ -232,9 +232,9 @@ def raced_results(
     """Return ``cv_results_`` of candidates of which some have their first splits only.
 
     `form` makes scikit-learn's table, where nothing was left out.  `counts` are the numbers of
-    splits of the candidates, and `after` those after which they were stopped, else NaN.  Means and
-    deviations are scikit-learn's own, of all candidates with equally many splits at a time, and so
-    are its warnings.  Candidates with all splits are ranked by it, the others by their means behind
+    splits of the candidates, and `after` those after which they were stopped, else NaN.  Means,
+    deviations and warnings are scikit-learn's own, of all candidates with equally many splits at a
+    time.  Candidates with all splits are ranked by it, the others by their means behind
     them.
     """
     if np.isnan(after).all():

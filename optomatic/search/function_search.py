@@ -59,9 +59,9 @@ _ARGUMENTS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 class MongoSearch(StoredSearch, KeepsAddress):
     """Search over the params of any function, every score kept in MongoDB.
 
-    Each candidate is a job that any worker on any machine can claim, in the same store and by
-    the same workers as those of :class:`MongoSearchCV`.  A stored score serves every later
-    search with the same code, data and params.
+    Each candidate is a job that any worker on any machine can claim.  Store and workers are those
+    of :class:`MongoSearchCV`.  A stored score serves every later search with the same code, data
+    and params.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""MongoSearchCV: plan, drive, tabulate, refit - in that order."""
+"""MongoSearchCV: have candidates scored, tabulate them, refit the best."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ _CHECKED_LATER = (
 class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
     """Search over parameters with cross-validation, every score kept in MongoDB.
 
-    Each (candidate, split) is a job that any worker on any machine can claim.  A stored
-    score serves every later search with the same effective estimator, data, split and
-    scorer, so a search that was interrupted goes on, and one that is extended computes
-    only what is new.
+    Each (candidate, split) is a job that any worker on any machine can claim.  A stored score
+    serves every later search with the same effective estimator, data, split and scorer.  So an
+    interrupted search goes on, and an extended one computes only what is new.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Successive halving, as scikit-learn's two classes do it, with every score kept.
 
-What is tried, on how much, and who goes on is decided by scikit-learn's own code; scoring goes
-the way of MongoSearchCV: each iteration is a search of its own in the database, and a unit is
-known by its candidate and its subsample, so whatever was scored before is not again.
+scikit-learn's own code decides which candidates are tried, on how much, and which go on.  They are
+scored as in MongoSearchCV.  Each iteration is a search of its own in the database.  A unit is known
+by its candidate and its subsample, so no score is computed twice.
 """
 
 from __future__ import annotations

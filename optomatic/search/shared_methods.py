@@ -137,8 +137,8 @@ class StoredSearch:
     def explain(self) -> Explanation:
         """Return why the search does not move, or who works on it, and why scores were not reused.
 
-        Among earlier searches with the same name or estimator class it takes the one whose keys
-        differ least, and names what differs first: ``y``, ``svc__C``, ``numpy 2.3 -> 2.4``.
+        It compares the search with earlier ones of the same name or estimator class.  Of the one
+        whose keys differ least it names what differs first, such as ``y`` or ``numpy 2.3 -> 2.4``.
 
         Returns
         -------

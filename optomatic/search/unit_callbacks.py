@@ -12,11 +12,11 @@ a progress bar ends at 100 % wherever units are scored.  Where candidates come a
 their tasks come about with them.  Everything is told in the thread that called ``fit``.  An
 exception of a callback ends the search; finished scores stay stored.
 
-A callback that is called *inside* of the fits (one that scikit-learn hands down to the
-estimator, or that is set on the estimator itself) may end a fit early, and it lives in this
-process.  So such units are scored here, whatever ``n_jobs`` is, and are shared only with
-searches whose callbacks are equal.  A ProgressBar only draws and is not counted among them: of
-units that others score it draws whole steps.
+A callback that is called *inside* of the fits may end a fit early, and it lives in this process.
+scikit-learn hands it down to the estimator, or it is set on the estimator itself.  So such units
+are scored here, whatever ``n_jobs`` is, and are shared only with searches whose callbacks are
+equal.  Nothing has to be pickled for that.  A ProgressBar only draws and is not counted among
+them: of units that others score it draws whole steps.
 """
 
 from __future__ import annotations
