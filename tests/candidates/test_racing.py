@@ -27,6 +27,7 @@ from optomatic import (
     attach,
 )
 from optomatic.candidates.racing import leaders, losers, p_values
+from optomatic.errors import NoProgress
 from optomatic.filters import ValidFilter
 
 DIGITS = tuple(part[:400] for part in load_digits(return_X_y=True))
@@ -150,6 +151,7 @@ def whole():
 def test_the_table_has_the_splits_of_stopped_candidates(uri, whole, n_jobs):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # splits that were left out are nothing to warn of
+        warnings.simplefilter("ignore", NoProgress)  # workers may take long to start
         ours = search(uri, n_jobs=n_jobs).fit(*DIGITS)
     table, full = ours.cv_results_, whole.cv_results_
     there, after = scored(table), table["stopped_after"]
