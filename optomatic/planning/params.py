@@ -69,10 +69,7 @@ def readable(params: Mapping[str, object]) -> dict[str, Any]:
 def decode(text: str, load: Callable[[str], object]) -> dict[str, Any]:
     """Return the params that :func:`encode` wrote; `load` returns the opaque value of a name.
 
-    Raises
-    ------
-    StoreIncompatible
-        If `text` was written by a version that this one does not know.
+    Raise StoreIncompatible if a version that this one does not know wrote `text`.
     """
     return {name: _value(node, load) for name, node in _nodes(text)}
 

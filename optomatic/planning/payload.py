@@ -147,10 +147,7 @@ class Sender:
     def send(self, values: Sequence[Any], names: Sequence[str] | None = None) -> Sent:
         """Pickle `values`, with all that is shared if that was not pickled yet.
 
-        Raises
-        ------
-        NotShippable
-            If something cannot be pickled, or not loaded again, saying where it stands.
+        Raise NotShippable if something cannot be pickled or loaded again, with its place.
         """
         with deep(), sending():
             said = names or ["candidates"] * len(values)

@@ -107,11 +107,8 @@ class Planner(Generic[W]):
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`.
 
-        Raises
-        ------
-        TypeError, ValueError
-            scikit-learn's own for a parameter name that the estimator does not have; TypeError if
-            a function does not take a param.
+        Raise scikit-learn's own error for a parameter name that the estimator does not have, and
+        TypeError if a function does not take a param.
         """
         if not candidates:
             return Plan([], [])
@@ -193,13 +190,9 @@ class Planner(Generic[W]):
 def plan_more(asked: JobSpec, candidates: Sequence[Mapping[str, Any]]) -> Plan:
     """Return units of more candidates of a search whose function and data need not be here.
 
-    They have the keys that :class:`Planner` gives them where both are.
-
-    Raises
-    ------
-    ValueError
-        If this version makes other keys than the one that wrote `asked` down, or if values
-        would have to be pickled here for workers of another Python.
+    They have the keys that :class:`Planner` gives them where both are.  Raise ValueError if the
+    version that wrote `asked` makes other keys, or if its workers run another Python and values
+    would have to be pickled here.
     """
     if not asked.key.startswith(CALL_PREFIX):
         raise ValueError(

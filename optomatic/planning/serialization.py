@@ -71,14 +71,8 @@ def part_of(kind: str, *buffers: bytes | memoryview) -> Part:
 def load(kind: str, source: Path | bytes) -> Any:
     """Return the value in `source`, whose hash has been verified.
 
-    An array in a file is memory-mapped, read-only, and comes as a plain ndarray.
-
-    Raises
-    ------
-    StoreIncompatible
-        If this version does not know `kind`.
-    Exception
-        Whatever unpickling raises, where classes or modules are missing here.
+    An array in a file is memory-mapped, read-only, and comes as a plain ndarray.  Raise
+    StoreIncompatible for an unknown `kind`, and what unpickling raises.
     """
     if kind == "npy":
         return _load_npy(source)
@@ -212,12 +206,8 @@ def pack_call(
     """Write down one call.
 
     ``keep(array)`` stores an array as a part, unless it has done so before, and returns the
-    hash.  Arrays of `smallest` bytes and more are parts of their own; None: no array is.
-
-    Raises
-    ------
-    NotShippable
-        If something in it cannot be pickled.
+    hash.  Arrays of `smallest` bytes and more are parts of their own; None: no array is.  Raise
+    NotShippable if something in it cannot be pickled.
     """
     data, large = _pickled(list(tasks), keep, smallest)
     named = {f"large{n}": sha for n, sha in enumerate(large)}

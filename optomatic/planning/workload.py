@@ -31,10 +31,7 @@ Split = tuple[Indices, Indices]
 def fix_splits(pairs: Iterable[tuple[Any, Any]], n_splits: int) -> list[Split]:
     """Return `pairs` as index arrays; masks are turned into the indices that they select.
 
-    Raises
-    ------
-    ValueError
-        If there are not `n_splits` pairs (in scikit-learn's words).
+    Raise scikit-learn's ValueError if there are not `n_splits` pairs.
     """
     splits = [(_as_indices(train), _as_indices(test)) for train, test in pairs]
     if len(splits) != n_splits:

@@ -73,10 +73,7 @@ def _filled(scores: Scores | None, metrics: Sequence[str] | None, error_score: A
 def test_score(outcome: Outcome, metric: str | None, error_score: float) -> float:
     """Return the test score of a unit by `metric`, `error_score` where there is none.
 
-    Raises
-    ------
-    ValueError
-        If there are several scores, and `metric` is None.
+    Raise ValueError if there are several scores, and `metric` is None.
     """
     scores = outcome.result.test if outcome.result else None
     if not isinstance(scores, Mapping):

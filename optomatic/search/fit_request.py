@@ -345,10 +345,7 @@ class FitRequest(Request[FitWorkload]):
     def race(self) -> Race | None:
         """Return the race of the candidates; warn if none can be stopped in it.
 
-        Raises
-        ------
-        ValueError
-            If there are several metrics and `refit` names none of them.
+        Raise ValueError if there are several metrics and `refit` names none of them.
         """
         racing, metrics = self.racing, self._metrics or ()
         if racing is None:

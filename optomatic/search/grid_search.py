@@ -18,11 +18,9 @@ from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, fin
 from optomatic.search.pickling import Kept
 from optomatic.search.shared_methods import StoredSearch
 
-#: Params that are checked where they are used, with an error that says what to do.
-_CHECKED_LATER = (
-    *("time_budget", "target_score", "n_no_improve", "db", "fit_timeout", "memory_limit"),
-    *("requires", "inner_max_num_threads", "ship_modules"),
-)
+_LIMITS = ("time_budget", "target_score", "n_no_improve")
+#: Params that say how units are run.
+HOW_TO_RUN = ("fit_timeout", "memory_limit", "requires", "inner_max_num_threads", "ship_modules")
 
 
 class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
@@ -222,7 +220,8 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         "name": [str, None],
         "definition": [str, os.PathLike, None],
         "retry_failed": ["boolean"],
-        **dict.fromkeys(_CHECKED_LATER, "no_validation"),
+        # Checked where they are used, with an error that says what to do.
+        **dict.fromkeys(("db", *_LIMITS, *HOW_TO_RUN), "no_validation"),
     }
 
     def __init__(

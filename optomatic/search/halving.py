@@ -18,13 +18,10 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.results.summary import FitSummary, together
 from optomatic.search.fit_request import Call, FitRequest, Tabulated
-from optomatic.search.grid_search import MongoSearchCV
+from optomatic.search.grid_search import HOW_TO_RUN, MongoSearchCV
 
 #: What the two take beside scikit-learn's own.
-_OURS = (
-    *("db", "name", "definition", "retry_failed", "fit_timeout", "memory_limit", "requires"),
-    *("inner_max_num_threads", "ship_modules"),
-)
+_OURS = ("db", "name", "definition", "retry_failed", *HOW_TO_RUN)
 _OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in _OURS}
 
 

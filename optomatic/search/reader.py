@@ -27,15 +27,9 @@ from optomatic.store.searches import Listed, ids_that_wait, state_of
 class Asked(NamedTuple):
     """A candidate of a search, and the units that the search asked for.
 
-    Attributes
-    ----------
-    candidate : Candidate
-    ids : sequence of str
-        Units on the first splits: a race does not ask for all, and for none that a filter left out.
-    stopped : bool
-        Racing stopped the candidate: it gets no more splits.
-    record : RecordForm
-        Of the search, or of the iteration that has this candidate.
+    `ids` are units on the first splits: a race does not ask for all, and for none that a filter
+    left out.  Racing has `stopped` a candidate that gets no more splits.  The `record` is that of
+    the search, or of the iteration that has this candidate.
     """
 
     candidate: Candidate
@@ -63,18 +57,9 @@ class Best:
 class SearchReader:
     """Reads a search from the store, each thing once.  The only reader of what searches list.
 
-    Parameters
-    ----------
-    store : Store
-    search : str
-        Its id.
-    load_objects : bool
-        Unpickle params that are objects, which runs code; otherwise they are text.
-
-    Attributes
-    ----------
-    records : list of RecordForm
-        Of the search, and of later iterations of successive halving; empty if it was removed.
+    With `load_objects` params that are objects are unpickled, which runs code; otherwise they are
+    text.  The ``records`` are those of the search and of later iterations of successive halving,
+    none if it was removed.
     """
 
     def __init__(self, store: Store, search: str, *, load_objects: bool = False) -> None:
