@@ -283,7 +283,7 @@ def running(db: str | None = None) -> pd.DataFrame:
     with open_store(db) as store:
         units = store.jobs.running()
         wanted = {search_of(w) for unit in units for w in unit.wanted_by}
-        names = store.searches.names_of(wanted)
+        names = dict(store.searches.names(ids=wanted))
         now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
     return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)

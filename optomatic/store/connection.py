@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import pymongo
@@ -32,6 +32,8 @@ from optomatic.store.removal import Removal
 from optomatic.store.retry import Outage, bad_uri, is_transient, text_of, translated, with_retries
 from optomatic.store.searches import Searches
 from optomatic.store.workers import Workers
+
+T = TypeVar("T")
 
 
 def private_home(uri: str) -> Path | None:
@@ -428,11 +430,11 @@ class _Check:
             problems=(*few, *refused, *missing, *full),
         )
 
-    def _command(self, name: str, **more: Any) -> dict[str, Any]:
-        def ask() -> dict[str, Any]:
-            return dict(self._database.command(name, **more))
+    def _ask(self, call: Callable[..., T], *args: Any, **more: Any) -> T:
+        return with_retries(partial(call, *args, **more), self._outage)
 
-        return with_retries(ask, self._outage)
+    def _command(self, name: str, **more: Any) -> dict[str, Any]:
+        return self._ask(self._database.command, name, **more)
 
     def _indexes(self) -> tuple[str, list[str]]:
         there = {name: self._names_in(name) for name in INDEXES}
@@ -453,23 +455,18 @@ class _Check:
         ]
 
     def _names_in(self, collection: str) -> list[str]:
-        def ask() -> list[str]:
-            try:
-                return list(self._database[collection].index_information())
-            except driver.OperationFailure as error:  # no right to list them
-                if error.code != 13:
-                    raise
-                return []
-
-        return with_retries(ask, self._outage)
+        try:
+            return list(self._ask(self._database[collection].index_information))
+        except PermissionError:  # no right to list them
+            return []
 
     def _size(self) -> tuple[str, list[str]]:
         try:
             stats = self._command("dbStats")
         except PermissionError:
             return "not known: the user may not ask for dbStats", []
-        searches = self._count("searches")
-        units = self._count("units")
+        searches = self._ask(self._database["searches"].estimated_document_count)
+        units = self._ask(self._database["units"].estimated_document_count)
         text = (
             f"{searches:,} searches, {units:,} units, {in_words(stats.get('dataSize', 0))} of data "
             f"in {in_words(stats.get('storageSize', 0) + stats.get('indexSize', 0))} on disk"
@@ -480,9 +477,6 @@ class _Check:
         free = total - used
         full = f"the disk of the server has only {in_words(free)} left. Free some space there."
         return f"{text}, {in_words(free)} free", [full] if free < _LITTLE else []
-
-    def _count(self, collection: str) -> int:
-        return with_retries(self._database[collection].estimated_document_count, self._outage)
 
 
 def in_words(size: float) -> str:

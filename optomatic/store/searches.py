@@ -487,16 +487,14 @@ class Searches:
         """Return all searches, the latest first."""
         return self._searches.look(ListedForm, {}, sort=[("began_at", -1)])
 
-    def names(self, limit: int = 0) -> list[tuple[str, str]]:
-        """Return id and name of searches, the latest first; with `limit` at most so many."""
-        how: dict[str, Any] = {"sort": [("began_at", -1)], "limit": limit}
-        found = self._searches.find({"v": SCHEMA}, {"name": 1}, **how)
-        return [(str(one["_id"]), str(one.get("name", ""))) for one in found]
+    def names(self, limit: int = 0, ids: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Return id and name of searches, or of those with `ids`, the latest first.
 
-    def names_of(self, searches: Collection[str]) -> dict[str, str]:
-        """Return the names of searches, by id."""
-        found = self._searches.find({"_id": {"$in": [*searches]}}, {"name": 1})
-        return {one["_id"]: str(one.get("name", "")) for one in found}
+        With `limit` at most so many.
+        """
+        query = {"v": SCHEMA} if ids is None else {"v": SCHEMA, "_id": {"$in": [*ids]}}
+        found = self._searches.find(query, {"name": 1}, sort=[("began_at", -1)], limit=limit)
+        return [(str(one["_id"]), str(one.get("name", ""))) for one in found]
 
     def count_waiting(self, searches: Sequence[str]) -> Counter[str]:
         """Return how many units each of `searches` waits for, in one query."""
