@@ -75,6 +75,16 @@ def setting(variable: str, environ: Mapping[str, str] | None = None) -> str | No
     return (os.environ if environ is None else environ).get(variable)
 
 
+def enter_worker() -> None:
+    """Note that this process, and what it starts, scores for a worker."""
+    os.environ[INSIDE_WORKER] = "1"
+
+
+def inside_worker() -> bool:
+    """Return whether this process scores for a worker; then it has neither address nor key."""
+    return INSIDE_WORKER in os.environ
+
+
 def variable_of(option: str) -> str:
     """Return the variable that has the meaning of an option of a worker.
 

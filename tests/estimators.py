@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from threadpoolctl import threadpool_info
 from waiting import wait_for
 
-from optomatic.worker.host import inside_worker
+from optomatic._config import inside_worker
 
 
 class Sleeper(ClassifierMixin, BaseEstimator):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from optomatic._config import inside_worker
 from optomatic.driver.executors import Executor
 from optomatic.driver.following import Following
 from optomatic.driver.search_state import SearchState
@@ -40,8 +41,7 @@ from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
 from optomatic.store.searches import added_to
 from optomatic.worker.availability import Availability
-from optomatic.worker.heartbeat import reap_vanished
-from optomatic.worker.host import inside_worker, timing_here
+from optomatic.worker.heartbeat import reap_vanished, timing_here
 from optomatic.worker.inprocess import InProcess
 
 # How a search ends: with all of its units, or withdrawn from the queue.

@@ -12,13 +12,13 @@ from optomatic.planning.payload import Sender
 from optomatic.planning.workload import FitWorkload
 from optomatic.records import NO_HOOKS, Hooks
 from optomatic.store.connection import Store
-from optomatic.worker.cache import Cache
+from optomatic.worker.cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
-from optomatic.worker.heartbeat import new_record, registered
-from optomatic.worker.host import cache_home, filters_here, tags_here, timing_here
+from optomatic.worker.heartbeat import new_record, registered, tags_here, timing_here
 from optomatic.worker.inprocess import InProcess, Place, Progress
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.pool import warm_pool
+from optomatic.worker.score import filters_here
 from optomatic.worker.worker import Worker
 
 Told = Callable[[Collection[str]], None]

@@ -22,6 +22,7 @@ from joblib import effective_n_jobs
 
 from optomatic import _config
 from optomatic import definition as files
+from optomatic._config import inside_worker
 from optomatic.candidates.ask_tell import is_adaptive, is_generator, refuse_endless
 from optomatic.candidates.grids import shown_space
 from optomatic.candidates.racing import Racing
@@ -58,7 +59,7 @@ from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.host import inside_worker, tags_here, timing_here
+from optomatic.worker.heartbeat import tags_here, timing_here
 from optomatic.worker.inprocess import InProcess
 
 

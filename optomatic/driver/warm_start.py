@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from optomatic._config import inside_worker
 from optomatic.candidates.ask_tell import Event
 from optomatic.errors import StoreIncompatible, shown
 from optomatic.planning.params import decode, encode
@@ -22,7 +23,6 @@ from optomatic.records import Evaluation, TaskSignature
 from optomatic.results.frames import evaluation_of
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import EarlierSearch
-from optomatic.worker.host import inside_worker
 
 EARLIER = "earlier"
 #: Characters of a candidate: one record holds some thousand of them.

@@ -26,13 +26,13 @@ from joblib.parallel import (
     cpu_count,
 )
 
+from optomatic._config import inside_worker
 from optomatic._uri import guarded
 from optomatic.errors import NotShippable, OptomaticError, shown
 from optomatic.joblib_backend.client import CallFuture, Run, client_at
 from optomatic.planning import serialization
 from optomatic.planning.constraints import threads_of
 from optomatic.records import Part
-from optomatic.worker.host import inside_worker
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
 _LARGE = 1 << 20

@@ -44,8 +44,7 @@ from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
 from optomatic.store.parts import Parts
 from optomatic.worker.availability import start_advice
-from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished, timing_here
 
 log = logging.getLogger(__name__)
 

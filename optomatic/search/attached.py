@@ -20,7 +20,7 @@ from optomatic.search.shared_methods import StoredSearch
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import added_to, ids_that_wait
 from optomatic.worker.availability import Availability
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import timing_here
 
 #: So many other searches of the same name are listed.
 _NAMED = 5

@@ -17,7 +17,7 @@ from optomatic.store.connection import DatabaseCheck, Store, open_store
 from optomatic.store.documents import ListedForm, PresentForm, RunningForm
 from optomatic.store.removal import Removed
 from optomatic.store.searches import search_of, state_of
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import timing_here
 
 #: The best score so far is read for so many running searches, with so many units in all.
 _MOST_RUNNING, _MOST_READ = 10, 10_000

@@ -15,7 +15,7 @@ from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store
 from optomatic.store.documents import RecordForm, key_of
 from optomatic.worker.availability import lacking, missing_in, refusing, start_command
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import timing_here
 
 #: What keys are made of, in the order in which it is compared, and its name for people.
 _ROLES = {

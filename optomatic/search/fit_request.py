@@ -20,6 +20,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 
 from optomatic import _sklearn
+from optomatic._config import inside_worker
 from optomatic.candidates.ask_tell import is_adaptive, up_to_repeats
 from optomatic.candidates.grids import candidates_of
 from optomatic.candidates.racing import Racing
@@ -36,7 +37,6 @@ from optomatic.results import table
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
 from optomatic.search.unit_callbacks import UnitCallbacks
-from optomatic.worker.host import inside_worker
 
 
 class FitOptions(Options, Protocol):

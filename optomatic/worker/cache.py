@@ -18,9 +18,10 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+from optomatic import _config
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
 from optomatic.planning import serialization
 from optomatic.private_folder import no_room, own_folder, room_in
@@ -41,6 +42,13 @@ _AGAIN = 60.0
 
 
 log = logging.getLogger("optomatic.worker")
+
+
+def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder in which the cache of this machine has its own."""
+    return Path(
+        _config.setting(_config.HOME, environ) or environ.get("XDG_CACHE_HOME") or "~/.cache"
+    )
 
 
 class Cache:

@@ -56,7 +56,7 @@ def run(channel: Channel, idle: float | None) -> None:
     ).start()
     os.register_at_fork(after_in_child=channel.close)  # what it forks is no child of ours
     # Only now: scikit-learn is to be found where the parent finds it.
-    from optomatic.worker.host import enter_worker
+    from optomatic._config import enter_worker
     from optomatic.worker.loading import Loader
 
     enter_worker()
@@ -101,7 +101,7 @@ def take_over(setup: dict[str, Any]) -> None:
 
 def serve(channel: Channel, loader: Loader, *, idle: float | None) -> None:
     """Score chunk after chunk; return when told to, or after `idle` seconds without one."""
-    from optomatic.worker.host import filtered
+    from optomatic.worker.score import filtered
 
     while True:
         try:

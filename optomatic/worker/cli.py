@@ -34,16 +34,17 @@ from optomatic.errors import (
 from optomatic.planning.constraints import size_of, tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store, open_store, place_of
-from optomatic.worker.cache import Cache
+from optomatic.worker.cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
-from optomatic.worker.heartbeat import new_record
-from optomatic.worker.host import LONGEST, Installed, Names, cache_home, cores, timing_of
-from optomatic.worker.pool import Pool, current_path, threads_each
+from optomatic.worker.heartbeat import LONGEST, new_record, timing_of
+from optomatic.worker.pool import Pool, cores, current_path, threads_each
 from optomatic.worker.report import (
     FORMATS,
     IdleReasons,
+    Installed,
     JsonLines,
+    Names,
     Report,
     fields,
     readable,

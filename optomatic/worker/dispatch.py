@@ -19,11 +19,11 @@ from optomatic.store.connection import Store
 from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
 from optomatic.worker.cache import Cache
 from optomatic.worker.digest_check import Queues, SkippedQueues
-from optomatic.worker.host import Filter
 from optomatic.worker.idle import Idle
 from optomatic.worker.pool import Child, Pool
 from optomatic.worker.report import Report
 from optomatic.worker.reservations import Reservations
+from optomatic.worker.score import Filter
 
 #: The id of a search, or what returns the ids of several now, in groups: one is worked off
 #: before the next; None for all.

@@ -9,21 +9,23 @@ looks over, though everyone is well.  So the :class:`ReapGuard` has to allow it.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Literal
 
-from optomatic.errors import StoreError
+from optomatic import _config
+from optomatic.errors import StoreError, shown
 from optomatic.keys.environment import required_versions
+from optomatic.planning.constraints import tags_of
 from optomatic.records import Timing, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.host import tags_here
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,37 @@ log = logging.getLogger(__name__)
 BRISK = 0.5
 #: Beats and reaps come this much earlier or later than their time, by chance.
 JITTER = 0.2
+#: Seconds, some 30 years: more is a slip, and no clock takes much more.
+LONGEST = 1e9
+
+
+def timing_of(lease: float | str | None) -> Timing:
+    """Return the durations for a lease in seconds; raise ValueError if it is none above 0."""
+    if lease is None or lease == "":
+        return Timing()
+    try:
+        seconds = float(lease)
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"a lease is a number of seconds above 0, not {shown(lease)}")
+    return Timing(lease=seconds, unstarted=min(_config.UNSTARTED_LEASE, seconds / 3))
+
+
+def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
+    """Return the durations that ``$OPTOMATIC_LEASE`` asks for."""
+    try:
+        return timing_of(_config.setting(_config.LEASE, environ))
+    except ValueError as error:
+        raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
+
+
+def tags_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the tags that ``$OPTOMATIC_TAG`` gives to workers, separated by commas."""
+    try:
+        return tags_of((_config.setting(_config.TAG, environ) or "").replace(",", " ").split())
+    except ValueError as error:
+        raise ValueError(f"$OPTOMATIC_TAG: {error}") from None
 
 
 class ReapGuard:

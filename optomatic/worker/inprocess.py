@@ -19,8 +19,7 @@ from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.batching import BATCH_SECONDS, BatchSizing
-from optomatic.worker.heartbeat import Heartbeat, registered
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import Heartbeat, registered, timing_here
 from optomatic.worker.score import failed, inner_threads, score_unit
 
 #: Results are handed in after so many seconds at the latest.

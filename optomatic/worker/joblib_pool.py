@@ -34,8 +34,7 @@ from optomatic.planning.payload import Loaded, Sender
 from optomatic.planning.workload import FitWorkload, workload_of
 from optomatic.records import NO_HOOKS, Hooks, Lease, Result
 from optomatic.store.connection import Store
-from optomatic.worker.heartbeat import registered
-from optomatic.worker.host import timing_here
+from optomatic.worker.heartbeat import registered, timing_here
 from optomatic.worker.inprocess import ClaimLoop, Place
 from optomatic.worker.loading import Refused, open_payload
 from optomatic.worker.score import inner_threads, score_safely

@@ -22,6 +22,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import joblib
+
 from optomatic.backoff import Backoff
 from optomatic.records import Failure, Reservation
 from optomatic.worker.forkserver import (
@@ -34,7 +36,6 @@ from optomatic.worker.forkserver import (
     first_message,
     manner,
 )
-from optomatic.worker.host import cores
 from optomatic.worker.protocol import Channel
 
 
@@ -157,6 +158,11 @@ class Allowance:
 def current_path() -> tuple[str, ...]:
     """Return ``sys.path`` with the current directory by its name."""
     return tuple(os.path.abspath(entry) for entry in sys.path)
+
+
+def cores() -> int:
+    """Return how many cores this process may use: affinity and container limits count."""
+    return int(joblib.cpu_count())
 
 
 def threads_each(children: int, cores: int) -> int | None:

@@ -7,17 +7,19 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from optomatic.keys.environment import matched_version, required_versions
 from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.searches import search_of
 from optomatic.worker.availability import needs
-from optomatic.worker.host import Names
 from optomatic.worker.idle import Idle
 from optomatic.worker.reservations import CALLS, Reservations
 
+#: Returns the names of searches, first come first served; asked again and again.
+Names = Callable[[], Sequence[str]]
 FORMATS = ("text", "json")
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 #: The field of a log record in which :func:`fields` puts what programs read.
@@ -259,6 +261,30 @@ class Reason(NamedTuple):
 
     what: str
     more: str = ""
+
+
+class Installed(Mapping[str, str]):
+    """The versions here, of whichever distribution a queue asks for.
+
+    Iterating gives only those that every worker is registered with.
+    """
+
+    def __init__(self) -> None:
+        self._known = required_versions({})
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._known:
+            self._known[name] = matched_version(name)
+        return self._known[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(required_versions({}))
+
+    def __len__(self) -> int:
+        return len(required_versions({}))
 
 
 class IdleReasons:

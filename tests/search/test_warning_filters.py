@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
 from optomatic import MongoSearchCV
-from optomatic.worker.host import filtered, filters_here
+from optomatic.worker.score import filtered, filters_here
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 GRID = {"category": [UserWarning, ConvergenceWarning, DeprecationWarning]}

@@ -10,8 +10,7 @@ from optomatic.keys.environment import required_versions, requirement
 from optomatic.records import Queue, WorkerRecord
 from optomatic.store.workers import this_process
 from optomatic.worker.availability import installs, missing_in, needs
-from optomatic.worker.host import Installed
-from optomatic.worker.report import IdleReasons
+from optomatic.worker.report import IdleReasons, Installed
 
 ONE = [{"value": 1}]
 
