@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optomatic.worker.protocol import Channel, refusal_to_wire
+from optomatic.worker.protocol import Channel, Refusal, refusal_to_wire
 
 if TYPE_CHECKING:
     from optomatic.worker.loading import Loader, Refused
@@ -151,9 +151,8 @@ def _refusal(refused: Refused, fresh: bool) -> list[Any]:
 
     error = refused.error
     failure = None if error is None else _sklearn.failure_of(error, "load")
-    return refusal_to_wire(
-        refused.why, "behind" if refused.behind else "fresh" if fresh else "used", failure
-    )
+    child = "behind" if refused.behind else "fresh" if fresh else "used"
+    return refusal_to_wire(Refusal(refused.why, child, failure))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From the store to the children: claim units, START them, and send them with their parts.
+"""From the store to the children: when to claim, of which queues, and what to start and send.
 
 A unit is charged to its worker only once it is started, so only little is started ahead
 (:mod:`optomatic.worker.batching`).  A unit that has ended its worker before runs while nothing
@@ -7,43 +7,63 @@ else is started, so that nothing else can be blamed for it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from optomatic.errors import BundleDamaged, CacheFull, StoreError
+from optomatic.backoff import Backoff
+from optomatic.errors import BundleDamaged, CacheFull, OtherCode, StoreError
 from optomatic.records import NO_HOOKS, Failure, Hooks, Reservation
 from optomatic.store.connection import Store
+from optomatic.store.notifier import Notifier
+from optomatic.store.workers import Workers
+from optomatic.worker.availability import NO_ROOM
 from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
 from optomatic.worker.cache import Cache
-from optomatic.worker.digest_check import Queues, SkippedQueues
-from optomatic.worker.idle import Idle
 from optomatic.worker.pool import Child, Pool
+from optomatic.worker.protocol import Refusal
 from optomatic.worker.report import Report
 from optomatic.worker.reservations import Reservations
-from optomatic.worker.score import Filter
 
-#: The id of a search, or what returns the ids of several now, in groups: one is worked off
-#: before the next; None for all.
+log = logging.getLogger(__name__)
+
+#: The id of a search, or a function that returns the ids of several now, in groups: one group is
+#: worked off before the next; None for all.
 Searches = str | Callable[[], Sequence[Sequence[str]]] | None
+#: Returns the queues that a worker may claim.
+Queues = Callable[[], Sequence[str]]
 #: Kind and path of parts, by hash.
 Parts = dict[str, list[str]]
 
+#: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
+POLL_SHORT, POLL_LONG = 0.02, 2.0
+#: Seconds between looks while subscribed: a subscription may have failed.
+POLL_SUBSCRIBED = 60.0
+#: Seconds without work after which a worker is idle: it says so, and subscribes.
+IDLE = 1.0
+#: Seconds for which a queue that was refused is skipped.
+AGAIN = 60.0
 #: Characters that a child's channel takes for certain while nobody reads it.
 _SMALL = 32_000
+
+_OTHER_CODE = "asks for other code than it has"
+_UPDATE = "Update the code on this machine to that of the process that calls fit"
+_INSTALL = "Install it in the environment of this worker, or put its folder on PYTHONPATH"
+_FREE = "Free some space there, or name another folder with --cache-dir"
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What a worker claims, when it ends by itself, and which callbacks it has.
+    """Options of a worker: units to claim, when to end by itself, and callbacks.
 
-    Parameters
+    Attributes
     ----------
     search : str or callable, optional
         Only units that this search waits for are claimed, or one of those whose ids it returns,
-        in groups: what the first has is claimed before what the next has.
+        in groups: units of the first group are claimed before those of the next.
     queues : callable, optional
         Returns the queues that may be claimed, asked before each claim; all if not given.
     most : int, optional
@@ -52,8 +72,8 @@ class WorkerOptions:
         The worker ends after so many seconds without work.
     lasting : bool
         Wait without end for a store that does not answer, instead of raising StoreError.
-    filters : sequence of Filter, optional
-        Which warnings units are to show; what the children have otherwise, if not given.
+    filters : sequence, optional
+        The warnings that units show, as :func:`~optomatic.worker.score.filters_here` returns them.
     report : Report, optional
         Logs what the worker does.
     on_ready : callable
@@ -69,11 +89,219 @@ class WorkerOptions:
     most: int | None = None
     max_idle: float | None = None
     lasting: bool = False
-    filters: Sequence[Filter] | None = None
+    filters: Sequence[Sequence[Any]] | None = None
     report: Report | None = None
     on_ready: Callable[[], None] = lambda: None
     on_done: Callable[[Collection[str]], None] = lambda _: None
     hooks: Hooks = NO_HOOKS
+
+
+class Idle:
+    """Whether the worker has nothing to do, when it looks at the queue, and what wakes it before.
+
+    `wake` has the worker's loop look around, and call :meth:`look`, in any thread.  Without a
+    `notifier` the worker always looks by itself.  If `joined`, the notifier also tells of a
+    search that joins units that are queued already.
+
+    Attributes
+    ----------
+    since : float or None
+        Since when there was nothing to claim while nothing ran.
+    others_wait : bool
+        At the last look something was queued, and this worker could claim none of it.
+    """
+
+    def __init__(
+        self,
+        reservations: Reservations,
+        wake: Callable[[], None],
+        notifier: Notifier | None = None,
+        *,
+        joined: bool = False,
+    ) -> None:
+        self._reservations, self._wake = reservations, wake
+        self._subscription = (
+            None if notifier is None else notifier.queued(self._notified, joined=joined)
+        )
+        self._backoff = Backoff(POLL_SHORT, POLL_LONG)
+        self._woken = self._hurried = False
+        self.since: float | None = None
+        self._before: tuple[float, int] | None = None
+        self.others_wait = False
+
+    def seconds(self) -> float | None:
+        """Return for how long there has been nothing to do, None if there is something."""
+        since = self.since  # once, as others than the worker's own thread may ask
+        return None if since is None else time.monotonic() - since
+
+    def lasts(self) -> bool:
+        """Return whether the worker has been idle for a while."""
+        return (self.seconds() or 0.0) > IDLE
+
+    def look(self) -> bool:
+        """Have the notifier tell of new work while idle; return whether the worker is."""
+        if self._woken:
+            self._woken = False
+            self.hurry()
+        idle = self.lasts()
+        if self._subscription is not None:
+            (self._subscription.start if idle else self._subscription.pause)()
+        return idle
+
+    def stop(self) -> None:
+        """End the subscription."""
+        if self._subscription is not None:
+            self._subscription.stop()
+
+    def _notified(self) -> None:
+        self._woken = True  # the worker's thread looks at the queue soon
+        self._wake()
+
+    def hurry(self) -> None:
+        """Look at the queue at once: something may have been queued.
+
+        Some looks after it come soon, too: it may take a moment to be seen.
+        """
+        self._backoff.retry(2)
+        self._hurried = True
+
+    def time_left(self) -> float:
+        """Return the seconds until the queue is to be looked at."""
+        return 0.0 if self._reservations.freed else self._backoff.time_left()
+
+    def begin_look(self) -> bool:
+        """Note that the queue is looked at; return whether a cheap look is enough at first."""
+        cheap = self.since is not None and not self._hurried
+        self._hurried = self.others_wait = False
+        if self._reservations.freed:
+            # What becomes free looks often; with nothing in hand also for what runs alone.
+            self._backoff.retry(self._backoff.failures if self._reservations.units else 0)
+            self._reservations.freed = False
+        return cheap
+
+    def found_work(self) -> None:
+        """Note that something was claimed."""
+        scored = self._reservations.scored
+        if self.since is not None or self._before is None or self._before[1] != scored:
+            self._before = (self.since or time.monotonic(), scored)
+        self.since = None
+        self._backoff.succeeded()
+
+    def found_nothing(self, *, busy: bool) -> None:
+        """Note that there was nothing to claim, while something is started if `busy`."""
+        # A paused subscription listens on for some seconds, but does not notify: then a worker
+        # with a child to spare beside a long unit has to look.
+        subscribed = self._subscription is not None and self._subscription.active and self.lasts()
+        self._backoff.failed(POLL_SUBSCRIBED if subscribed else POLL_LONG)
+        if not busy and self.since is None:
+            self.since = time.monotonic()
+
+    def refused(self, queue: str) -> None:
+        """Count as idle since before `queue` was claimed, if nothing else was or is in hand."""
+        if all(one.job.queue == queue for one in self._reservations.units.values()):
+            before, scored = self._before or (None, None)
+            self.since = before if scored == self._reservations.scored else None
+
+
+class SkippedQueues:
+    """The queues that a worker may claim, without those that it skips for a while.
+
+    A queue is skipped if its code is not the same here, or its data find no room on the disk.  A
+    child that was running for a while may only be behind its files, so it is replaced, and the new
+    one tries.  A queue that this one refuses too is skipped for a minute, as the code may be
+    updated, and then tried again by a new child.  Clients that wait learn of it from `workers`.
+    A worker of a search in its own process, with `allowed` None, cannot skip: the search ends.
+    """
+
+    def __init__(
+        self,
+        allowed: Queues | None,
+        workers: Workers,
+        reservations: Reservations,
+        idle: Idle,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._allowed, self._workers = allowed, workers
+        self._reservations, self._idle, self._clock = reservations, idle, clock
+        self._skipped_until: dict[str, float] = {}
+        #: Why queues were refused of which nothing was scored since.
+        self._why: dict[str, str] = {}
+        #: The children that were there when a queue was first refused, by pid.
+        self._there: dict[str, frozenset[int]] = {}
+
+    def claimable(self) -> Sequence[str] | None:
+        """Return what may be claimed now, None for all."""
+        if self._allowed is None:
+            return None
+        now = self._clock()
+        for queue in [queue for queue, until in self._skipped_until.items() if now >= until]:
+            del self._skipped_until[queue]  # a new child may try it
+            self._there.pop(queue, None)
+        return [queue for queue in self._allowed() if queue not in self._skipped_until]
+
+    def is_trial(self, queue: str) -> bool:
+        """Return whether `queue` was refused, and not scored since."""
+        return queue in self._why
+
+    def accepted(self, queue: str) -> None:
+        """Note that `queue` is scored here."""
+        if self._why.pop(queue, None) is not None:
+            self._reservations.owe(lambda: self._workers.accepts(self._reservations.worker, queue))
+
+    def refused(
+        self, child: Child, one: Reservation, refusal: Refusal, children: Sequence[Child]
+    ) -> None:
+        """Skip the queue of `one`, the first unit of `child`, if a new child would refuse it too.
+
+        Raises
+        ------
+        OtherCode
+            If only children of this process score.
+        """
+        queue = one.job.queue
+        level = logging.DEBUG if self.is_trial(queue) else logging.INFO
+        log.log(level, "child %d is replaced, as it refused a unit: %s", child.pid, refusal.why)
+        if refusal.child == "behind":
+            return
+        # A child that had loaded other work already was still started later than those that were
+        # there at the first refusal.
+        there = self._there.setdefault(queue, frozenset(other.pid for other in children))
+        if refusal.child != "fresh" and child.pid in there:
+            return
+        if self._allowed is not None:
+            advice = _UPDATE if refusal.failure is None else _INSTALL
+            self._skip(queue, refusal.why, _OTHER_CODE, advice)
+        elif refusal.failure is not None:
+            self._reservations.fail(child.finish(), refusal.failure)
+        else:
+            raise OtherCode(
+                "The workers of this search do not have what this process has: "
+                f"{refusal.why}. Nothing was scored with it; all finished scores are stored. If "
+                "the file of a module was edited since this process has imported it, restart this "
+                "process and fit again; n_jobs=None scores with what this process has."
+            )
+
+    def no_room(self, queue: str, error: CacheFull) -> None:
+        """Skip `queue`, or raise `error` if only children of this process score."""
+        if self._allowed is None:
+            raise error
+        self._skip(queue, NO_ROOM, f"finds no room here ({error.where})", _FREE)
+
+    def _skip(self, queue: str, why: str, what: str, advice: str) -> None:
+        """Claim nothing of `queue` for a while; say so if the reason is new."""
+        self._idle.refused(queue)
+        if queue in self._skipped_until:  # another child of the same time
+            return
+        self._skipped_until[queue] = self._clock() + AGAIN
+        if self._why.get(queue) == why:
+            return
+        self._why[queue] = why
+        worker = self._reservations.worker
+        log.warning(
+            f"worker {worker[:4]} leaves alone what {what}: {why}. {advice}: this worker looks "
+            "again every minute. Nothing was scored with it, and other workers go on"
+        )
+        self._reservations.owe(lambda: self._workers.refuses(worker, queue, why))
 
 
 class Dispatch:
@@ -116,11 +344,9 @@ class Dispatch:
 
     def left(self) -> int | None:
         """Return how many units may still be claimed, None if there is no limit."""
-        if self._options.most is None:
+        if (most := self._options.most) is None:
             return None
-        return max(
-            0, self._options.most - self._reservations.scored - len(self._reservations.units)
-        )
+        return max(0, most - self._reservations.scored - len(self._reservations.units))
 
     def _with_too_little(self) -> list[Child]:
         """Return the children that want units, those with the fewest first."""
@@ -131,8 +357,6 @@ class Dispatch:
             return []
         wanting = [c for c in children if c.ready and self.sizing.wants_more(len(c.sent))]
         return sorted(wanting, key=lambda child: len(child.sent))
-
-    # -- claim -----------------------------------------------------------------------------
 
     def _claim(self, idle_children: int) -> bool:
         """Claim a batch, unless the last look was a moment ago; return if the store was asked."""
@@ -166,8 +390,6 @@ class Dispatch:
             if busy and group != groups[-1] and self._store.claims.any_lost(queues, group):
                 break  # it runs alone, and before what comes after its search
         return 0
-
-    # -- start -----------------------------------------------------------------------------
 
     def _start(self, children: Sequence[Child]) -> bool:
         """START a chunk for each child, in one call, and send what is still ours."""
@@ -224,7 +446,10 @@ class Dispatch:
         try:
             for one in chunk:
                 try:
-                    self._fetch(one, parts)
+                    for sha in one.parts:
+                        if sha not in parts:
+                            kind, path = self.cache.get(sha, self._store.parts.fetch)
+                            parts[sha] = [kind, str(path)]
                     good.append(one)
                 except BundleDamaged as error:
                     kind = f"{type(error).__module__}.{type(error).__qualname__}"
@@ -239,15 +464,8 @@ class Dispatch:
             reservations.release_waiting()
         return good, parts
 
-    def _fetch(self, one: Reservation, parts: Parts) -> None:
-        for sha in one.parts:
-            if sha not in parts:
-                kind, path = self.cache.get(sha, self._store.parts.fetch)
-                parts[sha] = [kind, str(path)]
-
     def _message(self, chunk: Sequence[Reservation], parts: Parts) -> dict[str, Any]:
-        """Return what a child is sent to run `chunk`."""
-        needed = {sha: parts[sha] for one in chunk for sha in one.parts}
+        """Return the message that has a child run `chunk`."""
         works = {one.work: one.job for one in chunk}
         number = {work: n for n, work in enumerate(works)}
         return {
@@ -264,7 +482,7 @@ class Dispatch:
                 }
                 for work, job in works.items()
             ],
-            "parts": needed,
+            "parts": {sha: parts[sha] for one in chunk for sha in one.parts},
             "folder": str(self.cache.root),
             "warnings": self._options.filters,
         }

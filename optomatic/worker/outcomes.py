@@ -7,11 +7,10 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from optomatic.records import Reservation, Result, Returned
-from optomatic.worker.digest_check import refusal_from_wire
 from optomatic.worker.dispatch import Dispatch
 from optomatic.worker.limits import Limits
 from optomatic.worker.pool import Child, Pool, Wakeup
-from optomatic.worker.protocol import KINDS
+from optomatic.worker.protocol import KINDS, refusal_from_wire
 from optomatic.worker.reservations import Reservations
 
 log = logging.getLogger(__name__)

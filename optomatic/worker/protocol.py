@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from optomatic.records import Failure, Part, Result, Returned
 
@@ -158,9 +158,29 @@ def failure_to_wire(failure: Failure) -> list[str | None]:
     return [failure.stage, failure.type, text, traceback, failure.metric]
 
 
-def refusal_to_wire(why: str, child: str, failure: Failure | None) -> list[Any]:
-    """Return the message of a child that refuses a unit."""
+class Refusal(NamedTuple):
+    """Why a child did not score a unit.
+
+    ``child`` is "fresh" if it had loaded nothing before, "behind" if files are newer than what
+    it has imported of them, else "used"; ``failure`` is what loading raised, where all code that
+    was compared is the same.
+    """
+
+    why: str
+    child: str
+    failure: Failure | None
+
+
+def refusal_to_wire(refusal: Refusal) -> list[Any]:
+    """Return `refusal` as a list; long texts are cut."""
+    why, child, failure = refusal
     return [_cut(why, _LONGEST_TEXT), child, failure and failure_to_wire(failure)]
+
+
+def refusal_from_wire(wire: list[Any]) -> Refusal:
+    """Return the refusal that :func:`refusal_to_wire` made `wire` of."""
+    why, child, failure = wire
+    return Refusal(str(why), str(child), None if failure is None else Failure(*failure))
 
 
 def result_from_wire(wire: list[Any]) -> Result:

@@ -15,7 +15,6 @@ from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.searches import search_of
 from optomatic.worker.availability import needs
-from optomatic.worker.idle import Idle
 from optomatic.worker.reservations import CALLS, Reservations
 
 #: Returns the names of searches, first come first served; asked again and again.
@@ -168,25 +167,18 @@ class Report:
             return None
         return max(0.0, self._at + REPORT_SECONDS - self._clock())
 
-    def look(self, done: Reservations, idle: Idle, *, at_work: bool) -> None:
-        """Log what is new.
+    def look(self, done: Reservations, *, at_work: bool, idle: bool, others_wait: bool) -> None:
+        """Log news; a StoreError postpones the report.
 
-        Parameters
-        ----------
-        at_work : bool
-            Something is in hand that this worker does not only try.
-
-        Raises
-        ------
-        StoreError
-            The report comes later then.
+        `at_work` says that the worker does not only try what it has in hand, `others_wait` that
+        something is queued that it cannot claim.
         """
         self.look_at_counts(done, busy=bool(done.units))
         if at_work:
             self._is("at work", done)
-        elif idle.lasts():
+        elif idle:
             self._is("idle", done)
-            if idle.others_wait and self._clock() >= self._explain_at:
+            if others_wait and self._clock() >= self._explain_at:
                 self._explain()
 
     def look_at_counts(self, done: Reservations, *, busy: bool) -> None:

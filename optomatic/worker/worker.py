@@ -3,13 +3,12 @@
 One thread runs everything here but the heartbeat and the limits.  It never runs user code and never
 unpickles what user code made, so nothing that a unit does can stop it.  Each turn of its loop:
 
-===========================  =======================================================
-:mod:`~.idle`                when to look at the queue, and what wakes an idle worker
-:mod:`~.report`              the log: what was done, whether it is idle, and why
-:mod:`~.dispatch`            store -> children: claim, START, send
-:mod:`~.outcomes`            children -> reservations: results, refusals, exits
-:mod:`~.reservations`        the state of each unit, and what the store is owed
-===========================  =======================================================
+=======================  ============================================================
+:mod:`~.dispatch`        store -> children: when and what to claim, START, send
+:mod:`~.outcomes`        children -> reservations: results, refusals, exits
+:mod:`~.reservations`    the state of each unit, and what the store is owed
+:mod:`~.report`          the log: what was done, whether it is idle, and why
+=======================  ============================================================
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ from optomatic.errors import StoreError
 from optomatic.records import NO_HOOKS, Timing, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
-from optomatic.worker.dispatch import Dispatch, WorkerOptions
+from optomatic.worker.dispatch import Dispatch, Idle, WorkerOptions
 from optomatic.worker.heartbeat import Heartbeat
-from optomatic.worker.idle import Idle
 from optomatic.worker.outcomes import Outcomes
 from optomatic.worker.pool import Pool
 from optomatic.worker.reservations import Reservations
@@ -56,19 +54,7 @@ class WorkSummary:
 
 
 class Worker:
-    """Have units scored by a pool of children.
-
-    Parameters
-    ----------
-    store : Store
-    pool : Pool
-        Its children are left running at the end of :meth:`run`, unless they have work then.
-    cache : Cache
-    record : WorkerRecord
-        Who claims.
-    timing : Timing
-    options : WorkerOptions
-    """
+    """Have units scored by the children of `pool`, which stay at the end unless they have work."""
 
     def __init__(
         self,
@@ -80,15 +66,14 @@ class Worker:
         options: WorkerOptions,
     ) -> None:
         self._store, self._pool, self._record, self._options = store, pool, record, options
-        client_of = options.search if record.kind == "local" else None
+        client_of = str(options.search) if record.kind == "local" else None
         self._heartbeat = Heartbeat(
-            *(store, record.id, timing),
-            client_of=client_of if isinstance(client_of, str) else None,
-            revoked=self._revoked,
+            store, record.id, timing, client_of=client_of, revoked=self._revoked
         )
         self._reservations = Reservations(store, self._heartbeat)
         notifier = store.notifier if options.lasting else None
-        self._idle = Idle(self._reservations, self._wake, notifier, options.search is not None)
+        joined = options.search is not None
+        self._idle = Idle(self._reservations, self._wake, notifier, joined=joined)
         self._dispatch = Dispatch(store, pool, cache, self._reservations, self._idle, options)
         self._outcomes = Outcomes(pool, self._reservations, self._dispatch)
         self._backoff = Backoff()
@@ -104,17 +89,15 @@ class Worker:
     def run(self, until: Callable[[], bool]) -> WorkSummary:
         """Work until `until()`, which is asked whenever nothing is in hand, or until stopped.
 
+        Whatever ends it, KeyboardInterrupt included: children that run something are killed,
+        results that are there are handed in, and everything else is given back uncharged.
+
         Raises
         ------
         StoreError
             Unless the worker is a lasting one.
         OptomaticError
             If children cannot be started.
-
-        Notes
-        -----
-        Whatever ends it, KeyboardInterrupt included: children that run something are killed,
-        results that are there are handed in, and everything else is given back uncharged.
         """
         taken = True
         try:
@@ -137,8 +120,7 @@ class Worker:
     def _turn(self) -> None:
         self._heartbeat.check()
         self._stop_if_due()
-        self._idle.look()
-        self._heartbeat.calm = self._options.lasting and self._idle.lasts()
+        self._heartbeat.calm = self._idle.look() and self._options.lasting
         self._log()
         if self._end_at is None:
             self._pool.fill()
@@ -218,10 +200,13 @@ class Worker:
         """Log what was done, and why nothing is; not while the store is away, which is asked."""
         if self._options.report is None or not self._answered:
             return
-        reservations, is_trial = self._reservations, self._dispatch.skipped.is_trial
+        reservations, idle = self._reservations, self._idle
+        is_trial = self._dispatch.skipped.is_trial
         at_work = any(not is_trial(one.job.queue) for one in reservations.units.values())
         try:
-            self._options.report.look(reservations, self._idle, at_work=at_work)
+            self._options.report.look(
+                reservations, at_work=at_work, idle=idle.lasts(), others_wait=idle.others_wait
+            )
         except StoreError as error:
             self._store_failed(error)
 

@@ -55,9 +55,9 @@ def score(params):
 #: A worker that tries again what it has refused after so many seconds, and logs that it did.
 EAGER = """
 import logging
-logging.getLogger("optomatic.worker.digest_check").setLevel("DEBUG")
-from optomatic.worker import __main__, digest_check
-digest_check.AGAIN = {}
+logging.getLogger("optomatic.worker.dispatch").setLevel("DEBUG")
+from optomatic.worker import __main__, dispatch
+dispatch.AGAIN = {}
 __main__.main()
 """
 

@@ -16,8 +16,8 @@ from waiting import wait_for
 
 from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
+from optomatic.worker.dispatch import POLL_LONG, POLL_SUBSCRIBED
 from optomatic.worker.forkserver import Setup
-from optomatic.worker.idle import POLL_LONG, POLL_SUBSCRIBED
 from optomatic.worker.pool import Pool, current_path
 from optomatic.worker.report import Installed
 

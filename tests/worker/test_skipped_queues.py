@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from optomatic.errors import OtherCode
-from optomatic.worker.digest_check import AGAIN, Refusal, SkippedQueues
+from optomatic.worker.dispatch import AGAIN, SkippedQueues
+from optomatic.worker.protocol import Refusal
 
 
 class Skipping:

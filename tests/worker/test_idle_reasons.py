@@ -112,8 +112,8 @@ def test_a_search_of_which_nothing_is_queued_is_said_beside_an_unknown_one(queue
 def test_an_idle_worker_says_it_once_and_again_when_it_changes(queue, worker):
     queue.submit(Sleeper(), ONE, name="churn", requires=("gpu",))
     script = (
-        "from optomatic.worker import __main__, idle, report\n"
-        "report.EXPLAIN_SECONDS, idle.POLL_SUBSCRIBED = 0.1, 0.5\n"
+        "from optomatic.worker import __main__, dispatch, report\n"
+        "report.EXPLAIN_SECONDS, dispatch.POLL_SUBSCRIBED = 0.1, 0.5\n"
         "__main__.main()\n"
     )
     process = worker(script=script)
