@@ -40,9 +40,9 @@ from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
 from optomatic.store.searches import added_to
-from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import reap_vanished, timing_here
 from optomatic.worker.inprocess import InProcess
+from optomatic.worker.missing_workers import Availability
 
 # How a search ends: with all of its units, or withdrawn from the queue.
 

@@ -43,8 +43,8 @@ from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
 from optomatic.store.parts import Parts
-from optomatic.worker.availability import start_advice
 from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished, timing_here
+from optomatic.worker.missing_workers import start_advice
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from optomatic.search.reader import Best, SearchReader
 from optomatic.search.shared_methods import StoredSearch
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import added_to, ids_that_wait
-from optomatic.worker.availability import Availability
 from optomatic.worker.heartbeat import timing_here
+from optomatic.worker.missing_workers import Availability
 
 #: So many other searches of the same name are listed.
 _NAMED = 5

@@ -14,8 +14,8 @@ from optomatic.records import ENDED, Candidate, Queue, WorkerRecord
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store
 from optomatic.store.documents import RecordForm, key_of
-from optomatic.worker.availability import lacking, missing_in, refusing, start_command
 from optomatic.worker.heartbeat import timing_here
+from optomatic.worker.missing_workers import lacking, missing_in, refusing, start_command
 
 #: What keys are made of, in the order in which it is compared, and its name for people.
 _ROLES = {

@@ -20,9 +20,9 @@ from optomatic.records import NO_HOOKS, Failure, Hooks, Reservation
 from optomatic.store.connection import Store
 from optomatic.store.notifier import Notifier
 from optomatic.store.workers import Workers
-from optomatic.worker.availability import NO_ROOM
 from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
 from optomatic.worker.cache import Cache
+from optomatic.worker.missing_workers import NO_ROOM
 from optomatic.worker.pool import Child, Pool
 from optomatic.worker.protocol import Refusal
 from optomatic.worker.report import Report

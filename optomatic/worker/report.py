@@ -14,7 +14,7 @@ from optomatic.keys.environment import matched_version, required_versions
 from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.searches import search_of
-from optomatic.worker.availability import needs
+from optomatic.worker.missing_workers import needs
 from optomatic.worker.reservations import CALLS, Reservations
 
 #: Returns the names of searches, first come first served; asked again and again.

@@ -161,7 +161,7 @@ def test_bad_documents_end_no_worker(uri, database, start_worker):
 def test_a_unit_that_breaks_while_it_waits_is_queued_anew(
     uri, database, start_worker, monkeypatch, n_jobs
 ):
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 1.0)
     units = database["units"]
 
     def break_all():
@@ -180,7 +180,7 @@ def test_a_unit_that_breaks_while_it_waits_is_queued_anew(
 
 
 def test_a_lost_queue_is_published_again(uri, database, start_worker, monkeypatch):
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 1.0)
 
     def lose():
         wait_for(lambda: database["units"].count_documents({}) == 9)
@@ -217,7 +217,7 @@ def test_damaged_parts_are_uploaded_again(uri, database, collection, damage):
 def test_a_unit_of_others_that_waits_for_a_search_is_not_scored_by_it(
     uri, database, monkeypatch, n_jobs
 ):
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 1.0)
     other = MongoSearchCV(KNeighborsClassifier(p=1), GRID, cv=3, db=uri).fit(X, Y)
     strange = database["units"].find_one()
     database["units"].delete_many({})

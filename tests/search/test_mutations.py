@@ -31,7 +31,7 @@ def arena(one_node, tmp_path_factory):
     arena = Arena(one_node, tmp_path_factory.mktemp("arena"))
     with pytest.MonkeyPatch.context() as patch:
         if not TABLE:  # here what waits says why, and mends what it can, sooner than for users
-            patch.setattr("optomatic.worker.availability.LONELY_SECONDS", 2.0)
+            patch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 2.0)
             patch.setattr("optomatic.joblib_backend.client.LONELY_SECONDS", 2.0)
         yield arena
     arena.close()

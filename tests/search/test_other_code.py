@@ -122,10 +122,10 @@ def start_worker(tmp_path, start_worker):
 @pytest.fixture
 def heard(monkeypatch):
     """What fit warns of while it waits, in whatever thread."""
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 0.5)
     said = []
     monkeypatch.setattr(
-        "optomatic.worker.availability.warn",
+        "optomatic.worker.missing_workers.warn",
         lambda text, category=UserWarning, **_: (
             said.append((category, text)) if category in (NoWorkers, WorkersRefuse) else None
         ),

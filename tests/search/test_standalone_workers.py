@@ -111,7 +111,7 @@ def test_a_worker_gives_back_what_it_has_on_sigterm(standalone_uri, start_worker
 
 
 def test_a_warning_says_that_no_worker_is_there(standalone_uri, start_worker, monkeypatch):
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 0.5)
     late = threading.Timer(2.0, start_worker, [standalone_uri])
     late.start()
     with pytest.warns(NoWorkers, match="python -m optomatic.worker"):

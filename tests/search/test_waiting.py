@@ -24,7 +24,7 @@ GRID = {"value": [1, 2, 3]}
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Have it said after one second."""
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 1.0)
 
 
 def search(uri, **options):

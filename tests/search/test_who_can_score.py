@@ -16,7 +16,7 @@ from optomatic import MongoSearchCV
 from optomatic.errors import NoWorkers
 from optomatic.keys.environment import required_versions
 from optomatic.records import Process, Queue, WorkerRecord
-from optomatic.worker.availability import missing_in
+from optomatic.worker.missing_workers import missing_in
 
 ROOT = Path(__file__).parents[2]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -25,14 +25,14 @@ X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 @pytest.fixture
 def fit(monkeypatch):
     """Fit in a thread; return the thread and a list to which what it warns of is added."""
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 1.0)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 1.0)
     said = []
 
     def warn(text, category=UserWarning, **_):
         if category is NoWorkers:
             said.append(text)
 
-    monkeypatch.setattr("optomatic.worker.availability.warn", warn)
+    monkeypatch.setattr("optomatic.worker.missing_workers.warn", warn)
 
     def fit(uri, **options):
         thread = threading.Thread(target=searched(uri, **options).fit, args=(X, Y), daemon=True)

@@ -32,9 +32,9 @@ def report(kinds):
     A kind is an estimator, a grid, and maybe a dict: ``scoring``, ``X``, and ``fit``, the
     parameters of fit.
     """
-    import optomatic.worker.availability
+    import optomatic.worker.missing_workers
 
-    optomatic.worker.availability.LONELY_SECONDS = 1.0
+    optomatic.worker.missing_workers.LONELY_SECONDS = 1.0
     path = Path(os.environ["REPORT"])
     reports = json.loads(path.read_text()) if path.exists() else []
     reports.append({name: _compared(*kind) for name, kind in kinds.items()})

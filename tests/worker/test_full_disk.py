@@ -8,7 +8,7 @@ import pytest
 from estimators import Sleeper
 from waiting import wait_for
 
-from optomatic.worker.availability import missing_in
+from optomatic.worker.missing_workers import missing_in
 
 #: A full disk for whoever runs in it, in a namespace of its own: not a page more than the marker.
 SMALL = 'mount -t tmpfs -o size=4k tmpfs "$OPTOMATIC_CACHE_DIR" && exec "$@"'

@@ -9,7 +9,7 @@ from waiting import wait_for
 from optomatic.keys.environment import required_versions, requirement
 from optomatic.records import Queue, WorkerRecord
 from optomatic.store.workers import this_process
-from optomatic.worker.availability import installs, missing_in, needs
+from optomatic.worker.missing_workers import installs, missing_in, needs
 from optomatic.worker.report import IdleReasons, Installed
 
 ONE = [{"value": 1}]

@@ -17,7 +17,7 @@ from pymongo import MongoClient
 from optomatic import MongoSearchCV
 from optomatic.embedded.server import serve
 from optomatic.errors import NoWorkers
-from optomatic.worker.availability import start_advice, start_command
+from optomatic.worker.missing_workers import start_advice, start_command
 
 TESTS = Path(__file__).parents[1]
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -127,7 +127,7 @@ def command_in(text):
 @pytest.fixture
 def warned(monkeypatch):
     """Begin a search that waits for workers; return the thread, and what it warned of."""
-    monkeypatch.setattr("optomatic.worker.availability.LONELY_SECONDS", 0.5)
+    monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 0.5)
     said, news = [], threading.Event()
 
     def warn(text, category):
@@ -135,7 +135,7 @@ def warned(monkeypatch):
             said.append(text)
             news.set()
 
-    monkeypatch.setattr("optomatic.worker.availability.warn", warn)
+    monkeypatch.setattr("optomatic.worker.missing_workers.warn", warn)
 
     def begin(uri, **options):
         search = MongoSearchCV(
