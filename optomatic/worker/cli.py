@@ -136,7 +136,7 @@ def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.Argum
 
     add(what, "db", guarded, "the store, such as mongodb://host/name (the private server)",
         metavar="URI")  # fmt: skip
-    add(what, "definition", _definition, "a search definition file: the database, and the "
+    add(what, "definition", path_of, "a search definition file: the database, and the "
         "searches to work off one after another (the one in this directory, if there is one and "
         "no database is named)", metavar="FILE")  # fmt: skip
     add(what, "search", _name, "score only for the searches of this name or id; may be repeated: "
@@ -162,12 +162,14 @@ def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.Argum
         metavar="SECONDS")  # fmt: skip
     add(how, "cache-dir", _folder, "where the folder optomatic-cache is made, in which data is "
         "kept on this machine (~/.cache)", metavar="DIR")  # fmt: skip
-    add(how, "cache-size", _size, "how much data is kept there, such as 500MB (10GiB)",
+    add(how, "cache-size", size_of, "how much data is kept there, such as 500MB (10GiB)",
         metavar="SIZE", default=_config.DEFAULT_CACHE_SIZE)  # fmt: skip
     add(how, "log-format", _log_format, "text, or json: one object a line, with time, level, "
         "message, worker and what is counted (text)", metavar="FORMAT",
         default=_config.DEFAULT_LOG_FORMAT)  # fmt: skip
-    parser.add_argument("--version", action="version", version=f"optomatic {_version()}")
+    # By its name, as the package stands above all that is in it.
+    version = import_module("optomatic").__version__
+    parser.add_argument("--version", action="version", version=f"optomatic {version}")
     given = _config.setting(_config.SEARCH, environ)
     searches = _all_of(parser, _config.SEARCH, _name, [given] if given else [])
     words = (_config.setting(_config.TAG, environ) or "").replace(",", " ").split()
@@ -181,7 +183,7 @@ def _naming(kind: Callable[[str], Any], given: str | None, name: str) -> Callabl
     def read(text: str) -> Any:
         try:
             return kind(text)
-        except argparse.ArgumentTypeError as error:
+        except ValueError as error:
             where = f" (in ${_config.variable_of(name)})" if text is given else ""
             raise argparse.ArgumentTypeError(f"{error}{where}") from None
 
@@ -205,15 +207,10 @@ def one_line(text: str) -> str:
 class _InPlace(argparse.Action):
     """Collects what is given, in place of the default."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, *given: Any, **_: Any) -> None:
+        namespace, value = given[1:3]
         before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+        setattr(namespace, self.dest, [value] if before is self.default else [*before, value])
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
@@ -224,18 +221,12 @@ class _Layout(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=26, width=width)
 
 
-def _version() -> str:
-    # By its name, as the package stands above all that is in it.
-    version: str = import_module("optomatic").__version__
-    return version
-
-
 def _all_of(
     parser: argparse.ArgumentParser, variable: str, kind: Callable[[str], str], words: list[str]
 ) -> list[str]:
     try:
         return [kind(word) for word in words]
-    except argparse.ArgumentTypeError as error:
+    except ValueError as error:
         parser.error(f"{variable}: {error}")
 
 
@@ -248,17 +239,14 @@ def _is_yes(parser: argparse.ArgumentParser, environ: Mapping[str, str], variabl
 
 def _name(text: str) -> str:
     if not 0 < len(text) <= LONGEST_NAME:
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             f"the name or id of a search (at most {LONGEST_NAME:,} characters), not {shown(text)}"
         )
     return text
 
 
 def _tag(text: str) -> str:
-    try:
-        (tag,) = tags_of([text])
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    (tag,) = tags_of([text])
     return tag
 
 
@@ -266,79 +254,55 @@ def _folder(text: str) -> Path:
     if text and "\0" not in text and len(text) <= _LONGEST_PATH:
         with suppress(RuntimeError):  # nobody has that home
             return Path(text).expanduser()
-    raise argparse.ArgumentTypeError(f"a folder, not {shown(text)}")
-
-
-def _definition(text: str) -> Path:
-    try:
-        return path_of(text)
-    except DefinitionError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    raise ValueError(f"a folder, not {shown(text)}")
 
 
 def _log_format(text: str) -> str:
     if text not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{' or '.join(FORMATS)}, not {shown(text)}")
+        raise ValueError(f"{' or '.join(FORMATS)}, not {shown(text)}")
     return text
-
-
-def _size(text: str) -> int:
-    try:
-        return size_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS and int(text) >= 1):
-        raise argparse.ArgumentTypeError(
-            f"a number from 1 on, of at most {_MOST_DIGITS} digits, not {shown(text)}"
-        )
+        raise ValueError(f"a number from 1 on, of at most {_MOST_DIGITS} digits, not {shown(text)}")
     return int(text)
 
 
 def _number(text: str) -> int | str:
-    try:
+    with suppress(ValueError):
         if text == "auto" or _count(text) <= _MOST_PROCESSES:
             return text if text == "auto" else int(text)
-    except argparse.ArgumentTypeError:
-        pass
-    raise argparse.ArgumentTypeError(
+    raise ValueError(
         f"a number of processes from 1 to {_MOST_PROCESSES:,} or 'auto', not {shown(text)}"
     )
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= LONGEST:
-        raise argparse.ArgumentTypeError(
-            f"a number of seconds from 0 to {LONGEST:,.0f}, not {shown(text)}"
-        )
-    return seconds
+    with suppress(ValueError):
+        if 0 <= float(text) <= LONGEST:
+            return float(text)
+    raise ValueError(f"a number of seconds from 0 to {LONGEST:,.0f}, not {shown(text)}")
 
 
 def _lease(text: str) -> float:
     if _seconds(text) == 0:
-        raise argparse.ArgumentTypeError("a lease lasts longer than 0 seconds")
+        raise ValueError("a lease lasts longer than 0 seconds")
     return _seconds(text)
 
 
 def _deadline(text: str) -> float:
     """Return the seconds from now until `text`, a span or a moment (local time if not said)."""
     span = _SPAN.fullmatch(text)
-    try:
+    seconds = float("inf")
+    with suppress(ValueError, OverflowError):
         if span:
             seconds = float(span[1]) * _SPANS[span[2]]
         else:
             moment = datetime.fromisoformat(text).astimezone()
             seconds = (moment - datetime.now().astimezone()).total_seconds()
-    except (ValueError, OverflowError):
-        seconds = float("inf")
     if seconds > LONGEST:
-        raise argparse.ArgumentTypeError(
+        raise ValueError(
             "a span such as 90m or a time such as 2030-01-31T22:00, in the next 30 years, not "
             f"{shown(text)}"
         )
@@ -372,12 +336,7 @@ def configuration_of(
     """Return the address of the database, and the names of searches, None for all.
 
     `db`, `searches` and `named`, a definition, are those that the user gave; another definition
-    may lie in `folder`.
-
-    Raises
-    ------
-    DefinitionError
-        If a definition cannot be used, is not of `db`, or there are several.
+    may lie in `folder`.  A definition that cannot be used, or is not of `db`, is an error.
     """
     path = named or _found_in(folder, db)
     chosen: Names | None = (lambda: searches) if searches else None
@@ -385,7 +344,8 @@ def configuration_of(
         return db, chosen
     definition = files.read(path)
     address = _address(path, definition, db)
-    told = "its database is used" if searches else f"its searches are {_listed(definition)}"
+    names = _listed(definition.searches)
+    told = "its database is used" if searches else f"its searches are {names}"
     log.info("search definition %s: %s", path, told)
     return address, chosen or FromFile(path, definition)
 
@@ -400,7 +360,10 @@ class FromFile:
 
     def __call__(self) -> Sequence[str]:
         """Return the names; while the file cannot be read, those of before, with one warning."""
-        state = _state(self._path)
+        state = None
+        with suppress(OSError):
+            found = self._path.stat()
+            state = found.st_ino, found.st_mtime_ns, found.st_size
         if state != self._seen:
             self._seen = state
             self._look()
@@ -420,16 +383,9 @@ class FromFile:
             )
         elif found.searches != self._definition.searches:
             self._definition = found
-            log.info("search definition %s: its searches are %s", self._path, _listed(found))
-
-
-def _state(path: Path) -> object:
-    """Return a value that differs after each change of a file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+            log.info(
+                "search definition %s: its searches are %s", self._path, _listed(found.searches)
+            )
 
 
 def _found_in(folder: Path, db: str | None) -> Path | None:
@@ -438,11 +394,12 @@ def _found_in(folder: Path, db: str | None) -> Path | None:
         for path in found:
             log.info(
                 "search definition %s is not used, as a database is named; --definition %s uses it",
-                *(path, _quoted(path)),
+                path,
+                _quoted(path),
             )
         return None
     if len(found) > 1:
-        names = _listed_names([path.name for path in found])
+        names = _listed([path.name for path in found])
         first = _quoted(Path(found[0].name))
         raise DefinitionError(
             f"There are several search definitions here ({names}), and nothing says "
@@ -476,19 +433,12 @@ def _quoted(path: Path) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
-def _listed(definition: Definition) -> str:
-    return _listed_names(definition.searches)
-
-
-def _listed_names(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none yet"
 
 
 def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
-    """Run a worker; return its exit code.
-
-    `arguments` are those of the command line if not given; the help calls it `program`.
-    """
+    """Run a worker; return its exit code.  The help calls it `program`."""
     options = parser(os.environ, program).parse_args(arguments)
     lines = set_up(options.log_format)
     try:
@@ -543,7 +493,10 @@ def _work(
         pool.close()
     log.info(
         "worker %s ends: %d units scored, %d of them with failures, %d crashes",
-        *(record.id[:4], summary.scored, summary.failed, summary.crashed),
+        record.id[:4],
+        summary.scored,
+        summary.failed,
+        summary.crashed,
         extra=fields(scored=summary.scored, failed=summary.failed, crashes=summary.crashed),
     )
 
