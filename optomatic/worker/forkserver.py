@@ -1,8 +1,8 @@
 """Processes that score: forked by a fork server, or started afresh.
 
-Where the kernel can tell of the end of any process (pidfd, Linux), children are forked from
-:mod:`optomatic.worker.forkserver`; elsewhere each is a fresh interpreter.  Neither has anything
-of the parent's memory or threads in it, and the user's ``__main__`` is never run again.
+Where the kernel can tell of the end of any process (pidfd, Linux), children are forked from a
+process of this module; elsewhere each is a fresh interpreter.  Neither has anything of the
+parent's memory or threads in it, and the user's ``__main__`` is never run again.
 """
 
 from __future__ import annotations
@@ -88,12 +88,29 @@ class StartFailed(Exception):
     """A child could not be started now; a later try may go well.  The text says how it ended."""
 
 
-class Fresh:
+class _Process:
+    """A process, and a descriptor that becomes readable when it ends, if there is such a thing."""
+
+    def __init__(self, pid: int, death: int | None) -> None:
+        self.pid, self.death = pid, death
+
+    def close(self) -> None:
+        """Free the descriptor."""
+        if self.death is not None:
+            os.close(self.death)
+            self.death = None
+
+
+class Fresh(_Process):
     """A process that this one has started itself."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self.pid = process.pid
+        death = None
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                death = os.pidfd_open(process.pid)
+        super().__init__(process.pid, death)
 
     def state(self) -> str:
         """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
@@ -109,50 +126,39 @@ class Fresh:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
         return self._process.wait()
 
-    def close(self) -> None:
-        """Free what was held for it."""
 
-
-class Forked:
+class Forked(_Process):
     """A process that a fork server has forked."""
 
     def __init__(self, server: ForkServer, pid: int) -> None:
+        super().__init__(pid, os.pidfd_open(pid))
         self._server = server
-        self.pid = pid
-        self._death: int | None = os.pidfd_open(pid)
         self._over = False
         self._code: int | None = None
 
     def state(self) -> str:
         """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
-        if self._over or self._death is None:
+        if self._over or self.death is None:
             return "gone"
-        if not readable(self._death, 0.0):
+        if not readable(self.death, 0.0):
             return "runs"
         # Its fork server keeps its number; if that is gone, the number may be another's.
         return "dead" if self._server.alive() else "gone"
 
     def wait(self) -> int | None:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
-        if not self._over and self._death is not None:
-            readable(self._death, None)
+        if not self._over and self.death is not None:
+            readable(self.death, None)
             self._code = self._server.wait_for(self.pid)  # once: its number is free after that
         self._over = True
         return self._code
-
-    def close(self) -> None:
-        """Free what was held for it."""
-        if self._death is not None:
-            os.close(self._death)
-            self._death = None
 
 
 class ForkServer:
     """The process that forks children, seen from its parent.  Safe to share among threads."""
 
     def __init__(self, setup: Setup) -> None:
-        self._lock = threading.Lock()
-        self._setup = setup
+        self._lock, self._setup = threading.Lock(), setup
         self._environ = own_environment(setup)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -167,10 +173,7 @@ class ForkServer:
     def fork(self, channel: int, output: int | None) -> Forked | None:
         """Return a new child with these descriptors; None if the fork server is gone.
 
-        Raises
-        ------
-        StartFailed
-            If it lives, and cannot fork.
+        If it lives and cannot fork, raise StartFailed.
         """
         descriptors = [channel] if output is None else [channel, output]
         environ = own_environment(self._setup)
@@ -226,16 +229,8 @@ def python_command(module: str, descriptor: int) -> list[str]:
     # What stands in asserts counts, in keys too, so it runs there if it does here.
     optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
     # -P: the current directory must not come before the parent's path.
-    return [
-        sys.executable,
-        "-P",
-        *optimized,
-        *warnings,
-        "-m",
-        module,
-        str(descriptor),
-        str(os.getpid()),
-    ]
+    options = ["-P", *optimized, *warnings]
+    return [sys.executable, *options, "-m", module, str(descriptor), str(os.getpid())]
 
 
 class ForkServers:
@@ -251,10 +246,7 @@ class ForkServers:
     def start(self, setup: Setup, channel: int, output: int | None) -> Fresh | Forked:
         """Start a process that finds its end of the channel at the descriptor `channel`.
 
-        Raises
-        ------
-        StartFailed
-            Also if the fork server was killed since it has forked the last child.
+        Raise StartFailed if that fails now, also if the fork server was killed since its last fork.
         """
         try:
             return self._start(setup, channel, output)
@@ -325,7 +317,8 @@ def manner(code: int) -> str:
 # It has imported what every child needs, and does nothing else, so a child is there after
 # some ten milliseconds instead of a second or two, and shares with its siblings the memory of
 # numpy and scikit-learn.  It never runs user code, has no thread of Python's, and calls no
-# numeric routine, so nothing is held or half done when it forks.
+# numeric routine, so nothing is held or half done when it forks.  It ends with its parent, and all
+# children end with it.
 #
 # =====================  ================================================================
 # asked on its socket    answer
@@ -335,9 +328,6 @@ def manner(code: int) -> str:
 #                        ``{"pid": null, "why": text}`` if it cannot fork now
 # ``wait``, pid          ``{"code": n}`` once it has ended; its number is its own until then
 # =====================  ================================================================
-#
-# It ends with its parent, and all children end with it.
-
 
 #: Bytes of the largest message.
 LARGEST = 1 << 20
@@ -351,6 +341,7 @@ def main(arguments: list[str]) -> None:
     setup = json.loads(asked.recv(LARGEST))
     take_over(setup)
     # Only now: scikit-learn is to be found where the parent finds it.
+    import optomatic.worker.loading  # noqa: F401
 
     gc.collect()
     gc.freeze()  # the collector of a child would write to what is shared
@@ -373,38 +364,29 @@ def _serve(asked: socket.socket, idle: float | None) -> Channel | None:
         order = json.loads(data)
         if order["do"] == "wait":
             children -= 1
-            _answer(asked, {"code": _wait(order["pid"])})
+            code = os.waitstatus_to_exitcode(os.waitpid(order["pid"], 0)[1])
+            _answer(asked, {"code": code})
             continue
         parent = os.getpid()
-        pid, why = _fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, or too many processes: the children that live go on
+            pid = None
+            _answer(asked, {"pid": None, "why": str(error)})
         if pid == 0:
             return _born(parent, order.get("environ"), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        if pid is None:
-            _answer(asked, {"pid": None, "why": why})
-            continue
-        children += 1
-        with contextlib.suppress(OSError):  # the child was faster
-            os.setpgid(pid, pid)
-        _answer(asked, {"pid": pid})
-
-
-def _fork() -> tuple[int | None, str]:
-    """Fork; return the child's number, or None and why there is no child."""
-    try:
-        return os.fork(), ""
-    except OSError as error:  # no memory, or too many processes: the children that live go on
-        return None, str(error)
+        if pid is not None:
+            children += 1
+            with contextlib.suppress(OSError):  # the child was faster
+                os.setpgid(pid, pid)
+            _answer(asked, {"pid": pid})
 
 
 def _answer(asked: socket.socket, answer: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # the parent is gone, which the next look tells
         asked.send(json.dumps(answer).encode())
-
-
-def _wait(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _born(
@@ -421,16 +403,12 @@ def _born(
     if environ is not None:  # it has changed since the fork server was started
         os.environ.clear()
         os.environ.update(environ)
-    _draw_anew()
-    return Channel(socket.socket(fileno=channel))
-
-
-def _draw_anew() -> None:
-    """Seed the global generators: unseeded numbers must not be equal in all children."""
+    # Seed the global generators: unseeded numbers must not be equal in all children.
     import numpy as np
 
     random.seed()
     np.random.seed()  # noqa: NPY002
+    return Channel(socket.socket(fileno=channel))
 
 
 if __name__ == "__main__":

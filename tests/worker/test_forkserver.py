@@ -79,6 +79,15 @@ def no_fork_server(monkeypatch):
     close_all()
 
 
+def test_it_has_imported_what_each_child_needs(queue, worker):
+    """Otherwise each child takes seconds to start, and shares no memory with its siblings."""
+    process = worker()
+    assert "ready" in process.stdout.readline()
+    (one,) = fork_servers(process.pid)
+    mapped = {file.path for file in psutil.Process(one).memory_maps()}
+    assert any("/sklearn/" in path for path in mapped)
+
+
 def test_a_worker_starts_again_when_it_was_killed_as_it_started(queue, worker):
     queue.submit(Sleeper(), values(1, 2))
     process = worker("--until-empty")
