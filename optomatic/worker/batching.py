@@ -20,9 +20,9 @@ _WEIGHT = 0.2
 
 
 class BatchSizing:
-    """Measured seconds a unit, by what the units have in common, and of a START.
+    """Measured seconds of a unit, by what units have in common, and of a START.
 
-    It decides, and does nothing.  A claim takes `seconds` of work.
+    A claim takes `seconds` of work.
     """
 
     def __init__(self, seconds: float = BATCH_SECONDS) -> None:
@@ -67,7 +67,8 @@ class BatchSizing:
         """Return whether to send another chunk to a child that has `sent` units."""
         if sent == 0:
             return True
-        if self._latest is None or self._latest > self._ahead():
+        ahead = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 10 * self._start))
+        if self._latest is None or self._latest > ahead:
             return False
         return sent * self._latest <= max(CHUNK_SECONDS, self._latest)
 
@@ -80,6 +81,3 @@ class BatchSizing:
         busy = [units - 1 for units in sent if units]
         seconds = min(busy, default=0) * (self._latest or 0.0) / 2
         return min(seconds, _LONGEST_CALM) if seconds > _SHORTEST_CALM else 0.0
-
-    def _ahead(self) -> float:
-        return min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 10 * self._start))

@@ -1,6 +1,6 @@
 """Limits: kill children whose unit runs for too long or takes too much memory.
 
-A thread of its own does, as the worker's loop may wait for a slow store meanwhile.
+A thread does, as the worker's loop may wait for a slow store meanwhile.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -31,15 +31,12 @@ def anonymous_memory(pid: int) -> int:
 
     Files that are mapped into memory are shared with others, and are not counted.
     """
-    return sum(_anonymous(one) for one in _tree(pid))
-
-
-def _anonymous(pid: int) -> int:
-    try:
-        memory: Any = psutil.Process(pid).memory_info()
-    except psutil.Error:  # it is over
-        return 0
-    return int(memory.rss - getattr(memory, "shared", 0))
+    total = 0
+    for one in _tree(pid):
+        with suppress(psutil.Error):  # it is over
+            memory: Any = psutil.Process(one).memory_info()
+            total += int(memory.rss - getattr(memory, "shared", 0))
+    return total
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -70,8 +67,7 @@ def _by_psutil(pid: int) -> list[int]:
         return []
 
 
-@dataclass(slots=True)
-class Watch:
+class Watch(NamedTuple):
     """The unit that a child runs, since when, and its limits."""
 
     child: Child
@@ -136,17 +132,13 @@ class Limits:
                     watch.child.kill("its unit passed a limit", (watch.unit, failure))
 
     def _passed(self, watch: Watch) -> Failure | None:
-        if watch.seconds is not None and time.monotonic() - watch.began > watch.seconds:
-            _log(watch, f"is not done after fit_timeout={watch.seconds:g} s")
-            return too_long(watch.seconds)
-        if watch.size is None:
+        child, unit, began, seconds, limit = watch
+        if seconds is not None and time.monotonic() - began > seconds:
+            what, failure = f"is not done after fit_timeout={seconds:g} s", too_long(seconds)
+        elif limit is not None and (size := anonymous_memory(child.pid)) > limit:
+            what = f"has {shown_size(size)} of memory, its limit is {shown_size(limit)}"
+            failure = too_large(limit)
+        else:
             return None
-        size = anonymous_memory(watch.child.pid)
-        if size <= watch.size:
-            return None
-        _log(watch, f"has {shown_size(size)} of memory, its limit is {shown_size(watch.size)}")
-        return too_large(watch.size)
-
-
-def _log(watch: Watch, what: str) -> None:
-    log.warning("child %d is ended: unit %s %s", watch.child.pid, watch.unit, what)
+        log.warning("child %d is ended: unit %s %s", child.pid, unit, what)
+        return failure

@@ -1,8 +1,9 @@
-"""Outcomes: what children say, and whom the exit of a child is charged to."""
+"""Outcomes: what children say, and which unit is charged when a child exits."""
 
 from __future__ import annotations
 
 import logging
+import os
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -17,33 +18,27 @@ log = logging.getLogger(__name__)
 
 
 class Outcomes:
-    """Read from the children of `pool`, and handle those that exited.
-
-    Attributes
-    ----------
-    wakeup : Wakeup
-        Ends a wait, too.
-    limits : Limits
-        Watches the units that have some.
-    """
+    """Read from the children of `pool`, and handle those that exited."""
 
     def __init__(self, pool: Pool, reservations: Reservations, dispatch: Dispatch) -> None:
         self._pool, self._reservations, self._dispatch = pool, reservations, dispatch
+        #: Ends a wait, too.
         self.wakeup = Wakeup()
+        #: Watches the units that have limits.
         self.limits = Limits()
 
     def listen(self, seconds: float) -> None:
         """Wait until a child says something or exits, or is woken; for `seconds` at most."""
-        children, woken = self._pool.children, self.wakeup.fileno()
-        sizing = self._dispatch.sizing
-        unread = min(seconds, sizing.unread([len(child.sent) for child in children]))
-        if unread > 0:
-            wait([*(child.death for child in children if child.death), woken], unread)
+        children, woken = self._pool.children, self.wakeup.reads
+        unread = self._dispatch.sizing.unread([len(child.sent) for child in children])
+        owners = {item: child for child in children for item in child.descriptors()}
+        if (unread := min(seconds, unread)) > 0:
+            exits = [item for child in children for item in child.descriptors()[:-1]]
+            wait([*exits, woken], unread)
             seconds = 0.0
-        owners = {item: child for child in children for item in child.waitables()}
         ready = wait([*owners, woken], seconds)
         if woken in ready:
-            self.wakeup.drain()
+            os.read(woken, 4096)
         for child in {owners[item] for item in ready if item in owners}:
             self.read(child)
 
@@ -78,36 +73,31 @@ class Outcomes:
             self.limits.watch(child, child.begin(begun))
 
     def _result(self, one: Reservation, wire: Any, seconds: float) -> Result | Returned:
-        kind = KINDS[one.job.kind]
+        kind, sizing = KINDS[one.job.kind], self._dispatch.sizing
         if kind.awaited:
-            self._dispatch.sizing.ran_call()
+            sizing.ran_call()
         else:
-            self._dispatch.sizing.measured(seconds, one.work)
+            sizing.measured(seconds, one.work)
         return kind.read(wire, one.job.id, self._dispatch.cache.root)
 
     def _refused(self, child: Child, one: Reservation, wire: list[Any]) -> None:
-        """Note that `child` refuses what it has, and ends: nobody is charged for it."""
+        """Note that `child` refuses what it has, and ends: no unit is charged for it."""
         refusal = refusal_from_wire(wire)
         child.refuse(refusal.why)
         self.limits.forget(child)
         self._dispatch.skipped.refused(child, one, refusal, self._pool.children)
 
     def exited(self, child: Child) -> None:
-        """Settle what a dead or dying child had.
+        """Settle the units of a dead or dying child.
 
-        The unit that ran is charged, unless the child was killed from here; what was queued
-        behind it never is.
-
-        Raises
-        ------
-        OptomaticError
-            If one child after the other exits before it can be used.
+        The unit that ran is charged, unless the child was killed from here; units queued behind
+        it never are.  If one child after the other exits before it can be used, that is an error.
         """
         self.limits.forget(child)
         how = self._pool.remove(child)
         ran, rest = child.give_up()
         if ran is not None and child.passed is not None and child.passed[0] == ran.job.id:
-            # Handed in as failed: nobody is charged for it.
+            # Handed in as failed: it is not charged.
             self._reservations.fail(ran, child.passed[1])
         elif child.stopped is not None:
             if not child.refused:

@@ -20,7 +20,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
 
 import joblib
 
@@ -38,41 +37,6 @@ from optomatic.worker.forkserver import (
 )
 from optomatic.worker.protocol import Channel
 
-
-class Wakeup:
-    """Something to wait for, like a connection, that :meth:`wake` makes readable.
-
-    It may be woken from other threads and from signal handlers.
-    """
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._read
-
-    def wake(self) -> None:
-        """End the wait that is under way, or else the next one."""
-        with contextlib.suppress(OSError):  # full: it wakes up anyway; -1: it is closed
-            os.write(self._write, b"\0")
-
-    def drain(self) -> None:
-        """Forget what woke it; called once it is readable."""
-        os.read(self._read, 4096)
-
-    def close(self) -> None:
-        """Wake nobody any more."""
-        # A late wake() must not write into a file that gets the same number next.
-        ends, self._write = (self._write, self._read), -1
-        for end in ends:
-            os.close(end)
-
-
-# The output of children is passed on to this process's stderr, within bounds: a unit that prints
-# gigabytes must not fill the log of the machine, nor wait for a reader.
-
 log = logging.getLogger(__name__)
 
 #: So many processes in a row that end before anything is scored are a fault of the machine.
@@ -82,6 +46,33 @@ IDLE_SECONDS = 300.0
 #: A child may print so many bytes at once, and so many a second on the average.
 BURST, RATE = 32_000, 4_000
 _PIECE = 1 << 16
+
+
+class Wakeup:
+    """Something to wait for, like a connection, that :meth:`wake` makes readable.
+
+    It may be woken from other threads and from signal handlers.
+    """
+
+    def __init__(self) -> None:
+        self.reads, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+
+    def wake(self) -> None:
+        """End the wait that is under way, or else the next one."""
+        with contextlib.suppress(OSError):  # full: it wakes up anyway; -1: it is closed
+            os.write(self._write, b"\0")
+
+    def close(self) -> None:
+        """Wake nobody any more."""
+        # A late wake() must not write into a file that gets the same number next.
+        ends, self._write = (self._write, self.reads), -1
+        for end in ends:
+            os.close(end)
+
+
+# The output of children is passed on to this process's stderr, within bounds: a unit that prints
+# gigabytes must not fill the log of the machine, nor wait for a reader.
 
 
 @contextlib.contextmanager
@@ -112,14 +103,10 @@ def _pass_on(reads: int, pid: int) -> None:
         while piece := source.read(_PIECE):
             note = allowance.note(pid)
             kept = piece[: allowance.take(len(piece))]
-            _say(note + kept if kept else b"")
-        _say(allowance.note(pid, over=True))
-
-
-def _say(text: bytes) -> None:
-    """Print `text`; children must not notice that stderr is closed."""
-    with contextlib.suppress(OSError):
-        os.write(2, text)
+            with contextlib.suppress(OSError):  # children must not notice that stderr is closed
+                os.write(2, note + kept)
+        with contextlib.suppress(OSError):
+            os.write(2, allowance.note(pid, over=True))
 
 
 class Allowance:
@@ -175,9 +162,8 @@ class Child:
 
     Attributes
     ----------
-    pid : int
     ready : bool
-        It has loaded what it needs and reads what it is sent at once.
+        It has loaded its modules, and reads at once.
     sent : deque of Reservation
         Started units that were sent and are not done, in the order in which they run.
     running : Reservation or None
@@ -188,22 +174,16 @@ class Child:
         It ended as it refused a unit.
     passed : (str, Failure) or None
         The unit for which it was killed as that passed a limit.
-    death : int or None
-        A descriptor that becomes readable when the child ends, where there is such a thing.
     """
 
     def __init__(self, process: Fresh | Forked, channel: Channel) -> None:
-        self._process = process
-        self.channel = channel
-        self.pid = process.pid
-        self.ready = False
+        self._process, self.channel, self.pid = process, channel, process.pid
+        self.ready = self.refused = False
         self.sent: deque[Reservation] = deque()
         self.running: Reservation | None = None
         self.stopped: str | None = None
-        self.refused = False
         self.passed: tuple[str, Failure] | None = None
         self._last: Reservation | None = None
-        self.death = _open_pidfd(process.pid)
 
     def loaded(self) -> None:
         """Note that it is ready."""
@@ -219,17 +199,17 @@ class Child:
         self.running = self.next(unit_id)
         return self.running
 
-    def finish(self) -> Reservation:
-        """Note that its first unit is over, and return it."""
-        self.running = None
-        return self.sent.popleft()
-
     def next(self, unit_id: str) -> Reservation:
         """Return the first unit that it was sent; raise ValueError if that is not `unit_id`."""
         one = self.sent[0]
         if one.job.id != unit_id:
             raise ValueError(f"it speaks of {unit_id!r}, but has {one.job.id!r}")
         return one
+
+    def finish(self) -> Reservation:
+        """Note that its first unit is over, and return it."""
+        self.running = None
+        return self.sent.popleft()
 
     def refuse(self, why: str) -> None:
         """Note that it refuses its first unit, and ends."""
@@ -247,9 +227,10 @@ class Child:
         self._last = self._last or self.running
         return self.running is not None and self.running is self._last
 
-    def waitables(self) -> list[Any]:
-        """Return what becomes readable when the child says something, or dies."""
-        return [self.channel] if self.death is None else [self.channel, self.death]
+    def descriptors(self) -> list[int]:
+        """Return those that become readable when it exits, where there is one, or says more."""
+        death = self._process.death
+        return [self.channel.fileno()] if death is None else [death, self.channel.fileno()]
 
     def alive(self) -> bool:
         """Return whether the process runs, without reaping it: see :meth:`kill`."""
@@ -259,10 +240,6 @@ class Child:
         """Send a message; the exit of a child is noticed elsewhere."""
         with contextlib.suppress(OSError):
             self.channel.send(message)
-
-    def end(self) -> None:
-        """Ask an idle child to exit by itself."""
-        self.send({"do": "end"})
 
     def kill(self, why: str, passed: tuple[str, Failure] | None = None) -> None:
         """Kill the child and all that it started.  One that is dead already was not stopped.
@@ -275,12 +252,11 @@ class Child:
         self._kill_group()
 
     def _kill_group(self) -> None:
-        if self._process.state() == "gone":
-            return
         # Its own children may outlive it.  The kernel gives its number to no other process or
         # group before it has been waited for.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._process.state() != "gone":
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> str:
         """Make sure that the child is dead, free its descriptors, and return how it ended.
@@ -306,19 +282,6 @@ class Child:
         """Close this process's ends of what connects it with the child."""
         self.channel.close()
         self._process.close()
-        if self.death is not None:
-            os.close(self.death)
-            self.death = None
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """Return a descriptor that becomes readable when `pid` ends, where there is such a thing."""
-    if not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
 
 
 class _Starter:
@@ -333,7 +296,7 @@ class _Starter:
         threading.Thread(target=self._serve, name="optomatic-starter", daemon=True).start()
 
     def start(self, setup: Setup) -> Child:
-        """Start a child and return it."""
+        """Start a child, also if the caller is interrupted meanwhile: then it is reaped."""
         answer: Future[Child] = Future()
         self._orders.put((setup, answer))
         try:
@@ -370,12 +333,7 @@ _warm: list[Pool] = []
 
 
 def start_child(setup: Setup) -> Child:
-    """Start a child, from the one thread that starts them all.
-
-    Raises
-    ------
-    StartFailed
-    """
+    """Start a child, from the one thread that starts them all; raise StartFailed if it cannot."""
     global _starter
     with _lock:
         starter = _starter = _starter or _Starter()
@@ -401,20 +359,12 @@ class Pool:
     def __init__(
         self, size: int, setup: Setup, *, start: Callable[[Setup], Child] = start_child
     ) -> None:
-        self.size = size
-        self.setup = setup
-        self._start = start
+        self.size, self.setup, self._start = size, setup, start
         self._backoff = Backoff()
         self.children: list[Child] = []
 
     def fill(self) -> None:
-        """Start the children that are missing, unless that has failed a moment ago.
-
-        Raises
-        ------
-        OptomaticError
-            As :meth:`false_start`.
-        """
+        """Start the children that are missing, unless that has failed a moment ago."""
         while self.time_left() == 0.0:
             try:
                 self.children.append(self._start(self.setup))
@@ -428,10 +378,7 @@ class Pool:
     def false_start(self, how: str) -> None:
         """Note that a child, or the fork server of one, ended before it was of use.
 
-        Raises
-        ------
-        OptomaticError
-            After so many in a row, if no child is left that can score.
+        After so many in a row raise an OptomaticError, if no child is left that can score.
         """
         self._backoff.failed()
         times = self._backoff.failures
@@ -477,7 +424,7 @@ def end_children(children: Iterable[Child], seconds: float) -> None:
         if child.sent:
             child.kill("its parent ends")
         else:
-            child.end()
+            child.send({"do": "end"})
     deadline = time.monotonic() + seconds
     for child in children:
         child.wait(max(0.0, deadline - time.monotonic()))
