@@ -21,10 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optomatic._config import enter_worker
 from optomatic.worker.protocol import Channel, Refusal, refusal_to_wire
 
 if TYPE_CHECKING:
-    from optomatic.worker.loading import Loader, Refused
+    from optomatic.worker.loading import Loader
 
 
 _PR_SET_PDEATHSIG = 1
@@ -56,7 +57,6 @@ def run(channel: Channel, idle: float | None) -> None:
     ).start()
     os.register_at_fork(after_in_child=channel.close)  # what it forks is no child of ours
     # Only now: scikit-learn is to be found where the parent finds it.
-    from optomatic._config import enter_worker
     from optomatic.worker.loading import Loader
 
     enter_worker()
@@ -121,6 +121,7 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
     What is done and what begins next go in one message, as a system call costs about as much
     as all the rest of the bookkeeping for a small unit.
     """
+    from optomatic import _sklearn
     from optomatic.worker.loading import Refused
 
     loader.know(message["parts"], Path(message["folder"]))
@@ -137,22 +138,17 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
                 begins_anew=partial(channel.send, [None, unit_id]),
             )
         except Refused as refused:
-            channel.send([[unit_id, None, _refusal(refused, loader.fresh)], None])
+            state = "behind" if refused.behind else "fresh" if loader.fresh else "used"
+            error = refused.error
+            failure = None if error is None else _sklearn.failure_of(error, "load")
+            refusal = refusal_to_wire(Refusal(refused.why, state, failure))
+            channel.send([[unit_id, None, refusal], None])
             return False
         if os.getpid() != own:  # a copy that user code forked, and let come back
             os._exit(0)
         done = [unit_id, wire, time.perf_counter() - began - loading]
     channel.send([done, None])
     return True
-
-
-def _refusal(refused: Refused, fresh: bool) -> list[Any]:
-    from optomatic import _sklearn
-
-    error = refused.error
-    failure = None if error is None else _sklearn.failure_of(error, "load")
-    child = "behind" if refused.behind else "fresh" if fresh else "used"
-    return refusal_to_wire(Refusal(refused.why, child, failure))
 
 
 if __name__ == "__main__":

@@ -108,21 +108,11 @@ def reap_vanished(store: Store) -> None:
 
 
 class Heartbeat:
-    """Renew what is held, and reap, until stopped.
+    """Renew started units, and reap, until stopped.
 
-    Parameters
-    ----------
-    store : Store
-    worker : str
-        Its id, noted as seen at each step.
-    timing : Timing
-    lease : float, optional
-        Seconds by which a beat renews; ``timing.lease`` if not given.
-    client_of : str, optional
-        The search whose client this process is: its record says that the client lives.
-    revoked : callable
-        Called in the heartbeat's thread with the ids of units that are no longer ours, whoever
-        has them now; what runs for them should stop.
+    `lease` is the seconds by which a beat renews, if not ``timing.lease``.  `client_of` is the
+    search whose client this process is: its record says that the client lives.  ``revoked(ids)``
+    is called in the heartbeat's thread with units that are no longer ours: they should stop.
     """
 
     def __init__(
@@ -135,14 +125,9 @@ class Heartbeat:
         client_of: str | None = None,
         revoked: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
-        self._store = store
-        self.worker = worker
-        self.timing = timing
-        self._lease = lease
-        self._client_of = client_of
-        self._revoked = revoked
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
+        self._store, self.worker, self.timing = store, worker, timing
+        self._lease, self._client_of, self._revoked = lease, client_of, revoked
+        self._stopping, self._lock = threading.Event(), threading.Lock()
         self._held: dict[str, set[str]] = {}
         self._settling: set[str] = set()
         self._brisk: set[str] = set()
@@ -200,7 +185,7 @@ class Heartbeat:
             self._thread.join(seconds)
 
     def check(self) -> None:
-        """Raise what ended the heartbeat, if anything did: without it nothing is renewed."""
+        """Raise the error that ended the heartbeat, if one did: then nothing is renewed."""
         if self.error is not None:
             raise self.error
 
@@ -257,20 +242,16 @@ class Heartbeat:
         revoked = self._store.claims.renew(held, self._lease) if held else frozenset[str]()
         self._beat_at = time.monotonic() + self._until_next_beat()
         # A result may have been handed in while the beat was under way: that unit is not revoked.
-        if revoked and (revoked := self._drop_all(revoked)):
+        with self._lock:
+            settling = frozenset(self._settling)
+        dropped = [self.drop(token, revoked) for token in self.held()] if revoked else []
+        if revoked := frozenset().union(*dropped) - settling:
             log.warning("%d units were taken away from worker %s", len(revoked), self.worker)
             self._revoked(revoked)
 
     def _until_next_beat(self) -> float:
         third = self.timing.lease / 3
         return self._jittered(min(BRISK, third) if self._brisk else third)
-
-    def _drop_all(self, ids: Collection[str]) -> frozenset[str]:
-        """Drop `ids`; return those that were not handed in or given back meanwhile."""
-        with self._lock:
-            settling = frozenset(self._settling)
-        dropped = (self.drop(token, ids) for token in self.held())
-        return frozenset().union(*dropped) - settling
 
     def _reap(self) -> None:
         reap_vanished(self._store)  # their end is certain, so no guard is needed
@@ -310,21 +291,20 @@ def new_record(
 def registered(
     store: Store, search: str, timing: Timing, *, processes: int, lease: float | None = None
 ) -> Iterator[tuple[str, Heartbeat]]:
-    """Register this process, the client of `search`, as a worker that scores `processes` at a time.
+    """Register this process, the client of `search`, as a worker of so many `processes`.
 
     Yields its id and its heartbeat.  `lease` is the seconds for which a started unit is ours
     without a beat, if not those of `timing`.
     """
     record = new_record("here", processes, tags_here())
-    worker = record.id
     store.workers.register(record)
-    heartbeat = Heartbeat(store, worker, timing, lease=lease, client_of=search)
+    heartbeat = Heartbeat(store, record.id, timing, lease=lease, client_of=search)
     heartbeat.start()
     try:
-        yield worker, heartbeat
+        yield record.id, heartbeat
     finally:
         heartbeat.stop()
         # It holds nothing any more.  Where the store is away others forget it in time, and the
         # caller has to hear of what ended the work (Ctrl-C, say), not of the store.
         with suppress(StoreError):
-            store.workers.leave(worker)
+            store.workers.leave(record.id)

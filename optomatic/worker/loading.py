@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -39,15 +38,14 @@ class Refused(Exception):
         self.behind = behind
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What units of a search are scored from."""
+class Ready(NamedTuple):
+    """The objects from which the units of a search are scored."""
 
     workload: Workload
     loaded: Loaded
     #: Payloads that came later, by hash.
     more: dict[str, Loaded]
-    #: What payloads name instead of holding it, by name.
+    #: Objects that payloads name instead of holding them, by name.
     large: dict[Any, Any]
 
 
@@ -58,14 +56,9 @@ _files: dict[str, str | None] = {}
 def open_payload(
     data: bytes, load_part: Callable[[tuple[Any, ...]], Any], first: Loaded | None = None
 ) -> Loaded:
-    """Load a payload, and compare it with what its sender had.
+    """Load a payload, and raise :class:`Refused` if its sender had something else.
 
-    Raises
-    ------
-    Refused
-        If it is something else here.
-    Exception
-        Whatever unpickling raises.
+    Unpickling may raise anything.
     """
     head = head_of(data)
     for module, wanted in head["by_reference"].items():
@@ -115,12 +108,8 @@ class Loader:
         `work` has ``kind``, ``spec`` and ``options``, and a ``key`` that is equal for equal
         ones.  `begins_anew` is called between loading and scoring, where limits start a clock.
 
-        Never raises for user code, ``SystemExit`` included.
-
-        Raises
-        ------
-        Refused
-            If the code is not that of the process which asks, or is not here.
+        Raises :class:`Refused` if the code is not that of the sender, or is not here; nothing of
+        user code, ``SystemExit`` included.
         """
         run = self._call if work["kind"] == "call" else self._score
         return run(work, text, split, begins_anew)
@@ -128,11 +117,9 @@ class Loader:
     def _score(
         self, work: Mapping[str, Any], text: str, split: int, begins_anew: Callable[[], None]
     ) -> tuple[list[Any], float]:
-        limits = limits_in(work["options"])
-        loaded = begins_anew if limits else (lambda: None)
-        result, loading = within_limits(
-            work["options"], lambda: self.score(work, text, split, loaded)
-        )
+        options = work["options"]
+        loaded = begins_anew if limits_in(options) else (lambda: None)
+        result, loading = within_limits(options, lambda: self.score(work, text, split, loaded))
         return result_to_wire(result), loading
 
     def _call(self, work: Mapping[str, Any], text: str, *_: object) -> tuple[dict[str, Any], float]:
@@ -206,20 +193,18 @@ class Loader:
             ready.more[sha] = open_payload(self._load(sha), load_part, ready.loaded)
         return ready.more[sha].values[int(number)]
 
-    def _value(self, sha: str) -> object:
-        if sha not in self._values:
-            _keep(self._values, sha, self._load(sha), _VALUES)
-        return self._values[sha]
-
     def argument(self, sha: str, mmap_mode: Literal["r", "c"] | None) -> object:
         """Return an argument of a call by its hash; arrays are mapped anew at each look.
 
         Bytes are verified at the first look: after that the file is held by a map.
         """
-        value = self._value(sha)
+        if sha not in self._values:
+            _keep(self._values, sha, self._load(sha), _VALUES)
         self._values.move_to_end(sha)
         kind, path = self._where[sha]
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False) if kind == "npy" else value
+        if kind == "npy":
+            return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        return self._values[sha]
 
     def _load(self, sha: str) -> Any:
         kind, path = self._where[sha]

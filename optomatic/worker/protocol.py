@@ -13,19 +13,15 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from optomatic.records import Failure, Part, Result, Returned
 
-# A socket between parent and child on which each line is one JSON value.
-#
 # JSON keeps every float exactly (the shortest text that reads back as the same bits, NaN and
 # infinities included) and, unlike pickle, runs nothing when it is read.  A line that was
 # received in part is kept, so that an interrupt at any moment loses nothing.
-
 
 #: More bytes than any line has.  What goes on for longer is not ours.
 LARGEST = 1 << 28
@@ -62,12 +58,7 @@ class Channel:
     def receive(self) -> list[Any]:
         """Return what is there now, without waiting.
 
-        Raises
-        ------
-        EOFError
-            Nothing more will ever come.
-        ValueError
-            What came is not JSON, or has no end.
+        Raise EOFError if nothing more will ever come, ValueError if it is not JSON or has no end.
         """
         while not self._lines and self._read():
             pass
@@ -76,13 +67,7 @@ class Channel:
         return values
 
     def next(self, seconds: float | None) -> Any:
-        """Wait for a value and return it, or None after `seconds` without one.
-
-        Raises
-        ------
-        EOFError, ValueError
-            As :meth:`receive`.
-        """
+        """Wait for a value and return it, or None after `seconds` without one."""
         while not self._lines:
             if not readable(self._socket.fileno(), seconds):
                 return None
@@ -140,15 +125,15 @@ _LONGEST_TEXT, _LONGEST_TRACEBACK = 8_000, 32_000
 def result_to_wire(result: Result) -> list[Any]:
     """Return `result` as plain lists, numbers and texts; long texts are cut."""
     failures = [failure_to_wire(failure) for failure in result.failures]
-    return [
-        result.test,
-        result.train,
-        result.fit_time,
-        result.score_time,
-        result.n_test,
-        failures,
-        result.extra,
-    ]
+    times = [result.fit_time, result.score_time]
+    return [result.test, result.train, *times, result.n_test, failures, result.extra]
+
+
+def result_from_wire(wire: list[Any]) -> Result:
+    """Return the result that :func:`result_to_wire` made `wire` of."""
+    test, train, fit_time, score_time, n_test, failed, extra = wire
+    failures = tuple(Failure(*failure) for failure in failed)
+    return Result(test, train, fit_time, score_time, n_test, failures, extra)
 
 
 def failure_to_wire(failure: Failure) -> list[str | None]:
@@ -183,13 +168,6 @@ def refusal_from_wire(wire: list[Any]) -> Refusal:
     return Refusal(str(why), str(child), None if failure is None else Failure(*failure))
 
 
-def result_from_wire(wire: list[Any]) -> Result:
-    """Return the result that :func:`result_to_wire` made `wire` of."""
-    test, train, fit_time, score_time, n_test, failed, extra = wire
-    failures = tuple(Failure(*failure) for failure in failed)
-    return Result(test, train, fit_time, score_time, n_test, failures, extra)
-
-
 def _cut(text: str, length: int) -> str:
     """Shorten `text` in its middle: a traceback says most at its two ends."""
     if len(text) <= length:
@@ -215,19 +193,15 @@ _PREFIX = ".returned."
 
 def returned_to_wire(data: bytes | None, failure: Failure | None, folder: Path) -> dict[str, Any]:
     """Return the message about a call; large `data` are left in `folder`."""
-    wire: dict[str, Any] = {"data": None, "left": None, "failure": None}
-    if failure is not None:
-        wire["failure"] = failure_to_wire(failure)
-    if data is not None and len(data) <= SMALL:
-        wire["data"] = base64.b64encode(data).decode("ascii")
-    elif data is not None:
+    left = None
+    if data is not None and len(data) > SMALL:
         try:
-            wire["left"] = _leave(data, folder)
+            left = _leave(data, folder)
         except OSError:
             if len(data) > _LARGEST:
                 raise
-            wire["data"] = base64.b64encode(data).decode("ascii")
-    return wire
+    text = base64.b64encode(data).decode("ascii") if data is not None and left is None else None
+    return {"data": text, "left": left, "failure": failure and failure_to_wire(failure)}
 
 
 def _leave(data: bytes, folder: Path) -> str:
@@ -242,24 +216,14 @@ def _leave(data: bytes, folder: Path) -> str:
 
 
 def returned_from_wire(wire: dict[str, Any], call_id: str, folder: Path) -> Returned:
-    """Return the end of a call from the message of a child.
-
-    Raises
-    ------
-    ValueError
-        If it is no such message, or the file that it names is not there.
-    """
-    failure = wire["failure"]
+    """Return the end of a call from the message of a child; raise ValueError if it is none."""
+    failures = () if wire["failure"] is None else (Failure(*wire["failure"]),)
+    if wire["left"] is not None:
+        return Returned(part=_take(folder, wire["left"], call_id), failures=failures)
     data = None if wire["data"] is None else base64.b64decode(wire["data"])
-    part = None if wire["left"] is None else _take(folder, wire["left"], call_id)
     if data is not None and len(data) > SMALL:
-        part = _part(data, call_id)
-        data = None
-    return Returned(
-        data=data,
-        part=part,
-        failures=() if failure is None else (Failure(*failure),),
-    )
+        return Returned(part=_part(data, call_id), failures=failures)
+    return Returned(data=data, failures=failures)
 
 
 def _take(folder: Path, name: str, call_id: str) -> Part:
@@ -289,15 +253,14 @@ def _part(content: bytes | mmap.mmap, call_id: str) -> Part:
     return Part(digest.hexdigest(), kind, len(content), (memoryview(content),))
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """How the parent treats the units of a kind.
 
     Attributes
     ----------
     awaited : bool
-        A client waits for each of them, and may withdraw it at any moment: what ends is handed
-        in at once, beats are brisk, and a worker takes only what it can begin now.
+        A client waits for each of them, and may withdraw it at any moment: an outcome is handed in
+        at once, beats are brisk, and a worker takes only what it can begin now.
     read : callable
         Message of a child, unit id, folder -> Result or Returned.
     failed : callable
@@ -318,9 +281,5 @@ _SCORED = Kind(
 KINDS: Mapping[str, Kind] = {
     "score": _SCORED,
     "function": _SCORED,
-    "call": Kind(
-        awaited=True,
-        read=returned_from_wire,
-        failed=lambda failure: Returned(failures=(failure,)),
-    ),
+    "call": Kind(True, returned_from_wire, lambda failure: Returned(failures=(failure,))),
 }

@@ -33,7 +33,7 @@ from functools import partial
 
 from optomatic.errors import StoreError
 from optomatic.planning import params
-from optomatic.records import Failure, Job, Reservation, Result, Returned
+from optomatic.records import Failure, Reservation, Result, Returned
 from optomatic.store.connection import Store
 from optomatic.store.searches import search_of
 from optomatic.store.workers import this_process
@@ -62,8 +62,6 @@ class Reservations:
 
     Attributes
     ----------
-    worker : str
-        Its id.
     units : dict of tuple to Reservation
         All that is reserved, started or running, by token and unit id.  A worker that lost a unit
         may claim it again while its child still runs it under the old token.
@@ -95,8 +93,6 @@ class Reservations:
         self.scored = self.failed = self.crashed = 0
         self.by_search: Counter[str] = Counter()
 
-    # -- reserved, started, running --------------------------------------------------------
-
     def claim(
         self,
         count: int,
@@ -115,7 +111,11 @@ class Reservations:
             self._kill_at[token, unit_id] = now
             self._heartbeat.drop(token, [unit_id])
         for job in lease.jobs:
-            one = _reservation(job, lease.token, now)
+            parts = {sha for sha in job.spec.values() if sha is not None}
+            if '"opaque"' in job.params_text:
+                parts |= params.parts_of(job.params_text)
+            work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
+            one = Reservation(job, lease.token, now, work, tuple(sorted(parts)))
             self.units[one.key] = one
             self.waiting.append(one)
         return len(lease.jobs)
@@ -136,8 +136,6 @@ class Reservations:
             if one.job.id not in ours:  # its short lease ran out, and another worker has it
                 self._leave(one)
         return {(token, unit_id) for unit_id in ours}
-
-    # -- owed ------------------------------------------------------------------------------
 
     def complete(self, one: Reservation, result: Result | Returned) -> None:
         """Owe the store a result, be it a score or a failure."""
@@ -195,8 +193,6 @@ class Reservations:
             self.waiting.remove(one)
         self.release(some)
 
-    # -- acknowledged ----------------------------------------------------------------------
-
     def empty(self) -> bool:
         """Return whether the store has everything."""
         return not self._results and not self._owed
@@ -215,11 +211,8 @@ class Reservations:
     def flush(self) -> None:
         """Give the store what it is owed.
 
-        Raises
-        ------
-        StoreError
-            The store did not take it, or its answer was lost.  What is left is tried again at the
-            next call, and renewed until then.
+        A StoreError says that the store did not take it, or that its answer was lost.  What is left
+        is tried again at the next call, and renewed until then.
         """
         while self._results:
             token, results = next(iter(self._results.items()))
@@ -247,8 +240,6 @@ class Reservations:
             return False
         return True
 
-    # -- revoked ---------------------------------------------------------------------------
-
     def revoke(self, ids: frozenset[str]) -> None:
         """Note units that are not ours any more, in any thread."""
         self._revoked.put(ids)
@@ -260,7 +251,9 @@ class Reservations:
             ids = self._revoked.get()
             ours = [key for key in self.units if key[1] in ids]
             self._kill_at.update(dict.fromkeys(ours, now + _MERCY))
-        for child in children if self._kill_at else ():
+        if not self._kill_at:
+            return
+        for child in children:
             if child.running and self._kill_at.get(child.running.key, now + 1.0) <= now:
                 child.kill("its unit was taken away")
         # What is still queued behind another unit is looked at again a little later.
@@ -270,11 +263,3 @@ class Reservations:
     def kill_in(self) -> float | None:
         """Return the seconds until :meth:`kill_revoked` is due, None if nothing was revoked."""
         return min((at - time.monotonic() for at in self._kill_at.values()), default=None)
-
-
-def _reservation(job: Job, token: str, now: float) -> Reservation:
-    parts = {sha for sha in job.spec.values() if sha is not None}
-    if '"opaque"' in job.params_text:
-        parts |= params.parts_of(job.params_text)
-    work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
-    return Reservation(job, token, now, work, tuple(sorted(parts)))

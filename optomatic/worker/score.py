@@ -35,17 +35,10 @@ from optomatic.records import Failure, Result, Scores
 def score_unit(
     workload: Workload, params: Mapping[str, Any], split: int, **here: Any
 ) -> tuple[Result, BaseException | None]:
-    """Score one candidate on one split.
+    """Score one candidate on one split; return the result, and the error that user code raised.
 
-    `here` has what only the process of the caller knows: ``error_score``, ``verbose``,
-    ``progress``.  Raises what GridSearchCV would not turn into an ``error_score``.
-
-    Returns
-    -------
-    result : Result
-        What user code raised, or what is wrong with what it returned, is in ``failures``.
-    error : BaseException or None
-        The same as an object, for a caller in this process that raises it.
+    `here` has what only the process of the client knows: ``error_score``, ``verbose``,
+    ``progress``.  Exceptions that GridSearchCV would not turn into an ``error_score`` are raised.
     """
     return _SCORERS[workload.kind](workload, params, split, **here)
 
@@ -103,12 +96,10 @@ _SCORERS: dict[str, Callable[..., tuple[Result, BaseException | None]]] = {
 
 
 def read_returned(returned: object) -> tuple[Scores, str | None]:
-    """Return the scores in what a function returned, and the text of the extra beside them.
+    """Return the scores that a function returned, and the text of the extra beside them.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a number, a dict of numbers, or a pair of one of these and an extra.
+    Raise TypeError or ValueError if it is not a number, a dict of numbers, or a pair of one of
+    these and an extra.
     """
     if isinstance(returned, tuple):
         if len(returned) != 2:
@@ -162,9 +153,12 @@ def within_limits(
     An allocation that the kernel refuses for their sake is a failure of the limit, not of
     the machine, so no other machine tries it again.
     """
-    with inner_threads(options), _bounded(limits_in(options).get("bytes")):
+    size = limits_in(options).get("bytes")
+    with inner_threads(options), _bounded(size):
         result, loading = score()
-    return _blame(result, limits_in(options).get("bytes")), loading
+    if size is not None and any(f.type in _OUT_OF_MEMORY for f in result.failures):
+        result = replace(result, test=None, train=None, failures=(too_large(size),))
+    return result, loading
 
 
 def inner_threads(options: Mapping[str, Any]) -> contextlib.AbstractContextManager[Any]:
@@ -207,23 +201,14 @@ def _data() -> tuple[int, int]:
     return mapped, resident - shared
 
 
-def _blame(result: Result, size: int | None) -> Result:
-    if size is None or not any(f.type in _OUT_OF_MEMORY for f in result.failures):
-        return result
-    return replace(result, test=None, train=None, failures=(too_large(size),))
-
-
 def failed(failure: Failure) -> Result:
     """Return the result of a unit that came to no score at all."""
-    return Result(
-        test=None, train=None, fit_time=0.0, score_time=0.0, n_test=0, failures=(failure,)
-    )
+    return Result(None, None, 0.0, 0.0, 0, (failure,))
 
 
-# Which warnings are shown, as the process that searches has it, in the children that it starts.
-#
 # A child is a process of its own, so ``warnings.filterwarnings("ignore")`` of a script would not
-# reach it.  scikit-learn hands its filters to joblib's workers in the same way.
+# reach it: the filters of the process that searches are sent to its children.  scikit-learn hands
+# its filters to joblib's workers in the same way.
 
 #: Action, pattern of the text, category as ``module:name``, pattern of the module, line; as JSON.
 Filter = Sequence[Any]
@@ -231,16 +216,13 @@ Filter = Sequence[Any]
 
 def filters_here() -> list[Filter]:
     """Return the filters of the calling thread, those that are asked first at the head."""
+    # Where each context has filters of its own (free-threaded Python) the module's list is none.
+    filters = getattr(warnings, "_get_filters", lambda: warnings.filters)()
     return [
         [action, _pattern(text), f"{kind.__module__}:{kind.__qualname__}", _pattern(module), line]
-        for action, text, kind, module, line in _filters()
+        for action, text, kind, module, line in filters
         if isinstance(kind, type)
     ]
-
-
-def _filters() -> Sequence[tuple[Any, ...]]:
-    # Where each context has filters of its own (free-threaded Python) the module's list is none.
-    return tuple(getattr(warnings, "_get_filters", lambda: warnings.filters)())
 
 
 def _pattern(given: str | re.Pattern[str] | None) -> str:
@@ -308,16 +290,12 @@ def run_call(
     except BaseException as error:
         return _error(error, "call")
     try:
-        return _pickled(values), None
+        file = io.BytesIO()
+        _Pickler(file, protocol=5).dump(values)
+        return file.getvalue(), None
     except BaseException as error:
         error.add_note("The call returned, but what it returned cannot be pickled.")
         return _error(error, "call")
-
-
-def _pickled(values: list[Any]) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, protocol=5).dump(values)
-    return file.getvalue()
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
