@@ -25,7 +25,6 @@ from optomatic import _config
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
 from optomatic.planning import serialization
 from optomatic.private_folder import no_room, own_folder, room_in
-from optomatic.records import Part
 
 #: The cache is cut down to so many bytes, when something is added.
 LARGEST = 10 * 1024**3
@@ -55,14 +54,8 @@ class Cache:
     """A directory of parts, ``root``: :data:`FOLDER` in `place`, for its owner only.
 
     The least recently used parts are removed beyond `largest` bytes.  With `in_memory` parts
-    that cannot be written to disk are kept in memory while they are in use.
-
-    Raises
-    ------
-    FolderRefused
-        If the directory cannot be used, or others could put code of theirs into it.
-    CacheFull
-        If there is no room for it.
+    that cannot be written to disk are kept in memory while they are in use.  Raises FolderRefused
+    if others could put code of theirs into the directory, CacheFull if there is no room for it.
     """
 
     def __init__(
@@ -80,9 +73,7 @@ class Cache:
             raise FolderRefused(text) from error
         except OSError as error:
             raise _full(place, error) from error
-        self._largest = largest
-        self._in_memory = in_memory
-        self._clock = clock
+        self._largest, self._in_memory, self._clock = largest, in_memory, clock
         self._verified: dict[str, tuple[str, Path]] = {}
         self._pins: dict[str, int] = {}
         #: Parts in memory: kind, path, descriptor.
@@ -93,12 +84,8 @@ class Cache:
         """Return kind and path of a part; ``fetch(sha, path)`` gets it if it is not here.
 
         Of several processes that want it at the same time one fetches it.  It is in use, and
-        not removed, until :meth:`let_go` or the end of this process.
-
-        Raises
-        ------
-        CacheFull
-            If there is no room for it.
+        not removed, until :meth:`let_go` or the end of this process.  Raise CacheFull if there is
+        no room for it.
         """
         found = self.find(sha)
         if found is not None:
@@ -199,14 +186,8 @@ class Cache:
     def add(self, sha: str, write: Callable[[Path], str]) -> tuple[str, Path]:
         """Add a part: ``write(path)`` writes its content to a new file and returns its kind.
 
-        Where the disk is full, all that nobody uses is removed for it.
-
-        Raises
-        ------
-        BundleDamaged
-            If what was written does not match `sha`.  Nothing is kept.
-        CacheFull
-            If there is no room for it.
+        Where the disk is full, all that nobody uses is removed for it; then raise CacheFull.  Raise
+        BundleDamaged, and keep nothing, if what was written does not match `sha`.
         """
         try:
             found = self._add(sha, write)
@@ -235,17 +216,6 @@ class Cache:
             temporary.unlink(missing_ok=True)
         self._verified[sha] = (kind, path)
         return kind, path
-
-    def keep(self, part: Part) -> tuple[str, Path]:
-        """Add a part that is in memory, unless it is here."""
-
-        def write(path: Path) -> str:
-            with path.open("wb") as file:
-                for buffer in part.buffers:
-                    file.write(buffer)
-            return part.kind
-
-        return self.find(part.sha) or self.add(part.sha, write)
 
     def trim(self, largest: int | None = None) -> bool:
         """Remove the least recently used files that nobody uses, until the rest fits.

@@ -19,11 +19,11 @@ NO_ROOM = "the disk of its cache is full"
 
 
 def missing_in(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> str | None:
-    """Return why none of `workers` can serve one of `queues`, None if one can.
+    """Return why none of `workers`, which are alive, can serve one of `queues`; None if one can.
 
-    `workers` are alive, in `queues` something is queued.  A worker counts as able while nothing
-    else is known: it registers the versions that every unit depends on, and those that queues
-    asked for while it was idle.
+    In `queues` something is queued.  A worker counts as able while nothing else is known: it
+    registers the versions that every unit depends on, and those that queues asked for while it was
+    idle.
     """
     if not queues:  # nothing is queued: somebody works on all of it
         return None
@@ -33,7 +33,7 @@ def missing_in(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> str 
     if len(lacks) < len(workers) * len(queues):
         return None
     count = f"the {len(workers)} that are there" if len(workers) > 1 else "the one that is there"
-    return f"{count} cannot score them: needed is {_either(lacks)}"
+    return f"{count} cannot score them: needed is {', or '.join(dict.fromkeys(lacks))}"
 
 
 def lacking(worker: WorkerRecord, queue: Queue) -> str:
@@ -43,7 +43,12 @@ def lacking(worker: WorkerRecord, queue: Queue) -> str:
         for name, wanted, has in _other_versions(worker.env, queue)
     ]
     tags = [f"--tag {tag}" for tag in queue.requires if tag not in worker.tags]
-    return " and ".join([*versions, *tags, *_lacking_code(worker, queue)])
+    code = []
+    if refusals := refusing([worker], [queue]):
+        room = worker.refused[queue.id] == NO_ROOM
+        what = "room for its data" if room else "the code that the search was made with"
+        code = [f"{what} ({refusals[0]})"]
+    return " and ".join([*versions, *tags, *code])
 
 
 def needs(env: Mapping[str, str], tags: Collection[str], queue: Queue) -> str:
@@ -97,22 +102,6 @@ def refusing(workers: Sequence[WorkerRecord], queues: Sequence[Queue]) -> list[s
     ]
 
 
-def _lacking_code(worker: WorkerRecord, queue: Queue) -> list[str]:
-    if queue.id not in worker.refused:
-        return []
-    (refusal,) = refusing([worker], [queue])
-    room = worker.refused[queue.id] == NO_ROOM
-    what = "room for its data" if room else "the code that the search was made with"
-    return [f"{what} ({refusal})"]
-
-
-def _either(lacks: Sequence[str]) -> str:
-    return ", or ".join(dict.fromkeys(lacks))
-
-
-_WORKER = "python -m optomatic.worker"
-
-
 def start_command(
     uri: str, requires: Iterable[str] = (), environ: Mapping[str, str] = os.environ
 ) -> str:
@@ -120,8 +109,12 @@ def start_command(
 
     `uri` has no credentials, `requires` are tags, `environ` is that of the waiting process.
     """
-    tags = [_tag(tag) for tag in sorted(set(requires))]
-    return " ".join([*_home(uri, environ), _WORKER, *_db(uri, environ), *tags])
+    tags = [
+        f"--tag{'=' if tag.startswith('-') else ' '}{shlex.quote(tag)}"
+        for tag in sorted(set(requires))
+    ]
+    words = [*_home(uri, environ), "python -m optomatic.worker", *_db(uri, environ), *tags]
+    return " ".join(words)
 
 
 def start_advice(
@@ -133,10 +126,6 @@ def start_advice(
     if WITHHELD in uri:
         said += f"where {_config.DB} holds the whole address ({uri}). "
     return said
-
-
-def _tag(tag: str) -> str:
-    return f"--tag{'=' if tag.startswith('-') else ' '}{shlex.quote(tag)}"
 
 
 def _home(uri: str, environ: Mapping[str, str]) -> list[str]:
@@ -208,13 +197,9 @@ class Availability:
         silent: Callable[[], bool] = lambda: False,
         restore: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store = store
-        self._searches = searches
-        self._timing = timing
-        self._clock = clock
-        self._standalone = standalone
-        self._silent = silent
-        self._restore = restore
+        self._store, self._searches, self._timing = store, searches, timing
+        self._clock, self._standalone = clock, standalone
+        self._silent, self._restore = silent, restore
         self._since = self._ask_at = self._restore_at = clock()
         self._look_at = self._since + _LOOK_SECONDS
         self._pulse: object = None
@@ -223,18 +208,11 @@ class Availability:
         self.foreign: Iterable[str] = ()
 
     def look(self) -> None:
-        """Warn of what is new since the last look; costs nothing when called again soon.
+        """Warn of news since the last look; costs nothing when called again soon.
 
-        Records that cannot be read are set aside on the way.
-
-        Warns
-        -----
-        NoWorkers
-            No worker that could score the units is there.
-        WorkersRefuse
-            Some workers leave them alone: they have other code, or no room for the data.
-        NoProgress
-            No worker has scored any for 10 s, for another reason.
+        NoWorkers: no worker that could score the units is there.  WorkersRefuse: some workers leave
+        them alone, as they have other code, or no room for the data.  NoProgress: no worker has
+        scored any for 10 s, for another reason.  Records that cannot be read are set aside.
         """
         now = self._clock()
         if now < self._look_at:
@@ -243,7 +221,12 @@ class Availability:
         if now >= self._restore_at + LONELY_SECONDS:
             self._restore_at = now
             self._restore()
-            self._look_for_refusals()
+            if self._standalone and not self._silent():
+                # Of workers that leave units alone which others work on.
+                queues, alive = self._queues_and_workers(self._queued())
+                refusals = refusing(alive, queues)
+                if refusals and missing_in(alive, queues) is None:
+                    self._some_refuse(refusals)
         pulse = self._store.jobs.pulse(self._searches)
         if pulse is None or pulse != self._pulse:
             self._since = now if pulse is None or self._pulse is not None else self._since
@@ -253,15 +236,6 @@ class Availability:
             return
         self._ask_at = now
         self._ask(now - self._since)
-
-    def _look_for_refusals(self) -> None:
-        """Warn of workers that leave units alone which others work on."""
-        if not self._standalone or self._silent():
-            return
-        queues, alive = self._queues_and_workers(self._queued())
-        refusals = refusing(alive, queues)
-        if refusals and missing_in(alive, queues) is None:
-            self._some_refuse(refusals)
 
     def _queued(self) -> list[str]:
         """Return the queues in which something is queued."""
@@ -281,7 +255,14 @@ class Availability:
         jobs.notify(self._searches)
         foreign = {*jobs.foreign([*self.foreign]), *jobs.foreign_for(self._searches)}
         if foreign:
-            self._say_foreign(waited, len(foreign))
+            self._say(
+                "foreign",
+                f"For {waited:.0f} s this search has waited for {len(foreign)} of its units that "
+                "another version of optomatic has queued, in a form which this one does not know. "
+                "They were left as they are. Wait for workers of that version, or use another "
+                "database (db=).",
+                NoProgress,
+            )
         if queued := self._queued():
             self._ask_workers(waited, queued)
 
@@ -294,10 +275,24 @@ class Availability:
         elif refusals:
             self._some_refuse(refusals)
         elif len(queues) < len(queued):
-            self._say_lost(waited)
+            self._say(
+                "lost",
+                f"Units have been queued for {waited:.0f} s, and what they ask of workers is not "
+                "in the database, so none can take them. Fit again where their data are: that is "
+                "then stored anew, and stored scores are reused.",
+                NoProgress,
+            )
         else:
             able = [w for w in alive if not all(lacking(w, queue) for queue in queues)]
-            self._say_slow(waited, able)
+            count = f"{len(able)} worker{'s' if len(able) != 1 else ''}"
+            who = count if self._standalone else "the workers of this process"
+            self._say(
+                "slow",
+                f"Nobody has worked on the units of this search for {waited:.0f} s. They are "
+                f"queued, and {who} can take them, but may be busy with others, still be starting, "
+                "or have ended. Look at their logs; more workers can be started at any time.",
+                NoProgress,
+            )
 
     def _nobody_can(
         self,
@@ -324,35 +319,6 @@ class Availability:
             "Some workers have other code than this search was made with, or no room for its data: "
             f"{'; '.join(refusals)}. They score nothing for it, and others go on. {_UPDATE}",
             WorkersRefuse,
-        )
-
-    def _say_foreign(self, waited: float, count: int) -> None:
-        self._say(
-            "foreign",
-            f"For {waited:.0f} s this search has waited for {count} of its units that another "
-            "version of optomatic has queued, in a form which this one does not know. They were "
-            "left as they are. Wait for workers of that version, or use another database (db=).",
-            NoProgress,
-        )
-
-    def _say_lost(self, waited: float) -> None:
-        self._say(
-            "lost",
-            f"Units have been queued for {waited:.0f} s, and what they ask of workers is not in "
-            "the database, so none can take them. Fit again where their data are: that is then "
-            "stored anew, and stored scores are reused.",
-            NoProgress,
-        )
-
-    def _say_slow(self, waited: float, alive: Sequence[WorkerRecord]) -> None:
-        count = f"{len(alive)} worker{'s' if len(alive) != 1 else ''}"
-        who = count if self._standalone else "the workers of this process"
-        self._say(
-            "slow",
-            f"Nobody has worked on the units of this search for {waited:.0f} s. They are queued, "
-            f"and {who} can take them, but may be busy with others, still be starting, or have "
-            "ended. Look at their logs; more workers can be started at any time.",
-            NoProgress,
         )
 
     def _say(self, what: str, text: str, category: type[Warning]) -> None:

@@ -131,16 +131,8 @@ def _share_text(name: str, own: int, n_units: int | None) -> str:
 class Report:
     """Log what a worker does: each minute what it scored, and whether it is idle, if that is new.
 
-    Parameters
-    ----------
-    worker : str
-        Its id.
-    sizes : callable
-        Is asked once a report.
-    why_idle : callable
-        Returns why the worker is idle while something is queued; asked now and then.
-    clock : callable
-        For tests.
+    `sizes` is asked once a report.  `why_idle` returns why the worker is idle while something is
+    queued; it is asked now and then.
     """
 
     def __init__(
@@ -199,8 +191,7 @@ class Report:
         scored, failed = done.scored - self._scored, done.failed - self._failed
         seconds = self._last - self._since
         log.info(
-            "worker %s: %s",
-            *(self._name, report_text(scored, failed, seconds, shares)),
+            f"worker {self._name}: {report_text(scored, failed, seconds, shares)}",
             extra=fields(
                 scored=scored,
                 failed=failed,
@@ -214,15 +205,9 @@ class Report:
         self._by_search = done.by_search.copy()
 
     def _shares(self, searches: Sequence[str], own: Mapping[str, int]) -> list[Share]:
-        sizes = self._sizes([search for search in searches if search != CALLS])
-        shares: list[Share] = []
-        for search in searches:
-            if search == CALLS:
-                shares.append((CALLS, own[search], None))
-            elif search in sizes:  # else it was removed meanwhile
-                name, n_units = sizes[search]
-                shares.append((name, own[search], n_units))
-        return shares
+        sizes = {CALLS: (CALLS, None), **self._sizes([one for one in searches if one != CALLS])}
+        # A search that is not there was removed meanwhile.
+        return [(sizes[one][0], own[one], sizes[one][1]) for one in searches if one in sizes]
 
     def _explain(self) -> None:
         """Log why nothing of what is queued can be claimed here, if that is new."""
@@ -233,8 +218,7 @@ class Report:
             self._explained = whats
             texts = [reason.what + reason.more for reason in reasons]
             log.warning(
-                "worker %s cannot take what is queued: %s",
-                *(self._name, "; ".join(texts)),
+                f"worker {self._name} cannot take what is queued: {'; '.join(texts)}",
                 extra=fields(reasons=texts),
             )
 
@@ -242,8 +226,7 @@ class Report:
         if state != self._state:
             self._state = state
             log.info(
-                "worker %s is %s, %d units scored so far",
-                *(self._name, state, done.scored),
+                f"worker {self._name} is {state}, {done.scored} units scored so far",
                 extra=fields(scored=done.scored, failed=done.failed),
             )
 
@@ -293,20 +276,14 @@ class IdleReasons:
         installed: Mapping[str, str],
         names: Names | None,
     ) -> None:
-        self._store = store
-        self._record = record
-        self._installed = installed
-        self._names = names
+        self._store, self._record = store, record
+        self._installed, self._names = installed, names
         self._known = dict(record.env)
 
     def __call__(self) -> list[Reason]:
         """Return the reasons, none if nothing is queued.
 
-        What is found to be missing is noted in the store, for those who wait.
-
-        Raises
-        ------
-        StoreError
+        Versions that are missing here are noted in the store, for clients that wait.
         """
         names = None if self._names is None else list(self._names())
         if names is None:
@@ -315,23 +292,19 @@ class IdleReasons:
         own = self._store.claims.queued_queues(_QUEUES, [i for ids in groups for i in ids])
         if not own and not self._store.claims.queued_queues(1):
             return []
-        return [*self._unknown(names), *(self._lacking(own) if own else self._of_others(names))]
-
-    def _unknown(self, names: Sequence[str]) -> list[Reason]:
         there = self._store.searches.that_are_there(names)
-        unknown = [name for name in names if name not in there]
-        if not unknown:
-            return []
-        latest = self._store.searches.names(10 * (_NAMED + 1))
-        here = list(dict.fromkeys(name for _, name in latest))[: _NAMED + 1]
-        return [Reason(f"no search named {_listed(map(_quoted, unknown))}", _here(here))]
-
-    def _of_others(self, names: Sequence[str]) -> list[Reason]:
-        there = self._store.searches.that_are_there(names)
-        known = [name for name in names if name in there]
-        if not known:
-            return []
-        return [Reason(f"nothing is queued for {_listed(map(_quoted, known))}, only for others")]
+        unknown = [_quoted(name) for name in names if name not in there]
+        known = [_quoted(name) for name in names if name in there]
+        reasons = []
+        if unknown:
+            latest = self._store.searches.names(10 * (_NAMED + 1))
+            here = list(dict.fromkeys(name for _, name in latest))[: _NAMED + 1]
+            reasons = [Reason(f"no search named {_listed(unknown)}", _here(here))]
+        if own:
+            return reasons + self._lacking(own)
+        if known:
+            reasons += [Reason(f"nothing is queued for {_listed(known)}, only for others")]
+        return reasons
 
     def _lacking(self, queued: Mapping[str, str]) -> list[Reason]:
         """Return what is lacking for queues, each with the searches that ask for it."""
@@ -343,7 +316,7 @@ class IdleReasons:
                 found.setdefault(why, []).append(search_of(queued[queue.id]))
         named = self._store.searches.sizes_of([i for ids in found.values() for i in ids])
         return [
-            Reason(why, _for([named[i][0] for i in ids if i in named]))
+            Reason(why, _for([readable(named[i][0]) for i in ids if i in named]))
             for why, ids in sorted(found.items())[:_NAMED]
         ]
 
@@ -373,4 +346,4 @@ def _here(names: Sequence[str]) -> str:
 
 
 def _for(names: Sequence[str]) -> str:
-    return f" (for {_listed(map(readable, names))})" if names else ""
+    return f" (for {_listed(names)})" if names else ""

@@ -17,6 +17,16 @@ from optomatic.private_folder import MARKER
 from optomatic.worker.cache import Cache
 
 
+def keep(cache, part):
+    """Have `cache` get a part that is in memory."""
+
+    def fetch(_, path):
+        path.write_bytes(b"".join(part.buffers))
+        return part.kind
+
+    return cache.get(part.sha, fetch)
+
+
 @pytest.fixture
 def root(tmp_path):
     """Return what a user names; the cache is a folder in it."""
@@ -57,7 +67,7 @@ def test_a_part_is_fetched_once_also_for_other_processes(root, part):
 
 def test_parts_in_the_callers_memory_are_not_fetched(root, part):
     cache = Cache(root)
-    cache.keep(part)
+    keep(cache, part)
     assert cache.get(part.sha, never)[1].read_bytes() == content(part)
 
 
@@ -97,7 +107,7 @@ def test_damage_on_the_way_is_noticed_and_nothing_is_kept(root, part):
 
 
 def test_damage_on_disk_is_mended_by_fetching_again(root, part):
-    _, path = Cache(root).keep(part)
+    _, path = keep(Cache(root), part)
     path.write_bytes(b"x" + content(part)[1:])
     fetched = []
     Cache(root).get(part.sha, writing(part, fetched))
@@ -107,7 +117,7 @@ def test_damage_on_disk_is_mended_by_fetching_again(root, part):
 
 def test_a_removed_part_is_fetched_again(root, part):
     cache = Cache(root)
-    cache.keep(part)[1].unlink()
+    keep(cache, part)[1].unlink()
     fetched = []
     cache.get(part.sha, writing(part, fetched))
     assert fetched == [part.sha]
@@ -122,18 +132,18 @@ def test_the_least_recently_used_go_first_but_nothing_in_use(root):
 
     cache, other = open_cache(), open_cache()
     for part in parts[:3]:
-        cache.keep(part)
+        keep(cache, part)
         now[0] += 1
     assert len(parts_in(root)) == 3  # all are in use
     other.get(parts[1].sha, never)
     cache.let_go([])
     now[0] += 1
     cache.get(parts[0].sha, never)
-    cache.keep(parts[3])
+    keep(cache, parts[3])
     # The second is used by another, the third was used before the first and the fourth.
     assert set(parts_in(root)) == {parts[0].sha, parts[1].sha, parts[3].sha}
     other.let_go([])
-    cache.keep(parts[4])
+    keep(cache, parts[4])
     assert parts[1].sha not in parts_in(root)
 
 
@@ -348,8 +358,8 @@ def test_unused_parts_make_room(root, part):
     """Of a disk on which a file of so many bytes and no more has room."""
     unused, used = dump(np.arange(10.0)), dump(np.arange(20.0))
     cache, other = Cache(root), Cache(root)
-    cache.keep(unused)
-    other.keep(used)
+    keep(cache, unused)
+    keep(other, used)
     cache.let_go([])
 
     def fetch(sha, path):
@@ -375,6 +385,6 @@ def limited(cache, part):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (part.size // 2, limits[1]))
     try:
-        cache.keep(part)
+        keep(cache, part)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

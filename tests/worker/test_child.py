@@ -174,7 +174,7 @@ def test_it_ignores_interrupts_and_ends_when_asked(start, store_parts):
     os.kill(child.pid, signal.SIGINT)
     child.send(store_parts(Sleeper(), [{"value": 1}]))
     assert len(answers(child, 2)) == 2
-    child.end()
+    child.send({"do": "end"})
     child.wait(120)
     assert child.reap() == "exit code 0"
 
