@@ -88,8 +88,6 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         """Travel without the address: a call finds no store where it runs."""
         return _bare, (self.nesting_level, self.inner_max_num_threads)
 
-    # -- how many --------------------------------------------------------------------------
-
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many calls to have under way at the same time."""
         if n_jobs == 0:
@@ -102,8 +100,6 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             return max(1, int(cpu_count()) + 1 + n_jobs)
         count = client_at(self.db).workers()
         return max(2, count) if n_jobs == -1 else max(1, count + 1 + n_jobs)
-
-    # -- life ------------------------------------------------------------------------------
 
     def configure(
         self,
@@ -139,7 +135,9 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if inside_worker():
-            raise FallbackToBackend(_nested(self.nesting_level or 1))
+            level = self.nesting_level or 1
+            nested = ThreadingBackend if level <= 1 else SequentialBackend
+            raise FallbackToBackend(nested(nesting_level=level))
         self.parallel = parallel
         self._large = max_nbytes
         # Nobody else sees what a call writes: all that joblib's r+ and w+ can mean here.
@@ -173,8 +171,6 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             self._workers.withdraw()
         self._workers = self._new_run() if ensure_ready else None
 
-    # -- calls -----------------------------------------------------------------------------
-
     def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> CallFuture:
         """Queue a batch; `callback` is called later, in another thread, never from here."""
         run = self._workers
@@ -182,18 +178,11 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             raise OptomaticError("This Parallel has ended, so nothing can be queued by it.")
         return run.submit(func.items, callback or (lambda _: None))
 
-    def apply_async(self, func: Any, callback: Callable[[Any], Any] | None = None) -> CallFuture:
-        """Queue a batch, for joblib 1.4."""
-        return self.submit(func, callback)
+    apply_async = submit  # for joblib 1.4
 
     def retrieve_result_callback(self, out: CallFuture) -> list[Any]:
         """Return the values of a batch, or raise what was raised in it."""
         return out.result()
-
-
-def _nested(level: int) -> Any:
-    kind = ThreadingBackend if level <= 1 else SequentialBackend
-    return kind(nesting_level=level)
 
 
 def _bare(nesting_level: int | None, inner_max_num_threads: int | None) -> OptomaticBackend:
@@ -203,13 +192,7 @@ def _bare(nesting_level: int | None, inner_max_num_threads: int | None) -> Optom
 
 
 def _dumped(initializer: object) -> Part:
-    """Return an initializer as a part.
-
-    Raises
-    ------
-    NotShippable
-        If it cannot be pickled.
-    """
+    """Return an initializer as a part; raise NotShippable if it cannot be pickled."""
     try:
         return serialization.part_of("pickle", cloudpickle.dumps(initializer, protocol=5))
     except Exception as error:  # whatever a __reduce__ of the user's raises

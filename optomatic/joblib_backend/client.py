@@ -7,8 +7,8 @@ same time::
 
 It looks for ends after a twentieth of the time since something happened, so that waiting adds
 little to short calls and costs little for long ones.  While it runs it is a worker without
-processes, whose heartbeat takes back what others lost.  Without calls it ends after a while, and
-begins again with the next call.
+processes, whose heartbeat takes back units that others lost.  Without calls it ends after a while,
+and begins again with the next call.
 """
 
 from __future__ import annotations
@@ -42,14 +42,13 @@ from optomatic.planning.serialization import Task, call_work, pack_call, renew_c
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
-from optomatic.store.parts import Parts
 from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished, timing_here
 from optomatic.worker.missing_workers import start_advice
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks for ends, at least and at most, and what part of the time since
-#: something happened they are.
+#: Seconds between two looks for ends, at least and at most, and their part of the time since
+#: something happened.
 _LOOK_SHORT, _LOOK_LONG, _LOOK_PART = 0.001, 0.05, 0.05
 #: After so many seconds without an end the client asks why.
 LONELY_SECONDS = 10.0
@@ -64,77 +63,12 @@ _FAREWELL = 5.0
 _IDLE = 30.0
 #: A call that is damaged on the way is sent again so many times.
 _SENT_AGAIN = 3
-
-
-class OwnedParts:
-    """The parts that calls of this process use: in the store until the process ends.
-
-    Parts are shared by content (:mod:`optomatic.store.parts`), so the store is told who needs
-    them.  Others give up what this process owns once they find it gone, or have not seen it for
-    a day.  So it owns nothing while its record is not in the store, and takes another name
-    whenever it was silent.  Safe to share among threads.
-    """
-
-    def __init__(self, bundles: Parts, client: str) -> None:
-        self._bundles = bundles
-        self._client = client
-        self._lock = threading.Lock()
-        #: The name under which parts are owned now, empty while the process is silent.
-        self._name = ""
-        #: All names under which something may be owned.
-        self.names: list[str] = []
-        self._owned: dict[str, str] = {}  # part -> under which name
-        self._number = 0
-
-    def begin(self) -> None:
-        """Take another name: the store knows that the process lives."""
-        with self._lock:
-            self._number += 1
-            self._name = holder_name(self._client, self._number)
-
-    def end(self) -> None:
-        """Own nothing for certain: the process is silent from now on."""
-        with self._lock:
-            self._name = ""
-
-    def own(self, part: Part, *, of_one_call: bool = False) -> None:
-        """Have a part in the store until the process ends; upload it unless it is there.
-
-        A part `of_one_call` is not there yet, and not asked for again.
-
-        Raises
-        ------
-        StoreError
-            Also if the process is silent.
-        """
-        with self._lock:
-            name = self._name
-            if not name:
-                raise StoreUnavailable(
-                    "What makes calls of joblib in this process ended while one was packed. It "
-                    "was not queued, and none of its arguments is stored. Make it again."
-                )
-            if name not in self.names:
-                self.names.append(name)
-        if of_one_call:
-            self._bundles.put(part, holder=name)
-        elif not self.has(part.sha):
-            if self._bundles.missing([part.sha], name):
-                self._bundles.put(part, holder=name)
-            self._owned[part.sha] = name
-
-    def has(self, sha: str) -> bool:
-        """Return whether a part is in the store, and stays."""
-        return bool(self._name) and self._owned.get(sha) == self._name
-
-    def release(self) -> None:
-        """Own nothing any more; parts that nobody else needs are removed."""
-        self._bundles.release(self.names)
+_DAMAGE = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
 
 
 @dataclass(eq=False, slots=True)
 class CallFuture:
-    """A call that was sent, or could not be, and what came of it."""
+    """A call that was sent, or could not be, and its outcome."""
 
     run: Run
     callback: Callable[[CallFuture], Any]
@@ -145,7 +79,7 @@ class CallFuture:
     damaged: int = 0
 
     def result(self) -> list[Any]:
-        """Return the values of its tasks, or raise what one of them raised."""
+        """Return the values of its tasks, or raise the error that one of them raised."""
         if self.error is not None:
             raise self.error
         assert self.data is not None
@@ -155,14 +89,9 @@ class CallFuture:
 class Run:
     """The calls of one ``Parallel``, up to their end or until they are withdrawn.
 
-    Parameters
-    ----------
-    large : int or None
-        Arrays of so many bytes and more are parts.
-    first : Part, optional
-        Initializer that each process runs before its first call.
-
-    Other parameters are those of :func:`~optomatic.planning.serialization.call_work`.
+    Arrays of `large` bytes and more are parts; None: no array is.  `first` is an initializer that
+    each process runs before its first call.  The other parameters are those of
+    :func:`~optomatic.planning.serialization.call_work`.
     """
 
     def __init__(
@@ -179,9 +108,7 @@ class Run:
         self.withdrawn = False
         #: How many calls were queued.
         self.queued = 0
-        self._client = client
-        self._large = large
-        self._first = first
+        self._client, self._large, self._first = client, large, first
         self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._work = call_work(level, threads, mmap_mode, None if first is None else first.sha)
 
@@ -211,7 +138,7 @@ class Run:
     def _keep(self, array: Any) -> str:
         """Store a large array and return its hash; an object is looked at once a call."""
         known = self._arrays.get(id(array))
-        if known is not None and known[0]() is array and self._client.parts.has(known[1]):
+        if known is not None and known[0]() is array and self._client.owns(known[1]):
             return known[1]
         part = serialization.dump(array)
         self._client.own(part)
@@ -223,33 +150,39 @@ class Client:
     """Makes calls in one store.  Safe to share among threads, not across a fork.
 
     As a context manager it keeps its thread alive while a call is packed.
+
+    Parts are shared by content (:mod:`optomatic.store.parts`), so the store is told who needs
+    them.  Others give up parts that this process owns once they find it gone, or have not seen it
+    for a day.  So it owns nothing while its record is not in the store, and takes another name
+    whenever it was silent.
     """
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.store = store
-        self._record = new_record("here", 0)
+        self.store, self._clock = store, clock
+        self._record, self._timing = new_record("here", 0), timing_here()
         self.id = self._record.id
-        self.parts = OwnedParts(store.parts, self.id)
-        self._clock = clock
-        self._timing = timing_here()
+        #: Guards what follows, and wakes the thread.
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
         self._ending: threading.Thread | None = None
-        self._closing = False
+        self._closing = self._given_up = self._said = False
+        self._packing = 0
         self._outgoing: list[CallFuture] = []
         self._withdrawn: list[Run] = []
         self._pending: dict[str, CallFuture] = {}
         self._read: list[CallEnd] = []
-        self._happened_at = self._looked_at = clock()
-        self._said = False
-        self._given_up = False
-        self._count = 0
-        self._counted_at = float("-inf")
         self._published: set[str] = set()
-        self._packing = 0
+        self._happened_at = self._looked_at = clock()
+        self._count, self._counted_at = 0, float("-inf")
         #: Set once the thread has registered this process, or has failed to.
         self._began = threading.Event()
-        self._registered = False
+        #: The name under which parts are owned now, empty while the process is silent.
+        self._name = ""
+        #: All names under which something may be owned, and how often one was taken.
+        self._names: list[str] = []
+        self._number = 0
+        #: Part -> the name under which it is owned.
+        self._owned: dict[str, str] = {}
 
     # -- any thread ------------------------------------------------------------------------
 
@@ -278,14 +211,39 @@ class Client:
             if self._closing or threading.current_thread() is self._ending:
                 break
         else:
-            if not self._registered:
+            if not self._name:
                 self._register()
-        self.parts.own(part, of_one_call=of_one_call)
+        self._own(part, of_one_call=of_one_call)
+
+    def _own(self, part: Part, *, of_one_call: bool) -> None:
+        """Upload a part unless it is there; one `of_one_call` is not.
+
+        Raise StoreUnavailable if the process is silent.
+        """
+        with self._news:
+            name = self._name
+            if not name:
+                raise StoreUnavailable(
+                    "What makes calls of joblib in this process ended while one was packed. It "
+                    "was not queued, and none of its arguments is stored. Make it again."
+                )
+            if name not in self._names:
+                self._names.append(name)
+        if of_one_call:
+            self.store.parts.put(part, holder=name)
+        elif self._owned.get(part.sha) != name:
+            if self.store.parts.missing([part.sha], name):
+                self.store.parts.put(part, holder=name)
+            self._owned[part.sha] = name
+
+    def owns(self, sha: str) -> bool:
+        """Return whether a part is in the store, and stays."""
+        return bool(self._name) and self._owned.get(sha) == self._name
 
     def withdraw(self, run: Run) -> None:
         """Give up all calls of `run`: none of their callbacks is called from now on.
 
-        What is queued is removed soon; what runs is stopped by its worker within a second.
+        Queued calls are removed soon; running ones are stopped by their workers within a second.
         """
         run.withdrawn = True
         with self._news:
@@ -335,8 +293,8 @@ class Client:
             waits = self._pending or self._outgoing or self._withdrawn or self._read
             if waits or self._given_up:
                 self.store.calls.abandon([self.id])
-            if self.parts.names:
-                self.parts.release()
+            if self._names:
+                self.store.parts.release(self._names)
                 self.store.workers.leave(self.id)
         except StoreError as error:
             log.warning("calls of joblib could not be withdrawn: %s", error)
@@ -348,9 +306,8 @@ class Client:
         """Have the thread look around.  To be called with the lock held."""
         if self._thread is None and not self._closing:
             self._happened_at = self._looked_at = self._clock()
-            before = (self._ending,)
             self._thread = threading.Thread(
-                target=self._run, args=before, name="optomatic-client", daemon=True
+                target=self._run, args=(self._ending,), name="optomatic-client", daemon=True
             )
             self._thread.start()
         self._news.notify_all()
@@ -360,7 +317,8 @@ class Client:
             before.join()  # it signs off under the id under which this one registers
         heartbeat = Heartbeat(self.store, self.id, self._timing)
         try:
-            self._begin(heartbeat)
+            self._begin()
+            heartbeat.start()
             while self._wait():
                 self._turn()
         except Exception as error:  # nobody else would tell those who wait
@@ -372,7 +330,7 @@ class Client:
             heartbeat.stop()
             self._leave()
 
-    def _begin(self, heartbeat: Heartbeat) -> None:
+    def _begin(self) -> None:
         try:
             try:
                 self._register()
@@ -381,25 +339,24 @@ class Client:
                 self._began.set()
         except StoreError as error:
             self._give_up(error)
-        heartbeat.start()
 
     def _register(self) -> None:
-        """Let others know that this process lives."""
-        self._registered = False
+        """Let others know that this process lives, and take another name."""
         self.store.workers.register(self._record)
-        self.parts.begin()
-        self._registered = True
+        with self._news:
+            self._number += 1
+            self._name = holder_name(self.id, self._number)
 
     def _end_thread(self) -> None:
-        """Note that this thread ends.  To be called with the lock held."""
+        """Note that this thread ends, and is silent.  To be called with the lock held."""
         self._began.clear()
-        self.parts.end()
+        self._name = ""
         self._ending, self._thread = self._thread, None
 
     def _leave(self) -> None:
         try:
             self._remove_given_up()
-            if not self.parts.names:  # else others have to find out when this process is gone
+            if not self._names:  # else others have to find out when this process is gone
                 self.store.workers.leave(self.id)
         except StoreError as error:
             log.info("client %s could not sign off: %s", self.id, error)
@@ -438,8 +395,14 @@ class Client:
                 self._read = []
             for run in withdrawn:
                 self.store.calls.withdraw(self.id, run.id)
-            if self._pending:
-                self._look()
+            if not self._pending:
+                return
+            if ends := self.store.calls.finished(self.id):
+                self._happened_at, self._said = self._clock(), False
+                self._take(ends)
+            elif self._clock() >= max(self._happened_at, self._looked_at) + LONELY_SECONDS:
+                self._looked_at = self._clock()
+                self._ask_why()
         except StoreError as error:
             self._give_up(error)
 
@@ -460,17 +423,8 @@ class Client:
             self.store.workers.publish(work)
             self._published.add(work.queue)
 
-    def _look(self) -> None:
-        ends = self.store.calls.finished(self.id)
-        if ends:
-            self._happened_at, self._said = self._clock(), False
-            self._take(ends)
-        elif self._clock() >= max(self._happened_at, self._looked_at) + LONELY_SECONDS:
-            self._looked_at = self._clock()
-            self._ask_why()
-
     def _take(self, ends: Sequence[CallEnd]) -> None:
-        """Take the ends of calls; what was damaged on the way is sent again."""
+        """Take the ends of calls; calls that were damaged on the way are sent again."""
         self._read.extend(ends)
         with self._news:
             known = [(self._pending.pop(end.id, None), end) for end in ends]
@@ -483,9 +437,15 @@ class Client:
         self._deliver(over)
 
     def _finish(self, future: CallFuture, end: CallEnd) -> bool:
-        """Note what came of a call; return False if it was damaged, and is to be sent again."""
+        """Note the end of a call; return False if it was damaged, and is to be sent again."""
+        failure = end.failure
         try:
-            content = self._content(end)
+            # Damaged is also a call whose worker did not get what was sent.
+            if end.state == "invalid":
+                raise BundleDamaged("its record could not be read.")
+            if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
+                raise BundleDamaged(failure.text)
+            content = end.data if end.sha is None else self.store.parts.get(end.sha)[1]
             if end.state == "completed":
                 future.data = content
             else:
@@ -495,25 +455,15 @@ class Client:
             if future.damaged <= _SENT_AGAIN:
                 self._renew(future)
                 return future.error is not None
-            future.error = BundleDamaged(_DAMAGED.format(number=future.damaged, what=error))
+            future.error = BundleDamaged(
+                f"A call of joblib was damaged on the way {future.damaged} times in a row, so it "
+                f"is not sent again. It returned nothing: {error} Look for bad memory or a bad "
+                "disk in this machine, the database's and the workers', and let all of them have "
+                "the same version of optomatic."
+            )
         except StoreError as error:
             future.error = error
         return True
-
-    def _content(self, end: CallEnd) -> bytes | None:
-        """Return the pickle of what a call returned or raised, if there is any.
-
-        Raises
-        ------
-        BundleDamaged
-            If that, or what its worker got of the call, is not what was sent.
-        """
-        if end.state == "invalid":
-            raise BundleDamaged("its record could not be read.")
-        failure = end.failure
-        if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
-            raise BundleDamaged(failure.text)
-        return end.data if end.sha is None else self.store.parts.get(end.sha)[1]
 
     def _renew(self, future: CallFuture) -> None:
         """Give a damaged call another key."""
@@ -521,7 +471,7 @@ class Client:
         future.call = renew_call(future.call)
         try:
             if future.call.own is not None:
-                self.parts.own(future.call.own, of_one_call=True)
+                self._own(future.call.own, of_one_call=True)
         except StoreError as error:
             future.error = error
 
@@ -539,7 +489,12 @@ class Client:
         with self._news:
             ids = list(self._pending)
         missed = self.store.calls.missed(self.id, ids)
-        self._fail(missed.gone, CallLost(_REMOVED.format(number=len(missed.gone))))
+        gone = CallLost(
+            f"{len(missed.gone)} calls of joblib are not in the database any more, though nothing "
+            "had come of them: somebody removed them. What they did, if they ran, cannot be known. "
+            "Make them again."
+        )
+        self._fail(missed.gone, gone)
         self._take(missed.broken)
         self._published.clear()  # what it says of them may have been lost, too
         for future in list(self._pending.values()):
@@ -549,10 +504,15 @@ class Client:
             return
         self._said = True
         try:
-            if missed.foreign:
-                warnings.warn(_FOREIGN.format(len(missed.foreign)), NoProgress, stacklevel=2)
-            else:
+            if not missed.foreign:
                 self._warn_lonely()
+                return
+            text = (
+                f"{len(missed.foreign)} calls of joblib wait in the form of another version of "
+                "optomatic, which this one does not know. They were left as they are. Wait for "
+                "workers of that version, or use another database."
+            )
+            warnings.warn(text, NoProgress, stacklevel=2)
         except (NoProgress, NoWorkers) as error:  # made errors, but there is no caller here
             log.warning("%s", error)
 
@@ -580,27 +540,21 @@ class Client:
         self._deliver(lost)
 
 
-_DAMAGE = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
-_DAMAGED = (
-    "A call of joblib was damaged on the way {number} times in a row, so it is not sent again. It "
-    "returned nothing: {what} Look for bad memory or a bad disk in this machine, the database's "
-    "and the workers', and let all of them have the same version of optomatic."
-)
-_FOREIGN = (
-    "{} calls of joblib wait in the form of another version of optomatic, which this one does not "
-    "know. They were left as they are. Wait for workers of that version, or use another database."
-)
-_REMOVED = (
-    "{number} calls of joblib are not in the database any more, though nothing had come of them: "
-    "somebody removed them. What they did, if they ran, cannot be known. Make them again."
-)
-
-
 def _error_of(end: CallEnd, data: bytes | None) -> BaseException:
-    """Return what a call that came to nothing raises here."""
-    if end.failure is None:
-        return CallLost(_why_lost(end))
+    """Return the error that a call without a value raises here."""
     failure = end.failure
+    if end.state == "cancelled" and failure is None:
+        return CallLost(
+            "A call of joblib was cancelled by somebody before it had run. Make it again."
+        )
+    if failure is None:
+        why = ", ".join(end.history) or "no reason is known"
+        where = ", ".join(dict.fromkeys(end.lost_on)) or "unknown hosts"
+        return CallLost(
+            f"A call of joblib ended the process that ran it {end.losses} times (on {where}: "
+            f"{why}) and is not tried again. It returned nothing. Run its function here to find "
+            "out why: a crash in compiled code, os._exit and too little memory look like this."
+        )
     try:
         error = pickle.loads(data) if data else None
     except BaseException:  # its class is not here, or cannot be read
@@ -612,18 +566,6 @@ def _error_of(end: CallEnd, data: bytes | None) -> BaseException:
         )
     error.__cause__ = RemoteTraceback(failure.traceback)
     return error
-
-
-def _why_lost(end: CallEnd) -> str:
-    if end.state == "cancelled":
-        return "A call of joblib was cancelled by somebody before it had run. Make it again."
-    why = ", ".join(end.history) or "no reason is known"
-    where = ", ".join(dict.fromkeys(end.lost_on)) or "unknown hosts"
-    return (
-        f"A call of joblib ended the process that ran it {end.losses} times (on {where}: {why}) "
-        "and is not tried again. It returned nothing. Run its function here to find out why: a "
-        "crash in compiled code, os._exit and too little memory look like this."
-    )
 
 
 _lock = threading.Lock()
