@@ -38,12 +38,8 @@ Progress = Callable[[str], Mapping[str, Any]]
 class ClaimLoop:
     """Claim, start, hand in, measure and back off, for a process with the objects of one search.
 
-    Parameters
-    ----------
-    seconds : float
-        Measured work in one claim.
-    lease : float, optional
-        Seconds for which a started unit is ours without a beat, if not the store's.
+    A claim takes `seconds` of measured work.  A started unit is ours for `lease` seconds without a
+    beat, if not for those of the store.
     """
 
     def __init__(
@@ -57,12 +53,8 @@ class ClaimLoop:
         seconds: float = BATCH_SECONDS,
         lease: float | None = None,
     ) -> None:
-        self._store = store
-        self._heartbeat = heartbeat
-        self._worker = worker
-        self._search = search
-        self._place = place
-        self._lease = lease
+        self._store, self._heartbeat, self._worker = store, heartbeat, worker
+        self._search, self._place, self._lease = search, place, lease
         self._sizing = BatchSizing(seconds)
         self._backoff = Backoff(PAUSE_SHORT, PAUSE_LONG)
 
@@ -74,21 +66,19 @@ class ClaimLoop:
         self._heartbeat.check()
         count = self._sizing.batch()
         lease = self._store.claims.claim(self._worker, count, search=self._search, alone=alone)
-        mine = tuple(job for job in lease.jobs if self._asked_for(job.id))
-        if len(mine) < len(lease.jobs):
-            strange = [job.id for job in lease.jobs if job not in mine]
+        mine, strange = [], []
+        for job in lease.jobs:
+            try:
+                self._place(job.id)
+                mine.append(job)
+            except KeyError:
+                strange.append(job.id)
+        if strange:
             self._store.claims.release(lease.token, strange)
             self._store.jobs.cancel(self._search, strange)
         if mine:
             self._backoff.succeeded()
-        return Lease(lease.token, mine)
-
-    def _asked_for(self, unit_id: str) -> bool:
-        try:
-            self._place(unit_id)
-        except KeyError:
-            return False
-        return True
+        return Lease(lease.token, tuple(mine))
 
     def start(self, token: str, jobs: Sequence[Job]) -> frozenset[str]:
         """START `jobs`; return the ids that are still ours, which are renewed from now on."""
@@ -134,9 +124,9 @@ class ClaimLoop:
 
 
 class InProcess:
-    """Scores in the calling thread from the caller's own objects; unpickles nothing.
+    """Scores in the calling thread from the client's own objects; unpickles nothing.
 
-    What of a unit ends the search (``error_score="raise"``) is in ``error`` then.
+    An error of a unit that ends the search (``error_score="raise"``) is in ``error`` then.
     """
 
     standalone = False
@@ -149,12 +139,10 @@ class InProcess:
         verbose: int = 0,
         progress: Progress = lambda _: {},
     ) -> None:
-        self._workload = workload
-        self._place = place
+        self._workload, self._place = workload, place
         self._raises = isinstance(error_score, str)
         self._error_score = float("nan") if self._raises else error_score
-        self._verbose = verbose
-        self._progress = progress
+        self._verbose, self._progress = verbose, progress
         self.error: BaseException | None = None
         self.scored: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -213,7 +201,7 @@ class InProcess:
             loop.give_back(lease.token, rest, (begun,) if begun else ())
 
     def score(self, unit_id: str) -> Result:
-        """Score one unit; what GridSearchCV would raise of it is in ``error`` then."""
+        """Score one unit; an error that GridSearchCV would raise is in ``error`` then."""
         params, split = self._place(unit_id)
         try:
             result, error = score_unit(

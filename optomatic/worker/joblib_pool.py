@@ -20,9 +20,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from contextlib import closing, nullcontext
+from typing import Any, NamedTuple
 
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
@@ -88,10 +87,8 @@ class Joblib:
         backend: Any,
         told: Told = lambda _: None,
     ) -> None:
-        self._workload = workload
-        self._sender = sender
-        self._place = place
-        self._n_jobs = n_jobs
+        self._workload, self._sender = workload, sender
+        self._place, self._n_jobs = place, n_jobs
         # Those that cannot hand out results one by one get a round of batches at a time.
         self._streams = bool(getattr(backend, "supports_return_generator", False))
         self._told = told
@@ -120,15 +117,17 @@ class Joblib:
     def _try_round(self, batches: _Batches, hooks: Hooks) -> None:
         try:
             self._round(batches, hooks)
-        except Exception as error:
+        except BaseException as error:
             batches.end_after(error)
             if isinstance(error, Refused):
-                raise _other_code(error) from error
+                raise OtherCode(
+                    "The workers of joblib's backend do not have what this process has: "
+                    f"{error.why}. Nothing was scored with it; all finished scores are stored. "
+                    "Restart those workers, or, if a file was edited since this process has "
+                    "imported it, this process, and fit again."
+                ) from error
             if not _a_worker_died(error):
                 raise
-        except BaseException as interrupt:
-            batches.end_after(interrupt)
-            raise
 
     def _round(self, batches: _Batches, hooks: Hooks) -> None:
         """Score until there is nothing to claim (or, in rounds, what is claimed at once)."""
@@ -157,14 +156,6 @@ class Joblib:
         batch = _Batch(lease.token, units, payload, more, self._workload.options, os.getpid())
         # Data as arguments of their own: engines send those once, or share their memory.
         return delayed(_score_batch)(batch, payloads, sender.large(), self._workload.splits)
-
-
-def _other_code(refused: Refused) -> OtherCode:
-    return OtherCode(
-        f"The workers of joblib's backend do not have what this process has: {refused.why}. "
-        "Nothing was scored with it; all finished scores are stored. Restart those workers, or, "
-        "if a file was edited since this process has imported it, this process, and fit again."
-    )
 
 
 class _Batches:
@@ -222,8 +213,7 @@ class _Batches:
             if _a_worker_died(error):
                 # Which of them it was is not known: each then runs alone.
                 for unit_id in ids:
-                    name = type(error).__name__
-                    self._loop.crash(token, unit_id, name)
+                    self._loop.crash(token, unit_id, type(error).__name__)
                 ids = frozenset()
             self._loop.give_back(token, ids, begun=ids)
 
@@ -232,8 +222,7 @@ def _a_worker_died(error: BaseException) -> bool:
     return any(kind.__name__ in _DEATHS for kind in type(error).__mro__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(NamedTuple):
     """Units on their way to a worker of joblib, and the names of what they need."""
 
     token: str
@@ -257,18 +246,15 @@ def _score_batch(
         sha, _, number = name.rpartition(":")
         return (more[sha] if sha else loaded).values[int(number)]
 
-    # Where joblib's workers are threads of the caller, imports find its modules.
-    with inner_threads(batch.options), _imports_of(loaded, batch.pid):
+    # Where joblib's workers are threads of the client, imports find its modules.
+    imports = nullcontext() if os.getpid() == batch.pid else loaded.installed()
+    with inner_threads(batch.options), imports:
         results = [
             score_safely(workload, params.decode(text, named), split)
             for _, text, split in batch.units
         ]
     ids = [unit_id for unit_id, _, _ in batch.units]
     return batch.token, ids, results, time.perf_counter() - began
-
-
-def _imports_of(loaded: Loaded, pid: int) -> AbstractContextManager[None]:
-    return nullcontext() if os.getpid() == pid else loaded.installed()
 
 
 #: Payloads that were loaded in this process, by hash.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from optomatic.backoff import Backoff
 from optomatic.errors import StoreError
@@ -43,9 +43,8 @@ _LONGEST_WAIT = 10.0
 _LATE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkSummary:
-    """What a worker did: units scored, those of them with failures, children that crashed."""
+class WorkSummary(NamedTuple):
+    """Units that a worker scored, those of them with failures, and children that crashed."""
 
     worker: str
     scored: int
@@ -159,8 +158,6 @@ class Worker:
                 self._idle.hurry()
             self._reservations.may_be_over = not self._reservations.units
 
-    # -- the store -------------------------------------------------------------------------
-
     def _ask_store(self) -> None:
         """Claim and START what children want, and flush what the store is owed."""
         if self._backoff.time_left():
@@ -168,7 +165,10 @@ class Worker:
         try:
             asked = self._end_at is None and self._dispatch.run()
             if self._flush() or asked:
-                self._store_answered()
+                if not self._answered:
+                    log.info("the store answers again")
+                self._answered = True
+                self._backoff.succeeded()
         except StoreError as error:
             self._store_failed(error)
 
@@ -183,18 +183,12 @@ class Worker:
 
     def _store_failed(self, error: StoreError) -> None:
         """Wait longer and longer for a store that does not answer, and say so once."""
-        if self._answered and self._options.lasting:
-            log.warning("the store does not answer, waiting for it: %s", error)
-        self._answered = False
+        answered, self._answered = self._answered, False
         if not self._options.lasting:
             raise error
+        if answered:
+            log.warning("the store does not answer, waiting for it: %s", error)
         self._backoff.failed()
-
-    def _store_answered(self) -> None:
-        if not self._answered:
-            log.info("the store answers again")
-        self._answered = True
-        self._backoff.succeeded()
 
     def _log(self) -> None:
         """Log what was done, and why nothing is; not while the store is away, which is asked."""
@@ -209,8 +203,6 @@ class Worker:
             )
         except StoreError as error:
             self._store_failed(error)
-
-    # -- what is due -----------------------------------------------------------------------
 
     def _time_left(self) -> float:
         """Return the seconds after which the loop has to look around."""
@@ -231,7 +223,7 @@ class Worker:
 
     def _idle_left(self) -> float | None:
         """Return the seconds for which it may still be idle, None if there is no limit."""
-        idle, most = self.idle_for(), self._options.max_idle
+        idle, most = self._idle.seconds(), self._options.max_idle
         return None if most is None or idle is None else max(0.0, most - idle)
 
     def _over(self, until: Callable[[], bool]) -> bool:
@@ -243,20 +235,15 @@ class Worker:
         if self._dispatch.left() == 0:
             log.info("worker %s has scored as many units as it was to", self._record.id[:4])
             return True
-        return self._idle_left() == 0 or self._said_over(until)
-
-    def _said_over(self, until: Callable[[], bool]) -> bool:
-        """Ask `until`, but only when the answer may have changed: it may cost a round trip."""
-        if not self._reservations.may_be_over:
-            return False
-        self._reservations.may_be_over = False
+        if self._idle_left() == 0:
+            return True
+        # `until` may cost a round trip: it is asked only when its answer may have changed.
+        may_be_over, reservations.may_be_over = reservations.may_be_over, False
         try:
-            return until()
+            return may_be_over and until()
         except StoreError as error:
             self._store_failed(error)
             return False
-
-    # -- shutdown --------------------------------------------------------------------------
 
     def stop(self, grace: float) -> None:
         """Have :meth:`run` end: at once for what is not running, else after `grace` seconds.
