@@ -517,7 +517,7 @@ class Client:
             log.warning("%s", error)
 
     def _give_up(self, error: Exception) -> None:
-        """Tell everyone who waits that nothing can be had from the store."""
+        """Fail all calls that wait, as the store does not answer."""
         self._read = []
         self._given_up = True
         with self._news:

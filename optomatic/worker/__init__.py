@@ -1,1 +1,1 @@
-"""Who scores it."""
+"""Workers: claim units, have them scored, and hand in the results."""

@@ -32,7 +32,7 @@ LARGEST = 10 * 1024**3
 FOLDER = "optomatic-cache"
 _LOCK = ".lock-"
 _PART = re.compile(r"[0-9a-f]{64}\.[0-9a-zA-Z]+")
-#: What is being written, or was when its process ended: a part, and what a call returned.
+#: Unfinished files: a part, and the value that a call returned.
 _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}|\.returned\.[0-9a-f]{32}")
 #: Seconds after which nobody is writing it any more.
 _STALE = 3600.0
@@ -93,7 +93,7 @@ class Cache:
         if self._clock() < self._disk_at:
             return self._hold(sha, fetch)
         try:
-            with self._alone(_hash(sha)):
+            with self._alone(_checked(sha)):
                 return self.find(sha) or self.add(sha, lambda path: fetch(sha, path))
         except StoreError:
             raise
@@ -113,7 +113,7 @@ class Cache:
         """
         if sha in self._memory:
             return self._memory[sha][:2]
-        known = self._verified.get(sha) or self._look(_hash(sha))
+        known = self._verified.get(sha) or self._look(_checked(sha))
         if known is None or not self._pin(sha, known[1]) or not _touch(known[1], self._clock()):
             self._verified.pop(sha, None)
             self._unpin(sha)
@@ -189,25 +189,24 @@ class Cache:
         Where the disk is full, all that nobody uses is removed for it; then raise CacheFull.  Raise
         BundleDamaged, and keep nothing, if what was written does not match `sha`.
         """
-        try:
-            found = self._add(sha, write)
-        except OSError as error:
-            if not no_room(error):
-                raise
-            if not self.trim(0):
-                raise _full(self.root, error) from error
-            found = None
-        if found is None:  # what was removed may be enough
-            return self.add(sha, write)
-        self.trim()
-        return found
+        while True:
+            try:
+                found = self._add(sha, write)
+            except OSError as error:
+                if not no_room(error):
+                    raise
+                if not self.trim(0):  # else the room may be enough now
+                    raise _full(self.root, error) from error
+            else:
+                self.trim()
+                return found
 
     def _add(self, sha: str, write: Callable[[Path], str]) -> tuple[str, Path]:
-        temporary = self.root / f".{_hash(sha)}.{secrets.token_hex(8)}"
+        temporary = self.root / f".{_checked(sha)}.{secrets.token_hex(8)}"
         try:
             kind = write(temporary)
             serialization.verify(sha, kind, temporary)
-            path = self.root / f"{sha}.{_kind(kind)}"
+            path = self.root / f"{sha}.{_checked(kind, '[0-9a-zA-Z]+')}"
             temporary.rename(path)
             _touch(path, self._clock())
             self._unpin(sha)
@@ -276,17 +275,9 @@ def _remove_unused(path: Path) -> bool:
     return True
 
 
-def _hash(sha: str) -> str:
-    """Return `sha`, which comes from the database, if it names a part and no path."""
-    return _of_form(re.compile(r"[0-9a-f]{64}"), sha)
-
-
-def _kind(kind: str) -> str:
-    return _of_form(re.compile(r"[0-9a-zA-Z]+"), kind)
-
-
-def _of_form(form: re.Pattern[str], name: str) -> str:
-    if not form.fullmatch(name):
+def _checked(name: str, form: str = "[0-9a-f]{64}") -> str:
+    """Return `name`, which comes from the database, if it names a part (or kind) and no path."""
+    if not re.fullmatch(form, name):
         raise BundleDamaged(
             f"{name!r} cannot name a part of a bundle, so nothing was read or written. The "
             "stored unit that names it is damaged, or not written by optomatic."

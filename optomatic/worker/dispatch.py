@@ -97,7 +97,7 @@ class WorkerOptions:
 
 
 class Idle:
-    """Whether the worker has nothing to do, when it looks at the queue, and what wakes it before.
+    """Decide when an idle worker looks at the queue; a notifier wakes it before.
 
     `wake` has the worker's loop look around, and call :meth:`look`, in any thread.  Without a
     `notifier` the worker always looks by itself.  If `joined`, the notifier also tells of a
@@ -174,7 +174,7 @@ class Idle:
         cheap = self.since is not None and not self._hurried
         self._hurried = self.others_wait = False
         if self._reservations.freed:
-            # What becomes free looks often; with nothing in hand also for what runs alone.
+            # A free worker looks often; with nothing in hand also for units that run alone.
             self._backoff.retry(self._backoff.failures if self._reservations.units else 0)
             self._reservations.freed = False
         return cheap
@@ -363,7 +363,7 @@ class Dispatch:
         idle, reservations = self._idle, self._reservations
         if idle.time_left():
             return False
-        # What is on its way back to the store may be what is to be claimed next.
+        # Units on their way back to the store may be the next to claim.
         busy = self._pool.busy() or not reservations.empty()
         cheap = idle.begin_look()
         if cheap and not self._store.claims.anything_queued():
@@ -410,8 +410,8 @@ class Dispatch:
     def _cut(self, token: str, share: int, *, reads: bool) -> list[Reservation]:
         """Take out one chunk: at most `share` units, or 50 ms of them.
 
-        What is not measured yet, or has ended a worker before, goes alone.  A busy child does
-        not read, and is sent only as much as its channel holds.
+        A unit that is not measured yet, or has ended a worker before, goes alone.  A busy child
+        does not read, and is sent only as much as its channel holds.
         """
         waiting = self._reservations.waiting
         chunk: list[Reservation] = []
@@ -460,7 +460,7 @@ class Dispatch:
         except CacheFull as error:
             self.skipped.no_room(one.job.queue, error)
             reservations.release(chunk[chunk.index(one) :])
-            # What waits may be of that queue too, and is not to be fetched in vain.
+            # Waiting units may be of that queue too: do not fetch their parts in vain.
             reservations.release_waiting()
         return good, parts
 

@@ -226,7 +226,7 @@ def start_python(
 def python_command(module: str, descriptor: int) -> list[str]:
     """Return the command line of a process that talks through `descriptor`."""
     warnings = [f"-W{option}" for option in sys.warnoptions]
-    # What stands in asserts counts, in keys too, so it runs there if it does here.
+    # Asserts of user code count, in keys too, so they run there if they do here.
     optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
     # -P: the current directory must not come before the parent's path.
     options = ["-P", *optimized, *warnings]

@@ -137,7 +137,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         #: The worker is idle, so it looks after others less often.
         self.calm = False
-        #: What ended the thread, if not :meth:`stop`.  Then nothing is renewed.
+        #: The error that ended the thread, if one did.  Then nothing is renewed.
         self.error: Exception | None = None
 
     def hold(self, token: str, ids: Iterable[str], *, brisk: bool = False) -> None:
@@ -230,7 +230,7 @@ class Heartbeat:
         if not self.calm or self.held() or self._store.claims.anything_runs():
             return False
         self._store.workers.seen(self.worker)
-        # What happens meanwhile is not known.
+        # Changes meanwhile are not noticed.
         self._guard.failed()
         self._beat_at = self._reap_at = now + self._jittered(self.timing.lease / 2)
         self._recovered()

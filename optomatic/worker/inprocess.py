@@ -108,7 +108,7 @@ class ClaimLoop:
         self._sizing.measured(seconds)
 
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-        """Yield what to start at once: 50 ms of work, measured on the way.
+        """Yield chunks to start at once: 50 ms of work, measured on the way.
 
         A unit that is not measured yet, or has ended its worker before, goes alone.
         """
@@ -178,7 +178,7 @@ class InProcess:
         """Score what is claimed; whatever happens, hand in results and give back the rest."""
         results: dict[str, Result] = {}
         rest = {job.id for job in lease.jobs}
-        # What runs now, or ran last: a run that was interrupted counts as one all the same.
+        # The unit that runs now, or ran last: an interrupted run counts as a run.
         begun = ""
         handed_in = time.monotonic()
         try:

@@ -45,7 +45,7 @@ Told = Callable[[Collection[str]], None]
 BATCH_SECONDS = 0.5
 #: So many payloads stay loaded in a process.
 _PAYLOADS = 64
-#: What loky, dask and ray raise when a worker died, by name, as they are not imported for that.
+#: Errors of loky, dask and ray when a worker died, by name, as they are not imported for that.
 _DEATHS = frozenset(
     {"TerminatedWorkerError", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
 )

@@ -69,7 +69,7 @@ def open_payload(
     try:
         loaded = load_payload(data, load_part, first)
     except ImportError as error:
-        # What holds no user code shares its queue with other searches.
+        # A payload without user code shares its queue with other searches.
         if error.name and (head["code"] or head["by_reference"]):
             raise Refused(f"{error.name} cannot be imported ({error})", error) from error
         raise

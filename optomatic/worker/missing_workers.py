@@ -1,4 +1,4 @@
-"""What workers lack, the command that starts one, and warnings for a client that waits."""
+"""Tags and versions that workers lack, warnings for clients that wait, and the start command."""
 
 from __future__ import annotations
 

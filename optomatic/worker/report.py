@@ -146,7 +146,7 @@ class Report:
         #: The last report; since when the units take that are not reported; the last result.
         self._at = self._since = self._last = clock()
         self._seen = 0
-        #: What was reported.
+        #: Reported so far.
         self._scored = self._failed = 0
         self._by_search: Counter[str] = Counter()
         self._state = ""

@@ -1,4 +1,4 @@
-"""What a worker has reserved, as one state machine; and what it owes the store.
+"""The units that a worker has reserved, as one state machine, and its debts to the store.
 
 ::
 
@@ -49,7 +49,7 @@ MANY, OLD = 64, 0.05
 #: A revoked unit may go on for so many seconds: most are over by then, and a new child takes
 #: longer to start.
 _MERCY = 0.25
-#: What waits for more than this part of its short lease is given back.
+#: A unit that waits for more than this part of its short lease is given back.
 _STALE = 0.7
 #: Stands for calls of joblib where searches are counted: these have no search.
 CALLS = "calls of joblib"
@@ -105,7 +105,7 @@ class Reservations:
         lease = self._store.claims.claim(
             self.worker, count, queues=queues, search=search, alone=alone
         )
-        # What a child still runs under an old token was lost, which no beat would tell any more.
+        # A child may still run a unit under an old token: that was lost, which no beat tells.
         came = {job.id for job in lease.jobs}
         for token, unit_id in [key for key in self.units if key[1] in came]:
             self._kill_at[token, unit_id] = now
@@ -256,7 +256,7 @@ class Reservations:
         for child in children:
             if child.running and self._kill_at.get(child.running.key, now + 1.0) <= now:
                 child.kill("its unit was taken away")
-        # What is still queued behind another unit is looked at again a little later.
+        # Look again a little later at those that are queued behind another unit.
         late = {key: now + _MERCY for key, at in self._kill_at.items() if at <= now}
         self._kill_at.update(late)
 

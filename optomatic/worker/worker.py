@@ -76,7 +76,7 @@ class Worker:
         self._dispatch = Dispatch(store, pool, cache, self._reservations, self._idle, options)
         self._outcomes = Outcomes(pool, self._reservations, self._dispatch)
         self._backoff = Backoff()
-        #: Whether the store answered last.
+        #: The last call of the store was answered.
         self._answered = True
         self._ready = False
         self._turn_at = time.monotonic()
@@ -141,7 +141,7 @@ class Worker:
         self._wake()
 
     def _tell(self) -> None:
-        """Tell of the results that arrived: not where they are read, as this may raise anything."""
+        """Call back for results that arrived; not where they are read, as this may raise."""
         if not self._ready and any(child.ready for child in self._pool.children):
             self._ready = True
             self._options.on_ready()
