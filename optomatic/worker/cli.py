@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -485,11 +486,21 @@ def _work(
     )
     worker = Worker(store, pool, cache, record, timing, worker_options)
     _obey_signals(worker, pool, options.grace, lines)
-    if options.deadline is not None:
-        worker.stop_in(options.deadline, options.grace)
+    deadline = float("inf") if options.deadline is None else max(0.0, options.deadline)
+    grace = min(options.grace, deadline)
+
+    def stop() -> None:
+        log.info("worker %s is near its deadline, ending", record.id[:4])
+        worker.stop(grace)
+
+    timer = threading.Timer(deadline - grace, stop)
+    timer.daemon = True
     try:
+        if options.deadline is not None:
+            timer.start()
         summary = worker.run(lambda: options.until_empty and worker.idle_for() is not None)
     finally:
+        timer.cancel()
         pool.close()
     log.info(
         "worker %s ends: %d units scored, %d of them with failures, %d crashes",

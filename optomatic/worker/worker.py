@@ -82,8 +82,6 @@ class Worker:
         self._turn_at = time.monotonic()
         #: Until when units that run may go on; None until :meth:`stop` is called.
         self._end_at: float | None = None
-        #: When :meth:`stop` is to be called, and its grace.
-        self._stop_at: tuple[float, float] | None = None
 
     def run(self, until: Callable[[], bool]) -> WorkSummary:
         """Work until `until()`, which is asked whenever nothing is in hand, or until stopped.
@@ -118,7 +116,6 @@ class Worker:
 
     def _turn(self) -> None:
         self._heartbeat.check()
-        self._stop_if_due()
         self._heartbeat.calm = self._idle.look() and self._options.lasting
         self._log()
         if self._end_at is None:
@@ -208,14 +205,15 @@ class Worker:
         """Return the seconds after which the loop has to look around."""
         now, reservations, ending = time.monotonic(), self._reservations, self._end_at is not None
         due = [_LONGEST_WAIT, self._idle_left(), reservations.kill_in()]
-        due += [at - now for at in (self._end_at, self._stop_at and self._stop_at[0]) if at]
         if self._options.report and self._answered:
             due.append(self._options.report.time_left(reservations.scored))
         asks = [reservations.due_in(), None if ending else self._dispatch.time_left()]
         if reservations.may_be_over and not reservations.units:
             asks.append(0.0)
         due += [max(ask, self._backoff.time_left()) for ask in asks if ask is not None]
-        if not ending:
+        if self._end_at is not None:
+            due.append(self._end_at - now)
+        else:
             due.append(self._pool.time_left())
             if self._options.hooks is not NO_HOOKS and reservations.empty():
                 due.append(self._turn_at - now)
@@ -255,18 +253,6 @@ class Worker:
         if self._options.lasting:  # other calls are awaited for a minute at most anyway
             self._store.hurry(grace + _LATE)
         self._wake()
-
-    def stop_in(self, seconds: float, grace: float) -> None:
-        """Have :meth:`run` be over in `seconds`: :meth:`stop` comes `grace` seconds before."""
-        grace = min(grace, max(0.0, seconds))
-        self._stop_at = (time.monotonic() + seconds - grace, grace)
-
-    def _stop_if_due(self) -> None:
-        if self._stop_at is not None and time.monotonic() >= self._stop_at[0]:
-            grace = self._stop_at[1]
-            self._stop_at = None
-            log.info("worker %s is near its deadline, ending", self._record.id[:4])
-            self.stop(grace)
 
     def _wind_down(self, deadline: float) -> None:
         """Drain: keep only what runs, and that only until `deadline`."""
