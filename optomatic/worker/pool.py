@@ -284,35 +284,40 @@ class Child:
         self._process.close()
 
 
-class _Starter:
-    """A thread that starts children and lives as long as its process.
+_lock = threading.Lock()
+#: Orders for the one thread that starts all children.  Linux kills children when the *thread* that
+#: started them ends, which must not happen when a fit in a passing thread is over.
+_orders: queue.SimpleQueue[tuple[Setup, Future[Child]]] | None = None
+#: Pools that no fit uses now.
+_warm: list[Pool] = []
 
-    Linux kills children when the *thread* that started them ends, which must not happen
-    when a fit in a passing thread is over.
-    """
 
-    def __init__(self) -> None:
-        self._orders: queue.SimpleQueue[tuple[Setup, Future[Child]]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name="optomatic-starter", daemon=True).start()
+def start_child(setup: Setup) -> Child:
+    """Start a child; raise StartFailed if it cannot be started now."""
+    global _orders
+    with _lock:
+        if _orders is None:
+            _orders = queue.SimpleQueue()
+            name = "optomatic-starter"
+            threading.Thread(target=_serve, args=(_orders,), name=name, daemon=True).start()
+        orders = _orders
+    answer: Future[Child] = Future()
+    orders.put((setup, answer))
+    try:
+        return answer.result()
+    except KeyboardInterrupt:
+        answer.add_done_callback(lambda late: late.exception() or late.result().reap())
+        raise
 
-    def start(self, setup: Setup) -> Child:
-        """Start a child, also if the caller is interrupted meanwhile: then it is reaped."""
-        answer: Future[Child] = Future()
-        self._orders.put((setup, answer))
+
+def _serve(orders: queue.SimpleQueue[tuple[Setup, Future[Child]]]) -> None:
+    servers = ForkServers()
+    while True:
+        setup, answer = orders.get()
         try:
-            return answer.result()
-        except KeyboardInterrupt:
-            answer.add_done_callback(lambda late: late.exception() or late.result().reap())
-            raise
-
-    def _serve(self) -> None:
-        servers = ForkServers()
-        while True:
-            setup, answer = self._orders.get()
-            try:
-                answer.set_result(_start(servers, setup))
-            except Exception as error:
-                answer.set_exception(error)
+            answer.set_result(_start(servers, setup))
+        except Exception as error:
+            answer.set_exception(error)
 
 
 def _start(servers: ForkServers, setup: Setup) -> Child:
@@ -326,24 +331,10 @@ def _start(servers: ForkServers, setup: Setup) -> Child:
     return child
 
 
-_lock = threading.Lock()
-_starter: _Starter | None = None
-#: Pools that no fit uses now.
-_warm: list[Pool] = []
-
-
-def start_child(setup: Setup) -> Child:
-    """Start a child, from the one thread that starts them all; raise StartFailed if it cannot."""
-    global _starter
-    with _lock:
-        starter = _starter = _starter or _Starter()
-    return starter.start(setup)
-
-
 def _forget_in_fork() -> None:
     """Leave threads and children to the parent; the lock may be held by one of its threads."""
-    global _lock, _starter
-    _lock, _starter = threading.Lock(), None
+    global _lock, _orders
+    _lock, _orders = threading.Lock(), None
     for pool in _warm:
         for child in pool.children:
             child.close()

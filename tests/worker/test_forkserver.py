@@ -72,7 +72,7 @@ def lines(note):
 def no_fork_server(monkeypatch):
     """This process has no fork server and no warm children yet."""
     close_all()
-    monkeypatch.setattr(pool, "_starter", None)
+    monkeypatch.setattr(pool, "_orders", None)
     for one in fork_servers(os.getpid()):
         os.kill(one, signal.SIGKILL)
     yield

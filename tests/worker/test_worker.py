@@ -263,7 +263,7 @@ def test_work_of_another_schema_is_left_alone(queue, make_worker):
 
 def test_children_that_cannot_start_end_the_worker_with_a_reason(queue, make_worker, monkeypatch):
     monkeypatch.setattr(forkserver, "python_command", lambda *_: ["false"])
-    monkeypatch.setattr(pool, "_only", None)  # no template is there yet
+    monkeypatch.setattr(pool, "_orders", None)  # no fork server is there yet
     queue.submit(Sleeper(), values(1))
     with pytest.raises(OptomaticError, match="exit code 1"):
         make_worker().run(lambda: False)
