@@ -290,18 +290,17 @@ def new_record(
 @contextmanager
 def registered(
     store: Store, search: str, timing: Timing, *, processes: int, lease: float | None = None
-) -> Iterator[tuple[str, Heartbeat]]:
+) -> Iterator[Heartbeat]:
     """Register this process, the client of `search`, as a worker of so many `processes`.
 
-    Yields its id and its heartbeat.  `lease` is the seconds for which a started unit is ours
-    without a beat, if not those of `timing`.
+    A started unit is ours for `lease` seconds without a beat, if not for those of `timing`.
     """
     record = new_record("here", processes, tags_here())
     store.workers.register(record)
     heartbeat = Heartbeat(store, record.id, timing, lease=lease, client_of=search)
     heartbeat.start()
     try:
-        yield record.id, heartbeat
+        yield heartbeat
     finally:
         heartbeat.stop()
         # It holds nothing any more.  Where the store is away others forget it in time, and the

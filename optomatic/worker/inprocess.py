@@ -46,16 +46,15 @@ class ClaimLoop:
         self,
         store: Store,
         heartbeat: Heartbeat,
-        worker: str,
         search: str,
         place: Place,
         *,
         seconds: float = BATCH_SECONDS,
         lease: float | None = None,
     ) -> None:
-        self._store, self._heartbeat, self._worker = store, heartbeat, worker
+        self._store, self._heartbeat = store, heartbeat
         self._search, self._place, self._lease = search, place, lease
-        self._sizing = BatchSizing(seconds)
+        self.sizing = BatchSizing(seconds)
         self._backoff = Backoff(PAUSE_SHORT, PAUSE_LONG)
 
     def take(self, *, alone: bool = True) -> Lease:
@@ -64,8 +63,8 @@ class ClaimLoop:
         A process that scores with objects of its own cannot score units that it does not know.
         """
         self._heartbeat.check()
-        count = self._sizing.batch()
-        lease = self._store.claims.claim(self._worker, count, search=self._search, alone=alone)
+        worker, count = self._heartbeat.worker, self.sizing.batch()
+        lease = self._store.claims.claim(worker, count, search=self._search, alone=alone)
         mine, strange = [], []
         for job in lease.jobs:
             try:
@@ -90,7 +89,7 @@ class ClaimLoop:
         """Store results."""
         if results:
             self._heartbeat.settle(results)
-            self._store.claims.complete(self._worker, token, results)
+            self._store.claims.complete(self._heartbeat.worker, token, results)
             self._heartbeat.drop(token, results)
 
     def give_back(self, token: str, ids: Collection[str], begun: Collection[str]) -> None:
@@ -103,10 +102,6 @@ class ClaimLoop:
         """Have a unit that ended its process counted as lost."""
         self._store.claims.crash(token, unit_id, why, this_process().host)
 
-    def measured(self, seconds: float) -> None:
-        """Note how long a unit took."""
-        self._sizing.measured(seconds)
-
     def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
         """Yield chunks to start at once: 50 ms of work, measured on the way.
 
@@ -114,7 +109,7 @@ class ClaimLoop:
         """
         done = 0
         while done < len(jobs):
-            size = 1 if jobs[done].losses else self._sizing.chunk()
+            size = 1 if jobs[done].losses else self.sizing.chunk()
             yield jobs[done : done + size]
             done += size
 
@@ -159,9 +154,9 @@ class InProcess:
 
         with (
             inner_threads(self._workload.options),
-            registered(store, search, timing, processes=1, lease=lease) as (worker, heartbeat),
+            registered(store, search, timing, processes=1, lease=lease) as heartbeat,
         ):
-            loop = ClaimLoop(store, heartbeat, worker, search, self._place, lease=lease)
+            loop = ClaimLoop(store, heartbeat, search, self._place, lease=lease)
             while not stop():
                 hooks.turn()
                 if stop():
@@ -190,7 +185,7 @@ class InProcess:
                         began, begun = time.monotonic(), job.id
                         results[job.id] = self.score(job.id)
                         rest.discard(job.id)
-                        loop.measured(time.monotonic() - began)
+                        loop.sizing.measured(time.monotonic() - began)
                 if time.monotonic() - handed_in > HAND_IN_SECONDS:
                     loop.hand_in(lease.token, results)
                     results, handed_in = {}, time.monotonic()

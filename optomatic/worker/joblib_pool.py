@@ -103,9 +103,9 @@ class Joblib:
 
         A search that is to end early waits for the batches that are under way.
         """
-        with registered(store, search, timing_here(), processes=self._n_jobs) as (worker, beat):
-            self.sizes[worker] = self._n_jobs
-            loop = ClaimLoop(store, beat, worker, search, self._place, seconds=BATCH_SECONDS)
+        with registered(store, search, timing_here(), processes=self._n_jobs) as beat:
+            self.sizes[beat.worker] = self._n_jobs
+            loop = ClaimLoop(store, beat, search, self._place, seconds=BATCH_SECONDS)
             batches = _Batches(loop)
             while not until() and hooks.grace() is None:
                 before = batches.claimed
@@ -197,7 +197,7 @@ class _Batches:
             self._started.pop(token, None)
         self._loop.hand_in(token, results)
         if results:
-            self._loop.measured(seconds / len(results))
+            self._loop.sizing.measured(seconds / len(results))
 
     def claim_no_more(self) -> None:
         """End the round with what is started."""
