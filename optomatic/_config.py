@@ -55,12 +55,8 @@ COMPLETE = "_OPTOMATIC_COMPLETE"
 
 #: Default of IDLE_SECONDS.
 DEFAULT_IDLE = 60.0
-#: Default of LEASE, and the lease of claimed units that have not begun, in seconds.
-DEFAULT_LEASE, UNSTARTED_LEASE = 30.0, 3.0
-#: Workers that a unit may kill before it is given up.
-DEFAULT_MAX_LOSSES = 3
-#: Failures of a unit for want of memory and such, on any workers, before it counts as failed.
-DEFAULT_MACHINE_TRIES = 3
+#: Default of LEASE, in seconds.
+DEFAULT_LEASE = 30.0
 #: Defaults of options of a worker, as texts on its command line.
 DEFAULT_PROCESSES = "1"
 DEFAULT_GRACE = "10"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from optomatic._config import DEFAULT_LEASE, DEFAULT_MAX_LOSSES, UNSTARTED_LEASE
+from optomatic._config import DEFAULT_LEASE
 from optomatic.errors import BundleDamaged
 
 #: Number of the stored formats (units, searches, headers of payloads, params as text).  Readers
@@ -423,8 +423,8 @@ class Timing:
     """
 
     lease: float = DEFAULT_LEASE
-    unstarted: float = UNSTARTED_LEASE
-    max_losses: int = DEFAULT_MAX_LOSSES
+    unstarted: float = 3.0
+    max_losses: int = 3
 
 
 @dataclass(frozen=True, slots=True)

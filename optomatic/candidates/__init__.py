@@ -1,1 +1,1 @@
-"""Candidates: grids, samplers, filters, racing, limits and warm start."""
+"""Candidates: grids, samplers, halving, filters, racing, limits."""

@@ -1,4 +1,4 @@
-"""Generators for users: low-discrepancy sequences, Optuna's samplers, successive halving."""
+"""Generators that sample a space: low-discrepancy sequences, and Optuna's samplers."""
 
 from __future__ import annotations
 

@@ -13,15 +13,8 @@ from typer.main import get_command
 import optomatic
 from optomatic.commands import change, draw, look, top
 from optomatic.commands.arguments import put_together
-from optomatic.commands.output import (
-    EXIT_CODES,
-    FINE,
-    INTERRUPTED,
-    code_of,
-    plain_warnings,
-    say,
-    text_of,
-)
+from optomatic.commands.exits import EXIT_CODES, FINE, INTERRUPTED, code_of, text_of
+from optomatic.commands.output import plain_warnings, say
 
 _PROGRAM = "optomatic"
 _EPILOG = f"""\

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optomatic import _config
-from optomatic.commands.output import NO_SEARCH, refuse
+from optomatic.commands.exits import NO_SEARCH, refuse
 from optomatic.errors import shown
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from optomatic.commands.arguments import Db, Search, Searches, find
-from optomatic.commands.output import RUNS, USAGE, refuse, say
+from optomatic.commands.exits import RUNS, USAGE, refuse
+from optomatic.commands.output import say
 from optomatic.errors import SearchRunning, shown
 from optomatic.store.removal import Removed
 

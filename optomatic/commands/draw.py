@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from optomatic.commands.arguments import Db, Search, find
-from optomatic.commands.output import USAGE, refuse
+from optomatic.commands.exits import USAGE, refuse
 from optomatic.errors import StoreError
 
 Kind = StrEnum(

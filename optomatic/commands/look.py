@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from optomatic.commands.arguments import Db, Json, Search, find
+from optomatic.commands.exits import FAILED
 from optomatic.commands.output import (
-    FAILED,
     Column,
     cell,
     full,

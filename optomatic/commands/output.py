@@ -1,4 +1,4 @@
-"""Print values, tables, notes and errors; end with an exit code.
+"""Print values, tables and notes.
 
 A table is as wide as the terminal, or, where a program reads it, whole and plain.
 """
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,7 +21,6 @@ from rich.table import Table
 from rich.text import Text
 
 from optomatic._uri import redact
-from optomatic.errors import OptomaticError, SearchRunning, StoreURIError
 from optomatic.results.export import as_utc, is_missing, json_of, moment, records
 
 if TYPE_CHECKING:
@@ -271,47 +270,6 @@ def _fit(
     return shown, sizes
 
 
-FINE, FAILED, USAGE, NO_SEARCH, RUNS = range(5)
-#: Of the shell: ended by Ctrl-C.
-INTERRUPTED = 130
-
-
-EXIT_CODES = """\
-Exit codes: 0 fine; 1 the database cannot be used, or something failed; 2 wrong usage; 3 no such
-search; 4 refused, as the search runs.
-"""
-
-
-class Refused(Exception):
-    """A command that cannot do what it was asked; its text goes to stderr."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-def code_of(error: Exception) -> int:
-    """Return the exit code for an error."""
-    if isinstance(error, Refused):
-        return error.code
-    if isinstance(error, SearchRunning):
-        return RUNS
-    if isinstance(error, StoreURIError):
-        return USAGE
-    # What the parser of the command line raises has its own.
-    return int(getattr(error, "exit_code", FAILED))
-
-
-def text_of(error: Exception) -> str | None:
-    """Return an error as one line; None if it is a defect of this program."""
-    if hasattr(error, "format_message"):
-        message = str(error.format_message()).rstrip(".")
-        return f"{message}{'' if message.endswith('?') else '.'} See optomatic --help."
-    if isinstance(error, OptomaticError | Refused | ValueError | OSError | ImportError):
-        return str(error)
-    return None
-
-
 def say(text: str) -> None:
     """Write `text` as one line to stderr; on a terminal no word is broken."""
     line = f"optomatic: {one_line(redact(text))}"
@@ -335,8 +293,3 @@ def show_warning(
 def plain_warnings() -> None:
     """Write warnings as lines from now on."""
     warnings.showwarning = show_warning
-
-
-def refuse(text: str, code: int = USAGE) -> NoReturn:
-    """End the command."""
-    raise Refused(text, code)

@@ -31,7 +31,7 @@ from urllib.parse import quote, unquote
 from optomatic import _config
 from optomatic.embedded import watcher
 from optomatic.errors import FolderRefused, ServerFailed, ServerMissing, StoreFull
-from optomatic.private_folder import no_room, own_folder, room_in, says_no_room
+from optomatic.folder_checks import no_room, own_folder, room_in, says_no_room
 
 #: Bytes of a unix socket's path that every system takes (Linux 107, macOS 103).
 PATH_BYTES = 103

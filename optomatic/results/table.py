@@ -177,6 +177,17 @@ def _of_original_type(failure: Failure) -> Exception | None:
         return None
 
 
+def warn_of_failed_fits(
+    rows: list[dict[str, Any]], outcomes: Sequence[Outcome], error_score: Any
+) -> None:
+    """Repeat scikit-learn's warning "n fits failed out of m"; raise its error if all failed."""
+    try:
+        _sklearn.warn_or_raise_about_fit_failures(without_the_dead(rows, outcomes), error_score)
+    except ValueError as error:  # nothing was fitted at all
+        advised(error)
+        raise
+
+
 def warn_of_failed_scores(outcomes: Collection[Outcome], error_score: Any) -> None:
     """Repeat scikit-learn's warning for each score that failed, stored ones included."""
     for outcome in outcomes:

@@ -384,12 +384,7 @@ class FitRequest(Request[FitWorkload]):
             metrics=self._metrics,
             return_train_score=bool(search.return_train_score),
         )
-        failed_fits = table.without_the_dead(rows, outcomes)
-        try:
-            _sklearn.warn_or_raise_about_fit_failures(failed_fits, search.error_score)
-        except ValueError as error:  # nothing was fitted at all
-            table.advised(error)
-            raise
+        table.warn_of_failed_fits(rows, outcomes, search.error_score)
         if callable(search.scoring):
             _sklearn.insert_error_scores(rows, search.error_score)
         return rows

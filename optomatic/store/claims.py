@@ -24,7 +24,6 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic._config import DEFAULT_MACHINE_TRIES
 from optomatic.records import SCHEMA, Failure, Lease, Result, Returned, Timing
 from optomatic.store.documents import (
     NOBODY,
@@ -55,6 +54,8 @@ _QUEUED_OR_CANCELLED = {"$cond": [UNWANTED, "cancelled", "queued"]}
 _CALM: Mapping[str, Any] = {"losses": 0}
 _LOST: Mapping[str, Any] = {"losses": {"$gt": 0}}
 _ORDER = (("priority", -1), ("sequence", 1))
+#: Failures of a unit for want of memory and such, on any workers, before it counts as failed.
+_MACHINE_TRIES = 3
 #: Claimers look at so many times more units than they take, and take some of them by chance.
 _SPREAD = 4
 #: A claimer that lost most of what it tried begins next time up to so many batches further on.
@@ -269,7 +270,7 @@ class Claims:
         token: str,
         results: Mapping[str, Result | Returned],
         *,
-        tries: int = DEFAULT_MACHINE_TRIES,
+        tries: int = _MACHINE_TRIES,
     ) -> frozenset[str]:
         """Store results, by unit id; on return they are on the server's disk.
 

@@ -21,7 +21,7 @@ from optomatic import _config
 from optomatic._uri import WITHHELD, NoAddress, hosts_and_database, masked, redact
 from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.errors import StoreIncompatible, StoreUnavailable, shown
-from optomatic.private_folder import room_in
+from optomatic.folder_checks import room_in
 from optomatic.records import Timing
 from optomatic.store.calls import Calls
 from optomatic.store.claims import Claims

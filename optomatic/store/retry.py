@@ -29,7 +29,7 @@ from pymongo.errors import BulkWriteError
 from optomatic import errors
 from optomatic._uri import redact
 from optomatic.backoff import Backoff
-from optomatic.private_folder import says_no_room
+from optomatic.folder_checks import says_no_room
 from optomatic.records import SCHEMA
 from optomatic.store.documents import (
     INVALID,

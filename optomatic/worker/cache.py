@@ -23,8 +23,8 @@ from pathlib import Path
 
 from optomatic import _config
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
+from optomatic.folder_checks import no_room, own_folder, room_in
 from optomatic.planning import serialization
-from optomatic.private_folder import no_room, own_folder, room_in
 
 #: The cache is cut down to so many bytes, when something is added.
 LARGEST = 10 * 1024**3

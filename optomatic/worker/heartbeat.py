@@ -49,7 +49,7 @@ def timing_of(lease: float | str | None) -> Timing:
         seconds = -1.0
     if not 0 < seconds <= LONGEST:
         raise ValueError(f"a lease is a number of seconds above 0, not {shown(lease)}")
-    return Timing(lease=seconds, unstarted=min(_config.UNSTARTED_LEASE, seconds / 3))
+    return Timing(lease=seconds, unstarted=min(Timing().unstarted, seconds / 3))
 
 
 def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:

@@ -13,7 +13,7 @@ import pytest
 
 import optomatic
 from optomatic import MongoSearch
-from optomatic.commands.output import EXIT_CODES
+from optomatic.commands.exits import EXIT_CODES
 from optomatic.search import database
 from optomatic.worker.cli import parser
 

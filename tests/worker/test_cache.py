@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreUnavailable
+from optomatic.folder_checks import MARKER
 from optomatic.planning.serialization import dump
-from optomatic.private_folder import MARKER
 from optomatic.worker.cache import Cache
 
 

@@ -1,4 +1,4 @@
-"""The folders in which this program removes files: its own, inside of those that users name.
+"""Checks before files are removed: folders of our own, inside of those that users name.
 
 A user may name any folder, such as ``--cache-dir mydata`` or ``$OPTOMATIC_HOME``.  In it one of our
 own is made, with a file in it that says so (:data:`MARKER`).  Only what lies in there is
