@@ -26,6 +26,7 @@ LEASE = "OPTOMATIC_LEASE"
 CACHE_DIR = "OPTOMATIC_CACHE_DIR"
 CACHE_SIZE = "OPTOMATIC_CACHE_SIZE"
 LOG_FORMAT = "OPTOMATIC_LOG_FORMAT"
+DASHBOARD_TOKEN = "OPTOMATIC_DASHBOARD_TOKEN"
 
 #: What each variable sets; docs/command_line.md has the same table for users.
 VARIABLES: Mapping[str, str] = {
@@ -46,6 +47,7 @@ VARIABLES: Mapping[str, str] = {
     CACHE_DIR: "folder in which the workers' cache is made",
     CACHE_SIZE: "size of the workers' cache",
     LOG_FORMAT: "text, or json for one object a line",
+    DASHBOARD_TOKEN: "token of the dashboard; without it each start has a new one",
 }
 
 #: Set in processes that score for a worker.

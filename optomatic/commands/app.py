@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 import optomatic
-from optomatic.commands import change, draw, look, top
+from optomatic.commands import change, draw, look, pages, top
 from optomatic.commands.arguments import put_together
 from optomatic.commands.exits import EXIT_CODES, FINE, INTERRUPTED, code_of, text_of
 from optomatic.commands.output import plain_warnings, say
@@ -78,6 +78,8 @@ app.command("errors")(look.errors)
 app.command("explain")(look.explain)
 app.command("export")(change.export)
 app.command("plot")(draw.plot)
+app.command("dashboard")(pages.dashboard)
+app.command("report")(pages.report)
 app.command("cancel")(change.cancel)
 app.command("retry")(change.retry)
 app.command("rm")(change.remove)

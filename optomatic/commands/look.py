@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,18 +16,15 @@ from optomatic.commands.exits import FAILED
 from optomatic.commands.output import (
     Column,
     cell,
-    full,
-    lines,
     on_terminal,
-    one_line,
     say_fields,
     say_json,
     show_rows,
     show_table,
-    span,
 )
 from optomatic.planning.params import params_line
 from optomatic.results.export import is_missing, jsonable, records
+from optomatic.results.text import fields_of, full, lines, one_line, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,32 +95,8 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
     if json:
         told = {"id": seen.search_id, **_public(record), "state": state, "counts": counts}
         return say_json(told)
-    process = record.get("process") or {}
-    iterations = [record, *record.get("iterations", ())]
-    function = (record.get("facts") or {}).get("kind") == "function"
-    scoring = record.get("scoring")
-    summaries = [(one.get("summary") or {}).get("line") for one in iterations]
-    return say_fields(
-        {
-            "name": record.get("name"),
-            "id": seen.search_id,
-            "state": state,
-            "units": ", ".join(f"{n} {name}" for name, n in counts.items()),
-            "what": record.get("estimator"),
-            "space": record.get("space"),
-            "direction" if function else "scoring": None
-            if scoring == "None"
-            else str(scoring).strip("'"),
-            "candidates": ", then ".join(str(one.get("n_candidates")) for one in iterations),
-            "splits": record.get("n_splits"),
-            "best": _best_line(seen),
-            "summary": "; then ".join(line for line in summaries if line),
-            "began": cell(record.get("began_at")),
-            "ended": cell(iterations[-1].get("ended_at")),
-            "client": f"{record.get('user', '')}@{process.get('host')}, "
-            f"process {process.get('pid')}",
-        }
-    )
+    fields = fields_of(record, state, counts, _best_line(seen))
+    return say_fields({k: cell(v) if isinstance(v, datetime) else v for k, v in fields.items()})
 
 
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,12 @@ A table is as wide as the terminal, or, where a program reads it, whole and plai
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
@@ -21,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from optomatic._uri import redact
-from optomatic.results.export import as_utc, is_missing, json_of, moment, records
+from optomatic.results.export import is_missing, json_of, records
+from optomatic.results.text import full, one_line, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,65 +37,6 @@ _STYLES = {
     "invalid": "red",
     "dead": "red",
 }
-
-
-def span(value: timedelta | float) -> str:
-    """Return a span of time in one or two units.
-
-    >>> span(5), span(125), span(7_200), span(timedelta(days=3, hours=5))
-    ('5s', '2m05s', '2h00m', '3d')
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds >= 2 * 86_400:
-        return f"{seconds // 86_400:.0f}d"
-    if seconds >= 3_600:
-        return f"{seconds // 3_600:.0f}h{seconds % 3_600 // 60:02.0f}m"
-    if seconds >= 60:
-        return f"{seconds // 60:.0f}m{seconds % 60 // 1:02.0f}s"
-    return f"{seconds:.0f}s"
-
-
-def short(value: Any) -> str:
-    """Return a value for a cell of a table on a terminal: numbers with four digits.
-
-    >>> short(0.123456), short(12), short("rbf"), short(None), short(1e-7)
-    ('0.1235', '12', 'rbf', '', '1e-07')
-    """
-    if isinstance(value, float) and math.isfinite(value):
-        return f"{value:.4f}" if 1e-3 <= abs(value) < 1e5 or value == 0 else f"{value:.4g}"
-    if isinstance(value, datetime) and not is_missing(value):
-        return f"{as_utc(value):%Y-%m-%d %H:%M:%S} UTC"
-    return full(value)
-
-
-def full(value: Any) -> str:
-    """Return a value for a cell whose reader is a program: nothing is cut or rounded.
-
-    >>> full(0.1 + 0.2), full(float("nan")), full(("a", 1))
-    ('0.30000000000000004', '', "('a', 1)")
-    """
-    if is_missing(value):
-        return ""
-    if isinstance(value, datetime):
-        return moment(value)
-    if hasattr(value, "dtype") and hasattr(value, "item"):
-        value = value.item()  # of numpy
-    return one_line(value if isinstance(value, str) else repr(value))
-
-
-def one_line(text: str) -> str:
-    r"""Return `text` such that a terminal shows it in one line, and does nothing else.
-
-    >>> one_line("a\nb"), one_line("\x1b[2J")
-    ('a b', '\\x1b[2J')
-    """
-    words = " ".join(text.split("\n"))
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
-
-
-def lines(text: str) -> str:
-    """Return a text of several lines, such as a traceback, that does nothing to a terminal."""
-    return "\n".join(one_line(line.replace("\t", "    ")) for line in text.split("\n"))
 
 
 def cell(value: Any) -> str:

@@ -24,11 +24,11 @@ from optomatic.commands.output import (
     Column,
     on_terminal,
     say_json,
-    span,
     table_of,
     terminal_width,
 )
 from optomatic.results.export import records
+from optomatic.results.text import span
 
 if TYPE_CHECKING:
     import pandas as pd

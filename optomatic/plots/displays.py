@@ -23,7 +23,7 @@ from optomatic.plots.canvas import (
     score_label,
     time_axis,
 )
-from optomatic.plots.data import Param, Readable, is_spread, number, search_data
+from optomatic.plots.data import Param, Readable, SearchData, is_spread, number, search_data
 from optomatic.plots.pictures import Cells, Picture
 
 #: Where failed candidates stand: this share of the height above the bottom.
@@ -101,8 +101,14 @@ class Display:
         StoreError
             If the database cannot be used.
         """
-        picture = cls._picture(search_data(search, metric), **options)
-        return cls(picture).plot(ax=ax, theme=theme)
+        return cls.from_data(search_data(search, metric), ax=ax, theme=theme, **options)
+
+    @classmethod
+    def from_data(
+        cls, data: SearchData, *, ax: Any = None, theme: str | None = None, **options: Any
+    ) -> Self:
+        """Draw arrays that were read before; parameters and errors as of :meth:`from_search`."""
+        return cls(cls._picture(data, **options)).plot(ax=ax, theme=theme)
 
     def plot(self, *, ax: Any = None, theme: str | None = None) -> Self:
         """Draw the picture again; parameters and errors as of :meth:`from_search`."""

@@ -1,0 +1,84 @@
+"""Pictures of a search as bytes, for pages and reports, by the displays of optomatic.plots."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optomatic.plots.canvas import pyplot
+from optomatic.plots.data import SearchData
+from optomatic.plots.displays import DISPLAYS, Display
+
+#: Above so many values in one array a picture is one of dots, which browsers draw faster.
+_MOST_VALUES = 1_500
+_DOTS_PER_INCH = 150
+#: So many pictures are kept.
+_KEPT = 200
+#: pyplot, and the settings of matplotlib, are those of the process.
+_pen = threading.Lock()
+
+
+class Drawn(NamedTuple):
+    """A picture as a file."""
+
+    content: bytes
+    mime: str
+
+
+def kinds_of(data: SearchData) -> list[str]:
+    """Return the kinds of pictures that a search has."""
+    kinds = ["history", "parallel", "slice", "heatmap", "importance", "timeline"]
+    kinds += [] if data.rung is None else ["rungs"]
+    return kinds + (["splits"] if data.split_states.shape[1] > 1 else [])
+
+
+def draw(data: SearchData, kind: str, theme: str, **options: Any) -> Drawn:
+    """Draw a picture; raise ValueError if an option names nothing."""
+    with _pen:
+        plt = pyplot()
+        plt.switch_backend("agg")
+        display = DISPLAYS[kind].from_data(data, theme=theme, **options)
+        try:
+            return _saved(display)
+        finally:
+            plt.close(display.figure_)
+
+
+def _saved(display: Display) -> Drawn:
+    from matplotlib import rc_context
+
+    values = [v.size for v in display.picture.arrays.values() if isinstance(v, np.ndarray)]
+    form = "png" if max(values, default=0) > _MOST_VALUES else "svg"
+    how: dict[str, Any] = {"dpi": _DOTS_PER_INCH} if form == "png" else {"metadata": {"Date": None}}
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "optomatic"}):
+        display.figure_.savefig(file, format=form, **how)
+    return Drawn(file.getvalue(), "image/png" if form == "png" else "image/svg+xml")
+
+
+class Gallery:
+    """The pictures that were drawn last, by the marker of their search and what they show."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
+
+    def get(self, marker: str, data: SearchData, kind: str, theme: str, **options: Any) -> Drawn:
+        """Return a picture, drawn now unless it is there."""
+        named = tuple((k, v if isinstance(v, str) else tuple(v)) for k, v in options.items())
+        key = (marker, data.metric, kind, theme, named)
+        with self._lock:
+            drawn = self._drawn.get(key)
+        if drawn is None:
+            drawn = draw(data, kind, theme, **options)
+        with self._lock:
+            self._drawn[key] = drawn
+            self._drawn.move_to_end(key)
+            while len(self._drawn) > _KEPT:
+                self._drawn.popitem(last=False)
+        return drawn

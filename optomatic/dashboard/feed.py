@@ -1,0 +1,239 @@
+"""Reads what pages show, again and again, in threads, while somebody looks.  Knows no page.
+
+A topic is one thing to read: the list of searches, the progress of one, its arrays, its errors.
+All pages share it.  Reading takes at most one part in five of the time, so a large database is not
+kept busy.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import pandas as pd
+
+from optomatic._uri import redact
+from optomatic.errors import shown
+from optomatic.plots.data import SearchData, search_data
+from optomatic.search.attached import AttachedSearch
+from optomatic.search.database import running, searches, workers
+from optomatic.search.reader import SearchReader
+from optomatic.store.connection import open_store, place_of
+from optomatic.store.documents import checksum_of
+from optomatic.store.searches import state_of
+
+T = TypeVar("T")
+#: Reading takes at most one part in five of the time.
+_SHARE = 4
+#: Seconds after which a topic ends that nobody has looked at.
+_KEEP = 30.0
+#: Seconds for which a server that is away is waited for, and after which its silence is told.
+_PATIENCE, _SILENT = 4.0, 5.0
+#: Seconds over which the rate is measured.
+_RECENT = 60.0
+
+
+class Topic(Generic[T]):
+    """One thing that a thread reads again and again, while somebody looks.
+
+    Attributes
+    ----------
+    value : object or None
+        What was read last; None before the first answer.
+    version : int
+        How often the value has changed.
+    """
+
+    def __init__(self, read: Callable[[T | None], T], pause: float) -> None:
+        self._read, self._pause = read, pause
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._looked_at = self._answered_at = time.monotonic()
+        self._took = 0.0
+        self._error = ""
+        self.value: T | None = None
+        self.version = 0
+
+    def look(self) -> Topic[T]:
+        """Note that somebody looks; return at once."""
+        with self._lock:
+            self._looked_at = time.monotonic()
+            if self._thread is None:
+                self._answered_at = self._looked_at
+                self._thread = threading.Thread(
+                    target=self._run, name="optomatic-dashboard", daemon=True
+                )
+                self._thread.start()
+        return self
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has looked for long, so that its thread has ended."""
+        return self._thread is None
+
+    def trouble(self) -> str:
+        """Return why the value may be old; empty if it is not."""
+        silent = time.monotonic() - self._answered_at
+        if not self._error and silent < _SILENT + self._took * (_SHARE + 1):
+            return ""
+        below = " Below is its last answer." if self.version else ""
+        why = f" ({self._error})" if self._error else ""
+        return f"The store has not answered for {silent:.0f} s{why}.{below}"
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                found = self._read(self.value)
+            except Exception as error:  # the page says so, and the next look may go well
+                self._error = f"{type(error).__name__}: {redact(str(error))[:300]}"
+                pause = self._pause
+            else:
+                self._error, self._answered_at = "", time.monotonic()
+                self._took = self._answered_at - began
+                pause = max(self._pause, _SHARE * self._took)
+                if found is not self.value:
+                    self.value = found
+                    self.version += 1
+            time.sleep(pause)
+            with self._lock:
+                if time.monotonic() - self._looked_at > _KEEP:
+                    self._thread = None
+                    return
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All searches, workers and running units, and where they are stored."""
+
+    searches: pd.DataFrame
+    workers: pd.DataFrame
+    running: pd.DataFrame
+    place: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is.
+
+    ``marker`` is another one after each change of the search or of one of its units.  ``looks``
+    has moments and numbers of ended units, of the last minute.
+    """
+
+    search: str
+    name: str
+    state: str
+    n_units: int
+    waiting: int
+    at_work: int
+    marker: str
+    looks: deque[tuple[float, int]] = field(compare=False)
+
+    @property
+    def done(self) -> int:
+        """How many units do not wait any more."""
+        return max(0, self.n_units - self.waiting)
+
+    @property
+    def rate(self) -> float:
+        """Ended units a second, of late."""
+        (began, first), (ended, last) = self.looks[0], self.looks[-1]
+        return max(0, last - first) / (ended - began) if ended > began else 0.0
+
+
+@dataclass(frozen=True)
+class Read(Generic[T]):
+    """What was read of a search when its marker was this one."""
+
+    marker: str
+    value: T
+
+
+class Feed:
+    """The topics of a database, each made when somebody asks for it first."""
+
+    def __init__(self, db: str | None) -> None:
+        self.db = db
+        self._lock = threading.Lock()
+        self._topics: dict[Hashable, Topic[Any]] = {}
+
+    def _topic(self, name: Hashable, read: Callable[[Any], Any], pause: float) -> Topic[Any]:
+        with self._lock:
+            for key in [k for k, topic in self._topics.items() if topic.is_idle]:
+                del self._topics[key]
+            topic = self._topics.setdefault(name, Topic(read, pause))
+            return topic.look()
+
+    def overview(self) -> Topic[Overview]:
+        """Return all searches and workers."""
+        return self._topic("overview", self._overview, 1.0)
+
+    def progress(self, search: str) -> Topic[Progress]:
+        """Return how far the search of this name or id is."""
+        return self._topic(("progress", search), partial(self._progress, search), 0.8)
+
+    def data(self, search: str, metric: str | None = None) -> Topic[Read[SearchData]]:
+        """Return the arrays of a search."""
+        return self._of_search("data", search, lambda seen: search_data(seen, metric), metric)
+
+    def record(self, search: str) -> Topic[Read[dict[str, Any]]]:
+        """Return the stored record of a search."""
+        return self._of_search("record", search, AttachedSearch.record)
+
+    def errors(self, search: str) -> Topic[Read[pd.DataFrame]]:
+        """Return the failures of a search."""
+        return self._of_search("errors", search, AttachedSearch.errors)
+
+    def findings(self, search: str) -> Topic[Read[Any]]:
+        """Return why a search does not move."""
+        return self._of_search("findings", search, lambda seen: seen.explain().findings)
+
+    def _of_search(
+        self, name: str, search: str, read: Callable[[AttachedSearch], Any], *more: Any
+    ) -> Topic[Any]:
+        """Return a topic that is read anew when the marker of the search is another one."""
+
+        def again(before: Read[Any] | None) -> Read[Any]:
+            progress = self.progress(search).value
+            while progress is None:  # its own topic says what is wrong
+                time.sleep(0.05)
+                progress = self.progress(search).value
+            if before is not None and before.marker == progress.marker:
+                return before
+            return Read(progress.marker, read(AttachedSearch(progress.search, self.db)))
+
+        return self._topic((name, search, *more), again, 1.0)
+
+    def _overview(self, _: Overview | None) -> Overview:
+        with open_store(self.db, patience=_PATIENCE) as store:
+            place = place_of(store.shown_uri)
+        return Overview(searches(self.db), workers(self.db), running(self.db), place)
+
+    def _progress(self, name: str, before: Progress | None) -> Progress:
+        with open_store(self.db, patience=_PATIENCE) as store:
+            store.hurry(_PATIENCE)
+            search = before.search if before else next(iter(store.searches.ids_of(name)), name)
+            reader = SearchReader(store, search)
+            records = reader.records
+            if not records:
+                raise LookupError(f"there is no search {shown(name)}; it may have been removed")
+            last = records[-1]
+            waiting = store.searches.count_waiting([record.id for record in records])
+            held = [unit for own in reader.waiting_ids for unit in store.jobs.at_work(own)]
+            now = store.jobs.server_time()
+        state = state_of(last, now, waits=waiting[last.id] > 0)
+        n_units = sum(record.n_units for record in records)
+        ends = [(one.id, one.state, one.n_units, str(one.ended_at), one.best) for one in records]
+        marker = checksum_of(state, ends, waiting.total(), sorted(held))[:16]
+        looks = before.looks if before else deque()
+        looks.append((time.monotonic(), n_units - waiting.total()))
+        while looks[0][0] < looks[-1][0] - _RECENT:
+            looks.popleft()
+        return Progress(
+            search, last.name, state, n_units, waiting.total(), len(held), marker, looks
+        )

@@ -1,0 +1,578 @@
+"""The pages: all searches; one search.  What they show comes from the feed, by timers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import pandas as pd
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+from starlette.responses import PlainTextResponse, Response
+
+from optomatic._uri import redact
+from optomatic.dashboard.drawing import Gallery, kinds_of
+from optomatic.dashboard.feed import Feed, Overview, Progress, Topic
+from optomatic.dashboard.tables import (
+    TEXT,
+    Wanted,
+    best_of,
+    candidate_frame,
+    cells_of,
+    counts_of,
+    labels_of,
+    page_of,
+    unit_frame,
+)
+from optomatic.display.notebook import MOST_ROWS, grid_html
+from optomatic.planning.params import params_line
+from optomatic.plots.data import SearchData
+from optomatic.plots.displays import DISPLAYS
+from optomatic.results.export import records
+from optomatic.results.text import fields_of, short, span
+from optomatic.search.attached import AttachedSearch
+
+#: Seconds between two looks of a page at the feed, and between two drawings of a running search.
+_TICK, _REDRAW = 0.4, 4.0
+#: Larger frames are sorted in a thread.
+_LARGE = 5_000
+_COLORS = {
+    "completed": "positive",
+    "running": "primary",
+    "left": "primary",
+    "abandoned": "warning",
+    "interrupted": "warning",
+    "cancelled": "warning",
+    "failed": "negative",
+    "dead": "negative",
+    "invalid": "negative",
+}
+_STYLE = """
+:root { --line: rgba(127, 127, 127, .3) }
+body { font-size: 14px }
+.nicegui-content { padding: 12px; gap: 12px; max-width: 1500px; margin: auto }
+.bar { width: 100%; align-items: center; gap: 4px 12px; flex-wrap: wrap }
+.card { border: 1px solid var(--line); border-radius: 6px; padding: 10px; width: 100%;
+        overflow: auto }
+.figures { display: grid; gap: 12px; width: 100%;
+           grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)) }
+.figures .card { min-height: 200px }
+.figures img { width: 100%; height: auto; display: block }
+.quiet { opacity: .7 }
+.q-table th { font-weight: 600 }
+.q-table__container { width: 100% }
+.q-table--grid .q-table__grid-item-title { opacity: .7 }
+.q-table a, .q-header a { color: inherit }
+.q-tab-panel { padding: 12px 0; overflow: visible }
+.q-tab-panels { background: none; width: 100% }
+pre { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px }
+.facts { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 16px;
+         width: 100%; overflow-wrap: anywhere }
+"""
+
+
+class Pages:
+    """The pages about one database.
+
+    Parameters
+    ----------
+    feed : Feed
+    allow_changes : bool
+        Whether pages have buttons that cancel, retry and remove.
+    """
+
+    def __init__(self, feed: Feed, *, allow_changes: bool) -> None:
+        self.feed = feed
+        self.allow_changes = allow_changes
+        self.gallery = Gallery()
+
+    def app(self) -> FastAPI:
+        """Return the application that serves the pages."""
+        api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        ui.page("/")(self._searches)
+        ui.page("/search/{name}")(self._search)
+        nicegui_app.get("/figure/{search}/{kind}")(self._figure)
+        ui.run_with(
+            api, title="optomatic", favicon="🔎", dark=None, tailwind=False,
+            show_welcome_message=False, reconnect_timeout=5.0,
+        )  # fmt: skip
+        return api
+
+    def _searches(self) -> None:
+        _frame_of_page(self.feed)
+        ListPage(self.feed)
+
+    def _search(self, name: str) -> None:
+        _frame_of_page(self.feed)
+        SearchPage(self.feed, name, allow_changes=self.allow_changes)
+
+    async def _figure(
+        self, search: str, kind: str, theme: str = "light", marker: str = "", params: str = ""
+    ) -> Response:
+        topic = self.feed.data(search)
+        if topic.value is None or kind not in DISPLAYS or theme not in ("light", "dark"):
+            return PlainTextResponse("There is no such picture (yet).", 404)
+        read = topic.value
+        options = _options(kind, [name for name in params.split("\n") if name])
+        try:
+            drawn = await asyncio.to_thread(
+                self.gallery.get, read.marker, read.value, kind, theme, **options
+            )
+        except ValueError as error:
+            return PlainTextResponse(str(error), 404)
+        fresh = "private, max-age=3600" if marker == read.marker else "no-store"
+        return Response(drawn.content, 200, {"Cache-Control": fresh}, drawn.mime)
+
+
+def _options(kind: str, params: Sequence[str]) -> dict[str, Any]:
+    if not params or kind not in ("slice", "heatmap"):
+        return {}
+    return {"param": params[0]} if kind == "slice" else {"params": list(params)}
+
+
+def _frame_of_page(feed: Feed) -> None:
+    """Make the head of a page."""
+    ui.add_css(_STYLE)
+    ui.colors(primary="#0072b2", positive="#007f5f", negative="#c24a00", warning="#9a6a00",
+              dark="#16181d", dark_page="#16181d")  # fmt: skip
+    with ui.header().classes("bar").style("padding: 8px 12px"):
+        ui.link("optomatic", "/").style("font-weight: 700; text-decoration: none")
+        place = ui.label().classes("quiet").style("overflow-wrap: anywhere")
+        ui.timer(_TICK, lambda: place.set_text(_place(feed.overview())))
+
+
+def _place(topic: Topic[Overview]) -> str:
+    return topic.value.place if topic.value is not None else ""
+
+
+class Watched:
+    """Shows a topic: calls `show` with its value once it is there, and after each change."""
+
+    def __init__(self, topic: Callable[[], Topic[Any]], show: Callable[[Any], Any]) -> None:
+        self._topic, self._show = topic, show
+        self._shown: Any = None
+
+    async def tick(self) -> str:
+        """Show what is new; return what is wrong."""
+        topic = self._topic()
+        if topic.value is not None and topic.value is not self._shown:
+            self._shown = topic.value
+            found = self._show(topic.value)
+            if isinstance(found, Awaitable):
+                await found
+        return topic.trouble()
+
+
+def _banner() -> Callable[[str], None]:
+    """Return what says in a banner that something is wrong."""
+    label = ui.label().classes("card bg-negative text-white").props("role=alert")
+    label.set_visibility(False)
+
+    def say(text: str) -> None:
+        if text != label.text:
+            label.set_text(text)
+            label.set_visibility(bool(text))
+
+    return say
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+class PagedTable:
+    """A table of which the browser has one page: sorted, filtered and cut on the server.
+
+    Parameters
+    ----------
+    key : str
+        The column that tells rows apart.
+    states : bool
+        Whether rows can be chosen by their state.
+    link : str
+        Where a click on a row leads; the value of `key` is added.  Empty for nowhere.
+    """
+
+    def __init__(self, key: str, *, title: str = "", states: bool = False, link: str = "") -> None:
+        self._key = key
+        self._frame = pd.DataFrame({key: [], TEXT: []})
+        with ui.row().classes("bar"):
+            if title:
+                ui.label(title).style("font-weight: 600; flex-grow: 1")
+            self._states = ui.select({"": "all states"}, value="").props("dense outlined")
+            self._states.set_visibility(states)
+            self._contains = ui.input(placeholder="search").props(
+                "dense outlined clearable debounce=300 aria-label=search"
+            )
+        start = {"rowsPerPage": 25, "rowsNumber": 0, "page": 1, "sortBy": None, "descending": False}
+        self.table = ui.table(rows=[], columns=[], row_key=key, pagination=start)
+        self.table.props(
+            'flat bordered dense :grid="window.innerWidth < 600" no-data-label="nothing here" '
+            ':rows-per-page-options="[10,25,100]" binary-state-sort'
+        )
+        self.table.on("request", self._request)
+        if link:
+            self.table.on("rowClick", lambda e: ui.navigate.to(link + quote(e.args[1][key])))
+            self.table.props("class=cursor-pointer")
+        self._states.on_value_change(self.refresh)
+        self._contains.on_value_change(self.refresh)
+
+    async def show(self, frame: pd.DataFrame) -> None:
+        """Show another frame, at the same place."""
+        self._frame = frame
+        columns = [_column(frame, name) for name in map(str, frame.columns) if name != TEXT]
+        if columns != self.table.columns:
+            self.table.columns = columns
+        if "state" in frame and self._states.visible:
+            own = {"": "all states", **{s: s for s in sorted(frame["state"].astype(str).unique())}}
+            if own != self._states.options:
+                chosen = self._states.value if self._states.value in own else ""
+                self._states.set_options(own, value=chosen)
+        await self.refresh()
+
+    async def _request(self, event: Any) -> None:
+        self.table.pagination = {**self.table.pagination, **event.args["pagination"]}
+        await self.refresh()
+
+    async def refresh(self, _: Any = None) -> None:
+        """Show the page of rows again."""
+        page = dict(self.table.pagination)
+        count = int(page["rowsPerPage"]) or 100
+        wanted = Wanted(
+            page["sortBy"], bool(page["descending"]), self._contains.value or "",
+            self._states.value or None, (int(page["page"]) - 1) * count, count,
+        )  # fmt: skip
+        if len(self._frame) > _LARGE:
+            rows, total = await asyncio.to_thread(page_of, self._frame, wanted)
+        else:
+            rows, total = page_of(self._frame, wanted)
+        if page["rowsNumber"] != total:
+            last = max(1, -(-total // count))
+            page.update(rowsNumber=total, page=min(int(page["page"]), last))
+            self.table.pagination = page
+        if rows != self.table.rows:
+            self.table.rows = rows
+
+
+def _column(frame: pd.DataFrame, name: str) -> dict[str, Any]:
+    right = frame[name].dtype.kind in "iuf" or pd.api.types.is_numeric_dtype(frame[name])
+    align = "right" if right else "left"
+    return {"name": name, "label": name, "field": name, "align": align, "sortable": True}
+
+
+# -- all searches ------------------------------------------------------------------------------
+
+
+class ListPage:
+    """All searches, workers and running units."""
+
+    def __init__(self, feed: Feed) -> None:
+        say = _banner()
+        self._searches = PagedTable("id", title="Searches", states=True, link="/search/")
+        self._workers = PagedTable("id", title="Workers")
+        self._units = PagedTable("unit", title="Units at work")
+        watched = Watched(feed.overview, self._show)
+
+        async def tick() -> None:
+            say(await watched.tick())
+
+        ui.timer(_TICK, tick)
+
+    async def _show(self, it: Overview) -> None:
+        await self._searches.show(_searches_frame(it.searches))
+        await self._workers.show(_workers_frame(it.workers))
+        await self._units.show(_units_frame(it.running))
+
+
+def _searches_frame(found: pd.DataFrame) -> pd.DataFrame:
+    frame = found.reset_index()
+    frame["age"] = frame["age"].dt.total_seconds()
+    frame[TEXT] = _texts(frame, "name", "who", "kind", "id")
+    names = ("name", "state", "done", "total", "failed", "best", "age", "who", "kind", "id", TEXT)
+    return frame[list(names)]
+
+
+def _workers_frame(found: pd.DataFrame) -> pd.DataFrame:
+    frame = found.reset_index()
+    frame[TEXT] = _texts(frame, "id", "host", "tags")
+    return frame
+
+
+def _units_frame(found: pd.DataFrame) -> pd.DataFrame:
+    frame = found.copy()
+    frame.insert(0, "unit", np.arange(1, len(frame) + 1))
+    frame[TEXT] = _texts(frame, "search", "params", "host")
+    return frame
+
+
+def _texts(frame: pd.DataFrame, *names: str) -> pd.Series:
+    rows = frame[list(names)].itertuples(index=False)
+    return pd.Series([" ".join(map(str, row)) for row in rows], frame.index, dtype=object)
+
+
+# -- one search --------------------------------------------------------------------------------
+
+
+class SearchPage:
+    """One search, live."""
+
+    def __init__(self, feed: Feed, name: str, *, allow_changes: bool) -> None:
+        self._feed, self._name = feed, name
+        self._data: SearchData | None = None
+        self._marker, self._drawn_at = "", 0.0
+        say = _banner()
+        with ui.row().classes("bar"):
+            self._title = ui.label(name).style("font-size: 22px; overflow-wrap: anywhere")
+            self._state = ui.badge("...").props("outline")
+            ui.space()
+            if allow_changes:
+                Changes(feed, name)
+        self._bar = ui.linear_progress(0.0, show_value=False, size="10px").props("rounded")
+        self._line = ui.label("reading ...")
+        self._best = ui.label().style("overflow-wrap: anywhere")
+        names = ("overview", "candidates", "units", "workers", "errors", "details")
+        with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
+            for one in names:
+                ui.tab(one)
+        self._tabs = ui.tab_panels(tabs, value="overview", animated=False, keep_alive=True)
+        self._build(names)
+        watched = {
+            None: [
+                Watched(lambda: feed.progress(name), self._show_progress),
+                Watched(lambda: feed.data(name), self._show_data),
+            ],
+            "workers": [Watched(feed.overview, self._show_workers)],
+            "errors": [Watched(lambda: feed.errors(name), self._show_errors)],
+            "details": [
+                Watched(lambda: feed.record(name), self._show_record),
+                Watched(lambda: feed.findings(name), self._show_findings),
+            ],
+        }
+        self._watched: Mapping[Any, Sequence[Watched]] = watched
+
+        async def tick() -> None:
+            seen = [*self._watched[None], *self._watched.get(self._tabs.value, ())]
+            troubles = [await one.tick() for one in seen]
+            say(next(filter(None, troubles), ""))
+            self._redraw()
+
+        ui.timer(_TICK, tick)
+
+    def _build(self, names: Sequence[str]) -> None:
+        """Make the panels, still empty."""
+        with self._tabs:
+            panels = {one: ui.tab_panel(one) for one in names}
+        with panels["overview"]:
+            self._figures: dict[str, Figure] = {}
+            self._figures_at = ui.element("div").classes("figures")
+            ui.label("Candidates (rows) x splits").style("font-weight: 600; margin-top: 12px")
+            self._grid = ui.html(sanitize=False).classes("card")
+        with panels["candidates"]:
+            self._candidates = PagedTable("candidate", states=True)
+        with panels["units"]:
+            self._units = PagedTable("unit", states=True)
+        with panels["workers"]:
+            self._workers = PagedTable("id", title="Workers of this database")
+            self._running = PagedTable("unit", title="Units of this search at work")
+        with panels["errors"]:
+            self._errors = ui.column().style("width: 100%")
+        with panels["details"]:
+            self._findings = ui.column().style("width: 100%; gap: 4px; margin-bottom: 16px")
+            self._facts = ui.element("div").classes("facts card")
+        self._tabs.on_value_change(self._show_tables)
+
+    # What the feed brings.
+
+    def _show_progress(self, it: Progress) -> None:
+        ui.page_title(f"{it.name} - optomatic")
+        self._title.set_text(it.name)
+        self._state.set_text(it.state)
+        self._state.props(f"color={_COLORS.get(it.state, 'primary')}")
+        self._bar.set_value(it.done / it.n_units if it.n_units else 0.0)
+        said = [f"{it.done:,} of {it.n_units:,} units have ended"]
+        if it.waiting:
+            said.append(f"{it.at_work:,} at work")
+        if it.rate and it.waiting:
+            said.append(f"{it.rate:.2g} units/s, {span(it.waiting / it.rate)} left")
+        self._line.set_text(", ".join(said))
+
+    async def _show_data(self, read: Any) -> None:
+        data = self._data = read.value
+        self._marker = read.marker
+        if (best := best_of(data)) is not None:
+            params = params_line(data.candidates[best])
+            self._best.set_text(f"best {short(float(data.scores[best]))} with {params}")
+        grid = grid_html(cells_of(data).tolist(), labels_of(data, MOST_ROWS), best=best_of(data))
+        if grid != self._grid.content:
+            self._grid.set_content(grid)
+        for kind in kinds_of(data):
+            if kind not in self._figures:
+                with self._figures_at:
+                    self._figures[kind] = Figure(kind, self._src)
+        for figure in self._figures.values():
+            figure.offer(data.varying())
+        await self._show_tables()
+
+    async def _show_tables(self, _: Any = None) -> None:
+        """Show the table of the panel that is open."""
+        if self._data is None:
+            return
+        makes = {
+            "candidates": (candidate_frame, self._candidates),
+            "units": (unit_frame, self._units),
+        }
+        if self._tabs.value in makes:
+            make, table = makes[self._tabs.value]
+            await table.show(await asyncio.to_thread(make, self._data))
+
+    def _redraw(self) -> None:
+        """Show new pictures, now and then while the search runs."""
+        if time.monotonic() - self._drawn_at > _REDRAW:
+            self._drawn_at = time.monotonic()
+            for figure in self._figures.values():
+                figure.draw()
+
+    def _src(self, kind: str, theme: str, params: Sequence[str]) -> str:
+        asked = {"theme": theme, "marker": self._marker, "params": "\n".join(params)}
+        return f"/figure/{quote(self._name, safe='')}/{kind}?{urlencode(asked)}"
+
+    async def _show_workers(self, it: Overview) -> None:
+        await self._workers.show(_workers_frame(it.workers))
+        name = self._title.text
+        mine = it.running[[name in own.split(", ") for own in it.running["search"]]]
+        await self._running.show(_units_frame(mine))
+
+    def _show_errors(self, read: Any) -> None:
+        self._errors.clear()
+        with self._errors:
+            if read.value.empty:
+                ui.label("Nothing went wrong.")
+            for row in records(read.value):
+                ErrorGroup(row)
+
+    def _show_record(self, read: Any) -> None:
+        counts = {} if self._data is None else counts_of(self._data)
+        facts = fields_of(read.value, self._state.text, counts, self._best.text)
+        facts["versions"] = ", ".join(f"{k} {v}" for k, v in versions_of(read.value).items())
+        self._facts.clear()
+        with self._facts:
+            for name, value in facts.items():
+                if text := short(value):
+                    ui.label(name).classes("quiet")
+                    ui.label(text)
+
+    def _show_findings(self, read: Any) -> None:
+        self._findings.clear()
+        with self._findings:
+            for one in read.value:
+                with ui.row().classes("bar").style("flex-wrap: nowrap; align-items: start"):
+                    ui.label(one.kind).classes("quiet").style("min-width: 80px")
+                    ui.label(one.text).style("overflow-wrap: anywhere; min-width: 0")
+
+
+class Figure:
+    """A picture that the browser fetches in its own theme, and its params to choose."""
+
+    #: How many params can be chosen.
+    _PARAMS: Mapping[str, int] = {"slice": 1, "heatmap": 2}
+
+    def __init__(self, kind: str, src: Callable[[str, str, Sequence[str]], str]) -> None:
+        self._kind, self._src = kind, src
+        with ui.element("div").classes("card"):
+            with ui.element("picture"):
+                dark = "(prefers-color-scheme: dark)"
+                self._dark = ui.element("source").props(f'media="{dark}"')
+                self._light = ui.element("img").props(f'alt="{kind}" loading=lazy')
+            with ui.row().classes("bar"):
+                self._chosen = [
+                    ui.select({"": "(by importance)"}, value="", on_change=self.draw).props(
+                        'dense outlined options-dense label="param"'
+                    )
+                    for _ in range(self._PARAMS.get(kind, 0))
+                ]
+
+    def offer(self, params: Sequence[str]) -> None:
+        """Offer these params."""
+        own = {"": "(by importance)", **{name: name for name in params}}
+        for select in self._chosen:
+            if select.options != own:
+                select.set_options(own, value=select.value if select.value in own else "")
+
+    def draw(self) -> None:
+        """Show the picture as it is now."""
+        params = [select.value for select in self._chosen if select.value]
+        dark, light = (self._src(self._kind, theme, params) for theme in ("dark", "light"))
+        if self._light.props.get("src") != light:
+            self._dark.props["srcset"], self._light.props["src"] = dark, light
+
+
+class ErrorGroup:
+    """Failures of one kind."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        kind = f"{row['type']}: " if row["type"] else ""
+        first = str(row["text"]).strip().split("\n")[0]
+        title = f"{row['count']} x {row['stage']}: {kind.removeprefix('builtins.')}{first}"
+        told = {
+            "params": "; ".join(params_line(own) or "no params" for own in row["params"]),
+            "splits": ", ".join(map(str, row["splits"])),
+            "hosts": ", ".join(row["hosts"]),
+        }
+        with ui.expansion(title).classes("card").props("dense switch-toggle-side"):
+            for name, text in told.items():
+                if text:
+                    ui.label(f"{name}: {text}").style("overflow-wrap: anywhere")
+            with ui.element("pre"):
+                ui.label(f"{row['text']}\n{row['traceback']}".strip())
+
+
+def versions_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of libraries that count in the keys of a search."""
+    return dict(sorted((record.get("env") or {}).items()))
+
+
+class Changes:
+    """Buttons that cancel, retry and remove a search, each after a question."""
+
+    def __init__(self, feed: Feed, name: str) -> None:
+        self._feed, self._name = feed, name
+        self._button("cancel", "Cancel this search? Its scores stay stored.", self._cancel)
+        self._button("retry", "Queue failed and given-up units again?", self._retry)
+        self._button("remove", "Remove this search, and the scores that only it needs? "
+                     "They cannot be restored.", self._remove)  # fmt: skip
+
+    def _button(self, verb: str, question: str, change: Callable[[AttachedSearch], str]) -> None:
+        with ui.dialog() as dialog, ui.card():
+            ui.label(question)
+            with ui.row():
+                ui.button("no", on_click=dialog.close).props("flat no-caps")
+                ui.button(verb, on_click=lambda: self._do(dialog, change)).props("no-caps")
+        ui.button(verb, on_click=dialog.open).props("outline dense no-caps padding='2px 10px'")
+
+    async def _do(self, dialog: Any, change: Callable[[AttachedSearch], str]) -> None:
+        dialog.close()
+        progress = self._feed.progress(self._name).value
+        if progress is None:
+            return ui.notify("The search has not been read yet.")
+        try:
+            said = await asyncio.to_thread(change, AttachedSearch(progress.search, self._feed.db))
+        except Exception as error:  # the page goes on, and says why
+            said = f"{type(error).__name__}: {redact(str(error))}"
+        return ui.notify(said, multi_line=True, timeout=8000)
+
+    @staticmethod
+    def _cancel(search: AttachedSearch) -> str:
+        search.cancel()
+        return "The search is cancelled."
+
+    @staticmethod
+    def _retry(search: AttachedSearch) -> str:
+        return f"{search.retry()} units are queued again."
+
+    @staticmethod
+    def _remove(search: AttachedSearch) -> str:
+        return f"{search.remove().units} units are removed."
