@@ -557,12 +557,13 @@ class Changes:
         dialog.close()
         progress = self._feed.progress(self._name).value
         if progress is None:
-            return ui.notify("The search has not been read yet.")
+            ui.notify("The search has not been read yet.")
+            return
         try:
             said = await asyncio.to_thread(change, AttachedSearch(progress.search, self._feed.db))
         except Exception as error:  # the page goes on, and says why
             said = f"{type(error).__name__}: {redact(str(error))}"
-        return ui.notify(said, multi_line=True, timeout=8000)
+        ui.notify(said, multi_line=True, timeout=8000)
 
     @staticmethod
     def _cancel(search: AttachedSearch) -> str:

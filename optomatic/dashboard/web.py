@@ -77,19 +77,23 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
-        if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
+        answer: ASGIApp = self.app
+        if scope["type"] != "lifespan":
+            send = _with_headers(send)
+            answer = self._answer(scope)
+        await answer(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> ASGIApp:
+        """Return what answers a request."""
         headers = Headers(scope=scope)
         why = self._foreign(scope, headers)
         if not why and not self._knows_token(headers):
             if scope["type"] == "http" and self._brings_token(scope):
-                return await self._welcome(scope)(scope, receive, send)
+                return self._welcome(scope)
             why = "This dashboard needs its token. Open the address that its command has printed."
         if not why:
-            return await self.app(scope, receive, _with_headers(send))
-        if scope["type"] == "websocket":
-            return await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
-        return await PlainTextResponse(why, 403, _HEADERS)(scope, receive, send)
+            return self.app
+        return _close if scope["type"] == "websocket" else PlainTextResponse(why, 403)
 
     def _foreign(self, scope: Scope, headers: Headers) -> str:
         """Return why a request is not one of these pages; empty if it is."""
@@ -138,9 +142,13 @@ class Guard:
         page = (
             f'<meta http-equiv="refresh" content="0;url={escape(place)}"><title>optomatic</title>'
         )
-        response = HTMLResponse(page, headers=_HEADERS)
+        response = HTMLResponse(page)
         response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
         return response
+
+
+async def _close(_: Scope, __: Receive, send: Send) -> None:
+    await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
 
 
 def _with_headers(send: Send) -> Send:
