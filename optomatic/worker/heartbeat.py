@@ -129,7 +129,8 @@ class Heartbeat:
         self._lease, self._client_of, self._revoked = lease, client_of, revoked
         self._stopping, self._lock = threading.Event(), threading.Lock()
         self._held: dict[str, set[str]] = {}
-        self._settling: set[str] = set()
+        #: By token, too: the worker may have claimed a unit again that it still owes.
+        self._settling: set[tuple[str, str]] = set()
         self._brisk: set[str] = set()
         self._beat_at = self._reap_at = time.monotonic()
         self._guard = ReapGuard(timing.lease / 3)
@@ -151,10 +152,10 @@ class Heartbeat:
                 self._brisk.update(ids)
                 self._beat_at = min(self._beat_at, time.monotonic() + self._until_next_beat())
 
-    def settle(self, ids: Iterable[str]) -> None:
+    def settle(self, token: str, ids: Iterable[str]) -> None:
         """Go on to renew these, but do not call them revoked: they are being handed in."""
         with self._lock:
-            self._settling.update(ids)
+            self._settling.update((token, unit_id) for unit_id in ids)
 
     def drop(self, token: str, ids: Collection[str] | None = None) -> frozenset[str]:
         """Renew these (None: all under `token`) no longer; return those that were held."""
@@ -163,7 +164,8 @@ class Heartbeat:
             dropped = held.copy() if ids is None else held.intersection(ids)
             held -= dropped
             self._brisk -= dropped
-            self._settling.difference_update(dropped if ids is None else ids)
+            over = dropped if ids is None else ids
+            self._settling.difference_update((token, unit_id) for unit_id in over)
             if not held:
                 self._held.pop(token, None)
             return frozenset(dropped)
@@ -244,8 +246,8 @@ class Heartbeat:
         # A result may have been handed in while the beat was under way: that unit is not revoked.
         with self._lock:
             settling = frozenset(self._settling)
-        dropped = [self.drop(token, revoked) for token in self.held()] if revoked else []
-        if revoked := frozenset().union(*dropped) - settling:
+        dropped = {(t, i) for t in self.held() for i in self.drop(t, revoked)} if revoked else set()
+        if revoked := frozenset(unit_id for _, unit_id in dropped - settling):
             log.warning("%d units were taken away from worker %s", len(revoked), self.worker)
             self._revoked(revoked)
 

@@ -88,7 +88,7 @@ class ClaimLoop:
     def hand_in(self, token: str, results: Mapping[str, Result]) -> None:
         """Store results."""
         if results:
-            self._heartbeat.settle(results)
+            self._heartbeat.settle(token, results)
             self._store.claims.complete(self._heartbeat.worker, token, results)
             self._heartbeat.drop(token, results)
 

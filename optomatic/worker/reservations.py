@@ -159,7 +159,7 @@ class Reservations:
         """Owe the store that a unit ended the child that ran it: the unit is charged."""
         unit_id, host = one.job.id, this_process().host
         self.crashed += 1
-        self._heartbeat.settle([unit_id])
+        self._heartbeat.settle(one.token, [unit_id])
         self.owe(lambda: self._store.claims.crash(one.token, unit_id, how, host))
         self.owe(lambda: self._heartbeat.drop(one.token, [unit_id]))
         self._leave(one)
@@ -171,7 +171,7 @@ class Reservations:
             by_token.setdefault(one.token, []).append(one.job.id)
             self._leave(one)
         for token, ids in by_token.items():
-            self._heartbeat.settle(ids)
+            self._heartbeat.settle(token, ids)
             begun = ids if ran else ()
             self.owe(partial(self._store.claims.release, token, ids, begun=begun))
             self.owe(partial(self._heartbeat.drop, token, ids))
@@ -216,7 +216,7 @@ class Reservations:
         """
         while self._results:
             token, results = next(iter(self._results.items()))
-            self._heartbeat.settle(results)
+            self._heartbeat.settle(token, results)
             for result in results.values():
                 if isinstance(result, Returned) and result.part is not None:
                     self._store.parts.put(result.part)
