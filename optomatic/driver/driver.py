@@ -40,7 +40,7 @@ from optomatic.results.summary import FitSummary, Say, say_nothing, upload_lines
 from optomatic.store.connection import Store
 from optomatic.store.parts import SEARCHES
 from optomatic.store.searches import added_to
-from optomatic.worker.heartbeat import reap_vanished, timing_here
+from optomatic.worker.heartbeat import reap_vanished
 from optomatic.worker.inprocess import InProcess
 from optomatic.worker.missing_workers import Availability
 
@@ -355,7 +355,6 @@ class Driver(ABC):
         self._availability = Availability(
             self._store,
             [self._record.id],
-            timing_here(),
             self._clock,
             standalone=standalone,
             restore=self._restore,

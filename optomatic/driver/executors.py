@@ -14,7 +14,7 @@ from optomatic.records import NO_HOOKS, Hooks
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
-from optomatic.worker.heartbeat import new_record, registered, tags_here, timing_here
+from optomatic.worker.heartbeat import new_record, registered, tags_here
 from optomatic.worker.inprocess import InProcess, Place, Progress
 from optomatic.worker.joblib_pool import Joblib, active_backend, leaves_to_standalone
 from optomatic.worker.pool import warm_pool
@@ -89,7 +89,7 @@ class LocalWorkers(_Elsewhere):
                 search=search, on_done=self._told, hooks=hooks, filters=filters_here()
             )
             cache = Cache(cache_home())
-            Worker(store, pool, cache, record, timing_here(), options).run(until)
+            Worker(store, pool, cache, record, options).run(until)
 
 
 class Standalone(_Elsewhere):
@@ -110,11 +110,10 @@ class Standalone(_Elsewhere):
         self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Wait until ``until()``."""
-        timing = timing_here()
         end_at = float("inf")
         woken = threading.Event()
         with (
-            registered(store, search, timing, processes=0),
+            registered(store, search, processes=0),
             store.notifier.ended(woken.set) as subscription,
         ):
             while not until() and self._clock() < end_at:

@@ -59,7 +59,7 @@ from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.heartbeat import tags_here, timing_here
+from optomatic.worker.heartbeat import tags_here
 from optomatic.worker.inprocess import InProcess
 
 
@@ -210,7 +210,6 @@ class Request(ABC, Generic[W]):
         if inside_worker():
             return None
         options = self.options
-        timing_here()  # raises here, before anything is queued
         # Local workers carry the tags of $OPTOMATIC_TAG.
         if options.n_jobs == 0 or not set(tags_of(options.requires)) <= set(tags_here()):
             return 0

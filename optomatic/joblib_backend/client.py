@@ -42,7 +42,7 @@ from optomatic.planning.serialization import Task, call_work, pack_call, renew_c
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
-from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished, timing_here
+from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
 from optomatic.worker.missing_workers import start_advice
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class Client:
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.store, self._clock = store, clock
-        self._record, self._timing = new_record("here", 0), timing_here()
+        self._record = new_record("here", 0)
         self.id = self._record.id
         #: Guards what follows, and wakes the thread.
         self._news = threading.Condition()
@@ -267,7 +267,7 @@ class Client:
     def _workers_now(self) -> int:
         if not self._count or self._clock() > self._counted_at + _COUNT_AGAIN:
             reap_vanished(self.store)
-            self._count = self.store.workers.capacity(max(_SEEN, self._timing.lease))
+            self._count = self.store.workers.capacity(max(_SEEN, self.store.timing.lease))
             self._counted_at = self._clock()
         return self._count
 
@@ -315,7 +315,7 @@ class Client:
     def _run(self, before: threading.Thread | None) -> None:
         if before is not None:
             before.join()  # it signs off under the id under which this one registers
-        heartbeat = Heartbeat(self.store, self.id, self._timing)
+        heartbeat = Heartbeat(self.store, self.id)
         try:
             self._begin()
             heartbeat.start()
@@ -577,7 +577,7 @@ def client_at(db: str | None) -> Client:
     key = db if db is not None else _config.setting(_config.DB)
     with _lock:
         if key not in _clients:
-            _clients[key] = Client(open_store(db, timing=timing_here(), app="optomatic joblib"))
+            _clients[key] = Client(open_store(db, app="optomatic joblib"))
         return _clients[key]
 
 

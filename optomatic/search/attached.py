@@ -19,7 +19,6 @@ from optomatic.search.reader import Best, SearchReader
 from optomatic.search.shared_methods import StoredSearch
 from optomatic.store.connection import Store, open_store
 from optomatic.store.searches import added_to, ids_that_wait
-from optomatic.worker.heartbeat import timing_here
 from optomatic.worker.missing_workers import Availability
 
 #: So many other searches of the same name are listed.
@@ -340,7 +339,7 @@ def _availability(store: Store, search: str, clock: Callable[[], float]) -> Avai
             store.workers.publish(asked.work)
 
     names = ids_that_wait(search)
-    return Availability(store, names, timing_here(), clock, silent=silent, restore=restore)
+    return Availability(store, names, clock, silent=silent, restore=restore)
 
 
 def _note_the_end(store: Store, search: str) -> None:

@@ -17,7 +17,6 @@ from optomatic.store.connection import DatabaseCheck, Store, open_store
 from optomatic.store.documents import ListedForm, PresentForm, RunningForm
 from optomatic.store.removal import Removed
 from optomatic.store.searches import search_of, state_of
-from optomatic.worker.heartbeat import timing_here
 
 #: The best score so far is read for so many running searches, with so many units in all.
 _MOST_RUNNING, _MOST_READ = 10, 10_000
@@ -210,7 +209,7 @@ def workers(db: str | None = None) -> pd.DataFrame:
     """
     with open_store(db) as store:
         gone = set(store.workers.vanished())
-        present = [w for w in store.workers.present(timing_here().lease) if w.id not in gone]
+        present = [w for w in store.workers.present(store.timing.lease) if w.id not in gone]
         held = store.jobs.held()
         now = store.jobs.server_time()
     # The client of a search registers as workers do, with no processes that score.

@@ -14,7 +14,6 @@ from optomatic.records import ENDED, Candidate, Queue, WorkerRecord
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import Store
 from optomatic.store.documents import RecordForm, key_of
-from optomatic.worker.heartbeat import timing_here
 from optomatic.worker.missing_workers import lacking, missing_in, refusing, start_command
 
 #: What keys are made of, in the order in which it is compared, and its name for people.
@@ -102,7 +101,7 @@ def _state(store: Store, reader: SearchReader) -> Iterator[Finding]:
             "losses",
             f"{_units(sum(lost.values()))} ended the scoring process, up to {max(lost)} "
             f"time{'s' if max(lost) > 1 else ''}. Such a unit runs alone, and is given up after "
-            f"{timing_here().max_losses} times.",
+            f"{store.timing.max_losses} times.",
         )
     if foreign := store.jobs.foreign_for(names):
         yield Finding(
@@ -138,7 +137,7 @@ def _workers(store: Store, names: Sequence[str], state: str, *, moves: bool) -> 
     """Yield why no worker takes queued units, and which workers refuse them."""
     queued = list(dict.fromkeys(queue for one in names for queue in store.jobs.queues_of(one)))
     queues = store.workers.queues(queued)
-    alive = store.workers.alive(timing_here().lease)
+    alive = store.workers.alive(store.timing.lease)
     if len(queues) < len(queued):
         yield Finding(
             "workers",

@@ -133,10 +133,35 @@ class DatabaseCheck:
         return "\n".join([*lines, *(f"problem: {text}" for text in self.problems)])
 
 
+#: Seconds, some 30 years: more is a slip, and no clock takes much more.
+LONGEST = 1e9
+
+
+def timing_of(lease: float | str | None) -> Timing:
+    """Return the durations for a lease in seconds; raise ValueError if it is none above 0."""
+    if lease is None or lease == "":
+        return Timing()
+    try:
+        seconds = float(lease)
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"a lease is a number of seconds above 0, not {shown(lease)}")
+    return Timing(lease=seconds, unstarted=min(Timing().unstarted, seconds / 3))
+
+
+def timing_here() -> Timing:
+    """Return the durations that ``$OPTOMATIC_LEASE`` asks for."""
+    try:
+        return timing_of(_config.setting(_config.LEASE))
+    except ValueError as error:
+        raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
+
+
 class Store:
     """One database, by concern.  Safe to share among threads, not across a fork.
 
-    ``shown_uri`` is the address without credentials.
+    ``shown_uri`` is the address without credentials, ``timing`` the durations of leases.
     """
 
     def __init__(
@@ -144,12 +169,12 @@ class Store:
         client: MongoClient[dict[str, Any]],
         uri: str,
         replica_set: str | None,
-        timing: Timing | None,
+        timing: Timing,
     ) -> None:
         database = client.get_default_database(_DATABASE)
         outage = Outage(longest=client.options.timeout or math.inf, **_of_a_private_server(uri))
         prepare = cache(partial(create_indexes, database, replica_set))
-        self.shown_uri = masked(uri)
+        self.shown_uri, self.timing = masked(uri), timing
         self.searches = Searches(database, outage)
         self.parts = Parts(database, outage)
         self.jobs = Jobs(database, outage, prepare=prepare)
@@ -196,12 +221,14 @@ def open_store(
 
     It is ``mongodb://host/name`` or ``mongodb+srv://...``; the database is ``optomatic`` if it
     names none.  None reads ``$OPTOMATIC_DB``; without that the private server is started or
-    joined.  `timing` has the durations of leases, `patience` the seconds for a first answer.
+    joined.  `timing` has the durations of leases, by default those of ``$OPTOMATIC_LEASE``;
+    `patience` is the seconds for a first answer.
 
     Raise :class:`StoreURIError` if `uri` cannot be an address.  Raise, within 10 s,
     :class:`StoreUnavailable`, :class:`StoreRefused` (wrong password) or
     :class:`StoreIncompatible` (not a MongoDB).
     """
+    timing = timing or timing_here()
     uri = _address(uri)
     client = _connect(uri, app)
     try:

@@ -33,12 +33,12 @@ from optomatic.errors import (
     shown,
 )
 from optomatic.planning.constraints import size_of, tags_of
-from optomatic.records import Timing, WorkerRecord
-from optomatic.store.connection import Store, open_store, place_of
+from optomatic.records import WorkerRecord
+from optomatic.store.connection import LONGEST, Store, open_store, place_of, timing_of
 from optomatic.worker.cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
-from optomatic.worker.heartbeat import LONGEST, new_record, timing_of
+from optomatic.worker.heartbeat import new_record
 from optomatic.worker.pool import Pool, cores, current_path, threads_each
 from optomatic.worker.report import (
     FORMATS,
@@ -448,7 +448,7 @@ def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         cache = Cache(place, largest=options.cache_size, in_memory=True)
         db, names = configuration_of(options.db, options.search, options.definition)
         with open_store(db, timing=timing, app="optomatic worker") as store:
-            _work(store, cache, names, options, timing, lines)
+            _work(store, cache, names, options, lines)
     except OptomaticError as error:
         _say_failed(str(error), lines)
         return 2 if isinstance(error, FolderRefused | StoreURIError) else 1
@@ -462,7 +462,6 @@ def _work(
     cache: Cache,
     names: Names | None,
     options: argparse.Namespace,
-    timing: Timing,
     lines: JsonLines | None,
 ) -> None:
     """Work in `store` until told to end."""
@@ -484,7 +483,7 @@ def _work(
         ),
         on_ready=lambda: _say_ready(record, place_of(store.shown_uri), lines),
     )
-    worker = Worker(store, pool, cache, record, timing, worker_options)
+    worker = Worker(store, pool, cache, record, worker_options)
     _obey_signals(worker, pool, options.grace, lines)
     deadline = float("inf") if options.deadline is None else max(0.0, options.deadline)
     grace = min(options.grace, deadline)

@@ -20,10 +20,10 @@ from datetime import datetime
 from typing import Literal
 
 from optomatic import _config
-from optomatic.errors import StoreError, shown
+from optomatic.errors import StoreError
 from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import tags_of
-from optomatic.records import Timing, WorkerRecord
+from optomatic.records import WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 
@@ -35,29 +35,6 @@ log = logging.getLogger(__name__)
 BRISK = 0.5
 #: Beats and reaps come this much earlier or later than their time, by chance.
 JITTER = 0.2
-#: Seconds, some 30 years: more is a slip, and no clock takes much more.
-LONGEST = 1e9
-
-
-def timing_of(lease: float | str | None) -> Timing:
-    """Return the durations for a lease in seconds; raise ValueError if it is none above 0."""
-    if lease is None or lease == "":
-        return Timing()
-    try:
-        seconds = float(lease)
-    except (ValueError, OverflowError):
-        seconds = -1.0
-    if not 0 < seconds <= LONGEST:
-        raise ValueError(f"a lease is a number of seconds above 0, not {shown(lease)}")
-    return Timing(lease=seconds, unstarted=min(Timing().unstarted, seconds / 3))
-
-
-def timing_here(environ: Mapping[str, str] = os.environ) -> Timing:
-    """Return the durations that ``$OPTOMATIC_LEASE`` asks for."""
-    try:
-        return timing_of(_config.setting(_config.LEASE, environ))
-    except ValueError as error:
-        raise ValueError(f"$OPTOMATIC_LEASE: {error}") from None
 
 
 def tags_here(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -110,7 +87,7 @@ def reap_vanished(store: Store) -> None:
 class Heartbeat:
     """Renew started units, and reap, until stopped.
 
-    `lease` is the seconds by which a beat renews, if not ``timing.lease``.  `client_of` is the
+    `lease` is the seconds by which a beat renews, if not that of the store.  `client_of` is the
     search whose client this process is: its record says that the client lives.  ``revoked(ids)``
     is called in the heartbeat's thread with units that are no longer ours: they should stop.
     """
@@ -119,13 +96,12 @@ class Heartbeat:
         self,
         store: Store,
         worker: str,
-        timing: Timing,
         *,
         lease: float | None = None,
         client_of: str | None = None,
         revoked: Callable[[frozenset[str]], None] = lambda _: None,
     ) -> None:
-        self._store, self.worker, self.timing = store, worker, timing
+        self._store, self.worker, self.timing = store, worker, store.timing
         self._lease, self._client_of, self._revoked = lease, client_of, revoked
         self._stopping, self._lock = threading.Event(), threading.Lock()
         self._held: dict[str, set[str]] = {}
@@ -133,7 +109,7 @@ class Heartbeat:
         self._settling: set[tuple[str, str]] = set()
         self._brisk: set[str] = set()
         self._beat_at = self._reap_at = time.monotonic()
-        self._guard = ReapGuard(timing.lease / 3)
+        self._guard = ReapGuard(self.timing.lease / 3)
         self._well = True
         self._thread: threading.Thread | None = None
         #: The worker is idle, so it looks after others less often.
@@ -291,15 +267,15 @@ def new_record(
 
 @contextmanager
 def registered(
-    store: Store, search: str, timing: Timing, *, processes: int, lease: float | None = None
+    store: Store, search: str, *, processes: int, lease: float | None = None
 ) -> Iterator[Heartbeat]:
     """Register this process, the client of `search`, as a worker of so many `processes`.
 
-    A started unit is ours for `lease` seconds without a beat, if not for those of `timing`.
+    A started unit is ours for `lease` seconds without a beat, if not for those of the store.
     """
     record = new_record("here", processes, tags_here())
     store.workers.register(record)
-    heartbeat = Heartbeat(store, record.id, timing, lease=lease, client_of=search)
+    heartbeat = Heartbeat(store, record.id, lease=lease, client_of=search)
     heartbeat.start()
     try:
         yield heartbeat

@@ -19,7 +19,7 @@ from optomatic.results.table import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.batching import BATCH_SECONDS, BatchSizing
-from optomatic.worker.heartbeat import Heartbeat, registered, timing_here
+from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.score import failed, inner_threads, score_unit
 
 #: Results are handed in after so many seconds at the latest.
@@ -146,15 +146,14 @@ class InProcess:
         self, store: Store, search: str, until: Callable[[], bool], hooks: Hooks = NO_HOOKS
     ) -> None:
         """Score until nothing is left to claim and ``until()``, or until ``error``."""
-        timing = timing_here()
-        lease = timing.lease * LEASES_OF_ONE_PROCESS
+        lease = store.timing.lease * LEASES_OF_ONE_PROCESS
 
         def stop() -> bool:
             return self.error is not None or hooks.grace() is not None
 
         with (
             inner_threads(self._workload.options),
-            registered(store, search, timing, processes=1, lease=lease) as heartbeat,
+            registered(store, search, processes=1, lease=lease) as heartbeat,
         ):
             loop = ClaimLoop(store, heartbeat, search, self._place, lease=lease)
             while not stop():

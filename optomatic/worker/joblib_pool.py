@@ -33,7 +33,7 @@ from optomatic.planning.payload import Loaded, Sender
 from optomatic.planning.workload import FitWorkload, workload_of
 from optomatic.records import NO_HOOKS, Hooks, Lease, Result
 from optomatic.store.connection import Store
-from optomatic.worker.heartbeat import registered, timing_here
+from optomatic.worker.heartbeat import registered
 from optomatic.worker.inprocess import ClaimLoop, Place
 from optomatic.worker.loading import Refused, open_payload
 from optomatic.worker.score import inner_threads, score_safely
@@ -103,7 +103,7 @@ class Joblib:
 
         A search that is to end early waits for the batches that are under way.
         """
-        with registered(store, search, timing_here(), processes=self._n_jobs) as beat:
+        with registered(store, search, processes=self._n_jobs) as beat:
             self.sizes[beat.worker] = self._n_jobs
             loop = ClaimLoop(store, beat, search, self._place, seconds=BATCH_SECONDS)
             batches = _Batches(loop)

@@ -11,7 +11,7 @@ from optomatic import _config
 from optomatic._uri import WITHHELD, hosts_and_database
 from optomatic.errors import NoProgress, NoWorkers, WorkersRefuse, warn
 from optomatic.keys.environment import requirement
-from optomatic.records import Queue, Timing, WorkerRecord
+from optomatic.records import Queue, WorkerRecord
 from optomatic.store.connection import Store, private_home
 
 #: Why a worker without room for the data leaves a queue alone.
@@ -190,14 +190,13 @@ class Availability:
         self,
         store: Store,
         searches: Sequence[str],
-        timing: Timing,
         clock: Callable[[], float],
         *,
         standalone: bool = True,
         silent: Callable[[], bool] = lambda: False,
         restore: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store, self._searches, self._timing = store, searches, timing
+        self._store, self._searches = store, searches
         self._clock, self._standalone = clock, standalone
         self._silent, self._restore = silent, restore
         self._since = self._ask_at = self._restore_at = clock()
@@ -245,7 +244,7 @@ class Availability:
     def _queues_and_workers(self, queued: Sequence[str]) -> tuple[list[Queue], list[WorkerRecord]]:
         """Return the records of these queues, and the workers that are alive."""
         # One that lives and has nothing to do is seen each half a lease.
-        alive = self._store.workers.alive(self._timing.lease)
+        alive = self._store.workers.alive(self._store.timing.lease)
         return self._store.workers.queues(queued), alive
 
     def _ask(self, waited: float) -> None:

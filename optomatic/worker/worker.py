@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from optomatic.backoff import Backoff
 from optomatic.errors import StoreError
-from optomatic.records import NO_HOOKS, Timing, WorkerRecord
+from optomatic.records import NO_HOOKS, WorkerRecord
 from optomatic.store.connection import Store
 from optomatic.worker.cache import Cache
 from optomatic.worker.dispatch import Dispatch, Idle, WorkerOptions
@@ -61,14 +61,11 @@ class Worker:
         pool: Pool,
         cache: Cache,
         record: WorkerRecord,
-        timing: Timing,
         options: WorkerOptions,
     ) -> None:
         self._store, self._pool, self._record, self._options = store, pool, record, options
         client_of = str(options.search) if record.kind == "local" else None
-        self._heartbeat = Heartbeat(
-            store, record.id, timing, client_of=client_of, revoked=self._revoked
-        )
+        self._heartbeat = Heartbeat(store, record.id, client_of=client_of, revoked=self._revoked)
         self._reservations = Reservations(store, self._heartbeat)
         notifier = store.notifier if options.lasting else None
         joined = options.search is not None

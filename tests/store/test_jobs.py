@@ -3,10 +3,12 @@
 import time
 
 import pytest
+import servers
 from store.units import SHORT, bad, good, ids, some_units, unit
 from waiting import wait_for
 
 from optomatic.errors import RecordTooLarge, StoreIncompatible
+from optomatic.store.connection import open_store
 
 
 @pytest.fixture
@@ -451,3 +453,15 @@ def test_it_can_be_told_whether_anything_is_queued_or_runs(jobs, claims):
 def test_the_servers_clock_is_read(jobs):
     first = jobs.server_time()
     wait_for(lambda: jobs.server_time() > first)
+
+
+def test_leases_last_as_the_environment_says(uri, monkeypatch):
+    monkeypatch.setenv("OPTOMATIC_LEASE", "500")
+    with open_store(uri) as store:
+        store.jobs.submit(some_units(1), "s")
+        lease = store.claims.claim("w", 1)
+        store.claims.start(lease.token, ids(lease.jobs))
+        database = servers.database(uri)
+        document = database["units"].find_one()
+        now = database.client.admin.command("hello")["localTime"]
+        assert 400 < (document["lease_until"] - now).total_seconds() <= 500

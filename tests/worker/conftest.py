@@ -107,7 +107,7 @@ def make_worker(queue, pool, tmp_path):
             secrets.token_hex(8), "standalone", this_process(), pool.size, required_versions({})
         )
         cache = Cache(tmp_path / "cache")
-        return Worker(store, pool, cache, record, TIMING, WorkerOptions(**options))
+        return Worker(store, pool, cache, record, WorkerOptions(**options))
 
     return make
 

@@ -7,6 +7,8 @@ import pytest
 from estimators import Sleeper
 
 from optomatic import MongoSearchCV
+from optomatic.records import Timing
+from optomatic.store import connection
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
@@ -14,7 +16,8 @@ X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 @pytest.fixture
 def busy_heart(monkeypatch):
     """A heart that beats every 20 ms, so that beats and results cross all the time."""
-    monkeypatch.setenv("OPTOMATIC_LEASE", "0.06")
+    timing = Timing(lease=0.06, unstarted=3.0)
+    monkeypatch.setattr(connection, "timing_here", lambda: timing)
 
 
 def test_results_handed_in_during_a_heartbeat_are_not_lost(uri, busy_heart, caplog):

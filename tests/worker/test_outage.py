@@ -4,7 +4,6 @@ import logging
 import signal
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 import servers
@@ -50,13 +49,10 @@ def impatient(queue):
     """Have the store give up soon, so that an outage need not last for minutes."""
     database = queue.store._client.get_default_database()  # which writes as is due
     outage = Outage(PATIENCE)
-    queue.store = replace(
-        queue.store,
-        jobs=Jobs(database, outage),
-        claims=Claims(database, outage, timing=TIMING),
-        workers=Workers(database, outage),
-        parts=Parts(database, outage),
-    )
+    queue.store.jobs = Jobs(database, outage)
+    queue.store.claims = Claims(database, outage, timing=TIMING)
+    queue.store.workers = Workers(database, outage)
+    queue.store.parts = Parts(database, outage)
     return queue
 
 
@@ -75,7 +71,7 @@ def test_an_outage_longer_than_leases_and_patience_costs_nothing(
     search = queue.submit(Sleeper(seconds=0.2), [{"value": value} for value in range(30)])
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
     cache = Cache(tmp_path / "cache")
-    worker = Worker(queue.store, pool, cache, record, TIMING, LASTING)
+    worker = Worker(queue.store, pool, cache, record, LASTING)
     thread = threading.Thread(target=worker.run, args=(queue.over(search),))
     thread.start()
     wait_for(lambda: completed(queue) >= 4)
@@ -96,7 +92,7 @@ def test_a_worker_that_is_stopped_does_not_wait_for_an_unreachable_store(
     server, queue, pool, tmp_path
 ):
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
-    worker = Worker(queue.store, pool, Cache(tmp_path / "c"), record, TIMING, LASTING)
+    worker = Worker(queue.store, pool, Cache(tmp_path / "c"), record, LASTING)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     wait_for(lambda: worker.idle_for() is not None)
@@ -126,10 +122,10 @@ class Noted(Workers):
 def test_only_who_could_give_back_what_it_had_signs_off(server, queue, pool, tmp_path, frozen):
     """Its record says whose process is gone, which is how others find what it still holds."""
     workers = Noted(queue.store._client.get_default_database(), queue.store._outage)
-    store = replace(queue.store, workers=workers)
+    queue.store.workers = workers
     queue.submit(Sleeper(seconds=300.0), [{"value": 1}])
     record = WorkerRecord("w", "standalone", this_process(), pool.size, required_versions({}))
-    worker = Worker(store, pool, Cache(tmp_path / "c"), record, Timing(), LASTING)
+    worker = Worker(queue.store, pool, Cache(tmp_path / "c"), record, LASTING)
     thread = threading.Thread(target=worker.run, args=(lambda: False,))
     thread.start()
     wait_for(lambda: all(child.running for child in pool.children) and pool.children)

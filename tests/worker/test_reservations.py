@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
         self.queue.submit(self.units, "s")
         self.jobs = Unsteady(self.claims)
         store = Store(self.jobs)
-        self.heartbeat = Heartbeat(store, secrets.token_hex(8), TIMING)
+        self.heartbeat = Heartbeat(store, secrets.token_hex(8))
         self.ours = Reservations(store, self.heartbeat)
         self.heartbeat._revoked = self.ours.revoke
         self.children = [Child(), Child()]
