@@ -81,12 +81,14 @@ def _fit(name: str, space: Any, **options: Any) -> None:
     MongoSearchCV(Surface(ill=ill, seconds=seconds), space, name=name, **options).fit(X, Y)
 
 
-def make(name: str, units: int) -> Any:
-    """Make a search, or find it again; return the process that runs it, if it still runs."""
+def make(name: str, units: int) -> tuple[Any, str]:
+    """Make a search, or find it again; return the process that runs it, and its name."""
     if name == "running":
-        client = subprocess.Popen([sys.executable, __file__, "--client"])
-        time.sleep(20)
-        return client
+        name = f"running {time.time_ns()}"
+        client = subprocess.Popen([sys.executable, __file__, "--client", name])
+        while not _has_scores(name):
+            time.sleep(1)
+        return client, name
     if name == "function":
         one = {"penalty": loguniform(1e-3, 1e3), "noise": uniform(), "solver": ["newton", "sgd"]}
         two = {**one, "solver": ["sgd"], "momentum": uniform()}
@@ -112,7 +114,14 @@ def make(name: str, units: int) -> Any:
     if name in made:
         space, options = made[name]
         _fit(name, space, **options)
-    return None
+    return None, name
+
+
+def _has_scores(name: str) -> bool:
+    try:
+        return attach(name).counts().get("completed", 0) >= 60
+    except ValueError:  # it has not begun
+        return False
 
 
 SEARCHES = (
@@ -129,17 +138,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("pictures"))
     parser.add_argument("--units", type=int, default=100_000, help="of the large search")
     parser.add_argument("--only", nargs="+", choices=SEARCHES, default=SEARCHES)
-    parser.add_argument("--client", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--client", metavar="NAME", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     if chosen.client:
         space = {**SPACE, "trees": [time.time_ns() % 10**9 + n for n in range(99)]}
-        return _fit("running", space, n_iter=60, n_jobs=2, seconds=1.0)
+        return _fit(chosen.client, space, n_iter=60, n_jobs=2, seconds=1.0)
     chosen.folder.mkdir(parents=True, exist_ok=True)
     for name in chosen.only:
-        client = make(name, chosen.units)
+        client, own = make(name, chosen.units)
         try:
-            draw(name, chosen.folder)
+            draw(own, name, chosen.folder)
         finally:
             if client is not None:
                 client.terminate()
@@ -147,9 +156,9 @@ def main() -> None:
     return None
 
 
-def draw(name: str, folder: Path) -> None:
-    """Write all pictures of a search."""
-    search = attach(name)
+def draw(search_name: str, name: str, folder: Path) -> None:
+    """Write all pictures of a search to files that begin with `name`."""
+    search = attach(search_name)
     began = time.perf_counter()
     read = search._stored()
     print(f"{name}: read in {time.perf_counter() - began:.1f} s")
