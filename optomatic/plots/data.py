@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -19,7 +19,6 @@ from optomatic.results.export import as_utc, utf8
 from optomatic.results.frames import (
     SCORE,
     CandidateRow,
-    attempt_table,
     candidate_table,
     label_of,
     split_table,
@@ -322,12 +321,10 @@ def search_data(search: Readable, metric: str | None = None) -> SearchData:
 def data_of(stored: Stored, metric: str | None = None) -> SearchData:
     """Return a search as arrays; see :func:`search_data`."""
     record, rows = stored.record, stored.rows
-    frame, units, attempts = candidate_table(rows), split_table(rows), attempt_table(rows)
+    frame, units = candidate_table(rows), split_table(rows)
     means = {n: frame[n].to_numpy(dtype=float) for n in map(str, frame.columns) if _is_score(n)}
     label, metric = _chosen(means, record, metric)
     zero = pd.Timestamp(as_utc(record.began_at))
-    lost = attempts[attempts["state"] == "lost"]
-    when = _seconds(lost["began"], zero), _seconds(lost["ended"], zero)
     std, matrix = f"std{label.removeprefix(SCORE)}", _Matrix(units, len(rows))
     return SearchData(
         name=record.name,
@@ -342,15 +339,20 @@ def data_of(stored: Stored, metric: str | None = None) -> SearchData:
         metrics={name.removeprefix("score_"): own for name, own in means.items()},
         split_scores=matrix.of(units[label].to_numpy(dtype=float), np.nan),
         split_states=matrix.of(units["state"].to_numpy(dtype=object), "missing"),
-        workers=matrix.of(_names(units), ""),
+        workers=matrix.of(_array(map(_worker, units["host"], units["worker"])), ""),
         began=matrix.of(_seconds(units["began"], zero), np.nan),
         ended=matrix.of(_seconds(units["ended"], zero), np.nan),
         took=matrix.of((units["fit_time"] + units["score_time"]).to_numpy(dtype=float), np.nan),
-        lost=list(zip(_names(lost), *when, strict=True)),
+        lost=[
+            (_worker(own.host, own.worker), _since(own.began, zero), _since(own.at, zero))
+            for row in rows
+            for unit in row.units
+            for own in (unit.lost if unit else ())
+        ],
         rung=frame["iter"].to_numpy() if "iter" in frame else None,
         resources=frame["n_resources"].to_numpy() if "n_resources" in frame else None,
         zero=zero,
-        now=(as_utc(stored.now) - zero).total_seconds(),
+        now=_since(stored.now, zero),
     )
 
 
@@ -413,8 +415,14 @@ def _seconds(moments: pd.Series, zero: pd.Timestamp) -> Floats:
     return np.asarray((moments - zero).dt.total_seconds(), dtype=float)
 
 
-def _names(units: pd.DataFrame) -> Any:
-    """Return a name for people of the worker of each unit."""
-    pairs = zip(units["host"], units["worker"], strict=True)
-    names = [f"{host or '?'} {str(worker)[:6]}" if worker else "" for host, worker in pairs]
-    return np.array(names, dtype=object)
+def _since(moment: datetime | None, zero: pd.Timestamp) -> float:
+    return np.nan if moment is None else (as_utc(moment) - zero).total_seconds()
+
+
+def _worker(host: Any, worker: Any) -> str:
+    """Return a name for people of a worker; empty without one."""
+    return f"{host or '?'} {str(worker)[:6]}" if worker else ""
+
+
+def _array(values: Iterable[Any]) -> Any:
+    return np.array(list(values), dtype=object)

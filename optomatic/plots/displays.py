@@ -303,7 +303,7 @@ class ParallelDisplay(Display):
         failed = np.isnan(scores)
         # The best are drawn last, in front.
         order = np.argsort(-scores if minimize else scores, kind="stable")[: (~failed).sum()]
-        alpha = 0.85 if len(order) <= 60 else 0.5
+        alpha = float(np.clip(50 / max(len(order), 1), 0.25, 0.85))
         drawn = LineCollection(lines[order], cmap=ink.map_of(minimize), alpha=alpha)
         drawn.set_array(scores[order])
         ax.add_collection(drawn)

@@ -386,13 +386,15 @@ def timeline(data: SearchData) -> Picture:
 
 def _attempts(data: SearchData) -> pd.DataFrame:
     """Return worker, beginning, end, seconds and kind of all attempts that are known."""
-    known = ~np.isnan(data.began) & (data.workers != "")
-    states = data.split_states[known]
-    kind = np.where(np.isin(states, ("completed", "running")), states, "failed")
+    known = np.isin(data.split_states, ("completed", "failed", "running"))
+    kind = data.split_states[known]
     ended = np.where(kind == "running", data.now, data.ended[known])
-    units = {"worker": data.workers[known], "began": data.began[known], "ended": ended}
-    lost = pd.DataFrame(data.lost, columns=["worker", "began", "ended"]).assign(kind="lost")
-    frame = pd.concat([pd.DataFrame({**units, "took": data.took[known], "kind": kind}), lost])
+    units = zip(data.workers[known], data.began[known], ended, data.took[known], kind, strict=True)
+    lost = ((*one, np.nan, "lost") for one in data.lost)
+    columns = ["worker", "began", "ended", "took", "kind"]
+    frame = pd.DataFrame([*units, *lost], columns=columns)
+    times = columns[1:4]
+    frame[times] = frame[times].astype(float)
     frame["ended"] = np.fmax(frame["began"], frame["ended"])
     return frame[(frame["worker"] != "") & ~frame["began"].isna()]
 

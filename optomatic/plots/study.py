@@ -151,5 +151,5 @@ def _moments(data: SearchData, n: int) -> tuple[datetime, datetime]:
 
 
 def _local(zero: pd.Timestamp, seconds: float) -> datetime:
-    moment = zero + pd.Timedelta(seconds=float(seconds))
+    moment = zero + pd.Timedelta(microseconds=round(seconds * 1e6))
     return moment.to_pydatetime().astimezone().replace(tzinfo=None)

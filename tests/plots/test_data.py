@@ -158,6 +158,11 @@ def test_a_timeline_of_many_units_is_binned():
     assert arrays["busy"][0, 100] == pytest.approx(10)  # ten begin each second, for a second
 
 
+def test_a_timeline_without_lost_attempts_has_numbers():
+    picture = pictures.timeline(search({"x": [1, 2]}, [1, 2]))
+    assert all(picture.arrays[name].dtype == float for name in ("began", "ended"))
+
+
 def test_units_told_of_at_once_are_drawn_one_after_another():
     began, ended = np.zeros((3, 1)), np.full((3, 1), 3.5)
     data = search({"x": [1, 2, 3]}, [1, 2, 3], began=began, ended=ended)

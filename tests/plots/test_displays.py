@@ -243,6 +243,17 @@ def test_timeline_has_a_bar_a_unit(filled):
     assert len(tick_names(drawn.ax_.yaxis)) == attempts["worker"].nunique()
 
 
+def test_timeline_of_many_units_is_a_map():
+    n = 4_000
+    began = np.arange(n).reshape(-1, 1) / 10
+    data = search({"x": list(range(n))}, np.arange(n), began=began, ended=began + 1.0)
+    drawn = plots.TimelineDisplay(pictures.timeline(data)).plot()
+    (mesh,) = [c for c in drawn.ax_.collections if isinstance(c, QuadMesh)]
+    assert mesh.get_array().max() == pytest.approx(10)
+    assert "4,000 units in 300 bins of time" in drawn.picture.notes
+    assert inside(drawn.figure_)
+
+
 def test_timeline_of_a_search_that_runs(filled):
     drawn = plots.TimelineDisplay.from_search(attach("running", db=filled))
     running = labelled(drawn.ax_, "running")
