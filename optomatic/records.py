@@ -448,7 +448,7 @@ class Reservation:
 
 
 class Hooks(Protocol):
-    """What a search does between its units: look what has ended, queue more, end early.
+    """Calls into a search between its units: it looks what has ended, queues more, or ends early.
 
     Both are called in the thread that called the executor's ``work``, often.  What they raise
     ends the work: results are handed in, the rest is given back.
