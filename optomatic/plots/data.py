@@ -98,10 +98,10 @@ def number(value: float, digits: int = 3) -> str:
     """Return a number as people write it.
 
     >>> number(0.001), number(123456.7), number(1234.0)
-    ('0.001', '1.23e+05', '1234')
+    ('0.001', '123000', '1234')
     """
     whole = value == int(value) and abs(value) < 1e5
-    return f"{value:.0f}" if whole else f"{value:.{digits}g}"
+    return f"{value:.0f}" if whole else f"{float(f'{value:.{digits}g}'):g}"
 
 
 def param_of(name: str, values: Sequence[Any]) -> Param:

@@ -391,7 +391,8 @@ class TimelineDisplay(Display):
         unit, handles = time_axis(ax, most), []
         if len(edges):
             rows = np.arange(len(workers) + 1) - 0.5
-            drawn = ax.pcolormesh(edges / unit, rows, busy, cmap=ink.scores, vmin=0)
+            shades = np.ma.masked_equal(busy, 0.0)
+            drawn = ax.pcolormesh(edges / unit, rows, shades, cmap=ink.scores, vmin=0)
             color_bar(ax, drawn, "units at work")
         else:
             handles = _bars(ax, ink, unit, most * 0.001, **bars)

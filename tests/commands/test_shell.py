@@ -59,7 +59,7 @@ def test_help_tells_of_exit_codes_and_where_it_looks(run):
     assert "$OPTOMATIC_DB" in out
     assert run() == (code, out, err)
     for verb in ("list", "show", "top", "workers", "errors", "best", "results", "explain",
-                 "export", "cancel", "retry", "rm", "db", "worker"):  # fmt: skip
+                 "export", "plot", "cancel", "retry", "rm", "db", "worker"):  # fmt: skip
         assert f"\n  {verb} " in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
