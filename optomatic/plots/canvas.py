@@ -175,6 +175,13 @@ def time_axis(ax: Any, most: float) -> float:
     return unit
 
 
+def whole_ticks(axis: Any) -> None:
+    """Write whole numbers only on an axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def bare(ax: Any, *spines: str) -> None:
     """Leave out the frame at the top, the right and `spines`; put the grid behind all else."""
     ax.spines[["top", "right", *spines]].set_visible(False)

@@ -22,6 +22,7 @@ from optomatic.plots.canvas import (
     score_axis,
     score_label,
     time_axis,
+    whole_ticks,
 )
 from optomatic.plots.data import Param, Readable, SearchData, is_spread, number, search_data
 from optomatic.plots.pictures import Cells, Picture
@@ -157,6 +158,7 @@ class HistoryDisplay(Display):
         unit = time_axis(ax, float(x.max(initial=0.0))) if by == "time" else 1.0
         if by == "units":
             ax.set_xlabel("units that have ended")
+            whole_ticks(ax.xaxis)
         score_axis(ax, self._label, y)
         (best,) = ax.plot(
             best_x / unit, best_y, color=ink.best, linewidth=2, drawstyle="steps-post",
@@ -506,7 +508,7 @@ class SplitsDisplay(Display):
                 handles.append(Patch(facecolor=color, edgecolor=edge, label=label, hatch=hatch))
         ax.vlines(np.arange(1, n_splits) - 0.5, 0.5, n_rows + 0.5, color=ink.paper, lw=0.8)
         ax.set_xticks(range(0, n_splits, max(1, n_splits // 10)))
-        ax.yaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(ax.yaxis)
         ax.set(xlabel="split", ylabel="candidates, the best first")
         ax.spines[:].set_visible(False)
         return handles

@@ -92,6 +92,10 @@ def test_a_search_of_one_candidate(kind):
     says = {"slice": "candidates differ", "heatmap": "2 params", "parallel": "candidates differ",
             "importance": "10 candidates", "rungs": "no rungs"}  # fmt: skip
     assert (kind in says) == bool(drawn.picture.message)
+    drawn.figure_.draw_without_rendering()
+    axis = drawn.ax_.yaxis if kind == "splits" else drawn.ax_.xaxis
+    if kind in ("splits", "history"):
+        assert [tick for tick in axis.get_ticklocs() if tick % 1] == []
     assert says.get(kind, "") in drawn.picture.message
 
 
