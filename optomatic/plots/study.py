@@ -131,12 +131,13 @@ def _trial(
 
 def _state(data: SearchData, n: int) -> Any:
     states = optuna_module().trial.TrialState
-    if data.failed[n]:
+    kind = data.kinds[n]
+    if kind == "failed":
         return states.FAIL
     left = data.rung is not None and data.rung[n] < data.rung.max()
-    if data.states[n] == "stopped" or (left and data.complete[n]):
+    if data.states[n] == "stopped" or (left and kind == "complete"):
         return states.PRUNED
-    if data.complete[n]:
+    if kind == "complete":
         return states.COMPLETE
     at_work = np.isin(data.split_states[n], ("running", "completed", "failed", "dead")).any()
     return states.RUNNING if data.states[n] == "pending" and at_work else states.WAITING
