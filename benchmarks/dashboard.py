@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from dashboard import browsers
+import browsers
 
 from optomatic import MongoSearchCV
 

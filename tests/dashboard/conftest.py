@@ -2,9 +2,9 @@
 
 import contextlib
 
+import browsers
 import functions
 import pytest
-from dashboard import browsers
 
 from optomatic import MongoSearch
 

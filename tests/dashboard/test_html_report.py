@@ -4,8 +4,8 @@ import re
 import subprocess
 import sys
 
+import browsers
 import pytest
-from dashboard import browsers
 
 from optomatic.commands.app import main
 

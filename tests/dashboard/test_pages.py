@@ -6,10 +6,10 @@ import time
 import urllib.error
 import urllib.request
 
+import browsers
 import functions
 import pytest
 import servers
-from dashboard import browsers
 from waiting import wait_for
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
