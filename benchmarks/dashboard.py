@@ -24,7 +24,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import browsers
 
-from optomatic import MongoSearchCV
+from optomatic import MongoSearchCV, searches
 
 N_SPLITS = 5
 
@@ -48,8 +48,10 @@ class Dummy(ClassifierMixin, BaseEstimator):
 
 
 def make(units: int) -> str:
-    """Make a search of so many units, or find it again; return its name."""
+    """Make a search of so many units, unless it is there; return its name."""
     name, n = f"{units:,} units", max(1, units // N_SPLITS)
+    if name in set(searches().query("state == 'completed'")["name"]):
+        return name
     kernels = cycle(["linear", "rbf", "polynomial", "sigmoid"])
     alphas = np.random.default_rng(0).uniform(-3, 3, n)
     grid = [
@@ -61,7 +63,7 @@ def make(units: int) -> str:
         warnings.simplefilter("ignore")
         began = time.perf_counter()
         MongoSearchCV(Dummy(), grid, cv=N_SPLITS, refit=False, name=name).fit(X, y)
-        print(f"{name}: made or found in {time.perf_counter() - began:.1f} s", flush=True)
+        print(f"{name}: made in {time.perf_counter() - began:.1f} s", flush=True)
     return name
 
 

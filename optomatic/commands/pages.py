@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -43,6 +44,7 @@ def dashboard(
         ) from error
     _greet(db)
     pages = Pages(Feed(db), allow_changes=allow_changes)
+    warnings.simplefilter("ignore")  # pages say what is wrong with a search, and at each look
 
     def tell(address: str) -> None:
         print(f"The dashboard is at {address} (Ctrl-C ends it)", flush=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,23 +64,30 @@ def _saved(display: Display) -> Drawn:
 
 
 class Gallery:
-    """The pictures that were drawn last, by the marker of their search and what they show."""
+    """Draws in a thread of its own, and keeps the pictures that were drawn last.
+
+    They are kept by the marker of their search and what they show.  All calls come from the event
+    loop.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
+        self._pencil = ThreadPoolExecutor(1, "optomatic-pencil")
+        self._drawn: OrderedDict[Hashable, Future[Drawn]] = OrderedDict()
 
-    def get(self, marker: str, data: SearchData, kind: str, theme: str, **options: Any) -> Drawn:
+    @property
+    def is_busy(self) -> bool:
+        """Whether pictures are being drawn that somebody waits for."""
+        return any(not one.done() for one in self._drawn.values())
+
+    async def get(
+        self, marker: str, data: SearchData, kind: str, theme: str, **options: Any
+    ) -> Drawn:
         """Return a picture, drawn now unless it is there."""
         named = tuple((k, v if isinstance(v, str) else tuple(v)) for k, v in options.items())
-        key = (marker, data.metric, kind, theme, named)
-        with self._lock:
-            drawn = self._drawn.get(key)
-        if drawn is None:
-            drawn = draw(data, kind, theme, **options)
-        with self._lock:
-            self._drawn[key] = drawn
-            self._drawn.move_to_end(key)
-            while len(self._drawn) > _KEPT:
-                self._drawn.popitem(last=False)
-        return drawn
+        key = (marker, data.name, data.metric, kind, theme, named)
+        if key not in self._drawn:
+            self._drawn[key] = self._pencil.submit(draw, data, kind, theme, **options)
+        self._drawn.move_to_end(key)
+        while len(self._drawn) > _KEPT:
+            self._drawn.popitem(last=False)
+        return await asyncio.wrap_future(self._drawn[key])

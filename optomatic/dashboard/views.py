@@ -109,7 +109,7 @@ class Pages:
 
     def _search(self, name: str) -> None:
         _frame_of_page(self.feed)
-        SearchPage(self.feed, name, allow_changes=self.allow_changes)
+        SearchPage(self.feed, self.gallery, name, allow_changes=self.allow_changes)
 
     async def _figure(
         self, search: str, kind: str, theme: str = "light", marker: str = "", params: str = ""
@@ -120,9 +120,7 @@ class Pages:
         read = topic.value
         options = _options(kind, [name for name in params.split("\n") if name])
         try:
-            drawn = await asyncio.to_thread(
-                self.gallery.get, read.marker, read.value, kind, theme, **options
-            )
+            drawn = await self.gallery.get(read.marker, read.value, kind, theme, **options)
         except ValueError as error:
             return PlainTextResponse(str(error), 404)
         fresh = "private, max-age=3600" if marker == read.marker else "no-store"
@@ -274,7 +272,7 @@ class ListPage:
         say = _banner()
         self._searches = PagedTable("id", title="Searches", states=True, link="/search/")
         self._workers = PagedTable("id", title="Workers")
-        self._units = PagedTable("unit", title="Units at work")
+        self._units = PagedTable("#", title="Units at work")
         watched = Watched(feed.overview, self._show)
 
         async def tick() -> None:
@@ -304,7 +302,7 @@ def _workers_frame(found: pd.DataFrame) -> pd.DataFrame:
 
 def _units_frame(found: pd.DataFrame) -> pd.DataFrame:
     frame = found.copy()
-    frame.insert(0, "unit", np.arange(1, len(frame) + 1))
+    frame.insert(0, "#", np.arange(1, len(frame) + 1))
     frame[TEXT] = _texts(frame, "search", "params", "host")
     return frame
 
@@ -320,8 +318,8 @@ def _texts(frame: pd.DataFrame, *names: str) -> pd.Series:
 class SearchPage:
     """One search, live."""
 
-    def __init__(self, feed: Feed, name: str, *, allow_changes: bool) -> None:
-        self._feed, self._name = feed, name
+    def __init__(self, feed: Feed, gallery: Gallery, name: str, *, allow_changes: bool) -> None:
+        self._feed, self._gallery, self._name = feed, gallery, name
         self._data: SearchData | None = None
         self._marker, self._drawn_at = "", 0.0
         say = _banner()
@@ -368,6 +366,7 @@ class SearchPage:
             panels = {one: ui.tab_panel(one) for one in names}
         with panels["overview"]:
             self._figures: dict[str, Figure] = {}
+            self._reading = ui.label("Reading candidates and units ...").classes("quiet")
             self._figures_at = ui.element("div").classes("figures")
             ui.label("Candidates (rows) x splits").style("font-weight: 600; margin-top: 12px")
             self._grid = ui.html(sanitize=False).classes("card")
@@ -377,7 +376,7 @@ class SearchPage:
             self._units = PagedTable("unit", states=True)
         with panels["workers"]:
             self._workers = PagedTable("id", title="Workers of this database")
-            self._running = PagedTable("unit", title="Units of this search at work")
+            self._running = PagedTable("#", title="Units of this search at work")
         with panels["errors"]:
             self._errors = ui.column().style("width: 100%")
         with panels["details"]:
@@ -403,6 +402,7 @@ class SearchPage:
     async def _show_data(self, read: Any) -> None:
         data = self._data = read.value
         self._marker = read.marker
+        self._reading.set_visibility(False)
         if (best := best_of(data)) is not None:
             params = params_line(data.candidates[best])
             self._best.set_text(f"best {short(float(data.scores[best]))} with {params}")
@@ -431,7 +431,7 @@ class SearchPage:
 
     def _redraw(self) -> None:
         """Show new pictures, now and then while the search runs."""
-        if time.monotonic() - self._drawn_at > _REDRAW:
+        if time.monotonic() - self._drawn_at > _REDRAW and not self._gallery.is_busy:
             self._drawn_at = time.monotonic()
             for figure in self._figures.values():
                 figure.draw()
@@ -443,8 +443,8 @@ class SearchPage:
     async def _show_workers(self, it: Overview) -> None:
         await self._workers.show(_workers_frame(it.workers))
         name = self._title.text
-        mine = it.running[[name in own.split(", ") for own in it.running["search"]]]
-        await self._running.show(_units_frame(mine))
+        mine = np.array([name in own.split(", ") for own in it.running["search"]], dtype=bool)
+        await self._running.show(_units_frame(it.running[mine]))
 
     def _show_errors(self, read: Any) -> None:
         self._errors.clear()

@@ -8,6 +8,7 @@ no script reads and no other site sends.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import ipaddress
@@ -81,7 +82,9 @@ class Guard:
         if scope["type"] != "lifespan":
             send = _with_headers(send)
             answer = self._answer(scope)
-        await answer(scope, receive, send)
+        # A request that is still open when the server ends is cancelled.
+        with contextlib.suppress(asyncio.CancelledError):
+            await answer(scope, receive, send)
 
     def _answer(self, scope: Scope) -> ASGIApp:
         """Return what answers a request."""
