@@ -38,6 +38,10 @@ _PATIENCE, _SILENT = 4.0, 5.0
 _RECENT = 60.0
 
 
+class SearchMissing(Exception):
+    """No search has this name or id."""
+
+
 class Topic(Generic[T]):
     """One thing that a thread reads again and again, while somebody looks.
 
@@ -55,7 +59,7 @@ class Topic(Generic[T]):
         self._thread: threading.Thread | None = None
         self._looked_at = self._answered_at = time.monotonic()
         self._took = 0.0
-        self._error = ""
+        self._error = self._missing = ""
         self.value: T | None = None
         self.version = 0
 
@@ -78,6 +82,8 @@ class Topic(Generic[T]):
 
     def trouble(self) -> str:
         """Return why the value may be old; empty if it is not."""
+        if self._missing:
+            return self._missing
         silent = time.monotonic() - self._answered_at
         if not self._error and silent < _SILENT + self._took * (_SHARE + 1):
             return ""
@@ -91,10 +97,12 @@ class Topic(Generic[T]):
             try:
                 found = self._read(self.value)
             except Exception as error:  # the page says so, and the next look may go well
+                gone = isinstance(error, SearchMissing)
+                self._missing = str(error) if gone else ""
                 self._error = f"{type(error).__name__}: {redact(str(error))[:300]}"
                 pause = self._pause
             else:
-                self._error, self._answered_at = "", time.monotonic()
+                self._error, self._missing, self._answered_at = "", "", time.monotonic()
                 self._took = self._answered_at - began
                 pause = max(self._pause, _SHARE * self._took)
                 if found is not self.value:
@@ -221,7 +229,7 @@ class Feed:
             reader = SearchReader(store, search)
             records = reader.records
             if not records:
-                raise LookupError(f"there is no search {shown(name)}; it may have been removed")
+                raise SearchMissing(f"There is no search {shown(name)}. It may have been removed.")
             last = records[-1]
             waiting = store.searches.count_waiting([record.id for record in records])
             held = [unit for own in reader.waiting_ids for unit in store.jobs.at_work(own)]

@@ -78,7 +78,9 @@ def candidate_frame(data: SearchData) -> pd.DataFrame:
     """Return the candidates, the best first, then those without a comparable score."""
     columns: dict[str, Any] = {"candidate": np.arange(len(data.states)), "state": data.states}
     columns |= {"iter": data.rung} if data.rung is not None else {}
-    columns |= {"score": data.drawn_scores, "std": np.where(data.failed, np.nan, data.stds)}
+    columns["score"] = data.drawn_scores
+    if data.split_states.shape[1] > 1:
+        columns["std"] = np.where(data.failed, np.nan, data.stds)
     if len(data.metrics) > 1:
         columns |= dict(data.metrics)
     own = data.varying() or list(data.params)

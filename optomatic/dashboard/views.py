@@ -66,7 +66,9 @@ body { font-size: 14px }
 .quiet { opacity: .7 }
 .q-table th { font-weight: 600 }
 .q-table__container { width: 100% }
-.q-table--grid .q-table__grid-item-title { opacity: .7 }
+.q-table__grid-item-row { display: flex; gap: 12px }
+.q-table__grid-item-title { min-width: 76px }
+.q-table__grid-item-value { overflow-wrap: anywhere }
 .q-table a, .q-header a { color: inherit }
 .q-tab-panel { padding: 12px 0; overflow: visible }
 .q-tab-panels { background: none; width: 100% }
@@ -333,7 +335,8 @@ class SearchPage:
         self._line = ui.label("reading ...")
         self._best = ui.label().style("overflow-wrap: anywhere")
         names = ("overview", "candidates", "units", "workers", "errors", "details")
-        with ui.tabs().props("dense no-caps align=left outside-arrows mobile-arrows") as tabs:
+        tabs = ui.tabs().props("dense no-caps align=left mobile-arrows").style("max-width: 100%")
+        with tabs:
             for one in names:
                 ui.tab(one)
         self._tabs = ui.tab_panels(tabs, value="overview", animated=False, keep_alive=True)
@@ -456,7 +459,9 @@ class SearchPage:
 
     def _show_record(self, read: Any) -> None:
         counts = {} if self._data is None else counts_of(self._data)
-        facts = fields_of(read.value, self._state.text, counts, self._best.text)
+        facts = fields_of(
+            read.value, self._state.text, counts, self._best.text.removeprefix("best ")
+        )
         facts["versions"] = ", ".join(f"{k} {v}" for k, v in versions_of(read.value).items())
         self._facts.clear()
         with self._facts:

@@ -59,7 +59,7 @@ def test_failures_are_grouped(browser, address):
 
 def test_a_search_that_is_not_there_is_reported(browser, address):
     browser.get(f"{address}search/nets")
-    browsers.wait_for_text(browser, "there is no search 'nets'")
+    browsers.wait_for_text(browser, "There is no search 'nets'")
 
 
 def test_the_end_of_a_unit_is_shown_soon(browser, start, uri, start_worker, tmp_path):
@@ -117,7 +117,7 @@ def test_a_search_is_cancelled_and_removed_where_changes_are_allowed(browser, st
     browsers.wait_for_text(browser, "0 of 3 units")
     assert "token" not in browser.current_url
     assert "token" not in str(browser.execute_script("return document.cookie"))
-    for verb, then in (("cancel", r"waits\s+cancelled"), ("remove", "there is no search")):
+    for verb, then in (("cancel", r"waits\s+cancelled"), ("remove", "There is no search")):
         press(browser, verb)
         browsers.wait_for_text(browser, "Cancel this search|Remove this search")
         press(browser, verb, last=True)
