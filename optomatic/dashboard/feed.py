@@ -45,6 +45,15 @@ class SearchMissing(Exception):
 class Topic(Generic[T]):
     """One thing that a thread reads again and again, while somebody looks.
 
+    Parameters
+    ----------
+    read : callable
+        Gets the last value, or None, and returns it again if nothing has changed.
+    pause : float
+        Seconds between two readings, at least.
+    slow : bool
+        Whether reading may take long, so that silence is no trouble.
+
     Attributes
     ----------
     value : object or None
@@ -53,8 +62,8 @@ class Topic(Generic[T]):
         How often the value has changed.
     """
 
-    def __init__(self, read: Callable[[T | None], T], pause: float) -> None:
-        self._read, self._pause = read, pause
+    def __init__(self, read: Callable[[T | None], T], pause: float, *, slow: bool = False) -> None:
+        self._read, self._pause, self._slow = read, pause, slow
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._looked_at = self._answered_at = time.monotonic()
@@ -85,7 +94,8 @@ class Topic(Generic[T]):
         if self._missing:
             return self._missing
         silent = time.monotonic() - self._answered_at
-        if not self._error and silent < _SILENT + self._took * (_SHARE + 1):
+        is_late = not self._slow and silent > _SILENT + self._took * (_SHARE + 1)
+        if not self._error and not is_late:
             return ""
         below = " Below is its last answer." if self.version else ""
         why = f" ({self._error})" if self._error else ""
@@ -170,11 +180,13 @@ class Feed:
         self._lock = threading.Lock()
         self._topics: dict[Hashable, Topic[Any]] = {}
 
-    def _topic(self, name: Hashable, read: Callable[[Any], Any], pause: float) -> Topic[Any]:
+    def _topic(
+        self, name: Hashable, read: Callable[[Any], Any], pause: float, *, slow: bool = False
+    ) -> Topic[Any]:
         with self._lock:
             for key in [k for k, topic in self._topics.items() if topic.is_idle]:
                 del self._topics[key]
-            topic = self._topics.setdefault(name, Topic(read, pause))
+            topic = self._topics.setdefault(name, Topic(read, pause, slow=slow))
             return topic.look()
 
     def overview(self) -> Topic[Overview]:
@@ -215,7 +227,7 @@ class Feed:
                 return before
             return Read(progress.marker, read(AttachedSearch(progress.search, self.db)))
 
-        return self._topic((name, search, *more), again, 1.0)
+        return self._topic((name, search, *more), again, 1.0, slow=True)
 
     def _overview(self, _: Overview | None) -> Overview:
         with open_store(self.db, patience=_PATIENCE) as store:

@@ -97,8 +97,8 @@ class Pages:
         """Return the application that serves the pages."""
         api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         ui.page("/")(self._searches)
-        ui.page("/search/{name}")(self._search)
-        nicegui_app.get("/figure/{search}/{kind}")(self._figure)
+        ui.page("/search/{name:path}")(self._search)
+        nicegui_app.get("/figure/{kind}")(self._figure)
         ui.run_with(
             api, title="optomatic", favicon="🔎", dark=None, tailwind=False,
             show_welcome_message=False, reconnect_timeout=5.0,
@@ -114,7 +114,7 @@ class Pages:
         SearchPage(self.feed, self.gallery, name, allow_changes=self.allow_changes)
 
     async def _figure(
-        self, search: str, kind: str, theme: str = "light", marker: str = "", params: str = ""
+        self, kind: str, search: str, theme: str = "light", marker: str = "", params: str = ""
     ) -> Response:
         topic = self.feed.data(search)
         if topic.value is None or kind not in DISPLAYS or theme not in ("light", "dark"):
@@ -440,8 +440,9 @@ class SearchPage:
                 figure.draw()
 
     def _src(self, kind: str, theme: str, params: Sequence[str]) -> str:
-        asked = {"theme": theme, "marker": self._marker, "params": "\n".join(params)}
-        return f"/figure/{quote(self._name, safe='')}/{kind}?{urlencode(asked)}"
+        asked = {"search": self._name, "theme": theme, "marker": self._marker}
+        asked["params"] = "\n".join(params)
+        return f"/figure/{kind}?{urlencode(asked)}"
 
     async def _show_workers(self, it: Overview) -> None:
         await self._workers.show(_workers_frame(it.workers))

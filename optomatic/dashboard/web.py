@@ -42,6 +42,8 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
+#: Addresses at which a server listens on all networks.
+_EVERYWHERE = ("", "0.0.0.0", "::")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 #: Seconds that pages have to close when the server ends.
 _FAREWELL = 2
@@ -173,10 +175,15 @@ def serve(
     Raise OSError if nobody can listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family)
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"The dashboard cannot listen at {host}, port {port} ({error.strerror}). Nothing was "
+            "started. Give another --port or --host."
+        ) from error
     port = listening.getsockname()[1]
-    named = "localhost" if host in ("", "0.0.0.0", "::") else host
-    name = socket.gethostname() if named != host else named
+    name = socket.gethostname() if host in _EVERYWHERE else host
     address = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
     guard = Guard(app, host, token, port)
     server = uvicorn.Server(
