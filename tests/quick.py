@@ -28,7 +28,7 @@ QUICK = {
     "search/test_reuse.py": "",
     "joblib_backend/test_backend.py": "values|generators",
     "results/test_summary.py": "",
-    "plots/test_data.py": "",
+    "plots/test_search_data.py": "",
     "dashboard/test_html_report.py": "wrong_usage",
     "commands/test_changing.py": "nothing_to_retry|cancelled_once|misspelt|exported|defect",
 }

@@ -55,8 +55,8 @@ def plot(
         refuse(f"a picture ends in {', '.join(_SUFFIXES)}, not {output.suffix!r}", USAGE)
     options = _options(kind, param or [], by)
     seen = find(search, db)
-    from optomatic.plots.canvas import pyplot
     from optomatic.plots.displays import DISPLAYS
+    from optomatic.plots.theme import pyplot
     from optomatic.results.export import put_in_place
 
     pyplot().switch_backend("agg")

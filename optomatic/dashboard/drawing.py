@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optomatic.plots.canvas import pyplot
-from optomatic.plots.data import SearchData
 from optomatic.plots.displays import DISPLAYS, Display
+from optomatic.plots.search_data import SearchData
+from optomatic.plots.theme import pyplot
 
 #: Above so many values in one array a picture is one of dots, which browsers draw faster.
 _MOST_VALUES = 1_500

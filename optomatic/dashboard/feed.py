@@ -19,7 +19,7 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.errors import shown
-from optomatic.plots.data import SearchData, search_data
+from optomatic.plots.search_data import SearchData, search_data
 from optomatic.search.attached import AttachedSearch
 from optomatic.search.database import running, searches, workers
 from optomatic.search.reader import SearchReader

@@ -24,10 +24,10 @@ from optomatic.dashboard.tables import (
     labels_of,
     page_of,
 )
-from optomatic.display.notebook import MOST_ROWS, grid_html
 from optomatic.planning.params import params_line
-from optomatic.plots.canvas import pyplot
-from optomatic.plots.data import SearchData, search_data
+from optomatic.plots.search_data import SearchData, search_data
+from optomatic.plots.theme import pyplot
+from optomatic.progress.notebook import MOST_ROWS, grid_html
 from optomatic.results.export import put_in_place, records
 from optomatic.results.text import fields_of, short
 from optomatic.search.attached import AttachedSearch

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optomatic.display.live import Cell
 from optomatic.planning.params import params_line
-from optomatic.plots.data import SearchData
+from optomatic.plots.search_data import SearchData
+from optomatic.progress.live import Cell
 from optomatic.results.export import records
 from optomatic.results.text import short, span
 

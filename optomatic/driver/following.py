@@ -14,9 +14,9 @@ from contextvars import copy_context
 from functools import partial
 from threading import Event, RLock, Thread
 
-from optomatic.display.cv_lines import Lines
-from optomatic.display.live import Display, Tally
-from optomatic.display.notebook import display_here
+from optomatic.progress.cv_lines import Lines
+from optomatic.progress.live import Display, Tally
+from optomatic.progress.notebook import display_here
 from optomatic.records import Candidate, Outcome, SearchRecord
 from optomatic.results.summary import Say, say_nothing
 from optomatic.store.connection import Store

@@ -27,8 +27,6 @@ from optomatic.candidates.ask_tell import is_adaptive, is_generator, refuse_endl
 from optomatic.candidates.grids import shown_space
 from optomatic.candidates.racing import Racing
 from optomatic.candidates.stopping import Stopping
-from optomatic.display.cv_lines import Line, Lines
-from optomatic.display.live import Tally
 from optomatic.driver.adaptive import AdaptiveDriver, Course
 from optomatic.driver.driver import (
     Audience,
@@ -55,6 +53,8 @@ from optomatic.keys.environment import required_versions
 from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
 from optomatic.planning.workload import Workload
+from optomatic.progress.cv_lines import Line, Lines
+from optomatic.progress.live import Tally
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store

@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from optomatic.plots import pictures
-from optomatic.plots.canvas import (
+from optomatic.plots import arrays
+from optomatic.plots.arrays import Cells, Picture
+from optomatic.plots.search_data import Param, Readable, SearchData, is_spread, number, search_data
+from optomatic.plots.theme import (
     Ink,
     bare,
     canvas,
@@ -24,8 +26,6 @@ from optomatic.plots.canvas import (
     time_axis,
     whole_ticks,
 )
-from optomatic.plots.data import Param, Readable, SearchData, is_spread, number, search_data
-from optomatic.plots.pictures import Cells, Picture
 
 #: Where failed candidates stand: this share of the height above the bottom.
 _BOTTOM = 0.03
@@ -43,7 +43,7 @@ class Display:
     Parameters
     ----------
     picture : Picture
-        The arrays to draw; :mod:`optomatic.plots.pictures` makes them.
+        The arrays to draw; :mod:`optomatic.plots.arrays` makes them.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class HistoryDisplay(Display):
     2,000 candidates the best 200 and others at random are drawn; the line is of all.
     """
 
-    _picture = staticmethod(pictures.history)
+    _picture = staticmethod(arrays.history)
 
     def _draw(
         self, ax: Any, ink: Ink, *, by: str, x: Any, y: Any, kind: Any, best_x: Any, best_y: Any
@@ -208,7 +208,7 @@ class SliceDisplay(Display):
     Candidates of a category are spread a little to the sides.
     """
 
-    _picture = staticmethod(pictures.score_slice)
+    _picture = staticmethod(arrays.score_slice)
 
     def _draw(
         self, ax: Any, ink: Ink, *, param: Param, y: Any, std: Any, kind: Any
@@ -234,7 +234,7 @@ class HeatmapDisplay(Display):
     candidates failed; one without candidates stays empty.
     """
 
-    _picture = staticmethod(pictures.heatmap)
+    _picture = staticmethod(arrays.heatmap)
     _size = (7.2, 5.2)
 
     def _draw(
@@ -291,7 +291,7 @@ class ParallelDisplay(Display):
     at random are drawn.
     """
 
-    _picture = staticmethod(pictures.parallel)
+    _picture = staticmethod(arrays.parallel)
     _size = (9.0, 4.8)
 
     def _draw(self, ax: Any, ink: Ink, *, params: Sequence[Param], scores: Any) -> Sequence[Any]:
@@ -361,7 +361,7 @@ class ImportanceDisplay(Display):
     candidates with a score.
     """
 
-    _picture = staticmethod(pictures.importance)
+    _picture = staticmethod(arrays.importance)
 
     def _draw(self, ax: Any, ink: Ink, *, names: Any, means: Any, stds: Any) -> Sequence[Any]:
         error = {"ecolor": ink.text, "elinewidth": 1, "capsize": 3}
@@ -385,7 +385,7 @@ class TimelineDisplay(Display):
     had at work.  Units of earlier searches are left out.
     """
 
-    _picture = staticmethod(pictures.timeline)
+    _picture = staticmethod(arrays.timeline)
     _size = (9.0, 4.2)
 
     def _draw(self, ax: Any, ink: Ink, *, workers: Any, edges: Any, **bars: Any) -> Sequence[Any]:
@@ -445,7 +445,7 @@ class RungsDisplay(Display):
         :class:`~optomatic.MongoHalvingGridSearchCV` and the like.
     """
 
-    _picture = staticmethod(pictures.rungs)
+    _picture = staticmethod(arrays.rungs)
 
     def _draw(
         self, ax: Any, ink: Ink, *, resources: Any, scores: Any, stds: Any, failed: Any,
@@ -477,7 +477,7 @@ class SplitsDisplay(Display):
     longest in the race first, then those that failed.
     """
 
-    _picture = staticmethod(pictures.splits)
+    _picture = staticmethod(arrays.splits)
     _size = (6.4, 5.6)
 
     def _draw(self, ax: Any, ink: Ink, *, scores: Any, states: Any) -> Sequence[Any]:

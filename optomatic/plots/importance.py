@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from optomatic.plots.data import Floats, SearchData
+from optomatic.plots.search_data import Floats, SearchData
 
 #: Candidates that a forest needs, and that it gets at most.
 LEAST, _MOST = 10, 1_000

@@ -24,7 +24,7 @@ from optomatic.candidates.samplers import (
     optuna_module,
 )
 from optomatic.planning.params import plain
-from optomatic.plots.data import SearchData, Stored, data_of, is_number, is_spread
+from optomatic.plots.search_data import SearchData, Stored, data_of, is_number, is_spread
 
 #: Categories that Optuna takes; of all others it gets the text.
 _PLAIN = (type(None), bool, int, float, str)

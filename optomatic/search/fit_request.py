@@ -24,7 +24,6 @@ from optomatic._config import inside_worker
 from optomatic.candidates.ask_tell import is_adaptive, up_to_repeats
 from optomatic.candidates.grids import candidates_of
 from optomatic.candidates.racing import Racing
-from optomatic.display.cv_lines import Line, cv_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, executor_for
 from optomatic.driver.request import Options, Request, record_best
@@ -32,6 +31,7 @@ from optomatic.driver.search_state import Race
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
 from optomatic.planning.workload import FitWorkload, draws_anew, fix_splits
+from optomatic.progress.cv_lines import Line, cv_line
 from optomatic.records import Candidate
 from optomatic.results import table
 from optomatic.results.frames import SCORE

@@ -16,7 +16,6 @@ from optomatic import _sklearn
 from optomatic.candidates.ask_tell import is_adaptive, is_generator
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.grids import candidates_of
-from optomatic.display.cv_lines import Line, function_line
 from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
 from optomatic.driver.request import Request, record_best
@@ -24,6 +23,7 @@ from optomatic.driver.warm_start import check_warm_start
 from optomatic.errors import shown, warn
 from optomatic.planning.params import decode_extra
 from optomatic.planning.workload import FunctionWorkload
+from optomatic.progress.cv_lines import Line, function_line
 from optomatic.records import Evaluation
 from optomatic.results import table
 from optomatic.results.frames import SCORE, frame_of

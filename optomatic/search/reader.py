@@ -10,11 +10,11 @@ from functools import cached_property
 from html import escape
 from typing import Any, NamedTuple
 
-from optomatic.display.notebook import MOST_ROWS, Cell, grid_html
 from optomatic.errors import BundleDamaged, RecordsInvalid, warn
 from optomatic.planning.params import decode, params_line, plain
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
+from optomatic.progress.notebook import MOST_ROWS, Cell, grid_html
 from optomatic.records import ENDED, Candidate, Described
 from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race

@@ -11,7 +11,7 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.driver.driver import retry
-from optomatic.plots.data import Stored
+from optomatic.plots.search_data import Stored
 from optomatic.results.export import export
 from optomatic.results.frames import (
     CandidateRow,

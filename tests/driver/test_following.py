@@ -22,10 +22,10 @@ from sklearn.model_selection import GridSearchCV
 from waiting import wait_for
 
 from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, attach
-from optomatic.display import live
-from optomatic.display.live import Cell
 from optomatic.driver import following
 from optomatic.errors import SearchCancelled, StoreError
+from optomatic.progress import live
+from optomatic.progress.live import Cell
 from optomatic.store.retry import Outage
 
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
@@ -245,7 +245,7 @@ import signal, sys, time, warnings
 import numpy as np
 from estimators import Sleeper
 from optomatic import MongoSearchCV
-from optomatic.display import live
+from optomatic.progress import live
 from optomatic.driver import following
 
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from optomatic.plots.data import SearchData, param_of
+from optomatic.plots.search_data import SearchData, param_of
 
 
 def search(params, scores, **more):

@@ -14,9 +14,9 @@ from plots.synthetic import search
 from sklearn.svm import SVC
 
 from optomatic import MongoSearch, MongoSearchCV, attach, plots
-from optomatic.plots import pictures
+from optomatic.plots import arrays
+from optomatic.plots.arrays import Picture
 from optomatic.plots.displays import DISPLAYS
-from optomatic.plots.pictures import Picture
 
 X, Y = many_searches.X, many_searches.Y
 #: A grid of 12 candidates, a few of which fail: a log scale, and categories.
@@ -196,10 +196,10 @@ def test_heatmap_of_many_numbers_has_bins():
     draw = np.random.default_rng(0)
     a, b = 10 ** draw.uniform(-3, 0, 500), draw.uniform(0, 5, 500)
     data = search({"a": a.tolist(), "b": b.tolist()}, a + b, minimize=True)
-    arrays = pictures.heatmap(data, params=["a", "b"]).arrays
-    assert arrays["scores"].shape == (10, 10)
-    assert arrays["x_cells"].edges[[0, -1]] == pytest.approx(np.log10([a.min(), a.max()]))
-    assert np.nanmin(arrays["scores"]) == (a + b).min()
+    drawn = arrays.heatmap(data, params=["a", "b"]).arrays
+    assert drawn["scores"].shape == (10, 10)
+    assert drawn["x_cells"].edges[[0, -1]] == pytest.approx(np.log10([a.min(), a.max()]))
+    assert np.nanmin(drawn["scores"]) == (a + b).min()
 
 
 def test_parallel_has_a_line_a_candidate(grid):
@@ -228,7 +228,7 @@ def test_parallel_of_a_loss_and_of_absent_params(minimized):
 def test_importance_has_a_bar_a_param():
     draw = np.random.default_rng(0)
     a, b = draw.uniform(0, 1, 100), draw.uniform(0, 1, 100)
-    picture = pictures.importance(search({"b": b.tolist(), "a": a.tolist()}, a + 0.1 * b))
+    picture = arrays.importance(search({"b": b.tolist(), "a": a.tolist()}, a + 0.1 * b))
     drawn = plots.ImportanceDisplay(picture).plot()
     assert tick_names(drawn.ax_.yaxis) == ["a", "b"]
     assert [bar.get_width() for bar in drawn.ax_.patches] == list(picture.arrays["means"])
@@ -251,7 +251,7 @@ def test_timeline_of_many_units_is_a_map():
     n = 4_000
     began = np.arange(n).reshape(-1, 1) / 10
     data = search({"x": list(range(n))}, np.arange(n), began=began, ended=began + 1.0)
-    drawn = plots.TimelineDisplay(pictures.timeline(data)).plot()
+    drawn = plots.TimelineDisplay(arrays.timeline(data)).plot()
     (mesh,) = [c for c in drawn.ax_.collections if isinstance(c, QuadMesh)]
     assert mesh.get_array().max() == pytest.approx(10)
     assert "4,000 units in 300 bins of time" in drawn.picture.notes
@@ -285,11 +285,11 @@ def test_rungs_have_a_line_a_candidate(filled):
 def test_rungs_over_a_param():
     params = {"x": [1, 2, 3, 1, 2, 1], "n": [1, 1, 1, 3, 3, 9]}
     data = search(params, [0.1, 0.5, 0.4, 0.6, 0.9, 0.7])
-    arrays = pictures.rungs(data, resource="n").arrays
-    assert arrays["resources"] == ["1", "3", "9"]
-    assert arrays["counts"].tolist() == [3, 2, 1]
+    drawn = arrays.rungs(data, resource="n").arrays
+    assert drawn["resources"] == ["1", "3", "9"]
+    assert drawn["counts"].tolist() == [3, 2, 1]
     np.testing.assert_array_equal(
-        arrays["scores"], [[0.1, 0.6, 0.7], [0.5, 0.9, np.nan], [0.4, np.nan, np.nan]]
+        drawn["scores"], [[0.1, 0.6, 0.7], [0.5, 0.9, np.nan], [0.4, np.nan, np.nan]]
     )
 
 
@@ -354,7 +354,7 @@ def test_the_extra_is_named_where_matplotlib_is_missing():
 import sys
 sys.modules["matplotlib"] = None
 from optomatic.plots import SplitsDisplay
-from optomatic.plots.pictures import Picture
+from optomatic.plots.arrays import Picture
 SplitsDisplay(Picture("t", (), "m", "score", False, {})).plot()
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

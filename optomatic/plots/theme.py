@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from optomatic.errors import shown
-from optomatic.plots.data import Floats, Param, is_spread
+from optomatic.plots.search_data import Floats, Param, is_spread
 
 _THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1f2328", "faint": "#d9dde2"},

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optomatic.plots.data import Floats, Param, SearchData
 from optomatic.plots.importance import LEAST, importances, most_important
+from optomatic.plots.search_data import Floats, Param, SearchData
 
 #: So many are drawn at most.  A note on the picture says what is left out.
 MOST_POINTS, MOST_LINES, MOST_ROWS, MOST_BARS, MOST_WORKERS = 2_000, 500, 1_000, 3_000, 40

@@ -9,9 +9,9 @@ import pytest
 from plots.synthetic import search
 
 from optomatic import attach
-from optomatic.plots import pictures
-from optomatic.plots.data import MOST_CATEGORIES, OTHERS, is_spread, param_of, search_data
+from optomatic.plots import arrays
 from optomatic.plots.importance import importances, most_important
+from optomatic.plots.search_data import MOST_CATEGORIES, OTHERS, is_spread, param_of, search_data
 
 RANDOM = np.random.default_rng(0)
 
@@ -122,28 +122,28 @@ def test_params_by_importance():
 
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_importance_needs_candidates(n):
-    picture = pictures.importance(surface(n))
+    picture = arrays.importance(surface(n))
     assert ("needs 10 candidates" in picture.message) == (n > 0)
     assert most_important(surface(9)) == ["c", "b", "a"]
 
 
 def test_a_forest_that_predicts_nothing_is_said():
-    notes = " ".join(pictures.importance(surface(60, noise=50.0)).notes)
+    notes = " ".join(arrays.importance(surface(60, noise=50.0)).notes)
     assert "the bars say nothing" in notes
 
 
 def test_large_searches_are_sampled_and_that_is_said():
     data = surface(20_000)
-    history = pictures.history(data)
-    assert len(history.arrays["x"]) == pictures.MOST_POINTS
+    history = arrays.history(data)
+    assert len(history.arrays["x"]) == arrays.MOST_POINTS
     assert history.arrays["best_y"][-1] == data.scores.max()
     assert "2,000 of 20,000 candidates: the best 200" in history.notes[0]
-    assert data.scores.max() in pictures.score_slice(data, param="a").arrays["y"]
-    parallel = pictures.parallel(data)
-    assert len(parallel.arrays["scores"]) == pictures.MOST_LINES
+    assert data.scores.max() in arrays.score_slice(data, param="a").arrays["y"]
+    parallel = arrays.parallel(data)
+    assert len(parallel.arrays["scores"]) == arrays.MOST_LINES
     assert data.scores.max() in parallel.arrays["scores"]
-    splits = pictures.splits(data)
-    assert splits.arrays["scores"].shape == (pictures.MOST_ROWS, 1)
+    splits = arrays.splits(data)
+    assert splits.arrays["scores"].shape == (arrays.MOST_ROWS, 1)
     assert "evenly by rank" in splits.notes[0]
 
 
@@ -151,32 +151,32 @@ def test_a_timeline_of_many_units_is_binned():
     n = 4_000
     began = np.arange(n).reshape(-1, 1) / 10
     data = search({"x": list(range(n))}, np.arange(n), began=began, ended=began + 1.0)
-    arrays = pictures.timeline(data).arrays
-    assert arrays["worker"].size == 0
-    seconds = arrays["busy"] * np.diff(arrays["edges"])
+    drawn = arrays.timeline(data).arrays
+    assert drawn["worker"].size == 0
+    seconds = drawn["busy"] * np.diff(drawn["edges"])
     assert seconds.sum() == pytest.approx(n)
-    assert arrays["busy"][0, 100] == pytest.approx(10)  # ten begin each second, for a second
+    assert drawn["busy"][0, 100] == pytest.approx(10)  # ten begin each second, for a second
 
 
 def test_a_timeline_without_lost_attempts_has_numbers():
-    picture = pictures.timeline(search({"x": [1, 2]}, [1, 2]))
+    picture = arrays.timeline(search({"x": [1, 2]}, [1, 2]))
     assert all(picture.arrays[name].dtype == float for name in ("began", "ended"))
 
 
 def test_units_told_of_at_once_are_drawn_one_after_another():
     began, ended = np.zeros((3, 1)), np.full((3, 1), 3.5)
     data = search({"x": [1, 2, 3]}, [1, 2, 3], began=began, ended=ended)
-    arrays = pictures.timeline(data).arrays
-    assert arrays["track"].tolist() == [0, 0, 0]
-    assert arrays["began"].tolist() == [0, 1, 2]
-    at_once = pictures.timeline(search({"x": [1, 2]}, [1, 2], began=began[:2], ended=began[:2] + 1))
+    drawn = arrays.timeline(data).arrays
+    assert drawn["track"].tolist() == [0, 0, 0]
+    assert drawn["began"].tolist() == [0, 1, 2]
+    at_once = arrays.timeline(search({"x": [1, 2]}, [1, 2], began=began[:2], ended=began[:2] + 1))
     assert at_once.arrays["track"].tolist() == [0, 1]
 
 
 def test_units_of_earlier_searches():
     began = np.array([[-9.0], [0.0], [1.0]])
     data = search({"x": [1, 2, 3]}, [5, 1, 7], began=began, ended=began + 1)
-    timeline, history = pictures.timeline(data), pictures.history(data, by="time")
+    timeline, history = arrays.timeline(data), arrays.history(data, by="time")
     assert timeline.arrays["began"].tolist() == [0, 1]
     assert timeline.notes == ["units scored for earlier searches: 1"]
     assert history.arrays["best_x"].tolist() == [0, 2]
@@ -188,7 +188,7 @@ def test_lost_attempts_and_running_units():
     ended = np.array([[nan], [2.0]])
     lost = [("vm ffffff", 0.0, 0.5)]
     more = {"split_states": states, "ended": ended, "took": ended - 1, "lost": lost, "now": 9.0}
-    arrays = pictures.timeline(search({"x": [1, 2]}, [nan, 1], **more)).arrays
-    ends = dict(zip(arrays["kind"], arrays["ended"], strict=True))
+    drawn = arrays.timeline(search({"x": [1, 2]}, [nan, 1], **more)).arrays
+    ends = dict(zip(drawn["kind"], drawn["ended"], strict=True))
     assert ends == {"running": 9.0, "lost": 0.5, "completed": 2.0}
-    assert arrays["workers"] == ["vm 1a2b3c", "vm ffffff"]
+    assert drawn["workers"] == ["vm 1a2b3c", "vm ffffff"]

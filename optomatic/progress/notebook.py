@@ -13,9 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from optomatic.display.live import Cell as Cell
-from optomatic.display.live import Display, LiveLine, PlainLines, Standing, Tally, plain_line
 from optomatic.planning.params import params_line
+from optomatic.progress.live import Cell as Cell
+from optomatic.progress.live import Display, LiveLine, PlainLines, Standing, Tally, plain_line
 
 #: Rows that are shown at most.
 MOST_ROWS = 200
