@@ -18,6 +18,8 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from optomatic._uri import redact
+from optomatic.dashboard.tables import best_of, cells_of, labels_of
+from optomatic.display.notebook import MOST_ROWS, grid_html
 from optomatic.errors import shown
 from optomatic.plots.search_data import SearchData, search_data
 from optomatic.search.attached import AttachedSearch
@@ -172,6 +174,22 @@ class Read(Generic[T]):
     value: T
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """The arrays of a search, its best candidate, and the grid of its units as HTML."""
+
+    data: SearchData
+    best: int | None
+    grid: str
+
+
+def _candidates(search: AttachedSearch) -> Candidates:
+    data = search_data(search)
+    best = best_of(data)
+    grid = grid_html(cells_of(data).tolist(), labels_of(data, MOST_ROWS), best=best)
+    return Candidates(data, best, grid)
+
+
 class Feed:
     """The topics of a database, each made when somebody asks for it first."""
 
@@ -197,9 +215,9 @@ class Feed:
         """Return how far the search of this name or id is."""
         return self._topic(("progress", search), partial(self._progress, search), 0.8)
 
-    def data(self, search: str, metric: str | None = None) -> Topic[Read[SearchData]]:
-        """Return the arrays of a search."""
-        return self._of_search("data", search, lambda seen: search_data(seen, metric), metric)
+    def candidates(self, search: str) -> Topic[Read[Candidates]]:
+        """Return the candidates and units of a search."""
+        return self._of_search("candidates", search, _candidates)
 
     def record(self, search: str) -> Topic[Read[dict[str, Any]]]:
         """Return the stored record of a search."""
@@ -214,7 +232,7 @@ class Feed:
         return self._of_search("findings", search, lambda seen: seen.explain().findings)
 
     def _of_search(
-        self, name: str, search: str, read: Callable[[AttachedSearch], Any], *more: Any
+        self, name: str, search: str, read: Callable[[AttachedSearch], Any]
     ) -> Topic[Any]:
         """Return a topic that is read anew when the marker of the search is another one."""
 
@@ -227,7 +245,7 @@ class Feed:
                 return before
             return Read(progress.marker, read(AttachedSearch(progress.search, self.db)))
 
-        return self._topic((name, search, *more), again, 1.0, slow=True)
+        return self._topic((name, search), again, 1.0, slow=True)
 
     def _overview(self, _: Overview | None) -> Overview:
         with open_store(self.db, patience=_PATIENCE) as store:

@@ -21,11 +21,8 @@ from optomatic.dashboard.feed import Feed, Overview, Progress, Topic
 from optomatic.dashboard.tables import (
     TEXT,
     Wanted,
-    best_of,
     candidate_frame,
-    cells_of,
     counts_of,
-    labels_of,
     page_of,
     unit_frame,
 )
@@ -116,13 +113,13 @@ class Pages:
     async def _figure(
         self, kind: str, search: str, theme: str = "light", marker: str = "", params: str = ""
     ) -> Response:
-        topic = self.feed.data(search)
+        topic = self.feed.candidates(search)
         if topic.value is None or kind not in DISPLAYS or theme not in ("light", "dark"):
             return PlainTextResponse("There is no such picture (yet).", 404)
         read = topic.value
         options = _options(kind, [name for name in params.split("\n") if name])
         try:
-            drawn = await self.gallery.get(read.marker, read.value, kind, theme, **options)
+            drawn = await self.gallery.get(read.marker, read.value.data, kind, theme, **options)
         except ValueError as error:
             return PlainTextResponse(str(error), 404)
         fresh = "private, max-age=3600" if marker == read.marker else "no-store"
@@ -344,7 +341,7 @@ class SearchPage:
         watched = {
             None: [
                 Watched(lambda: feed.progress(name), self._show_progress),
-                Watched(lambda: feed.data(name), self._show_data),
+                Watched(lambda: feed.candidates(name), self._show_candidates),
             ],
             "workers": [Watched(feed.overview, self._show_workers)],
             "errors": [Watched(lambda: feed.errors(name), self._show_errors)],
@@ -402,22 +399,22 @@ class SearchPage:
             said.append(f"{it.rate:.2g} units/s, {span(it.waiting / it.rate)} left")
         self._line.set_text(", ".join(said))
 
-    async def _show_data(self, read: Any) -> None:
-        data = self._data = read.value
-        self._marker = read.marker
+    async def _show_candidates(self, read: Any) -> None:
+        data, best = read.value.data, read.value.best
+        self._data, self._marker = data, read.marker
         self._reading.set_visibility(False)
-        if (best := best_of(data)) is not None:
+        if best is not None:
             params = params_line(data.candidates[best])
             self._best.set_text(f"best {short(float(data.scores[best]))} with {params}")
-        grid = grid_html(cells_of(data).tolist(), labels_of(data, MOST_ROWS), best=best_of(data))
-        if grid != self._grid.content:
-            self._grid.set_content(grid)
+        if read.value.grid != self._grid.content:
+            self._grid.set_content(read.value.grid)
         for kind in kinds_of(data):
             if kind not in self._figures:
                 with self._figures_at:
                     self._figures[kind] = Figure(kind, self._src)
+        varying = data.varying()
         for figure in self._figures.values():
-            figure.offer(data.varying())
+            figure.offer(varying)
         await self._show_tables()
 
     async def _show_tables(self, _: Any = None) -> None:

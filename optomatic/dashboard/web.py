@@ -15,6 +15,7 @@ import ipaddress
 import os
 import secrets
 import socket
+import sys
 import webbrowser
 from collections.abc import Callable
 from html import escape
@@ -45,6 +46,8 @@ _HEADERS = {
 #: Addresses at which a server listens on all networks.
 _EVERYWHERE = ("", "0.0.0.0", "::")
 _SAFE = ("GET", "HEAD", "OPTIONS")
+#: Seconds for which a thread may go on while another one waits (by default 0.005).
+_SWITCH = 0.0005
 #: Seconds that pages have to close when the server ends.
 _FAREWELL = 2
 
@@ -196,6 +199,8 @@ def serve(
     # With a token its address would be seen on the command line of the browser.
     if browser and not token and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         webbrowser.open(address)
+    # Threads that read and draw hold the interpreter: answers to browsers need not wait for long.
+    sys.setswitchinterval(_SWITCH)
     server.run(sockets=[listening])
 
 
