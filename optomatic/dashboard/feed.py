@@ -19,9 +19,9 @@ import pandas as pd
 
 from optomatic._uri import redact
 from optomatic.dashboard.tables import best_of, cells_of, labels_of
-from optomatic.display.notebook import MOST_ROWS, grid_html
 from optomatic.errors import shown
 from optomatic.plots.search_data import SearchData, search_data
+from optomatic.progress.notebook import MOST_ROWS, grid_html
 from optomatic.search.attached import AttachedSearch
 from optomatic.search.database import running, searches, workers
 from optomatic.search.reader import SearchReader

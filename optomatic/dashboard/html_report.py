@@ -44,6 +44,7 @@ th, td { text-align: left; vertical-align: top; padding: 3px 14px 3px 0;
 .wide { overflow-x: auto }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
            gap: 16px }
+td:first-child { white-space: nowrap }
 img { width: 100% } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px }
 """
 

@@ -29,7 +29,6 @@ from optomatic.dashboard.tables import (
 from optomatic.planning.params import params_line
 from optomatic.plots.displays import DISPLAYS
 from optomatic.plots.search_data import SearchData
-from optomatic.progress.notebook import MOST_ROWS, grid_html
 from optomatic.results.export import records
 from optomatic.results.text import fields_of, short, span
 from optomatic.search.attached import AttachedSearch
