@@ -11,7 +11,7 @@ import pandas as pd
 
 from optomatic.planning.params import params_line
 from optomatic.plots.search_data import SearchData
-from optomatic.progress.live import Cell
+from optomatic.progress.tally import Cell
 from optomatic.results.export import records
 from optomatic.results.text import short, span
 

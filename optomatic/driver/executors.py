@@ -12,7 +12,7 @@ from optomatic.planning.payload import Sender
 from optomatic.planning.workload import FitWorkload
 from optomatic.records import NO_HOOKS, Hooks
 from optomatic.store.connection import Store
-from optomatic.worker.cache import Cache, cache_home
+from optomatic.worker.disk_cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.heartbeat import new_record, registered, tags_here
 from optomatic.worker.inprocess import InProcess, Place, Progress

@@ -15,8 +15,9 @@ from functools import partial
 from threading import Event, RLock, Thread
 
 from optomatic.progress.cv_lines import Lines
-from optomatic.progress.live import Display, Tally
+from optomatic.progress.live import Display
 from optomatic.progress.notebook import display_here
+from optomatic.progress.tally import Tally
 from optomatic.records import Candidate, Outcome, SearchRecord
 from optomatic.results.summary import Say, say_nothing
 from optomatic.store.connection import Store

@@ -54,7 +54,7 @@ from optomatic.planning.constraints import how_to_run, tags_of
 from optomatic.planning.planner import Planner
 from optomatic.planning.workload import Workload
 from optomatic.progress.cv_lines import Line, Lines
-from optomatic.progress.live import Tally
+from optomatic.progress.tally import Tally
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
 from optomatic.store.connection import open_store

@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from optomatic.planning.params import params_line
-from optomatic.progress.live import Cell as Cell
-from optomatic.progress.live import Display, LiveLine, PlainLines, Standing, Tally, plain_line
+from optomatic.progress.live import Display, LiveLine, PlainLines, plain_line
+from optomatic.progress.tally import Cell as Cell
+from optomatic.progress.tally import Standing, Tally
 
 #: Rows that are shown at most.
 MOST_ROWS = 200

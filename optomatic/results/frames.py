@@ -14,7 +14,7 @@ import pandas as pd
 
 from optomatic.planning.params import decode_extra, plain
 from optomatic.records import Evaluation, Inspected, Outcome, Result, SetAside
-from optomatic.results.table import death_of
+from optomatic.results.failures import death_of
 
 #: Name of the only metric, if it has no other name.
 SCORE = "score"

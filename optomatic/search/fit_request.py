@@ -33,7 +33,7 @@ from optomatic.keys.digest import Digest, digest_of
 from optomatic.planning.workload import FitWorkload, draws_anew, fix_splits
 from optomatic.progress.cv_lines import Line, cv_line
 from optomatic.records import Candidate
-from optomatic.results import table
+from optomatic.results import failures, table
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
 from optomatic.search.unit_callbacks import UnitCallbacks
@@ -373,18 +373,18 @@ class FitRequest(Request[FitWorkload]):
     def rows(self) -> list[dict[str, Any]]:
         """Return what scikit-learn tabulates of each unit; warn and raise as it does."""
         search, outcomes = self.options, self.outcomes()
-        table.raise_what_gridsearchcv_raises(outcomes, search.error_score)
+        failures.raise_what_gridsearchcv_raises(outcomes, search.error_score)
         if any(outcome.state != "completed" for outcome in outcomes):
             params = [own.params for own in self._completed() for _ in own.units]
-            table.warn_of_failed_scores(outcomes, search.error_score)
-            table.warn_of_deaths(outcomes, params.__getitem__, search.error_score)
+            failures.warn_of_failed_scores(outcomes, search.error_score)
+            failures.warn_of_deaths(outcomes, params.__getitem__, search.error_score)
         rows = table.fit_and_score_rows(
             outcomes,
             error_score=search.error_score,
             metrics=self._metrics,
             return_train_score=bool(search.return_train_score),
         )
-        table.warn_of_failed_fits(rows, outcomes, search.error_score)
+        failures.warn_of_failed_fits(rows, outcomes, search.error_score)
         if callable(search.scoring):
             _sklearn.insert_error_scores(rows, search.error_score)
         return rows

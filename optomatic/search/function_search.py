@@ -25,7 +25,7 @@ from optomatic.planning.params import decode_extra
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.progress.cv_lines import Line, function_line
 from optomatic.records import Evaluation
-from optomatic.results import table
+from optomatic.results import failures
 from optomatic.results.frames import SCORE, frame_of
 from optomatic.results.summary import FitSummary
 from optomatic.search.pickling import KeepsAddress
@@ -247,7 +247,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
         request.score(None if request.is_open() else request.some_candidates())
         request.report()
         with rather(request.interrupt):
-            table.raise_what_gridsearchcv_raises(request.outcomes(), self.error_score)
+            failures.raise_what_gridsearchcv_raises(request.outcomes(), self.error_score)
             self._tabulate([request.state.evaluation(number) for number in request.complete])
         if request.interrupt is not None:
             raise request.interrupt

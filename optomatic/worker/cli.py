@@ -35,7 +35,7 @@ from optomatic.errors import (
 from optomatic.planning.constraints import size_of, tags_of
 from optomatic.records import WorkerRecord
 from optomatic.store.connection import LONGEST, Store, open_store, place_of, timing_of
-from optomatic.worker.cache import Cache, cache_home
+from optomatic.worker.disk_cache import Cache, cache_home
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.heartbeat import new_record

@@ -21,7 +21,7 @@ from optomatic.store.connection import Store
 from optomatic.store.notifier import Notifier
 from optomatic.store.workers import Workers
 from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 from optomatic.worker.missing_workers import NO_ROOM
 from optomatic.worker.pool import Child, Pool
 from optomatic.worker.protocol import Refusal

@@ -15,7 +15,7 @@ from optomatic import _sklearn
 from optomatic.backoff import Backoff
 from optomatic.planning.workload import Workload
 from optomatic.records import NO_HOOKS, Hooks, Job, Lease, Result
-from optomatic.results.table import exception_of
+from optomatic.results.failures import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.batching import BATCH_SECONDS, BatchSizing

@@ -22,7 +22,7 @@ from optomatic.backoff import Backoff
 from optomatic.errors import StoreError
 from optomatic.records import NO_HOOKS, WorkerRecord
 from optomatic.store.connection import Store
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 from optomatic.worker.dispatch import Dispatch, Idle, WorkerOptions
 from optomatic.worker.heartbeat import Heartbeat
 from optomatic.worker.outcomes import Outcomes

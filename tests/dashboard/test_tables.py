@@ -7,7 +7,7 @@ from plots import synthetic
 
 from optomatic.dashboard.drawing import draw
 from optomatic.dashboard.tables import Wanted, candidate_frame, cells_of, page_of, unit_frame
-from optomatic.progress.live import Cell
+from optomatic.progress.tally import Cell
 
 FRAME = pd.DataFrame(
     {

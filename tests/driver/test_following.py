@@ -25,7 +25,7 @@ from optomatic import MongoHalvingGridSearchCV, MongoSearch, MongoSearchCV, atta
 from optomatic.driver import following
 from optomatic.errors import SearchCancelled, StoreError
 from optomatic.progress import live
-from optomatic.progress.live import Cell
+from optomatic.progress.tally import Cell
 from optomatic.store.retry import Outage
 
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2

@@ -33,7 +33,7 @@ from optomatic.embedded.server import find_mongod
 from optomatic.errors import ServerFailed, ServerMissing, StoreFull
 from optomatic.planning.serialization import dump
 from optomatic.store import connection
-from optomatic.store.connection import create_indexes
+from optomatic.store.indexes import create_indexes
 from optomatic.store.retry import translated
 
 ROOT = Path(private.__file__).parents[2]

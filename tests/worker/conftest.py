@@ -13,7 +13,7 @@ from optomatic.planning.workload import FitWorkload
 from optomatic.records import SearchRecord, Timing, WorkerRecord
 from optomatic.store.connection import open_store
 from optomatic.store.workers import this_process
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.pool import Pool, current_path

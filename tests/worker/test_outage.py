@@ -18,7 +18,7 @@ from optomatic.store.jobs import Jobs
 from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage
 from optomatic.store.workers import Workers, this_process
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.worker import Worker
 

@@ -14,7 +14,7 @@ import pytest
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreUnavailable
 from optomatic.folder_checks import MARKER
 from optomatic.planning.serialization import dump
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 
 
 def keep(cache, part):
@@ -156,7 +156,7 @@ def parts_in(root):
 FETCHER = """
 import sys, time
 from pathlib import Path
-from optomatic.worker.cache import Cache
+from optomatic.worker.disk_cache import Cache
 root, sha, source, log = sys.argv[1:]
 def fetch(sha, path):
     with open(log, "a") as file:
