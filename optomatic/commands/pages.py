@@ -30,7 +30,8 @@ def dashboard(
     """Serve pages about all searches, live.
 
     Only this machine reaches them, unless --host says otherwise. With another --host, or with
-    --allow-changes, they need the token in the address that is printed. Ctrl-C ends it.
+    --allow-changes, they need the token in the address that is printed: a new one at each start, or
+    that of $OPTOMATIC_DASHBOARD_TOKEN. Ctrl-C ends it.
     Needs pip install "optomatic[dashboard]".
     """
     try:

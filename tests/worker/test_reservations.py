@@ -96,7 +96,7 @@ class Store:
     """What reservations use of a store."""
 
     def __init__(self, claims):
-        self.claims = claims
+        self.claims, self.timing = claims, TIMING
 
 
 class Machine(RuleBasedStateMachine):
