@@ -76,7 +76,7 @@ class Gallery:
 
     @property
     def is_busy(self) -> bool:
-        """Whether pictures are being drawn that somebody waits for."""
+        """True while pictures are being drawn that somebody waits for."""
         return any(not one.done() for one in self._drawn.values())
 
     async def get(

@@ -88,7 +88,7 @@ class Topic(Generic[T]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody has looked for long, so that its thread has ended."""
+        """True once nobody has looked for long, so that its thread has ended."""
         return self._thread is None
 
     def trouble(self) -> str:
@@ -168,7 +168,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Read(Generic[T]):
-    """What was read of a search when its marker was this one."""
+    """A search as it was read at one value of its marker."""
 
     marker: str
     value: T

@@ -23,7 +23,7 @@ _MOST_PARAMS = 6
 
 @dataclass(frozen=True)
 class Wanted:
-    """What somebody wants to see of a table: its rows from `first` on, `count` at most."""
+    """A page of a table: its rows from `first` on, `count` at most, filtered and sorted."""
 
     sort: str | None = None
     descending: bool = False

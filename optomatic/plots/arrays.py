@@ -22,7 +22,7 @@ _TIME_BINS = 300
 
 @dataclass(frozen=True)
 class Picture:
-    """What a display draws.
+    """The arrays and texts of one display.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ _ABSENT = -0.1
 
 
 class Display:
-    """What all displays have in common: :meth:`from_search` and :meth:`plot`.
+    """The methods that all displays share: :meth:`from_search` and :meth:`plot`.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ class ImportanceDisplay(Display):
 
 
 class TimelineDisplay(Display):
-    """What each worker did when.
+    """The units of each worker over time.
 
     Notes
     -----

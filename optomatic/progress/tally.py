@@ -1,4 +1,4 @@
-"""What all displays of a running search count: units, rate, workers, the best so far."""
+"""Counts of a running search for all displays: units, rate, workers, the best so far."""
 
 from __future__ import annotations
 
