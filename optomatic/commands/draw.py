@@ -68,6 +68,7 @@ def plot(
         refuse(str(error), USAGE)
     form = output.suffix.lower().removeprefix(".")
     put_in_place(output, lambda path: figure.savefig(path, format=form, dpi=_DOTS_PER_INCH))
+    pyplot().close(figure)
     print(f"{kind} of {seen.record()['name']} is in {output}.")
 
 
