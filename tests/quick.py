@@ -1,4 +1,4 @@
-"""The tests of ``pytest -m quick``: some of each folder, two minutes on two cores."""
+"""The tests of ``pytest -m quick``: some of each folder."""
 
 #: Files, and what the names of their tests match.
 QUICK = {
