@@ -138,12 +138,11 @@ class Forked(_Process):
 
     def state(self) -> str:
         """Return ``runs``, ``dead`` (its number is still its own) or ``gone``."""
-        if self._over or self.death is None:
+        # Its fork server keeps its number; if that is gone, the number may be another's.  It also
+        # dies with its fork server, if maybe some milliseconds later.
+        if self._over or self.death is None or not self._server.alive():
             return "gone"
-        if not readable(self.death, 0.0):
-            return "runs"
-        # Its fork server keeps its number; if that is gone, the number may be another's.
-        return "dead" if self._server.alive() else "gone"
+        return "dead" if readable(self.death, 0.0) else "runs"
 
     def wait(self) -> int | None:
         """Wait for its end; return its exit code, minus its signal, or None if nobody knows."""
