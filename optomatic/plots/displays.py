@@ -35,6 +35,8 @@ _MANY = 300
 _WRITTEN = 64
 #: The height, on axes from 0 to 1, of candidates that lack a param.
 _ABSENT = -0.1
+#: Lines that meet in a category are spread so far up and down.
+_SPREAD = 0.025
 
 
 class Display:
@@ -287,8 +289,8 @@ class ParallelDisplay(Display):
     Notes
     -----
     The best lines are in front.  Failed candidates are dashed, and reach no score.  A candidate
-    that lacks a param passes below its axis.  Of more than 500 candidates the best 50 and others
-    at random are drawn.
+    that lacks a param passes below its axis.  Candidates of a category are spread a little up and
+    down.  Of more than 500 candidates the best 50 and others at random are drawn.
     """
 
     _picture = staticmethod(arrays.parallel)
@@ -300,12 +302,14 @@ class ParallelDisplay(Display):
         minimize = self.picture.minimize
         axes = [*params, Param(self.picture.metric, scores, is_spread(scores))]
         heights = np.column_stack([_heights(param, param.at) for param in axes])
+        spread = np.random.default_rng(0).uniform(-_SPREAD, _SPREAD, heights.shape)
+        heights += np.where([bool(param.categories) for param in axes], spread, 0.0)
         places = np.broadcast_to(np.arange(len(axes)), heights.shape)
         lines = np.stack([places, np.nan_to_num(heights, nan=_ABSENT)], axis=2)
         failed = np.isnan(scores)
         # The best are drawn last, in front.
         order = np.argsort(-scores if minimize else scores, kind="stable")[: (~failed).sum()]
-        alpha = float(np.clip(50 / max(len(order), 1), 0.25, 0.85))
+        alpha = float(np.clip(30 / max(len(order), 1), 0.25, 0.85))
         drawn = LineCollection(lines[order], cmap=ink.map_of(minimize), alpha=alpha)
         drawn.set_array(scores[order])
         ax.add_collection(drawn)
@@ -346,7 +350,7 @@ def _vertical_axis(ax: Any, ink: Ink, place: int, param: Param, *, absent: bool)
     texts = [(h, param.text(v)) for h, v in zip(_heights(param, values), values, strict=True)]
     if absent and np.isnan(param.at).any():
         texts.append((_ABSENT, "(absent)"))
-    box = {"facecolor": ink.paper, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+    box = {"facecolor": ink.paper, "edgecolor": "none", "alpha": 0.9, "pad": 0.8}
     for height, text in texts:
         ax.text(place + 0.03, height, plain(text), fontsize=7.5, va="center", zorder=5, bbox=box)
 

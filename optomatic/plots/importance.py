@@ -10,7 +10,7 @@ from optomatic.plots.search_data import Floats, SearchData
 
 #: Candidates that a forest needs, and that it gets at most.
 LEAST, _MOST = 10, 1_000
-#: Stands for what candidates got in successive halving, on which scores depend too.
+#: Stands for the rows that candidates got in successive halving, on which scores depend too.
 RESOURCES = "(resources)"
 _FOLDS, _TREES, _REPEATS = 5, 30, 3
 
@@ -65,7 +65,7 @@ def importances(data: SearchData) -> Importance:
     if len(rows) > _MOST:
         rows = np.sort(np.random.default_rng(0).choice(rows, _MOST, replace=False))
     columns = [data.params[name].at[rows] for name in names]
-    if data.resources is not None and names:
+    if data.resources is not None and data.resource is None and names:
         names, columns = [*names, RESOURCES], [*columns, data.resources[rows]]
     falls, r2 = _falls(np.column_stack(columns), data.scores[rows])
     means, stds = falls.mean(axis=0), falls.std(axis=0)

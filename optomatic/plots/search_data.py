@@ -268,8 +268,15 @@ class SearchData:
             found[list(last.values())] = True
         return found
 
+    @cached_property
+    def resource(self) -> str | None:
+        """The param of which halving gives more on each rung; None if it gives rows."""
+        same = (n for n, own in self.params.items() if np.array_equal(own.at, self.resources))
+        return None if self.resources is None else next(same, None)
+
     def identities(self, without: str | None = None) -> list[str]:
-        """Return texts that are equal for equal params, the one named `without` apart."""
+        """Return texts that are equal for equal params, `without` or the resource apart."""
+        without = without or self.resource
         return [
             repr(sorted((name, repr(value)) for name, value in own.items() if name != without))
             for own in self.candidates

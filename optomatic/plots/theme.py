@@ -142,7 +142,7 @@ def score_label(metric: str, minimize: bool) -> str:
 def color_bar(ax: Any, drawn: Any, label: str, minimize: bool = False) -> None:
     """Draw the scale of colours, with the best scores at its top."""
     bar = ax.figure.colorbar(drawn, ax=ax, pad=0.02)
-    bar.solids.set(alpha=1)
+    bar.solids.set(alpha=1, rasterized=True)  # in a .svg 256 cells are half of the file
     bar.set_label(label)
     bar.outline.set_visible(False)
     if minimize:

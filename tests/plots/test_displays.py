@@ -1,8 +1,10 @@
 """Pictures of searches of all kinds: the data of what is drawn, never its pixels."""
 
+import runpy
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -74,6 +76,17 @@ def test_each_picture_of_each_kind_of_search(filled, name, kind, theme):
     title = drawn.ax_.get_title(loc="left")
     assert title.startswith(f"{name}: ")
     assert drawn.ax_.get_xlabel() or drawn.picture.message or kind == "parallel"
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "timeline"])
+def test_the_gallery_draws_equal_pictures_as_equal_files(filled, tmp_path, kind):
+    draw = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "gallery.py"))["draw"]
+    drawn = []
+    for _ in range(2):
+        draw(attach("raced", db=filled), kind, tmp_path)
+        drawn.append([path.read_bytes() for path in sorted(tmp_path.iterdir())])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 2
 
 
 @pytest.mark.parametrize("kind", DISPLAYS)
@@ -225,6 +238,16 @@ def test_parallel_of_a_loss_and_of_absent_params(minimized):
     assert "(absent)" in {text.get_text() for text in drawn.ax_.texts}
 
 
+def test_lines_of_a_category_lie_side_by_side(grid):
+    drawn = plots.ParallelDisplay.from_search(grid, params=["kernel", "C"])
+    drawn_lines, _ = [c for c in drawn.ax_.collections if isinstance(c, LineCollection)]
+    lines = drawn_lines.get_segments()
+    heights = np.array([segment[:2, 1] for segment in lines])
+    assert len(np.unique(heights[:, 0])) == len(lines) == 9
+    assert set(np.round(heights[:, 0] * 3)) == {0, 1, 2}
+    assert len(np.unique(heights[:, 1])) == 3, "numbers stay where they are"
+
+
 def test_importance_has_a_bar_a_param():
     draw = np.random.default_rng(0)
     a, b = draw.uniform(0, 1, 100), draw.uniform(0, 1, 100)
@@ -280,6 +303,17 @@ def test_rungs_have_a_line_a_candidate(filled):
     counts = frame.groupby("n_resources").size()
     expected = [f"{resources}\n({count})" for resources, count in counts.items()]
     assert tick_names(drawn.ax_.xaxis) == expected
+
+
+def test_rungs_of_halving_over_a_param_have_lines():
+    params = {"x": [1, 2, 3, 1], "n": [1, 1, 1, 3]}
+    rungs = {"rung": np.array([0, 0, 0, 1]), "resources": np.array([1, 1, 1, 3])}
+    data = search(params, [0.1, 0.5, 0.4, 0.6], **rungs)
+    drawn = arrays.rungs(data).arrays
+    np.testing.assert_array_equal(drawn["scores"], [[0.1, 0.6], [0.5, np.nan], [0.4, np.nan]])
+    assert data.latest.tolist() == [False, True, True, True]
+    without = search({"x": params["x"]}, data.scores, **rungs)
+    assert arrays.rungs(without).arrays["counts"].tolist() == [3, 1]
 
 
 def test_rungs_over_a_param():
