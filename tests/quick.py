@@ -3,6 +3,7 @@
 #: Files, and what the names of their tests match.
 QUICK = {
     "test_definition.py": "",
+    "test_gallery.py": "",
     "test_layers.py": "",
     "test_public_names.py": "",
     "keys/test_data.py": "",
