@@ -283,13 +283,31 @@ class Claims:
         """
         if not results:
             return frozenset()
-        changes = [_end(i, token, worker, result, tries) for i, result in results.items()]
-        if self._units.update_each(changes) == len(changes):
+        scores = {
+            unit_id: result_document(unit_id, result, None)
+            for unit_id, result in results.items()
+            if isinstance(result, Result) and not result.failures
+        }
+        others = [item for item in results.items() if item[0] not in scores]
+        changes = [_end(*item, token, worker, tries) for item in others]
+        taken = self._score(scores, worker) if scores else 0
+        taken += self._units.update_each(changes) if changes else 0
+        if taken == len(results):
             return frozenset()
         # Units that this worker completed were stored by a call whose reply was lost.
         stored = self._units.find({"_id": {"$in": list(results)}}, {"completed_by": 1})
         taken = {d["_id"] for d in stored if d["completed_by"] == worker}
         return frozenset(set(results) - taken)
+
+    def _score(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
+        """Store results without failures, in one update; return how many were taken.
+
+        The server takes twice as long for as many updates of one unit each.
+        """
+        number = {"$indexOfArray": [{"$literal": list(scores)}, "$_id"]}
+        result = {"$arrayElemAt": [{"$literal": list(scores.values())}, number]}
+        query = {"_id": {"$in": list(scores)}, **_LATCH}
+        return self._units.update(query, [{"$set": _ended("completed", result, None, worker)}])
 
     def reap(self) -> int:
         """Take back the units whose leases ran out by the server's clock; return how many.
@@ -366,25 +384,34 @@ def _held(token: str) -> dict[str, Any]:
     return {"claim": token, "state": "running"}
 
 
-def _end(
-    unit_id: str, token: str, worker: str, result: Result | Returned, tries: int
-) -> tuple[dict[str, Any], list[Any]]:
-    """Return the query and the update that end a unit with a result."""
-    error = error_document(result.failures) if result.failures else None
-    # Text of users goes through $literal: a pipeline evaluates "$5 missing".
-    ended: dict[str, Any] = {
+#: The first good result counts, in any state but completed, and no other ever.
+_LATCH: Mapping[str, Any] = {"state": {"$ne": "completed"}}
+
+
+def _ended(state: str, result: Any, error: Any, worker: str) -> dict[str, Any]:
+    """Return the fields of a unit with a result; `result` and `error` are expressions."""
+    return {
         **NOBODY,
-        "state": "failed" if error else "completed",
+        "state": state,
         "wanted_by": [],
-        "result": {"$literal": result_document(unit_id, result, error)},
-        "error": {"$literal": error},
+        "result": result,
+        "error": error,
         "completed_by": {"$literal": worker},
         "completed_on": {"$literal": this_process().host},
         "completed_at": "$$NOW",
     }
+
+
+def _end(
+    unit_id: str, result: Result | Returned, token: str, worker: str, tries: int
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return the query and the update that end a unit with a result."""
+    error = error_document(result.failures) if result.failures else None
+    # Text of users goes through $literal: a pipeline evaluates "$5 missing".
+    document = {"$literal": result_document(unit_id, result, error)}
+    ended = _ended("failed" if error else "completed", document, {"$literal": error}, worker)
     if not error:
-        # The latch: from any state but completed, and never again.
-        return {"_id": unit_id, "state": {"$ne": "completed"}}, [{"$set": ended}]
+        return {"_id": unit_id, **_LATCH}, [{"$set": ended}]
     query = {"_id": unit_id, **_held(token)}
     if not is_of_the_machine(result.failures):
         return query, [{"$set": ended}]
