@@ -2,13 +2,16 @@
 
 A crash of this process ends it, so a unit is recorded as started before any user code runs for
 it: the next worker knows which unit to be careful with.  A START costs a round trip, so short
-units are started and handed in by the chunk.
+units are started and handed in by the chunk, and while one chunk is scored another thread makes
+the next one ready.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from optomatic import _sklearn
@@ -18,7 +21,7 @@ from optomatic.records import NO_HOOKS, Hooks, Job, Lease, Result
 from optomatic.results.failures import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
-from optomatic.worker.batching import BATCH_SECONDS, BatchSizing
+from optomatic.worker.batching import BATCH_SECONDS, BATCH_UNITS, BatchSizing
 from optomatic.worker.heartbeat import Heartbeat, registered
 from optomatic.worker.score import failed, inner_threads, score_unit
 
@@ -81,7 +84,9 @@ class ClaimLoop:
 
     def start(self, token: str, jobs: Sequence[Job]) -> frozenset[str]:
         """START `jobs`; return the ids that are still ours, which are renewed from now on."""
+        began = time.monotonic()
         ours = self._store.claims.start(token, [job.id for job in jobs], self._lease)
+        self.sizing.started(time.monotonic() - began)
         self._heartbeat.hold(token, ours)
         return ours
 
@@ -102,20 +107,114 @@ class ClaimLoop:
         """Have a unit that ended its process counted as lost."""
         self._store.claims.crash(token, unit_id, why, this_process().host)
 
-    def chunks(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-        """Yield chunks to start at once: 50 ms of work, measured on the way.
-
-        A unit that is not measured yet, or has ended its worker before, goes alone.
-        """
-        done = 0
-        while done < len(jobs):
-            size = 1 if jobs[done].losses else self.sizing.chunk()
-            yield jobs[done : done + size]
-            done += size
-
     def wait(self) -> None:
         """Sleep: others have the rest, and what they lose is claimed at a later look."""
         time.sleep(self._backoff.failed())
+
+
+class Chunks:
+    """The units of a search in started chunks: 50 ms of work, measured on the way.
+
+    A unit that is not measured yet, or has ended its worker before, goes alone.  With `ahead`, the
+    store is asked in another thread while short units are scored: results are handed in, units are
+    claimed, and the next chunk is started.
+    """
+
+    def __init__(self, loop: ClaimLoop, thread: ThreadPoolExecutor, *, ahead: bool) -> None:
+        self._loop, self._thread, self._ahead = loop, thread, ahead
+        #: Claimed and not started, all under one token.
+        self._token, self._waiting = "", deque[Job]()
+        #: What is claimed and not handed in, by token.
+        self._held: dict[str, set[str]] = {}
+        #: Results by token: those that stay for now, and those that the next call hands in.
+        self._results: dict[str, dict[str, Result]] = {}
+        self._owed: dict[str, dict[str, Result]] = {}
+        self._owed_at = time.monotonic()
+        #: Token and jobs of the chunk that is scored, and of the one that another thread prepares.
+        self._chunk: tuple[str, list[Job]] = "", []
+        self._coming: Future[tuple[str, list[Job]]] | None = None
+        # The unit that runs now, or ran last: an interrupted run counts as a run.
+        self._begun: tuple[str, ...] = ()
+
+    def settled(self) -> bool:
+        """Return whether nothing is claimed; then all results are in the store."""
+        if self._coming is not None or self._waiting:
+            return False
+        self._owe()
+        self._hand_in()
+        return True
+
+    def next(self) -> list[Job]:
+        """Return the jobs of the next chunk, which are started; none if nothing is queued."""
+        self._chunk = ("", []) if self._coming is None else self._coming.result()
+        self._coming = None
+        if not self._chunk[1]:
+            self._owe_what_is_due()
+            self._chunk = self._prepare(alone=True)
+        jobs = self._chunk[1]
+        if self._ahead and jobs and not jobs[0].losses and self._loop.sizing.wants_more(len(jobs)):
+            self._owe_what_is_due()
+            self._coming = self._thread.submit(self._prepare, alone=False)
+        return jobs
+
+    def begin(self, job: Job) -> None:
+        """Note that a job of the chunk begins."""
+        self._begun = (job.id,)
+
+    def done(self, job: Job, result: Result, seconds: float) -> None:
+        """Note the result of a job of the chunk, which took so many seconds."""
+        self._results.setdefault(self._chunk[0], {})[job.id] = result
+        self._loop.sizing.measured(seconds)
+
+    def close(self) -> None:
+        """Hand in all results, and give back all else."""
+        try:
+            if self._coming is not None:
+                self._coming.result()
+        finally:
+            self._owe()
+            self._hand_in()
+            for token, ids in self._held.items():
+                self._loop.give_back(token, ids, self._begun)
+
+    def _owe_what_is_due(self) -> None:
+        """Owe the results that are old or many, and all of them before units are claimed."""
+        old = time.monotonic() - self._owed_at > HAND_IN_SECONDS
+        if old or not self._waiting or sum(map(len, self._results.values())) >= BATCH_UNITS:
+            self._owe()
+
+    def _owe(self) -> None:
+        for token, results in self._results.items():
+            self._owed.setdefault(token, {}).update(results)
+        self._results, self._owed_at = {}, time.monotonic()
+
+    # The thread that prepares a chunk runs the rest, and no two do at a time.
+
+    def _hand_in(self) -> None:
+        while self._owed:
+            token, results = next(iter(self._owed.items()))
+            self._loop.hand_in(token, results)
+            del self._owed[token]
+            self._held[token].difference_update(results)
+            if not self._held[token]:
+                del self._held[token]
+
+    def _prepare(self, *, alone: bool) -> tuple[str, list[Job]]:
+        """Hand in what is owed, and start a chunk; return its token and the jobs that are ours."""
+        self._hand_in()
+        while True:
+            if not self._waiting:
+                lease = self._loop.take(alone=alone)
+                self._token, self._waiting = lease.token, deque(lease.jobs)
+                if not lease.jobs:
+                    return "", []
+                self._held[self._token] = {job.id for job in lease.jobs}
+            size = 1 if self._waiting[0].losses else self._loop.sizing.chunk()
+            chunk = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+            ours = self._loop.start(self._token, chunk)
+            self._held[self._token].difference_update({job.id for job in chunk} - ours)
+            if jobs := [job for job in chunk if job.id in ours]:
+                return self._token, jobs
 
 
 class InProcess:
@@ -154,45 +253,34 @@ class InProcess:
         with (
             inner_threads(self._workload.options),
             registered(store, search, processes=1, lease=lease) as heartbeat,
+            ThreadPoolExecutor(1, "optomatic-queue") as thread,
         ):
             loop = ClaimLoop(store, heartbeat, search, self._place, lease=lease)
-            while not stop():
-                hooks.turn()
-                if stop():
-                    return
-                taken = loop.take()
-                if taken.jobs:
-                    self._work_off(loop, taken, stop)
-                elif until():
-                    return
-                else:
-                    loop.wait()
+            # A search that looks between its units has to find in the store what has ended.
+            chunks = Chunks(loop, thread, ahead=hooks is NO_HOOKS)
+            try:
+                while not stop():
+                    if chunks.settled():
+                        hooks.turn()
+                        if stop():
+                            return
+                    jobs = chunks.next()
+                    if jobs:
+                        self._score_chunk(chunks, jobs, stop)
+                    elif until():
+                        return
+                    else:
+                        loop.wait()
+            finally:
+                chunks.close()
 
-    def _work_off(self, loop: ClaimLoop, lease: Lease, stop: Callable[[], bool]) -> None:
-        """Score what is claimed; whatever happens, hand in results and give back the rest."""
-        results: dict[str, Result] = {}
-        rest = {job.id for job in lease.jobs}
-        # The unit that runs now, or ran last: an interrupted run counts as a run.
-        begun = ""
-        handed_in = time.monotonic()
-        try:
-            for chunk in loop.chunks(lease.jobs):
-                ours = loop.start(lease.token, chunk)
-                rest.difference_update({job.id for job in chunk} - ours)
-                for job in chunk:
-                    if job.id in ours and not stop():
-                        began, begun = time.monotonic(), job.id
-                        results[job.id] = self.score(job.id)
-                        rest.discard(job.id)
-                        loop.sizing.measured(time.monotonic() - began)
-                if time.monotonic() - handed_in > HAND_IN_SECONDS:
-                    loop.hand_in(lease.token, results)
-                    results, handed_in = {}, time.monotonic()
-                if stop():
-                    break
-        finally:
-            loop.hand_in(lease.token, results)
-            loop.give_back(lease.token, rest, (begun,) if begun else ())
+    def _score_chunk(self, chunks: Chunks, jobs: Sequence[Job], stop: Callable[[], bool]) -> None:
+        for job in jobs:
+            if stop():
+                return
+            began = time.monotonic()
+            chunks.begin(job)
+            chunks.done(job, self.score(job.id), time.monotonic() - began)
 
     def score(self, unit_id: str) -> Result:
         """Score one unit; an error that GridSearchCV would raise is in ``error`` then."""
