@@ -33,6 +33,7 @@ from optomatic.store.documents import (
     result_document,
     storable,
 )
+from optomatic.store.indexes import ORDER
 from optomatic.store.retry import Outage, RetryingCollection
 from optomatic.store.workers import this_process
 
@@ -53,7 +54,6 @@ _QUEUED_OR_CANCELLED = {"$cond": [UNWANTED, "cancelled", "queued"]}
 #: Units that were never lost, and others.
 _CALM: Mapping[str, Any] = {"losses": 0}
 _LOST: Mapping[str, Any] = {"losses": {"$gt": 0}}
-_ORDER = (("priority", -1), ("sequence", 1))
 #: Failures of a unit for want of memory and such, on any workers, before it counts as failed.
 _MACHINE_TRIES = 3
 #: Claimers look at so many times more units than they take, and take some of them by chance.
@@ -169,13 +169,13 @@ class Claims:
 
     def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm]:
         skip = self._rng.randrange(_FURTHER * count)
-        how: dict[str, Any] = {"sort": _ORDER, "limit": _SPREAD * count, "skip": skip}
+        how: dict[str, Any] = {"sort": ORDER, "limit": _SPREAD * count, "skip": skip}
         ids = [document["_id"] for document in self._units.find(calm, {"_id": 1}, **how)]
         some = self._rng.sample(ids, min(count, len(ids)))
         return self._head({**calm, "_id": {"$in": some}}, count) if some else []
 
     def _head(self, query: dict[str, Any], count: int) -> list[UnitForm]:
-        return self._units.read(UnitForm, query, sort=_ORDER, limit=count)
+        return self._units.read(UnitForm, query, sort=ORDER, limit=count)
 
     def _take(self, token: str, worker: str, units: Sequence[UnitForm]) -> Lease:
         taken = {
@@ -290,9 +290,9 @@ class Claims:
         }
         others = [item for item in results.items() if item[0] not in scores]
         changes = [_end(*item, token, worker, tries) for item in others]
-        taken = self._score(scores, worker) if scores else 0
-        taken += self._units.update_each(changes) if changes else 0
-        if taken == len(results):
+        matched = self._score(scores, worker) if scores else 0
+        matched += self._units.update_each(changes) if changes else 0
+        if matched == len(results):
             return frozenset()
         # Units that this worker completed were stored by a call whose reply was lost.
         stored = self._units.find({"_id": {"$in": list(results)}}, {"completed_by": 1})

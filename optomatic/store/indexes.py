@@ -14,7 +14,8 @@ from optomatic.errors import StoreIncompatible
 from optomatic.store.retry import with_retries
 
 _UP, _DOWN = ASCENDING, DESCENDING
-_ORDER = [("priority", _DOWN), ("sequence", _UP)]
+#: The order in which units are claimed.
+ORDER = [("priority", _DOWN), ("sequence", _UP)]
 
 #: The indexes by collection, with the queries that each serves.
 INDEXES = {
@@ -23,7 +24,7 @@ INDEXES = {
         IndexModel([("key", _UP)], name="key"),
         # claim by queue, in order
         IndexModel(
-            [("queue", _UP), *_ORDER], name="queued", partialFilterExpression={"state": "queued"}
+            [("queue", _UP), *ORDER], name="queued", partialFilterExpression={"state": "queued"}
         ),
         # reap; and the units of vanished workers
         IndexModel(
@@ -32,7 +33,7 @@ INDEXES = {
         # renew, and the units of a token
         IndexModel([("claim", _UP)], name="claims", partialFilterExpression={"state": "running"}),
         # waits, cancel, and claim for one search
-        IndexModel([("wanted_by", _UP), ("state", _UP), *_ORDER], name="wanted"),
+        IndexModel([("wanted_by", _UP), ("state", _UP), *ORDER], name="wanted"),
         # the calls of a client that have ended; the clients that have calls
         IndexModel(
             [("call_of", _UP), ("state", _UP)],

@@ -48,6 +48,7 @@ from optomatic.store.documents import (
     outcome_of,
     unit_document,
 )
+from optomatic.store.indexes import ORDER
 from optomatic.store.retry import Outage, RetryingCollection, slices, with_retries
 
 T = TypeVar("T")
@@ -213,8 +214,7 @@ class Jobs:
         live = {"state": "running", "$expr": {"$gt": ["$lease_until", "$$NOW"]}}
         if self._units.find_one({**waiting, **live}, {"_id": 1}) is not None:
             return None
-        order = [("priority", -1), ("sequence", 1)]
-        return self._units.find({**waiting, "state": "queued"}, {"attempt": 1}, sort=order, limit=1)
+        return self._units.find({**waiting, "state": "queued"}, {"attempt": 1}, sort=ORDER, limit=1)
 
     def notify(self, searches: Sequence[str]) -> None:
         """Wake idle workers for queued units of `searches` that may have become possible."""
