@@ -286,7 +286,7 @@ class Claims:
         scores = {
             unit_id: result_document(unit_id, result, None)
             for unit_id, result in results.items()
-            if isinstance(result, Result) and not result.failures
+            if isinstance(result, Result) and not result.failures and result.extra is None
         }
         others = [item for item in results.items() if item[0] not in scores]
         changes = [_end(*item, token, worker, tries) for item in others]
@@ -300,7 +300,7 @@ class Claims:
         return frozenset(set(results) - taken)
 
     def _score(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
-        """Store results without failures, in one update; return how many were taken.
+        """Store results that are small, in one update; return how many were taken.
 
         The server takes twice as long for as many updates of one unit each.
         """
