@@ -2,7 +2,8 @@
 
 ``planning`` makes :class:`Unit` and :class:`Part`.  ``store`` keeps them as documents, and hands
 out :class:`Lease` and :class:`Job`.  ``worker`` turns a job into a :class:`Result`, and
-``results`` turns :class:`Outcome` into a table.
+``results`` turns :class:`Outcome` into a table.  Those that are made of each unit of a search are
+structs, which are made faster.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct
 
 from optomatic._config import DEFAULT_LEASE
 from optomatic.errors import BundleDamaged
@@ -174,8 +177,7 @@ class Returned:
 _DAMAGED = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The stored end of a unit.
 
     ``id`` is that of the document, which may have other constraints than the asked ones.
@@ -204,8 +206,7 @@ class Outcome:
         return any(f.stage == "load" and f.type == _DAMAGED for f in failures)
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(Struct, frozen=True):
     """A unit with its params and its outcome so far."""
 
     params: Mapping[str, Any]
@@ -229,8 +230,7 @@ class LostAttempt:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected(Described):
+class Inspected(Described, frozen=True):
     """A unit with its attempts.
 
     ``attempt`` is the number of the last one, 0 if there was none.  ``worker`` and ``host`` have

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -198,6 +200,22 @@ class CandidateRow:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Collect no garbage: large tables are made of many objects, and all of them are kept.
+
+    The collector would look at them again and again, for a third of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@without_collector()
 def candidate_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
     """Return one row a candidate, with means and deviations over its splits."""
     n_splits = max((len(row.units) for row in rows), default=0)
@@ -220,6 +238,7 @@ def candidate_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
     return _framed(columns, index)
 
 
+@without_collector()
 def split_table(rows: Sequence[CandidateRow]) -> pd.DataFrame:
     """Return one row a (candidate, split), as :func:`candidate_table`."""
     places = [(row, split) for row in rows for split in range(len(row.units))]
@@ -332,9 +351,9 @@ def _scores_by_label(units: Sequence[Sequence[Inspected | None]], n_splits: int)
 
 
 def _by_metric(scores: Any) -> Iterable[tuple[str, float]]:
-    if isinstance(scores, Mapping):
-        return scores.items()
-    return () if scores is None else ((SCORE, scores),)
+    if scores is None:
+        return ()
+    return ((SCORE, scores),) if isinstance(scores, float) else scores.items()
 
 
 def _over_splits(scores: Any, there: Any, of: Callable[..., Any]) -> Any:
@@ -408,8 +427,7 @@ def _by_split(places: Sequence[tuple[int, int]]) -> pd.MultiIndex:
 
 def _moments(values: Sequence[datetime | None]) -> Any:
     """Return a column of times in UTC."""
-    naive = [None if v is None else v.replace(tzinfo=None) for v in values]
-    return pd.DatetimeIndex(np.array(naive, dtype="datetime64[ms]")).tz_localize("UTC")
+    return pd.to_datetime(list(values), utc=True).as_unit("ms")
 
 
 #: Stages without an exception: the unit was given up, or its record cannot be read.

@@ -15,8 +15,8 @@ from optomatic.planning.params import decode, params_line, plain
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
 from optomatic.progress.notebook import MOST_ROWS, Cell, grid_html
-from optomatic.records import ENDED, Candidate, Described
-from optomatic.results.frames import SCORE, CandidateRow
+from optomatic.records import ENDED, Candidate, Described, Inspected
+from optomatic.results.frames import SCORE, CandidateRow, without_collector
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race
 from optomatic.store.connection import Store
 from optomatic.store.documents import RecordForm
@@ -135,19 +135,19 @@ class SearchReader:
                 RecordsInvalid,
             )
 
+    @without_collector()
     def candidate_rows(self, ids: Sequence[str] | None = None) -> list[CandidateRow]:
         """Return all candidates in order with their units, or with only `ids` of them."""
         units = self._store.jobs.inspected(self.ids if ids is None else ids)
-        rows = []
-        for number, one in enumerate(self.asked):
-            own = [units.get(unit_id) for unit_id in one.ids]
-            params = shown_params(one.candidate, own)
-            own += [None] * (len(one.candidate.units) - len(own))
-            more, count = one.record.more, len(one.ids)
-            rows.append(
-                CandidateRow(number, params, one.candidate.reason, own, count, one.rest, more)
-            )
-        return rows
+        return [self._row(number, one, units) for number, one in enumerate(self.asked)]
+
+    @staticmethod
+    def _row(number: int, one: Asked, units: Mapping[str, Inspected]) -> CandidateRow:
+        own = [units.get(unit_id) for unit_id in one.ids]
+        params = shown_params(one.candidate, own)
+        own += [None] * (len(one.candidate.units) - len(own))
+        more, count = one.record.more, len(one.ids)
+        return CandidateRow(number, params, one.candidate.reason, own, count, one.rest, more)
 
     @cached_property
     def rows(self) -> list[Row]:
