@@ -96,7 +96,8 @@ def text(browser):
 
 def wait_for_text(browser, pattern, seconds=20):
     """Wait until the page shows what `pattern` matches; return the match."""
-    return wait_for(lambda: re.search(pattern, text(browser)), seconds=seconds)
+    wait_for(lambda: re.search(pattern, text(browser)), seconds=seconds)
+    return re.search(pattern, text(browser))
 
 
 def console(browser):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ import typer
 from optomatic.commands.arguments import Db, Search, find
 from optomatic.commands.exits import USAGE, refuse
 from optomatic.commands.output import say
-from optomatic.errors import StoreUnavailable
+from optomatic.errors import StoreError, StoreUnavailable
 
 _NEEDS = 'Install it with: pip install "optomatic[dashboard]"'
 
@@ -36,6 +36,7 @@ def dashboard(
     """
     try:
         from optomatic.dashboard.feed import Feed
+        from optomatic.dashboard.processes import Processes
         from optomatic.dashboard.views import Pages
         from optomatic.dashboard.web import serve, token_for
     except ImportError as error:
@@ -44,15 +45,22 @@ def dashboard(
             f"{_NEEDS}"
         ) from error
     _greet(db)
-    pages = Pages(Feed(db), allow_changes=allow_changes)
+    processes = Processes()
+    pages = Pages(Feed(db, processes, allow_changes=allow_changes))
     warnings.simplefilter("ignore")  # pages say what is wrong with a search, and at each look
 
     def tell(address: str) -> None:
         print(f"The dashboard is at {address} (Ctrl-C ends it)", flush=True)
 
-    with suppress(KeyboardInterrupt):
+    # A service manager ends it as Ctrl-C does, so that its processes end with it in order.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
         token = token_for(host, allow_changes)
         serve(pages.app(), host=host, port=port, token=token, browser=not no_browser, say=tell)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        processes.end()
 
 
 def _greet(db: str | None) -> None:
@@ -69,6 +77,10 @@ def report(
     search: Search,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="ends in .html")],
     db: Db = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="default: the one that decides"),
+    ] = None,
 ) -> None:
     """Write one HTML file with all pictures and tables of a search.
 
@@ -78,5 +90,11 @@ def report(
         refuse(f"a report ends in .html, not {output.suffix!r}", USAGE)
     from optomatic.dashboard.html_report import write_report
 
-    write_report(find(search, db), output)
+    seen = find(search, db)
+    try:
+        write_report(seen, output, metric=metric)
+    except StoreError:
+        raise
+    except ValueError as error:
+        refuse(str(error), USAGE)
     sys.stdout.write(f"The report of {search} is in {output}.\n")

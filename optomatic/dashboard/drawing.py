@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from optomatic.dashboard.processes import Processes
 from optomatic.plots.displays import DISPLAYS, Display
 from optomatic.plots.search_data import SearchData
 from optomatic.plots.theme import pyplot
@@ -21,8 +22,6 @@ _MOST_VALUES = 1_500
 _DOTS_PER_INCH = 150
 #: So many pictures are kept.
 _KEPT = 200
-#: pyplot, and the settings of matplotlib, are those of the process.
-_pen = threading.Lock()
 
 
 class Drawn(NamedTuple):
@@ -40,15 +39,17 @@ def kinds_of(data: SearchData) -> list[str]:
 
 
 def draw(data: SearchData, kind: str, theme: str, **options: Any) -> Drawn:
-    """Draw a picture; raise ValueError if an option names nothing."""
-    with _pen:
-        plt = pyplot()
-        plt.switch_backend("agg")
-        display = DISPLAYS[kind].from_data(data, theme=theme, **options)
-        try:
-            return _saved(display)
-        finally:
-            plt.close(display.figure_)
+    """Draw a picture; raise ValueError if an option names nothing.
+
+    No other thread of the process may use pyplot meanwhile.
+    """
+    plt = pyplot()
+    plt.switch_backend("agg")
+    display = DISPLAYS[kind].from_data(data, theme=theme, **options)
+    try:
+        return _saved(display)
+    finally:
+        plt.close(display.figure_)
 
 
 def _saved(display: Display) -> Drawn:
@@ -64,14 +65,14 @@ def _saved(display: Display) -> Drawn:
 
 
 class Gallery:
-    """Draws in a thread of its own, and keeps the pictures that were drawn last.
+    """Has pictures drawn, and keeps those that were drawn last.
 
     They are kept by the marker of their search and what they show.  All calls come from the event
     loop.
     """
 
-    def __init__(self) -> None:
-        self._pencil = ThreadPoolExecutor(1, "optomatic-pencil")
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
         self._drawn: OrderedDict[Hashable, Future[Drawn]] = OrderedDict()
 
     @property
@@ -86,8 +87,13 @@ class Gallery:
         named = tuple((k, v if isinstance(v, str) else tuple(v)) for k, v in options.items())
         key = (marker, data.name, data.metric, kind, theme, named)
         if key not in self._drawn:
-            self._drawn[key] = self._pencil.submit(draw, data, kind, theme, **options)
+            self._drawn[key] = self._processes.submit(draw, data, kind, theme, **options)
         self._drawn.move_to_end(key)
         while len(self._drawn) > _KEPT:
             self._drawn.popitem(last=False)
-        return await asyncio.wrap_future(self._drawn[key])
+        try:
+            # One that waits may go away; others wait for the same.
+            return await asyncio.shield(asyncio.wrap_future(self._drawn[key]))
+        except BrokenProcessPool:
+            self._drawn.pop(key, None)
+            raise

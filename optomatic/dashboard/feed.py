@@ -1,8 +1,8 @@
-"""Reads what pages show, again and again, in threads, while somebody looks.  Knows no page.
+"""Reads what pages show, again and again, while somebody looks; and changes it.  Knows no page.
 
 A topic is one thing to read: the list of searches, the progress of one, its arrays, its errors.
 All pages share it.  Reading takes at most one part in five of the time, so a large database is not
-kept busy.
+kept busy.  What is large is read by another process.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -18,12 +18,13 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from optomatic._uri import redact
+from optomatic.dashboard.processes import Processes
 from optomatic.dashboard.tables import best_of, cells_of, labels_of
 from optomatic.errors import shown
 from optomatic.plots.search_data import SearchData, search_data
 from optomatic.progress.notebook import MOST_ROWS, grid_html
 from optomatic.search.attached import AttachedSearch
-from optomatic.search.database import running, searches, workers
+from optomatic.search.database import running, running_of, searches, workers
 from optomatic.search.reader import SearchReader
 from optomatic.store.connection import open_store, place_of
 from optomatic.store.documents import checksum_of
@@ -32,6 +33,8 @@ from optomatic.store.searches import state_of
 T = TypeVar("T")
 #: Reading takes at most one part in five of the time.
 _SHARE = 4
+#: Seconds between two looks for something to read.
+_SOON = 0.05
 #: Seconds after which a topic ends that nobody has looked at.
 _KEEP = 30.0
 #: Seconds for which a server that is away is waited for, and after which its silence is told.
@@ -50,7 +53,8 @@ class Topic(Generic[T]):
     Parameters
     ----------
     read : callable
-        Gets the last value, or None, and returns it again if nothing has changed.
+        Gets the last value, or None, and returns it again if nothing has changed.  None if there is
+        nothing to read yet; another topic says why.
     pause : float
         Seconds between two readings, at least.
     slow : bool
@@ -64,7 +68,9 @@ class Topic(Generic[T]):
         How often the value has changed.
     """
 
-    def __init__(self, read: Callable[[T | None], T], pause: float, *, slow: bool = False) -> None:
+    def __init__(
+        self, read: Callable[[T | None], T | None], pause: float, *, slow: bool = False
+    ) -> None:
         self._read, self._pause, self._slow = read, pause, slow
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -116,7 +122,7 @@ class Topic(Generic[T]):
             else:
                 self._error, self._missing, self._answered_at = "", "", time.monotonic()
                 self._took = self._answered_at - began
-                pause = max(self._pause, _SHARE * self._took)
+                pause = _SOON if found is None else max(self._pause, _SHARE * self._took)
                 if found is not self.value:
                     self.value = found
                     self.version += 1
@@ -129,12 +135,11 @@ class Topic(Generic[T]):
 
 @dataclass(frozen=True)
 class Overview:
-    """All searches, workers and running units, and where they are stored."""
+    """All searches, workers and running units."""
 
     searches: pd.DataFrame
     workers: pd.DataFrame
     running: pd.DataFrame
-    place: str
 
 
 @dataclass(frozen=True)
@@ -183,18 +188,67 @@ class Candidates:
     grid: str
 
 
-def _candidates(search: AttachedSearch) -> Candidates:
-    data = search_data(search)
+def _candidates(search: AttachedSearch, metric: str) -> Candidates:
+    data = search_data(search, metric or None)
     best = best_of(data)
     grid = grid_html(cells_of(data).tolist(), labels_of(data, MOST_ROWS), best=best)
     return Candidates(data, best, grid)
 
 
-class Feed:
-    """The topics of a database, each made when somebody asks for it first."""
+def _findings(search: AttachedSearch) -> Sequence[Any]:
+    return search.explain().findings
 
-    def __init__(self, db: str | None) -> None:
+
+def _read(of: Callable[[AttachedSearch], T], search: str, db: str | None) -> T:
+    return of(AttachedSearch(search, db))
+
+
+def _cancel(search: AttachedSearch) -> str:
+    search.cancel()
+    return "The search is cancelled."
+
+
+def _retry(search: AttachedSearch) -> str:
+    return f"{search.retry():,} units are queued again."
+
+
+def _remove(search: AttachedSearch) -> str:
+    return f"{search.remove().units:,} units are removed."
+
+
+#: What may be done to a search, and what is asked before.
+CHANGES: Mapping[str, tuple[Callable[[AttachedSearch], str], str]] = {
+    "cancel": (_cancel, "Cancel this search? Its scores stay stored."),
+    "retry": (_retry, "Queue failed and given-up units again?"),
+    "remove": (
+        _remove,
+        "Remove this search, and the scores that only it needs? They cannot be restored.",
+    ),
+}
+
+
+class Feed:
+    """The topics of a database, each made when somebody asks for it first.
+
+    Parameters
+    ----------
+    db : str or None
+    processes : Processes
+        They read what is large.
+    allow_changes : bool
+        Whether searches may be cancelled, retried and removed.
+
+    Attributes
+    ----------
+    place : str
+        Where the database is, for people; empty until it has answered.
+    """
+
+    def __init__(self, db: str | None, processes: Processes, *, allow_changes: bool) -> None:
         self.db = db
+        self.processes = processes
+        self.allow_changes = allow_changes
+        self.place = ""
         self._lock = threading.Lock()
         self._topics: dict[Hashable, Topic[Any]] = {}
 
@@ -215,9 +269,13 @@ class Feed:
         """Return how far the search of this name or id is."""
         return self._topic(("progress", search), partial(self._progress, search), 0.8)
 
-    def candidates(self, search: str) -> Topic[Read[Candidates]]:
-        """Return the candidates and units of a search."""
-        return self._of_search("candidates", search, _candidates)
+    def running(self, search: str) -> Topic[pd.DataFrame]:
+        """Return the units of a search that are being scored."""
+        return self._topic(("running", search), partial(self._running, search), 1.0)
+
+    def candidates(self, search: str, metric: str = "") -> Topic[Read[Candidates]]:
+        """Return the candidates and units of a search, by a metric: the one that decides if ""."""
+        return self._of_search("candidates", search, partial(_candidates, metric=metric), metric)
 
     def record(self, search: str) -> Topic[Read[dict[str, Any]]]:
         """Return the stored record of a search."""
@@ -229,32 +287,54 @@ class Feed:
 
     def findings(self, search: str) -> Topic[Read[Any]]:
         """Return why a search does not move."""
-        return self._of_search("findings", search, lambda seen: seen.explain().findings)
+        return self._of_search("findings", search, _findings)
 
     def _of_search(
-        self, name: str, search: str, read: Callable[[AttachedSearch], Any]
+        self, name: str, search: str, of: Callable[[AttachedSearch], Any], *more: str
     ) -> Topic[Any]:
         """Return a topic that is read anew when the marker of the search is another one."""
 
-        def again(before: Read[Any] | None) -> Read[Any]:
+        def again(before: Read[Any] | None) -> Read[Any] | None:
             progress = self.progress(search).value
-            while progress is None:  # its own topic says what is wrong
-                time.sleep(0.05)
-                progress = self.progress(search).value
-            if before is not None and before.marker == progress.marker:
+            if progress is None or (before is not None and before.marker == progress.marker):
                 return before
-            return Read(progress.marker, read(AttachedSearch(progress.search, self.db)))
+            found = self.processes.submit(_read, of, progress.search, self.db)
+            return Read(progress.marker, found.result())
 
-        return self._topic((name, search), again, 1.0, slow=True)
+        return self._topic((name, search, *more), again, 1.0, slow=True)
+
+    def change(self, search: str, verb: str) -> str:
+        """Do one of CHANGES to a search; return what was done.
+
+        Raise PermissionError if changes are not allowed, and as the methods of AttachedSearch do.
+        """
+        if not self.allow_changes:
+            raise PermissionError(
+                f"This dashboard does not {verb} searches. Nothing was changed. Start it with "
+                "--allow-changes, or use the command line."
+            )
+        progress = self.progress(search).value
+        if progress is None:
+            return "The search has not been read yet. Nothing was changed."
+        do, _ = CHANGES[verb]
+        return do(AttachedSearch(progress.search, self.db))
 
     def _overview(self, _: Overview | None) -> Overview:
         with open_store(self.db, patience=_PATIENCE) as store:
-            place = place_of(store.shown_uri)
-        return Overview(searches(self.db), workers(self.db), running(self.db), place)
+            self.place = place_of(store.shown_uri)
+        return Overview(searches(self.db), workers(self.db), running(self.db))
+
+    def _running(self, search: str, before: pd.DataFrame | None) -> pd.DataFrame | None:
+        progress = self.progress(search).value
+        if progress is None:
+            return before
+        with open_store(self.db, patience=_PATIENCE) as store:
+            return running_of(store, SearchReader(store, progress.search).waiting_ids)
 
     def _progress(self, name: str, before: Progress | None) -> Progress:
         with open_store(self.db, patience=_PATIENCE) as store:
             store.hurry(_PATIENCE)
+            self.place = place_of(store.shown_uri)
             search = before.search if before else next(iter(store.searches.ids_of(name)), name)
             reader = SearchReader(store, search)
             records = reader.records

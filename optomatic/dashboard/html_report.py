@@ -23,6 +23,8 @@ from optomatic.dashboard.tables import (
     counts_of,
     labels_of,
     page_of,
+    unit_frame,
+    worker_frame,
 )
 from optomatic.planning.params import params_line
 from optomatic.plots.search_data import SearchData, search_data
@@ -32,7 +34,7 @@ from optomatic.results.export import put_in_place, records
 from optomatic.results.text import fields_of, short
 from optomatic.search.attached import AttachedSearch
 
-#: So many candidates are listed, the best ones.
+#: So many rows of a table are listed.
 _MOST = 1_000
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; color: #1f2328; background: #fff; margin: 24px auto;
@@ -44,19 +46,23 @@ th, td { text-align: left; vertical-align: top; padding: 3px 14px 3px 0;
 .wide { overflow-x: auto }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr));
            gap: 16px }
-td:first-child { white-space: nowrap }
+td:first-child { white-space: nowrap } summary { margin-bottom: 6px }
 img { width: 100% } pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px }
 """
 
 
-def write_report(search: AttachedSearch, path: str | os.PathLike[str]) -> None:
+def write_report(
+    search: AttachedSearch, path: str | os.PathLike[str], *, metric: str | None = None
+) -> None:
     """Write a search to one HTML file, which needs no other file and no network.
+
+    With several metrics, `metric` is the one to show; None for the one that decides.
 
     Raise as :meth:`~optomatic.plots.displays.Display.from_search` does, and OSError if the file
     cannot be written.  It replaces an older one once it is whole.
     """
     pyplot()  # raises if it is missing, before anything is read
-    data, record, errors = search_data(search), search.record(), search.errors()
+    data, record, errors = search_data(search, metric), search.record(), search.errors()
     whole = _report(data, record, errors)
     put_in_place(path, lambda beside: Path(beside).write_text(whole, encoding="utf-8"))
 
@@ -66,6 +72,7 @@ def _report(data: SearchData, record: Mapping[str, Any], errors: pd.DataFrame) -
     said = "" if best is None else f"{short(float(data.scores[best]))} with "
     said += "" if best is None else params_line(data.candidates[best])
     fields = fields_of(record, data.state, counts_of(data), said)
+    fields["metric"] = data.metric if len(data.metrics) > 1 else None
     fields["read"] = datetime.now(UTC).replace(microsecond=0)
     fields["written by"] = f"optomatic {optomatic.__version__}"
     grid = grid_html(cells_of(data).tolist(), labels_of(data, MOST_ROWS), best=best)
@@ -76,7 +83,9 @@ def _report(data: SearchData, record: Mapping[str, Any], errors: pd.DataFrame) -
         f'<div class="figures">{"".join(_picture(data, kind) for kind in kinds_of(data))}</div>',
         "<h2>Candidates x splits</h2>",
         grid,
-        *_candidates(data),
+        *_frame("Candidates, the best first", candidate_frame(data)),
+        *_frame("Units", unit_frame(data), is_open=False),
+        *_frame("Workers", worker_frame(data)),
         *_errors(errors),
         "<h2>Versions</h2>",
         _facts(record.get("env") or {}),
@@ -111,13 +120,15 @@ def _picture(data: SearchData, kind: str) -> str:
     return f'<img alt="{kind}" src="{src}">'
 
 
-def _candidates(data: SearchData) -> list[str]:
-    frame = candidate_frame(data)
+def _frame(heading: str, frame: pd.DataFrame, *, is_open: bool = True) -> list[str]:
     rows, total = page_of(frame, Wanted(count=_MOST))
     titles = [str(name) for name in frame.columns if name != TEXT]
-    note = f"<p>The best {_MOST:,} of {total:,}. All: optomatic export.</p>"
-    found = ["<h2>Candidates, the best first</h2>", note if total > _MOST else ""]
-    return [*found, _table(titles, [list(row.values()) for row in rows])]
+    note = f"the first {_MOST:,} of {total:,}; all: optomatic export" if total > _MOST else total
+    return [
+        f"<h2>{heading}</h2><details{' open' if is_open else ''}><summary>{note}</summary>",
+        _table(titles, [list(row.values()) for row in rows]),
+        "</details>",
+    ]
 
 
 def _errors(errors: pd.DataFrame) -> list[str]:

@@ -78,16 +78,22 @@ def candidate_frame(data: SearchData) -> pd.DataFrame:
     """Return the candidates, the best first, then those without a comparable score."""
     columns: dict[str, Any] = {"candidate": np.arange(len(data.states)), "state": data.states}
     columns |= {"iter": data.rung} if data.rung is not None else {}
-    columns["score"] = data.drawn_scores
+    # With several metrics, the one that is shown comes first.
+    columns["score" if len(data.metrics) == 1 else data.metric] = data.drawn_scores
     if data.split_states.shape[1] > 1:
         columns["std"] = np.where(data.failed, np.nan, data.stds)
-    if len(data.metrics) > 1:
-        columns |= dict(data.metrics)
+    columns |= {
+        n: own for n, own in data.metrics.items() if len(data.metrics) > 1 and n not in columns
+    }
     own = data.varying() or list(data.params)
-    if len(own) <= _MOST_PARAMS:
-        columns |= {n: _objects([c.get(n) for c in data.candidates]) for n in own}
     texts = [params_line(own) for own in data.candidates]
-    columns |= {} if len(own) <= _MOST_PARAMS else {"params": texts}
+    if len(own) > _MOST_PARAMS:
+        columns["params"] = texts
+    else:
+        taken = {*columns, "seconds", TEXT}
+        for name in own:
+            title = f"{name} (param)" if name in taken else name
+            columns[title] = _objects([params.get(name) for params in data.candidates])
     columns |= {"seconds": np.nansum(data.took, axis=1), TEXT: texts}
     rungs = np.zeros(len(texts)) if data.rung is None else -data.rung
     order = np.lexsort((data.losses, ~data.complete, rungs))
@@ -112,6 +118,15 @@ def unit_frame(data: SearchData) -> pd.DataFrame:
     frame.insert(0, "unit", np.arange(len(frame)))
     frame[TEXT] = frame["worker"].str.cat(frame["params"], sep=" ")
     return frame
+
+
+def worker_frame(data: SearchData) -> pd.DataFrame:
+    """Return who scored how many units, and for how long, the busiest first."""
+    names, at = np.unique(data.workers.astype(str), return_inverse=True)
+    took = np.bincount(at.ravel(), weights=np.nan_to_num(data.took).ravel())
+    frame = pd.DataFrame({"worker": names, "units": np.bincount(at.ravel()), "seconds": took})
+    frame[TEXT] = frame["worker"]
+    return frame[frame["worker"] != ""].sort_values("units", ascending=False)
 
 
 def _objects(values: Sequence[Any]) -> Any:

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from optomatic._uri import redact
 from optomatic.dashboard.drawing import Gallery, kinds_of
-from optomatic.dashboard.feed import Feed, Overview, Progress, Topic
+from optomatic.dashboard.feed import CHANGES, Feed, Overview, Progress, Topic
 from optomatic.dashboard.tables import (
     TEXT,
     Wanted,
@@ -31,7 +31,6 @@ from optomatic.plots.displays import DISPLAYS
 from optomatic.plots.search_data import SearchData
 from optomatic.results.export import records
 from optomatic.results.text import fields_of, short, span
-from optomatic.search.attached import AttachedSearch
 
 #: Seconds between two looks of a page at the feed, and between two drawings of a running search.
 _TICK, _REDRAW = 0.4, 4.0
@@ -80,14 +79,11 @@ class Pages:
     Parameters
     ----------
     feed : Feed
-    allow_changes : bool
-        Whether pages have buttons that cancel, retry and remove.
     """
 
-    def __init__(self, feed: Feed, *, allow_changes: bool) -> None:
+    def __init__(self, feed: Feed) -> None:
         self.feed = feed
-        self.allow_changes = allow_changes
-        self.gallery = Gallery()
+        self.gallery = Gallery(feed.processes)
 
     def app(self) -> FastAPI:
         """Return the application that serves the pages."""
@@ -107,12 +103,13 @@ class Pages:
 
     def _search(self, name: str) -> None:
         _frame_of_page(self.feed)
-        SearchPage(self.feed, self.gallery, name, allow_changes=self.allow_changes)
+        SearchPage(self.feed, self.gallery, name)
 
     async def _figure(
-        self, kind: str, search: str, theme: str = "light", marker: str = "", params: str = ""
-    ) -> Response:
-        topic = self.feed.candidates(search)
+        self, kind: str, search: str, theme: str = "light", metric: str = "", marker: str = "",
+        params: str = "",
+    ) -> Response:  # fmt: skip
+        topic = self.feed.candidates(search, metric)
         if topic.value is None or kind not in DISPLAYS or theme not in ("light", "dark"):
             return PlainTextResponse("There is no such picture (yet).", 404)
         read = topic.value
@@ -139,11 +136,7 @@ def _frame_of_page(feed: Feed) -> None:
     with ui.header().classes("bar").style("padding: 8px 12px"):
         ui.link("optomatic", "/").style("font-weight: 700; text-decoration: none")
         place = ui.label().classes("quiet").style("overflow-wrap: anywhere")
-        ui.timer(_TICK, lambda: place.set_text(_place(feed.overview())))
-
-
-def _place(topic: Topic[Overview]) -> str:
-    return topic.value.place if topic.value is not None else ""
+        ui.timer(_TICK, lambda: place.set_text(feed.place))
 
 
 class Watched:
@@ -205,7 +198,10 @@ class PagedTable:
                 "dense outlined clearable debounce=300 aria-label=search"
             )
         start = {"rowsPerPage": 25, "rowsNumber": 0, "page": 1, "sortBy": None, "descending": False}
-        self.table = ui.table(rows=[], columns=[], row_key=key, pagination=start)
+        self._total = 0
+        self.table = ui.table(
+            rows=[], columns=[], row_key=key, pagination=start, on_pagination_change=self._count
+        )
         self.table.props(
             'flat bordered dense :grid="window.innerWidth < 600" no-data-label="nothing here" '
             ':rows-per-page-options="[10,25,100]" binary-state-sort'
@@ -214,8 +210,8 @@ class PagedTable:
         if link:
             self.table.on("rowClick", lambda e: ui.navigate.to(link + quote(e.args[1][key])))
             self.table.props("class=cursor-pointer")
-        self._states.on_value_change(self.refresh)
-        self._contains.on_value_change(self.refresh)
+        self._states.on_value_change(self._filter)
+        self._contains.on_value_change(self._filter)
 
     async def show(self, frame: pd.DataFrame) -> None:
         """Show another frame, at the same place."""
@@ -234,7 +230,16 @@ class PagedTable:
         self.table.pagination = {**self.table.pagination, **event.args["pagination"]}
         await self.refresh()
 
-    async def refresh(self, _: Any = None) -> None:
+    async def _filter(self, _: Any) -> None:
+        self.table.pagination = {**self.table.pagination, "page": 1}
+        await self.refresh()
+
+    def _count(self, _: Any = None) -> None:
+        """Tell the browser the number of rows again: it sends the one that it began with."""
+        if self.table.pagination["rowsNumber"] != self._total:
+            self.table.pagination = {**self.table.pagination, "rowsNumber": self._total}
+
+    async def refresh(self) -> None:
         """Show the page of rows again."""
         page = dict(self.table.pagination)
         count = int(page["rowsPerPage"]) or 100
@@ -246,6 +251,7 @@ class PagedTable:
             rows, total = await asyncio.to_thread(page_of, self._frame, wanted)
         else:
             rows, total = page_of(self._frame, wanted)
+        self._total = total
         if page["rowsNumber"] != total:
             last = max(1, -(-total // count))
             page.update(rowsNumber=total, page=min(int(page["page"]), last))
@@ -316,20 +322,24 @@ def _texts(frame: pd.DataFrame, *names: str) -> pd.Series:
 class SearchPage:
     """One search, live."""
 
-    def __init__(self, feed: Feed, gallery: Gallery, name: str, *, allow_changes: bool) -> None:
+    def __init__(self, feed: Feed, gallery: Gallery, name: str) -> None:
         self._feed, self._gallery, self._name = feed, gallery, name
+        self._metric = ""
         self._data: SearchData | None = None
-        self._marker, self._drawn_at = "", 0.0
+        self._marker, self._drawn_at, self._drawn_metric = "", 0.0, ""
         say = _banner()
         with ui.row().classes("bar"):
             self._title = ui.label(name).style("font-size: 22px; overflow-wrap: anywhere")
             self._state = ui.badge("...").props("outline")
             ui.space()
-            if allow_changes:
+            if feed.allow_changes:
                 Changes(feed, name)
         self._bar = ui.linear_progress(0.0, show_value=False, size="10px").props("rounded")
         self._line = ui.label("reading ...")
-        self._best = ui.label().style("overflow-wrap: anywhere")
+        with ui.row().classes("bar"):
+            self._best = ui.label().style("overflow-wrap: anywhere; min-width: 0; flex: 1 1 300px")
+            self._metrics = ui.select([], label="metric", on_change=self._choose)
+            self._metrics.props("dense outlined options-dense").set_visibility(False)
         names = ("overview", "candidates", "units", "workers", "errors", "details")
         tabs = ui.tabs().props("dense no-caps align=left mobile-arrows").style("max-width: 100%")
         with tabs:
@@ -340,9 +350,12 @@ class SearchPage:
         watched = {
             None: [
                 Watched(lambda: feed.progress(name), self._show_progress),
-                Watched(lambda: feed.candidates(name), self._show_candidates),
+                Watched(lambda: feed.candidates(name, self._metric), self._show_candidates),
             ],
-            "workers": [Watched(feed.overview, self._show_workers)],
+            "workers": [
+                Watched(feed.overview, self._show_workers),
+                Watched(lambda: feed.running(name), self._show_running),
+            ],
             "errors": [Watched(lambda: feed.errors(name), self._show_errors)],
             "details": [
                 Watched(lambda: feed.record(name), self._show_record),
@@ -402,6 +415,9 @@ class SearchPage:
         data, best = read.value.data, read.value.best
         self._data, self._marker = data, read.marker
         self._reading.set_visibility(False)
+        if len(data.metrics) > 1 and self._metrics.options != list(data.metrics):
+            self._metrics.set_options(list(data.metrics), value=data.metric)
+            self._metrics.set_visibility(True)
         if best is not None:
             params = params_line(data.candidates[best])
             self._best.set_text(f"best {short(float(data.scores[best]))} with {params}")
@@ -415,6 +431,12 @@ class SearchPage:
         for figure in self._figures.values():
             figure.offer(varying)
         await self._show_tables()
+
+    def _choose(self, event: Any) -> None:
+        """Show the search by another metric, once it is read."""
+        if self._data is not None and event.value != self._data.metric:
+            self._metric = event.value
+            self._reading.set_visibility(True)
 
     async def _show_tables(self, _: Any = None) -> None:
         """Show the table of the panel that is open."""
@@ -430,21 +452,24 @@ class SearchPage:
 
     def _redraw(self) -> None:
         """Show new pictures, now and then while the search runs."""
-        if time.monotonic() - self._drawn_at > _REDRAW and not self._gallery.is_busy:
-            self._drawn_at = time.monotonic()
-            for figure in self._figures.values():
-                figure.draw()
+        busy = self._gallery.is_busy or time.monotonic() - self._drawn_at < _REDRAW
+        if self._data is None or (busy and self._drawn_metric == self._data.metric):
+            return
+        self._drawn_at, self._drawn_metric = time.monotonic(), self._data.metric
+        for figure in self._figures.values():
+            figure.draw()
 
     def _src(self, kind: str, theme: str, params: Sequence[str]) -> str:
         asked = {"search": self._name, "theme": theme, "marker": self._marker}
+        asked["metric"] = self._metric
         asked["params"] = "\n".join(params)
         return f"/figure/{kind}?{urlencode(asked)}"
 
     async def _show_workers(self, it: Overview) -> None:
         await self._workers.show(_workers_frame(it.workers))
-        name = self._title.text
-        mine = np.array([name in own.split(", ") for own in it.running["search"]], dtype=bool)
-        await self._running.show(_units_frame(it.running[mine]))
+
+    async def _show_running(self, units: pd.DataFrame) -> None:
+        await self._running.show(_units_frame(units))
 
     def _show_errors(self, read: Any) -> None:
         self._errors.clear()
@@ -538,44 +563,25 @@ def versions_of(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 class Changes:
-    """Buttons that cancel, retry and remove a search, each after a question."""
+    """Buttons that change a search, each after a question."""
 
     def __init__(self, feed: Feed, name: str) -> None:
         self._feed, self._name = feed, name
-        self._button("cancel", "Cancel this search? Its scores stay stored.", self._cancel)
-        self._button("retry", "Queue failed and given-up units again?", self._retry)
-        self._button("remove", "Remove this search, and the scores that only it needs? "
-                     "They cannot be restored.", self._remove)  # fmt: skip
+        for verb, (_, question) in CHANGES.items():
+            self._button(verb, question)
 
-    def _button(self, verb: str, question: str, change: Callable[[AttachedSearch], str]) -> None:
+    def _button(self, verb: str, question: str) -> None:
         with ui.dialog() as dialog, ui.card():
             ui.label(question)
             with ui.row():
                 ui.button("no", on_click=dialog.close).props("flat no-caps")
-                ui.button(verb, on_click=lambda: self._do(dialog, change)).props("no-caps")
+                ui.button(verb, on_click=lambda: self._do(dialog, verb)).props("no-caps")
         ui.button(verb, on_click=dialog.open).props("outline dense no-caps padding='2px 10px'")
 
-    async def _do(self, dialog: Any, change: Callable[[AttachedSearch], str]) -> None:
+    async def _do(self, dialog: Any, verb: str) -> None:
         dialog.close()
-        progress = self._feed.progress(self._name).value
-        if progress is None:
-            ui.notify("The search has not been read yet.")
-            return
         try:
-            said = await asyncio.to_thread(change, AttachedSearch(progress.search, self._feed.db))
+            said = await asyncio.to_thread(self._feed.change, self._name, verb)
         except Exception as error:  # the page goes on, and says why
             said = f"{type(error).__name__}: {redact(str(error))}"
         ui.notify(said, multi_line=True, timeout=8000)
-
-    @staticmethod
-    def _cancel(search: AttachedSearch) -> str:
-        search.cancel()
-        return "The search is cancelled."
-
-    @staticmethod
-    def _retry(search: AttachedSearch) -> str:
-        return f"{search.retry()} units are queued again."
-
-    @staticmethod
-    def _remove(search: AttachedSearch) -> str:
-        return f"{search.remove().units} units are removed."

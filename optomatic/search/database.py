@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from numbers import Real
@@ -280,10 +280,15 @@ def running(db: str | None = None) -> pd.DataFrame:
         If the database cannot be used.
     """
     with open_store(db) as store:
-        units = store.jobs.running()
-        wanted = {search_of(w) for unit in units for w in unit.wanted_by}
-        names = dict(store.searches.names(ids=wanted))
-        now = store.jobs.server_time()
+        return running_of(store)
+
+
+def running_of(store: Store, waiting_ids: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return :func:`running`, or only the units that wait under some ids."""
+    units = store.jobs.running(waiting_ids)
+    wanted = {search_of(w) for unit in units for w in unit.wanted_by}
+    names = dict(store.searches.names(ids=wanted))
+    now = store.jobs.server_time()
     rows = [_unit_row(unit, names, now) for unit in units]
     return pd.DataFrame(rows, columns=list(_RUNNING)).astype(_RUNNING)
 

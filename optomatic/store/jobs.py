@@ -336,10 +336,14 @@ class Jobs:
         found = self._units.find(query, {"losses": 1})
         return Counter(d["losses"] for d in found if isinstance(d["losses"], int))
 
-    def running(self) -> list[RunningForm]:
-        """Return the units that are being scored, those that began first at the top."""
+    def running(self, searches: Sequence[str] | None = None) -> list[RunningForm]:
+        """Return the units that are being scored, those that began first at the top.
+
+        With `searches` only those that one of them waits for.
+        """
         how: dict[str, Any] = {"sort": [("claimed_at", 1)], "limit": _MOST_SHOWN}
-        return self._units.look(RunningForm, _RUNNING, **how)
+        some = {} if searches is None else {"wanted_by": any_of(searches)}
+        return self._units.look(RunningForm, {**_RUNNING, **some}, **how)
 
     def held(self) -> Counter[str]:
         """Return how many units each worker is at."""
