@@ -3,6 +3,8 @@
 The searches are made once (their estimator does nothing); a later run finds their scores.  Then a
 real Chromium opens the page of each several times.  Printed are the medians in seconds, from the
 beginning of the navigation: the first paint, the progress on the page, and the first picture.
+At last a search runs, and the seconds from the end of each unit in the store until its page shows
+it are printed.
 
 Run it with ``python benchmarks/dashboard.py [--units 10 1000 100000] [--rounds R]``.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import threading
 import time
 import warnings
 from itertools import cycle
@@ -24,7 +27,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import browsers
 
-from optomatic import MongoSearchCV, searches
+from optomatic import MongoSearch, MongoSearchCV, attach, searches
 
 N_SPLITS = 5
 
@@ -78,6 +81,41 @@ def measure(address: str, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def slow(number: int, seconds: float, run: str) -> float:
+    """Return a score after some time."""
+    time.sleep(seconds)
+    return float(number)
+
+
+_ENDS = """
+const found = window.ends = {};
+const look = () => {
+  const n = /([0-9]+) of [0-9]+ units have ended/.exec(document.body.innerText)?.[1];
+  if (n && !(n in found)) found[n] = Date.now() / 1000;
+};
+setInterval(look, 10);
+"""
+
+
+def follow(address: str, units: int, seconds: float) -> list[float]:
+    """Run a search whose page is open; return how long after its end each unit was shown."""
+    name = f"followed {time.time():.0f}"
+    space = {"number": range(units), "seconds": [seconds], "run": [name]}  # no score is there yet
+    running = threading.Thread(target=MongoSearch(slow, space, name=name).run)
+    with browsers.chromium() as browser:
+        running.start()
+        time.sleep(1.0)
+        browser.get(f"{address}search/{name}")
+        browser.execute_script(_ENDS)
+        running.join()
+        browsers.wait_for_text(browser, f"{units} of {units} units have ended")
+        time.sleep(0.1)
+        shown = browser.execute_script("return window.ends")
+    ends = sorted(attach(name).to_frame("split")["ended"])
+    known = [(end.timestamp(), shown.get(str(n))) for n, end in enumerate(ends, 1)]
+    return [at - end for end, at in known if at is not None][1:]  # the page opens with the first
+
+
 def main() -> None:
     """Make the searches, serve the dashboard, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -93,7 +131,12 @@ def main() -> None:
             page = f"search/{name}" if name else ""
             told = measure(f"{address}{page}", chosen.rounds)
             texts = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in told.items())
-            print(f"{name or 'list of searches'}: {texts}")
+            print(f"{name or 'list of searches'}: {texts}", flush=True)
+        late = follow(address, 20, 1.0)
+        print(
+            f"the end of a unit is shown after {statistics.median(late):.2f} s (median), "
+            f"{max(late):.2f} s at most of {len(late)}"
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 #: One may draw while another one reads a large search.
 _COUNT = 2
+#: How far they stand back where processors are short.
+_NICE = 10
 #: What reads and draws, imported once for all of them.
 _IMPORTS = ["optomatic.dashboard.feed", "optomatic.dashboard.drawing", "matplotlib.pyplot"]
 
@@ -28,6 +30,8 @@ class Processes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pool = _started()
+        # The first one waits for the imports, and pages need not.
+        threading.Thread(target=self.submit, args=(os.getpid,), daemon=True).start()
 
     def submit(self, call: Callable[..., T], *args: Any, **options: Any) -> Future[T]:
         """Have a process call a function that it can import; return what will have its result."""
@@ -48,13 +52,12 @@ class Processes:
 def _started() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTS)
-    pool = ProcessPoolExecutor(_COUNT, context, _begin)
-    pool.submit(os.getpid)  # begin to import now
-    return pool
+    return ProcessPoolExecutor(_COUNT, context, _begin)
 
 
 def _begin() -> None:
-    """Prepare a process: it ends with its parent, which alone hears Ctrl-C."""
+    """Prepare a process: it ends with its parent, which alone hears Ctrl-C, and goes first."""
+    os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # pages say what is wrong with a search
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -51,6 +51,9 @@ _STYLE = """
 :root { --line: rgba(127, 127, 127, .3) }
 body { font-size: 14px }
 .nicegui-content { padding: 12px; gap: 12px; max-width: 1500px; margin: auto }
+/* The header, until the scripts have made it. */
+#opening { background: #0072b2; color: #fff; font-weight: 700; padding: 8px 12px }
+body:has(#app > *) #opening { display: none }
 .bar { width: 100%; align-items: center; gap: 4px 12px; flex-wrap: wrap }
 .card { border: 1px solid var(--line); border-radius: 6px; padding: 10px; width: 100%;
         overflow: auto }
@@ -131,6 +134,7 @@ def _options(kind: str, params: Sequence[str]) -> dict[str, Any]:
 def _frame_of_page(feed: Feed) -> None:
     """Make the head of a page."""
     ui.add_css(_STYLE)
+    ui.add_body_html('<div id="opening">optomatic</div>')
     ui.colors(primary="#0072b2", positive="#007f5f", negative="#c24a00", warning="#9a6a00",
               dark="#16181d", dark_page="#16181d")  # fmt: skip
     with ui.header().classes("bar").style("padding: 8px 12px"):
