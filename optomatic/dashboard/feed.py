@@ -117,7 +117,8 @@ class Topic(Generic[T]):
             except Exception as error:  # the page says so, and the next look may go well
                 gone = isinstance(error, SearchMissing)
                 self._missing = str(error) if gone else ""
-                self._error = f"{type(error).__name__}: {redact(str(error))[:300]}"
+                first, _, _ = redact(str(error)).partition(". ")
+                self._error = f"{type(error).__name__}: {first[:300]}"
                 pause = self._pause
             else:
                 self._error, self._missing, self._answered_at = "", "", time.monotonic()

@@ -62,6 +62,8 @@ body:has(#app > *) #opening { display: none }
 .figures .card { min-height: 200px }
 .figures img { width: 100%; height: auto; display: block }
 .quiet { opacity: .7 }
+.body--dark { color-scheme: dark }
+.body--dark .q-badge--outline, .body--dark .q-btn--outline { filter: brightness(1.7) }
 .q-table th { font-weight: 600 }
 .q-table__container { width: 100% }
 .q-table__grid-item-row { display: flex; gap: 12px }
@@ -163,7 +165,12 @@ class Watched:
 
 def _banner() -> Callable[[str], None]:
     """Return what says in a banner that something is wrong."""
-    label = ui.label().classes("card bg-negative text-white").props("role=alert")
+    label = (
+        ui.label()
+        .classes("card bg-negative text-white")
+        .props("role=alert")
+        .style("overflow-wrap: anywhere")
+    )
     label.set_visibility(False)
 
     def say(text: str) -> None:
@@ -265,8 +272,7 @@ class PagedTable:
 
 
 def _column(frame: pd.DataFrame, name: str) -> dict[str, Any]:
-    right = frame[name].dtype.kind in "iuf" or pd.api.types.is_numeric_dtype(frame[name])
-    align = "right" if right else "left"
+    align = "right" if len(frame) and pd.api.types.is_numeric_dtype(frame[name]) else "left"
     return {"name": name, "label": name, "field": name, "align": align, "sortable": True}
 
 
@@ -339,13 +345,18 @@ class SearchPage:
             if feed.allow_changes:
                 Changes(feed, name)
         self._bar = ui.linear_progress(0.0, show_value=False, size="10px").props("rounded")
-        self._line = ui.label("reading ...")
+        self._line = ui.label()
         with ui.row().classes("bar"):
             self._best = ui.label().style("overflow-wrap: anywhere; min-width: 0; flex: 1 1 300px")
             self._metrics = ui.select([], label="metric", on_change=self._choose)
             self._metrics.props("dense outlined options-dense").set_visibility(False)
+        self._reading = ui.label("Reading candidates and units ...").classes("quiet")
         names = ("overview", "candidates", "units", "workers", "errors", "details")
-        tabs = ui.tabs().props("dense no-caps align=left mobile-arrows").style("max-width: 100%")
+        tabs = (
+            ui.tabs()
+            .props("dense no-caps align=left outside-arrows mobile-arrows")
+            .style("max-width: 100%")
+        )
         with tabs:
             for one in names:
                 ui.tab(one)
@@ -371,7 +382,10 @@ class SearchPage:
         async def tick() -> None:
             seen = [*self._watched[None], *self._watched.get(self._tabs.value, ())]
             troubles = [await one.tick() for one in seen]
-            say(next(filter(None, troubles), ""))
+            trouble = next(filter(None, troubles), "")
+            say(trouble)
+            read = self._data is not None and self._metric in ("", self._data.metric)
+            self._reading.set_visibility(not (read or trouble))
             self._redraw()
 
         ui.timer(_TICK, tick)
@@ -382,7 +396,6 @@ class SearchPage:
             panels = {one: ui.tab_panel(one) for one in names}
         with panels["overview"]:
             self._figures: dict[str, Figure] = {}
-            self._reading = ui.label("Reading candidates and units ...").classes("quiet")
             self._figures_at = ui.element("div").classes("figures")
             ui.label("Candidates (rows) x splits").style("font-weight: 600; margin-top: 12px")
             self._grid = ui.html(sanitize=False).classes("card")
@@ -418,7 +431,6 @@ class SearchPage:
     async def _show_candidates(self, read: Any) -> None:
         data, best = read.value.data, read.value.best
         self._data, self._marker = data, read.marker
-        self._reading.set_visibility(False)
         if len(data.metrics) > 1 and self._metrics.options != list(data.metrics):
             self._metrics.set_options(list(data.metrics), value=data.metric)
             self._metrics.set_visibility(True)
@@ -440,7 +452,6 @@ class SearchPage:
         """Show the search by another metric, once it is read."""
         if self._data is not None and event.value != self._data.metric:
             self._metric = event.value
-            self._reading.set_visibility(True)
 
     async def _show_tables(self, _: Any = None) -> None:
         """Show the table of the panel that is open."""

@@ -1,12 +1,16 @@
 """The report of a search, as one file."""
 
 import re
+import socket
 import subprocess
 import sys
+import warnings
 
 import browsers
+import functions
 import pytest
 
+from optomatic import MongoSearch
 from optomatic.commands.app import main
 
 
@@ -24,6 +28,9 @@ def test_a_report_has_pictures_tables_errors_and_versions(report):
     assert "functions:fails_at_two" in text
     assert "<td>numpy</td>" in text or "<td>python</td>" in text
     assert "optomatic-grid" in text
+    for heading in ("Candidates, the best first", "Units", "Workers", "Errors", "Versions"):
+        assert f"<h2>{heading}</h2>" in text
+    assert re.search(rf"<td>client</td><td>\w*@{re.escape(socket.gethostname())}, process", text)
 
 
 def test_a_report_needs_no_other_file(report):
@@ -38,6 +45,20 @@ def test_a_report_opens_in_a_browser(report, browser):
     assert min(shown) > 100
     assert browsers.console(browser) == []
     assert browsers.hosts(browser) == set()
+
+
+def test_a_report_follows_the_metric(uri, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MongoSearch(functions.metrics, {"x": range(3)}, db=uri, name="two").run()
+    path = tmp_path / "two.html"
+    for metric, other in (("loss", "gain"), ("gain", "loss")):
+        assert main(["report", "two", "-o", str(path), "--db", uri, "--metric", metric]) == 0
+        text = path.read_text()
+        assert f"<td>metric</td><td>{metric}</td>" in text
+        assert re.search(rf"<th>{metric}</th>.*<th>{other}</th>", text)
+    assert main(["report", "two", "-o", str(path), "--db", uri, "--metric", "bias"]) == 2
+    assert "It has 'loss', 'gain'" in capsys.readouterr().err
 
 
 def test_another_ending_is_wrong_usage(searched, tmp_path, capsys):

@@ -61,6 +61,15 @@ def test_losses_come_smallest_first():
     assert list(candidate_frame(data)["candidate"]) == [1, 2, 0]
 
 
+def test_a_param_that_is_named_as_a_column_has_one_of_its_own():
+    data = synthetic.search({"score": [1, 2], "text": ["a", "b"]}, [0.5, 0.6])
+    frame = candidate_frame(data)
+    assert list(frame["score"]) == [0.6, 0.5]
+    assert list(frame["score (param)"]) == [2, 1]
+    rows, _ = page_of(frame, Wanted(contains="text=b"))
+    assert [row["text (param)"] for row in rows] == ["b"]
+
+
 def test_units_have_a_row_each():
     frame = unit_frame(synthetic.search({"x": [1, 2]}, [0.5, 0.6]))
     assert list(frame["unit"]) == [0, 1]
