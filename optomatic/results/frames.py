@@ -427,7 +427,8 @@ def _by_split(places: Sequence[tuple[int, int]]) -> pd.MultiIndex:
 
 def _moments(values: Sequence[datetime | None]) -> Any:
     """Return a column of times in UTC."""
-    return pd.to_datetime(list(values), utc=True).as_unit("ms")
+    times: Any = list(values)
+    return pd.to_datetime(times, utc=True).as_unit("ms")
 
 
 #: Stages without an exception: the unit was given up, or its record cannot be read.
