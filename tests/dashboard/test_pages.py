@@ -24,12 +24,18 @@ from optomatic.dashboard.feed import CHANGES, Feed
 from optomatic.store.connection import open_store
 
 
-def open_tab(browser, name):
+def click(browser, selector, text):
+    """Click what has a text, icons apart, and can be seen."""
     script = (
-        "const own = [...document.querySelectorAll('.q-tab')]"
-        ".find(one => one.innerText.trim() === arguments[0]); own?.click(); return !!own"
+        "const own = [...document.querySelectorAll(arguments[0])].find(one => one.offsetParent"
+        " && one.innerText.replace('arrow_upward', '').trim() === arguments[1]);"
+        " own?.click(); return !!own"
     )
-    wait_for(lambda: browser.execute_script(script, name), seconds=20)
+    wait_for(lambda: browser.execute_script(script, selector, text), seconds=20)
+
+
+def open_tab(browser, name):
+    click(browser, ".q-tab", name)
 
 
 def pictures(browser):
@@ -140,11 +146,7 @@ def choose(browser, label, value):
         ".find(one => one.innerText.includes(arguments[0]))"
     )
     browser.execute_script(f"{find}.querySelector('.q-field__control').click()", label)
-    option = (
-        "const own = [...document.querySelectorAll('.q-menu .q-item')]"
-        ".find(one => one.innerText.trim() === arguments[0]); own?.click(); return !!own"
-    )
-    wait_for(lambda: browser.execute_script(option, value), seconds=20)
+    click(browser, ".q-menu .q-item", value)
 
 
 def rows_of(browser):
@@ -172,16 +174,6 @@ def test_tables_are_sorted_filtered_and_paged(browser, crossed, address):
             box.send_keys("FIT_INTERCEPT=F")
     browsers.wait_for_text(browser, "1-25 of 30")
     assert len(rows_of(browser)) == 25
-
-
-def click(browser, tag, text):
-    """Click what has a text, icons apart, and can be seen."""
-    script = (
-        "const own = [...document.querySelectorAll(arguments[0])].find(one => one.offsetParent"
-        " && one.innerText.replace('arrow_upward', '').trim() === arguments[1]);"
-        " own?.click(); return !!own"
-    )
-    wait_for(lambda: browser.execute_script(script, tag, text), seconds=20)
 
 
 def test_failures_are_grouped(browser, address):
