@@ -290,7 +290,7 @@ class Claims:
         }
         others = [item for item in results.items() if item[0] not in scores]
         changes = [_end(*item, token, worker, tries) for item in others]
-        matched = self._score(scores, worker) if scores else 0
+        matched = self._complete_together(scores, worker) if scores else 0
         matched += self._units.update_each(changes) if changes else 0
         if matched == len(results):
             return frozenset()
@@ -299,7 +299,7 @@ class Claims:
         taken = {d["_id"] for d in stored if d["completed_by"] == worker}
         return frozenset(set(results) - taken)
 
-    def _score(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
+    def _complete_together(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
         """Store results that are small, in one update; return how many were taken.
 
         The server takes twice as long for as many updates of one unit each.
