@@ -15,6 +15,8 @@ name (versions it was checked on)              why there is no public way
 ``_fit_context`` (1.6-1.9)                     validates constructor parameters as fit does
 ``_fit_and_score`` (1.6-1.9)                   public ``cross_validate`` costs 2 ms a unit and
                                                passes ``sample_weight`` to scorers differently
+``_score`` (1.6-1.9)                           the same for arrays, without looking at each
+                                               piece of them again for each unit
 ``_MultimetricScorer`` (1.6-1.9)               shares predictions among metrics, bit for bit
 ``_PassthroughScorer`` (1.6-1.9)               recognises "the estimator's own score"
 ``_check_method_params`` (1.6-1.9)             fit parameters become arrays as in GridSearchCV

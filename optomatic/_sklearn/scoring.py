@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import sklearn
 from sklearn.base import clone
 from sklearn.metrics._scorer import _MultimetricScorer
-from sklearn.model_selection._validation import _fit_and_score
+from sklearn.model_selection._validation import _fit_and_score, _score
+from sklearn.utils import get_tags
 
 from optomatic.records import Failure, Result, Scores
 
@@ -125,23 +128,25 @@ def fit_and_score(
     watch = _Watch(error_score)
     watch.seen = []
     watched = (_WatchedScorers if isinstance(scorer, dict) else _WatchedScorer)(scorer, watch)
-    raw = _fit_and_score(
-        clone(estimator),
-        X,
-        y,
-        scorer=watched,
-        train=train,
-        test=test,
-        verbose=verbose,
-        parameters=params,
-        fit_params=_not_shared(fit_params),
-        score_params=score_params,
-        return_train_score=return_train_score,
-        return_n_test_samples=True,
-        return_times=True,
-        error_score=watch,
-        **(progress or {}),
-    )
+    data = {"train": train, "test": test, "parameters": params, "scorer": watched}
+    data.update(return_train_score=return_train_score, error_score=watch)
+    # Below 2 it prints nothing, so it does not ask which of how many units this is.
+    more = fit_params or score_params or verbose > 1 or "callback_ctx" in (progress or {})
+    if not more and _is_plain(X, y):
+        raw = _fit_and_score_arrays(clone(estimator), X, y, **data)
+    else:
+        raw = _fit_and_score(
+            clone(estimator),
+            X,
+            y,
+            **data,
+            verbose=verbose,
+            fit_params=_not_shared(fit_params),
+            score_params=score_params,
+            return_n_test_samples=True,
+            return_times=True,
+            **(progress or {}),
+        )
     if raw["fit_error"] is None:
         failures, error = watched.failures(), watched.first_error()
     else:
@@ -156,6 +161,62 @@ def fit_and_score(
         failures=tuple(failures),
     )
     return result, error
+
+
+def _is_plain(X: Any, y: Any) -> bool:
+    """Return whether data are arrays that are indexed by rows as they are."""
+    plain = (np.ndarray, np.memmap)
+    return type(X) in plain and (y is None or type(y) in plain) and not _dispatches()
+
+
+def _dispatches() -> bool:
+    return bool(sklearn.get_config()["array_api_dispatch"])
+
+
+def _fit_and_score_arrays(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    scorer: Any,
+    train: Any,
+    test: Any,
+    parameters: Mapping[str, Any],
+    return_train_score: bool,
+    error_score: _Watch,
+) -> dict[str, Any]:
+    """Do what scikit-learn's ``_fit_and_score`` does, where there is nothing but arrays.
+
+    That asks for each of four pieces of the data of which kind they are, which takes longer than
+    to fit and score a small model.
+    """
+    estimator = estimator.set_params(**clone(parameters, safe=False))
+    began = time.time()
+    train, test = np.asarray(train), np.asarray(test)
+    if get_tags(estimator).input_tags.pairwise:
+        if X.shape[0] != X.shape[1]:
+            raise ValueError("X should be a square kernel matrix")
+        X_train, X_test = X[np.ix_(train, train)], X[np.ix_(test, train)]
+    else:
+        X_train, X_test = X[train, ...], X[test, ...]
+    y_train, y_test = (None, None) if y is None else (y[train, ...], y[test, ...])
+    result: dict[str, Any] = {"n_test_samples": X_test.shape[0], "fit_error": None}
+    try:
+        estimator.fit(*((X_train,) if y is None else (X_train, y_train)))
+    except Exception as error:
+        error_score.seen.append(error)
+        result.update(fit_time=time.time() - began, score_time=0.0)
+        none: Any = {} if isinstance(scorer, _MultimetricScorer) else error_score
+        result.update(fit_error=traceback.format_exc(), test_scores=none)
+        if return_train_score:
+            result["train_scores"] = none
+        return result
+    fit_time = time.time() - began
+    result["test_scores"] = _score(estimator, X_test, y_test, scorer, None, error_score)
+    result.update(fit_time=fit_time, score_time=time.time() - began - fit_time)
+    if return_train_score:
+        result["train_scores"] = _score(estimator, X_train, y_train, scorer, None, error_score)
+    return result
 
 
 def _not_shared(fit_params: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -24,12 +24,25 @@ from typing import Any
 
 from pymongo.database import Database
 
-from optomatic.records import SCHEMA, Failure, Lease, Result, Returned, Timing
+from optomatic.records import SCHEMA, Failure, Job, Lease, Result, Returned, Timing
+from optomatic.store.batches import (
+    BATCH,
+    SINGLE,
+    UNWANTED,
+    Batch,
+    Batches,
+    after,
+    held,
+    taken,
+)
 from optomatic.store.documents import (
     NOBODY,
+    BatchForm,
+    Document,
     UnitForm,
     error_document,
-    job_of,
+    fields_of,
+    jobs_of,
     result_document,
     storable,
 )
@@ -48,8 +61,6 @@ SANE: Mapping[str, Any] = {
     "history": {"$type": "array"},
     "lost_on": {"$type": "array"},
 }
-#: Holds where no search waits for a unit any more.
-UNWANTED: Mapping[str, Any] = {"$eq": [{"$size": "$wanted_by"}, 0]}
 _QUEUED_OR_CANCELLED = {"$cond": [UNWANTED, "cancelled", "queued"]}
 #: Units that were never lost, and others.
 _CALM: Mapping[str, Any] = {"losses": 0}
@@ -115,6 +126,11 @@ class Claims:
         rng: random.Random | None = None,
     ) -> None:
         self._units = RetryingCollection(database["units"], outage)
+        self._batches = Batches(self._units)
+        #: The batches that this process has claimed, by token.
+        self._claimed: dict[str, Batch] = {}
+        #: The last claim met a batch.
+        self._in_batches = False
         self._timing = timing or Timing()
         self._rng = rng or random.Random()
         self._crowded = False
@@ -137,21 +153,32 @@ class Claims:
         the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
         queued = _queued(queues, search)
-        calm = {**queued, **_CALM}
-        # One claimer alone takes the head of the queue: candidates are scored in their order.
-        units = (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
-        if not units and alone:
-            units = self._head({**queued, **_LOST}, 1)
-        if not units:
-            # Set aside units that no worker can claim, as they have not the form of one.
-            others = {name: queued[name] for name in queued.keys() - SANE.keys()}
-            self._units.read(UnitForm, {**others, "$nor": [dict(SANE)]})
-            return Lease("", ())
-        token = secrets.token_hex(16)
-        lease = self._take(token, worker, units)
-        # Many claimers in lockstep all take the head of the queue, and most come away empty.
-        self._crowded = 2 * len(lease.jobs) < len(units)
-        return lease
+        while True:
+            # One claimer alone takes the head of the queue: candidates are scored in their order.
+            calm = {**queued, **_CALM}
+            heads = (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
+            if not heads and alone:
+                heads = self._head({**queued, **_LOST}, 1)
+            if not heads:
+                # Set aside units that no worker can claim, as they have not the form of one.
+                others = {name: queued[name] for name in queued.keys() - SANE.keys()}
+                for form, some in ((UnitForm, SINGLE), (BatchForm, BATCH)):
+                    self._units.read(form, {**others, **some, "$nor": [dict(SANE)]})
+                return Lease("", ())
+            token = secrets.token_hex(16)
+            jobs: list[Job] | None
+            self._in_batches = not isinstance(heads[0], UnitForm)
+            if isinstance(heads[0], UnitForm):
+                singles = [head for head in heads if isinstance(head, UnitForm)]
+                jobs = self._take_units(token, worker, singles)
+                few = 2 * len(jobs) < len(singles)
+            else:
+                jobs = self._take_batch(token, worker, heads[0], count)
+                few = jobs is None
+            # Many claimers in lockstep all take the head of the queue, and most come away empty.
+            self._crowded = few
+            if jobs or few:
+                return Lease(token, tuple(jobs or ()))
 
     def any_lost(self, queues: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
         """Return whether a unit is queued, for these, that was lost before and has to run alone."""
@@ -167,36 +194,59 @@ class Claims:
         query = {"state": "running", "lease_until": {"$type": "date"}}  # an index serves it
         return self._units.find_one(query, {"_id": 1}) is not None
 
-    def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm]:
+    def _by_chance(self, calm: dict[str, Any], count: int) -> list[UnitForm | Document]:
         skip = self._rng.randrange(_FURTHER * count)
         how: dict[str, Any] = {"sort": ORDER, "limit": _SPREAD * count, "skip": skip}
         ids = [document["_id"] for document in self._units.find(calm, {"_id": 1}, **how)]
         some = self._rng.sample(ids, min(count, len(ids)))
         return self._head({**calm, "_id": {"$in": some}}, count) if some else []
 
-    def _head(self, query: dict[str, Any], count: int) -> list[UnitForm]:
-        return self._units.read(UnitForm, query, sort=ORDER, limit=count)
+    def _head(self, query: dict[str, Any], count: int) -> list[UnitForm | Document]:
+        """Return the first units in the queue, in their form, and batches without their units."""
+        while True:
+            fields = {**fields_of(UnitForm), "size": 1}
+            # One batch is taken at a time.
+            limit = 1 if self._in_batches else count
+            documents = self._units.find(query, fields, sort=ORDER, limit=limit)
+            if self._in_batches and documents and "size" not in documents[0]:
+                self._in_batches = False
+                continue
+            singles = [document for document in documents if "size" not in document]
+            forms = {form.id: form for form in self._units.formed(UnitForm, singles)}
+            heads = [forms.get(d["_id"], d) for d in documents if "size" in d or d["_id"] in forms]
+            if heads or not documents:
+                return heads  # else read on behind those that were set aside
 
-    def _take(self, token: str, worker: str, units: Sequence[UnitForm]) -> Lease:
-        taken = {
-            "state": "running",
-            "worker": {"$literal": worker},
-            "host": {"$literal": this_process().host},
-            "claim": token,
-            "started": False,
-            "attempt": {"$add": ["$attempt", 1]},
-            "claimed_at": "$$NOW",
-            "lease_until": after(self._timing.unstarted),
-        }
+    def _take_units(self, token: str, worker: str, units: Sequence[UnitForm]) -> list[Job]:
         # A unit that was lost meanwhile is not taken among others.
         among_others = _CALM if len(units) > 1 else {}
         queued = {"_id": {"$in": [unit.id for unit in units]}, "state": "queued", **among_others}
-        self._units.update(queued, [{"$set": taken}])
-        mine = {d["_id"]: d for d in self._units.find(_held(token), {"attempt": 1, "losses": 1})}
-        jobs = [(unit, mine[unit.id]) for unit in units if unit.id in mine]
-        return Lease(
-            token, tuple(job_of(u, attempt=d["attempt"], losses=d["losses"]) for u, d in jobs)
-        )
+        self._units.update(queued, [{"$set": taken(token, worker, self._timing.unstarted)}])
+        mine = {d["_id"]: d for d in self._units.find(held(token), {"attempt": 1, "losses": 1})}
+        for unit in units:
+            if unit.id in mine:
+                unit.attempt, unit.losses = mine[unit.id]["attempt"], mine[unit.id]["losses"]
+        return [job for unit in units if unit.id in mine for job in jobs_of(unit)]
+
+    def _take_batch(self, token: str, worker: str, head: Document, count: int) -> list[Job] | None:
+        """Claim a batch that is new and not too large, and open it otherwise.
+
+        Return its units, none if it was opened, None if another worker has it.
+        """
+        # It may have been taken by a call whose reply was lost.
+        mine = {"_id": head["_id"], "$or": [{"state": "queued", **SANE}, held(token)]}
+        change = [{"$set": taken(token, worker, self._timing.unstarted)}]
+        document = self._units.take(mine, change)
+        if document is None:
+            return None
+        forms = self._units.formed(BatchForm, [document])
+        if not forms:
+            return []
+        if head["losses"] or head["attempt"] or head["size"] > count:
+            self._batches.open(head["_id"], token)
+            return []
+        batch = self._claimed[token] = Batch(document, forms[0])
+        return batch.jobs
 
     def queued_queues(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
         """Return at most so many queues that are not empty, and a search that waits for each.
@@ -221,7 +271,14 @@ class Claims:
         Return those that this worker still holds, now with a lease of `seconds` (``timing.lease``).
         """
         lease = self._timing.lease if seconds is None else seconds
-        wanted = {"_id": {"$in": list(ids)}, **_held(token)}
+        if (batch := self._claimed.get(token)) is not None:
+            now = {"started": True, "started_at": "$$NOW", "lease_until": after(lease)}
+            now = {**now, "began": {"$literal": batch.places(ids)}}
+            if self._units.update({"_id": batch.id, **held(token)}, [{"$set": now}]):
+                batch.started(ids)
+                return frozenset(batch.left.intersection(ids))
+            del self._claimed[token]
+        wanted = {"_id": {"$in": list(ids)}, **held(token)}
         now = {"started": True, "started_at": "$$NOW", "lease_until": after(lease)}
         change = [{"$set": {**now, "runs": {"$add": ["$runs", 1]}}}]
         # A start that is repeated, as its reply was lost, must not count a second run.
@@ -243,12 +300,16 @@ class Claims:
         if not held:
             return frozenset()
         lease = self._timing.lease if seconds is None else seconds
-        ids = {unit_id for some in held.values() for unit_id in some}
+        ids: dict[str, Collection[str]] = {}
+        for token, some in held.items():
+            batch = self._claimed.get(token)
+            ids.update({i: [i] for i in some} if batch is None else {batch.id: some})
         mine = {"claim": {"$in": list(held)}, "state": "running", "started": True}
         mine["_id"] = {"$in": list(ids)}  # not the copy of a document
         if self._units.update(mine, [{"$set": {"lease_until": after(lease)}}]) == len(ids):
             return frozenset()
-        return frozenset(ids - {document["_id"] for document in self._units.find(mine, {"_id": 1})})
+        there = {document["_id"] for document in self._units.find(mine, {"_id": 1})}
+        return frozenset(unit for name, some in ids.items() if name not in there for unit in some)
 
     def release(self, token: str, ids: Sequence[str], *, begun: Collection[str] = ()) -> None:
         """Give back units that are not finished; no loss is charged.
@@ -258,11 +319,15 @@ class Claims:
         """
         if not ids:
             return
+        if (batch := self._claimed.pop(token, None)) is not None and self._batches.open(
+            batch.id, token, kept=batch.left.difference(ids), ran=begun
+        ):
+            return
         never_ran = {"$and": ["$started", {"$not": [{"$in": ["$_id", {"$literal": [*begun]}]}]}]}
         runs = {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]}
-        held = {"_id": {"$in": list(ids)}, **_held(token), "wanted_by": {"$type": "array"}}
+        mine = {"_id": {"$in": list(ids)}, **held(token), "wanted_by": {"$type": "array"}}
         free = {**NOBODY, "runs": runs, "state": _QUEUED_OR_CANCELLED}
-        self._units.update(held, [{"$set": free}])
+        self._units.update(mine, [{"$set": free}])
 
     def complete(
         self,
@@ -281,6 +346,8 @@ class Claims:
         Return the units whose result was not taken: another one was there first, or, for a
         failure, this worker does not hold the claim any more.
         """
+        if (batch := self._claimed.get(token)) is not None:
+            results = self._insert(batch, worker, token, results)
         if not results:
             return frozenset()
         scores = {
@@ -299,6 +366,33 @@ class Claims:
         taken = {d["_id"] for d in stored if d["completed_by"] == worker}
         return frozenset(set(results) - taken)
 
+    def _insert(
+        self, batch: Batch, worker: str, token: str, results: Mapping[str, Result | Returned]
+    ) -> Mapping[str, Result | Returned]:
+        """Insert the results of units of a batch; return those that the store had already.
+
+        No claim is asked for: as long as a unit has no document, it is in the batch, and the
+        batch is opened before another worker gets it.
+        """
+        if any(is_of_the_machine(result.failures) for result in results.values()):
+            # Such a unit may be queued again, by itself.
+            del self._claimed[token]
+            self._batches.open(batch.id, token, kept=batch.left)
+            return results
+        documents: list[Document] = []
+        who = {"completed_by": worker, "completed_on": this_process().host}
+        for unit_id, result in results.items():
+            error = error_document(result.failures) if result.failures else None
+            state, document = _state(error), result_document(unit_id, result, error)
+            own = {**_ended(state, document, error), **who, "completed_at": batch.now()}
+            documents += batch.documents([unit_id], **own)
+        there = self._units.insert(documents)
+        batch.ended(results)
+        if not batch.left:
+            self._units.delete({"_id": batch.id, **held(token)})
+            del self._claimed[token]
+        return {unit_id: result for unit_id, result in results.items() if unit_id in there}
+
     def _complete_together(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
         """Store results that are small, in one update; return how many were taken.
 
@@ -307,7 +401,8 @@ class Claims:
         number = {"$indexOfArray": [{"$literal": list(scores)}, "$_id"]}
         result = {"$arrayElemAt": [{"$literal": list(scores.values())}, number]}
         query = {"_id": {"$in": list(scores)}, **_LATCH}
-        return self._units.update(query, [{"$set": _ended("completed", result, None, worker)}])
+        ended = {**_ended("completed", result, None), **_now_by(worker)}
+        return self._units.update(query, [{"$set": ended}])
 
     def reap(self) -> int:
         """Take back the units whose leases ran out by the server's clock; return how many.
@@ -330,6 +425,9 @@ class Claims:
 
         `why` is the signal or exit status of the process on `host`.
         """
+        batch = self._claimed.pop(token, None)
+        if batch is not None:
+            self._batches.open(batch.id, token, kept=batch.left)
         query = {"_id": unit_id, "claim": token, "state": "running", **SANE}
         return bool(self._take_back(query, why, host))
 
@@ -356,11 +454,6 @@ class Claims:
         return self._units.update(query, [{"$set": stage} for stage in change])
 
 
-def after(seconds: float) -> dict[str, Any]:
-    """Return the moment `seconds` from now, by the server's clock."""
-    return {"$add": ["$$NOW", round(1000 * seconds)]}
-
-
 def _appended(field: str, entry: Any) -> dict[str, Any]:
     """Return the expression for the last entries of an array, with a new one."""
     return {"$slice": [{"$concatArrays": [field, [entry]]}, -_HISTORY]}
@@ -380,22 +473,22 @@ def any_of(search: str | Sequence[str]) -> Any:
     return search if isinstance(search, str) else {"$in": list(search)}
 
 
-def _held(token: str) -> dict[str, Any]:
-    return {"claim": token, "state": "running"}
-
-
 #: The first good result counts, in any state but completed, and no other ever.
 _LATCH: Mapping[str, Any] = {"state": {"$ne": "completed"}}
 
 
-def _ended(state: str, result: Any, error: Any, worker: str) -> dict[str, Any]:
-    """Return the fields of a unit with a result; `result` and `error` are expressions."""
+def _state(error: Any) -> str:
+    return "failed" if error else "completed"
+
+
+def _ended(state: str, result: Any, error: Any) -> dict[str, Any]:
+    """Return the fields of a unit with a result; in an update these are expressions."""
+    return {**NOBODY, "state": state, "wanted_by": [], "result": result, "error": error}
+
+
+def _now_by(worker: str) -> dict[str, Any]:
+    """Return expressions for who has stored a result, and when."""
     return {
-        **NOBODY,
-        "state": state,
-        "wanted_by": [],
-        "result": result,
-        "error": error,
         "completed_by": {"$literal": worker},
         "completed_on": {"$literal": this_process().host},
         "completed_at": "$$NOW",
@@ -409,10 +502,10 @@ def _end(
     error = error_document(result.failures) if result.failures else None
     # Text of users goes through $literal: a pipeline evaluates "$5 missing".
     document = {"$literal": result_document(unit_id, result, error)}
-    ended = _ended("failed" if error else "completed", document, {"$literal": error}, worker)
+    ended = {**_ended(_state(error), document, {"$literal": error}), **_now_by(worker)}
     if not error:
         return {"_id": unit_id, **_LATCH}, [{"$set": ended}]
-    query = {"_id": unit_id, **_held(token)}
+    query = {"_id": unit_id, **held(token)}
     if not is_of_the_machine(result.failures):
         return query, [{"$set": ended}]
     # Queue it for another worker, or, after so many tries, end it.

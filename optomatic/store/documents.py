@@ -34,6 +34,16 @@ The document of a unit (collection ``units``), schema 1::
                 state is ``invalid`` then.  Its former state is kept there, and all else in
                 place.  Where the unit was queued anew, ``of`` is its id.
 
+Where a search queues many units, some are one document: a batch (:mod:`~.batches`).  It has the
+fields of a queued or running unit that are equal for all of them, an empty ``key`` and
+``params_text``, and::
+
+    _id         "batch:<search>:<random>"
+    size, ids   its units
+    began       places in ids of those that were started and have no result yet
+    packed      {units: [{split, params, params_text, checksum: that of its own document}]}, as
+                compressed BSON: each update writes the whole document
+
 A call of joblib has some more (:mod:`~.calls`).  To restore an invalid document, give it back its
 former state.
 
@@ -45,12 +55,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import bson
 from bson.binary import Binary
+from bson.codec_options import CodecOptions
 from msgspec import Meta, Struct, ValidationError, convert, field, msgpack
 
 from optomatic.errors import RecordTooLarge
@@ -112,7 +125,7 @@ _OF_A_UNIT = ("id", "key", "constraints", "queue", "kind", "spec", "options", "p
 class UnitForm(_Identified):
     """A unit or call, for submit, claim and wait."""
 
-    sealed = _OF_A_UNIT
+    sealed: ClassVar[tuple[str, ...]] = _OF_A_UNIT
     key: str
     constraints: str
     queue: str
@@ -134,6 +147,22 @@ class UnitForm(_Identified):
     claim: str | None
     worker: str | None
     lease_until: datetime | None
+
+
+class BatchForm(UnitForm, kw_only=True):
+    """A batch of units."""
+
+    sealed = (*_OF_A_UNIT, "ids", "packed")
+    size: Count
+    ids: list[str]
+    began: list[Count]
+    packed: bytes
+
+    def check(self) -> None:
+        """Raise Misfit if it was changed."""
+        super().check()
+        if len(self.ids) != self.size or max(self.began, default=0) >= self.size:
+            raise Misfit("it has not as many units as it says")
 
 
 class EndForm(_Identified):
@@ -479,24 +508,84 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
     return {**document, "checksum": checksum_of(*sealed)}
 
 
-def job_of(unit: UnitForm, *, attempt: int, losses: int) -> Job:
-    """Return a claimed unit as a job."""
-    spec = dict(unit.spec)
-    split = spec.pop("split")
-    spec.pop("env", None)
-    return Job(
-        id=unit.id,
-        key=unit.key,
-        queue=unit.queue,
-        kind=unit.kind,
-        split=split,
-        spec=spec,
-        options=unit.options,
-        params_text=unit.params_text,
-        attempt=attempt,
-        losses=losses,
-        searches=tuple(unit.wanted_by),
-    )
+#: The fields of a batch that its units have not, or each their own.
+_OF_A_BATCH = frozenset(
+    ("_id", "key", "spec", "params", "params_text", "checksum", "size", "ids", "began", "packed")
+)
+#: The fields that units of a batch have of their own, besides id and split.
+_OWN = ("params", "params_text", "checksum")
+_AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True)
+
+
+def batch_document(documents: Sequence[Document], name: str) -> Document:
+    """Return one document for new units, which differ in split and params alone."""
+    first = documents[0]
+    own = [
+        {"split": document["spec"]["split"], **{field: document[field] for field in _OWN}}
+        for document in documents
+    ]
+    common = {field: value for field, value in first.items() if field not in _OF_A_BATCH}
+    batch = {
+        "_id": name,
+        "size": len(documents),
+        **common,
+        "key": "",
+        "params_text": "",
+        "spec": {**first["spec"], "split": 0},
+        "began": [],
+        "ids": [document["_id"] for document in documents],
+        "packed": zlib.compress(bson.encode({"units": own}), level=1),
+    }
+    sealed = [batch["_id" if field == "id" else field] for field in BatchForm.sealed]
+    return {**batch, "checksum": checksum_of(*sealed)}
+
+
+def own_fields(batch: Document) -> dict[str, Document]:
+    """Return the fields that units of a batch have of their own, by id."""
+    units = bson.decode(zlib.decompress(batch["packed"]), _AWARE)["units"]
+    for place, unit in enumerate(units):
+        unit["sequence"] = batch["sequence"] + place
+    return dict(zip(batch["ids"], units, strict=True))
+
+
+def unpacked(batch: Document, units: Mapping[str, Document]) -> list[Document]:
+    """Return the documents of some units of a batch, in the state of the batch."""
+    common = {name: value for name, value in batch.items() if name not in _OF_A_BATCH}
+    return [
+        {
+            "_id": unit_id,
+            "key": key_of(unit_id),
+            "spec": {**batch["spec"], "split": own["split"]},
+            **common,
+            **{field: own[field] for field in (*_OWN, "sequence")},
+        }
+        for unit_id, own in units.items()
+    ]
+
+
+def jobs_of(unit: UnitForm, units: Mapping[str, Document] | None = None) -> list[Job]:
+    """Return a claimed unit, or those `units` of a claimed batch, as jobs."""
+    spec = {name: sha for name, sha in unit.spec.items() if name not in ("split", "env")}
+    own = [(unit.id, unit.spec["split"], unit.params_text)]
+    if units is not None:
+        own = [(unit_id, one["split"], one["params_text"]) for unit_id, one in units.items()]
+    searches = tuple(unit.wanted_by)
+    return [
+        Job(
+            id=unit_id,
+            key=key_of(unit_id),
+            queue=unit.queue,
+            kind=unit.kind,
+            split=split,
+            spec=spec,
+            options=unit.options,
+            params_text=text,
+            attempt=unit.attempt,
+            losses=unit.losses,
+            searches=searches,
+        )
+        for unit_id, split, text in own
+    ]
 
 
 def result_document(unit_id: str, result: Result | Returned, error: Document | None) -> Document:

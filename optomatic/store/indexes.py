@@ -40,6 +40,8 @@ INDEXES = {
             name="calls",
             partialFilterExpression={"kind": "call"},
         ),
+        # the batch of a unit; and no unit is in two
+        IndexModel([("ids", _UP)], name="batches", unique=True, sparse=True),
         # units with a record that could not be read
         IndexModel([("invalid.of", _UP)], name="invalid", sparse=True),
     ],

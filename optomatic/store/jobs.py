@@ -34,22 +34,38 @@ from optomatic.records import (
     SetAside,
     Unit,
 )
-from optomatic.store.claims import ERRORS_OF_A_MOMENT, UNWANTED, any_of, is_of_its_moment
+from optomatic.store.batches import (
+    BATCH,
+    FREE,
+    LEAST,
+    SINGLE,
+    UNWANTED,
+    Batches,
+    begun_in,
+    ids_in,
+    in_batches,
+    unless_wanted,
+)
+from optomatic.store.claims import ERRORS_OF_A_MOMENT, any_of, is_of_its_moment
 from optomatic.store.documents import (
     INVALID,
     NOBODY,
+    BatchForm,
     DescribedForm,
     Document,
     EndForm,
     InspectedForm,
     RunningForm,
     UnitForm,
+    fields_of,
     key_of,
     outcome_of,
+    own_fields,
     unit_document,
+    unpacked,
 )
 from optomatic.store.indexes import ORDER
-from optomatic.store.retry import Outage, RetryingCollection, slices, with_retries
+from optomatic.store.retry import Outage, RetryingCollection, readable, slices, with_retries
 
 T = TypeVar("T")
 
@@ -88,6 +104,7 @@ class Jobs:
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
         self._units = RetryingCollection(database["units"], outage)
+        self._batches = Batches(self._units)
         self._database = database
         self._prepare = prepare
 
@@ -135,37 +152,85 @@ class Jobs:
         self._prepare()
         invalid, foreign = 0, list[str]()
         for some in slices(documents):
-            met = self._join_or_insert(some, search, priority, retry_failed)
+            met = self._join_or_insert(
+                some, search, priority, retry_failed, together=len(documents) >= LEAST
+            )
             invalid += met.invalid
             foreign += met.foreign
         return Submitted(invalid, tuple(foreign))
 
     def _join_or_insert(
-        self, documents: Sequence[Document], search: str, priority: int, retry_failed: bool
+        self,
+        documents: Sequence[Document],
+        search: str,
+        priority: int,
+        retry_failed: bool,
+        *,
+        together: bool,
     ) -> Submitted:
+        """Join units that are there, and queue the others: `together` in batches, or each alone."""
         ids = [document["_id"] for document in documents]
+        held, odd = self._join_batches(ids, search, priority)
         there, met = self._there(ids)
-        # A unit that another search inserts meanwhile is left as it is, and joined below.
-        self._units.insert([d for d in documents if d["_id"] not in there])
+        met = Submitted(met.invalid + odd.invalid, met.foreign + odd.foreign)
+        known = {*held, *there, *odd.foreign}
+        new = [document for document in documents if document["_id"] not in known]
+        # What another search inserts meanwhile is left as it is, and joined below.
+        left: Sequence[Document] = []
+        if together:
+            left = self._insert_batches(new, search)
+        else:
+            self._units.insert(new)
+            if new:  # batches that came meanwhile, whose search has not seen these
+                self._join_batches(ids, search, priority)
         again = ids
         if not retry_failed:  # only those that a later run may do better
             passing = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
             again = [document["_id"] for document in self._units.find(passing, {"_id": 1})]
         if again:
             self.retry(again, search)
-        join = {
-            "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
-            "priority": {"$max": ["$priority", priority]},
-            "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
-        }
         own = {"_id": {"$in": ids}, "v": SCHEMA, "wanted_by": {"$type": "array"}}
         states = [*UNFINISHED, "cancelled"]
-        self._units.update({**own, "state": {"$in": states}}, [{"$set": join}])
-        if there and len(self._units.find({"_id": {"$in": ids}}, {"_id": 1})) < len(ids):
-            # A cancelled or failed one was removed before it was joined.
-            more = self._join_or_insert(documents, search, priority, retry_failed)
-            return Submitted(met.invalid + more.invalid, more.foreign)
+        self._units.update({**own, "state": {"$in": states}}, [_join(search, priority)])
+        if there and len(self._units.find({"_id": {"$in": [*there]}}, {"_id": 1})) < len(there):
+            left = documents  # a cancelled or failed one was removed before it was joined
+        if left:
+            more = self._join_or_insert(left, search, priority, retry_failed, together=False)
+            return Submitted(met.invalid + more.invalid, met.foreign + more.foreign)
         return met
+
+    def _insert_batches(self, new: Sequence[Document], search: str) -> list[Document]:
+        """Queue units in batches; return those that another search has just queued so."""
+        batches = list(in_batches(new, search))
+        refused = set(self._units.insert(batches))
+        own = {unit_id: batch["_id"] for batch in batches for unit_id in batch["ids"]}
+        # Either this sees units that others have just queued alone, or they see these batches.
+        alone = self._units.find({"_id": {"$in": list(own)}}, {"_id": 1})
+        for name in {own[document["_id"]] for document in alone} - refused:
+            self._batches.open_queued(name)
+        return [document for document in new if own[document["_id"]] in refused]
+
+    def _join_batches(
+        self, ids: Sequence[str], search: str, priority: int
+    ) -> tuple[set[str], Submitted]:
+        """Join the batches that workers have, and open others, as they may have more units.
+
+        Return the units that were joined, and odd batches.
+        """
+        joined, invalid, foreign = set[str](), 0, set[str]()
+        for batch in self._batches.with_any(ids, ("v", "state", "ids")):
+            own = set(ids_in(batch)).intersection(ids)
+            query = {"_id": batch["_id"], "state": "running", "v": SCHEMA}
+            if batch.get("v") != SCHEMA:
+                foreign |= own
+            elif batch["state"] == INVALID:
+                self._batches.make_room(batch["_id"])
+                invalid += len(own)
+            elif self._units.update(query, [_join(search, priority)]):
+                joined |= own
+            else:
+                self._batches.open_queued(batch["_id"])
+        return joined, Submitted(invalid, tuple(sorted(foreign)))
 
     def _there(self, ids: Sequence[str]) -> tuple[set[str], Submitted]:
         """Return which of `ids` are there; make room for those that cannot be read."""
@@ -175,7 +240,7 @@ class Jobs:
         there = {document["_id"] for document in found}
         foreign = tuple(d["_id"] for d in found if d.get("v") != SCHEMA or d["v"] is True)
         query = {"_id": {"$in": [*there]}}
-        self._units.read(UnitForm, query)
+        self._units.read(UnitForm, {**query, **SINGLE})
         gone = self._units.find({**query, "state": INVALID, "v": SCHEMA}, {"_id": 1})
         invalid = [document["_id"] for document in gone]
         self._units.make_room(invalid)
@@ -198,7 +263,8 @@ class Jobs:
 
     def waiting(self, search: str) -> list[str]:
         """Return the ids of the units that `search` wants and that have no end yet."""
-        return [d["_id"] for d in self._units.find(_unfinished(search), {"_id": 1})]
+        found = self._units.find(_unfinished(search), {"ids": 1})
+        return [unit_id for document in found for unit_id in ids_in(document)]
 
     def queued_for(self, searches: Sequence[str]) -> bool:
         """Return whether a unit that one of `searches` wants is queued."""
@@ -226,7 +292,8 @@ class Jobs:
 
     def check(self, search: str | Sequence[str]) -> None:
         """Set aside units of a search that no worker can claim or give back."""
-        self._units.read(UnitForm, _unfinished(search))
+        self._units.read(UnitForm, {**_unfinished(search), **SINGLE})
+        self._units.read(BatchForm, {**_unfinished(search), **BATCH})
 
     def queues_of(self, search: str) -> list[str]:
         """Return the queues in which `search` has units queued: one, or a few."""
@@ -242,9 +309,13 @@ class Jobs:
         A worker that runs such a unit learns of it with its next heartbeat.  A result that comes
         all the same is welcome.
         """
-        some = {} if ids is None else {"_id": {"$in": list(ids)}}
-        free = {name: {"$cond": [UNWANTED, value, f"${name}"]} for name, value in _FREE.items()}
-        self._units.update({**_unfinished(search), **some}, [_leave(search), {"$set": free}])
+        some: dict[str, Any] = {}
+        if ids is not None:
+            some["_id"] = {"$in": list(ids)}
+            for batch in self._batches.with_any(ids, ("_id",)):
+                self._batches.open_queued(batch["_id"])
+        free = {"$set": unless_wanted(FREE)}
+        self._units.update({**_unfinished(search), **some}, [_leave(search), free])
 
     def cancel_queued(self, search: str) -> None:
         """Withdraw the queued units that only `search` waits for, in one update."""
@@ -280,10 +351,15 @@ class Jobs:
 
     def _read(self, ids: Sequence[str], form: Any, made: Callable[[Any], Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
+
+        def row(end: Any) -> tuple[str, str, Any]:
+            return end.id, end.state, made(end)
+
         for some in slices(ids):
             query = {"key": {"$in": list(map(key_of, some))}}
-            rows = self._units.read(form, query, lambda end: (end.id, end.state, made(end)))
-            found.update(_best(some, rows))
+            found.update(_best(some, self._units.read(form, query, row)))
+            pending = self._batches.pending({*some}.difference(found))
+            found.update(_best(some, self._units.formed(form, pending, row)))
         return found
 
     def states(self, ids: Sequence[str]) -> dict[str, str]:
@@ -300,16 +376,17 @@ class Jobs:
             glances = [Glance(str(d.get("state")), _moment(d.get("completed_at"))) for d in rows]
             states = [(d["_id"], d.get("state")) for d in rows]
             found.update(_best(some, [(*s, g) for s, g in zip(states, glances, strict=True)]))
+            for pending in self._batches.pending({*some}.difference(found)):
+                found[pending["_id"]] = Glance(pending["state"], None)
         return found
 
     def payloads(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         """Return the exact params of each of `ids`, and the payload that has their objects."""
         own = {"v": SCHEMA, "state": {"$ne": INVALID}}
         fields = {"params_text": 1, "spec.payload": 1}
-        return {
-            d["_id"]: (d["params_text"], d["spec"].get("payload") or "")
-            for d in self._units.each("_id", ids, own, fields)
-        }
+        found = list(self._units.each("_id", ids, own, fields))
+        found += self._batches.pending({*ids}.difference(d["_id"] for d in found))
+        return {d["_id"]: (d["params_text"], d["spec"].get("payload") or "") for d in found}
 
     def without_score(self, ids: Sequence[str]) -> list[str]:
         """Return those of `ids` that have failed, or were given up, and have no score."""
@@ -327,8 +404,13 @@ class Jobs:
     def at_work(self, search: str) -> list[tuple[str, str, bool]]:
         """Return the units of `search` that workers hold: unit, worker, whether it is started."""
         query = {"wanted_by": search, "state": "running", "v": SCHEMA}
-        found = self._units.find(query, {"worker": 1, "started": 1})
-        return [(d["_id"], str(d.get("worker")), d.get("started") is True) for d in found]
+        fields = dict.fromkeys(("worker", "started", "began", "ids"), 1)
+        return [
+            (unit_id, str(d.get("worker")), d.get("started") is True and unit_id in began)
+            for d in self._units.find(query, fields)
+            for began in [begun_in(d) if "ids" in d else {d["_id"]}]
+            for unit_id in ids_in(d)
+        ]
 
     def poisonous(self, searches: Sequence[str]) -> Counter[int]:
         """Return how many units that `searches` wait for have ended a worker, by how often."""
@@ -343,11 +425,20 @@ class Jobs:
         """
         how: dict[str, Any] = {"sort": [("claimed_at", 1)], "limit": _MOST_SHOWN}
         some = {} if searches is None else {"wanted_by": any_of(searches)}
-        return self._units.look(RunningForm, {**_RUNNING, **some}, **how)
+        fields = {**fields_of(RunningForm), **dict.fromkeys(("began", "ids", "packed"), 1)}
+        units: list[Document] = []
+        for found in self._units.find({**_RUNNING, **some, "v": SCHEMA}, fields, **how):
+            if "packed" in found:
+                own = own_fields(found)
+                units += unpacked(found, {unit_id: own[unit_id] for unit_id in begun_in(found)})
+            else:
+                units.append(found)
+        return readable(RunningForm, units)
 
     def held(self) -> Counter[str]:
         """Return how many units each worker is at."""
-        by_worker = {"$group": {"_id": "$worker", "n": {"$sum": 1}}}
+        at_once = {"$cond": [{"$isArray": "$began"}, {"$size": {"$ifNull": ["$began", []]}}, 1]}
+        by_worker = {"$group": {"_id": "$worker", "n": {"$sum": at_once}}}
         found = self._units.aggregate([{"$match": _RUNNING}, by_worker])
         return Counter({str(one["_id"]): one["n"] for one in found})
 
@@ -385,12 +476,19 @@ class Jobs:
         return sum(1 for _ in self._units.each("invalid.of", ids, {}, {"_id": 1}))
 
 
-#: The fields of a unit that nobody wants any more and nobody works on.
-_FREE = {"state": "cancelled", "claim": None, "worker": None, "started": False, "lease_until": None}
-
-
 def _unfinished(search: str | Sequence[str]) -> dict[str, Any]:
     return {"wanted_by": any_of(search), "state": {"$in": list(UNFINISHED)}}
+
+
+def _join(search: str, priority: int) -> dict[str, Any]:
+    """Return the stage of an update that has a search wait for units."""
+    return {
+        "$set": {
+            "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
+            "priority": {"$max": ["$priority", priority]},
+            "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
+        }
+    }
 
 
 def _leave(search: str) -> dict[str, Any]:

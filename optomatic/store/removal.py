@@ -33,6 +33,7 @@ from pymongo.database import Database
 from optomatic._uri import redact
 from optomatic.errors import SearchRunning, StoreError, StoreIncompatible
 from optomatic.records import SCHEMA, TERMINAL
+from optomatic.store.batches import BATCH, batches_of
 from optomatic.store.documents import (
     INVALID,
     Document,
@@ -268,6 +269,7 @@ class _OneRemoval:
         units = sum(
             self._remove_units(keys, states, live) for keys, states in self._candidates(dead)
         )
+        units += self._remove_withdrawn()
         dead, live, job_specs = self._lists()
         parts = self._remove_parts(self._unneeded_parts(dead, live, job_specs))
         if self._everything:
@@ -349,6 +351,17 @@ class _OneRemoval:
             self._units.delete(unneeded)
             listed = left.intersection(set().union(*self._listed_since()))
             self._units.insert([score for score in scores if score["key"] in listed])
+        return count
+
+    def _remove_withdrawn(self) -> int:
+        """Remove batches that nobody waits for: of their units nothing is stored."""
+        of = [batches_of(document["_id"]) for document in self._chosen]
+        count = 0
+        for own in [{}] if self._everything else of:
+            query = {**BATCH, "state": {"$in": ["cancelled", INVALID]}, "wanted_by": [], **own}
+            found = self._units.find({**query, "v": SCHEMA}, {"size": 1})
+            count += sum(document["size"] for document in found)
+            self._remove(self._units, [document["_id"] for document in found])
         return count
 
     def _listed_since(self) -> Iterable[set[str]]:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import pymongo
 from bson.errors import BSONError
-from pymongo import UpdateOne
+from pymongo import ReturnDocument, UpdateOne
 from pymongo import errors as driver
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -248,6 +248,15 @@ def bad_uri(why: str) -> errors.StoreURIError:
     )
 
 
+def readable(form: type[F], documents: Sequence[Document]) -> list[F]:
+    """Return those of `documents` that have their form, in it."""
+    found: list[F] = []
+    for document in documents:
+        with suppress(Misfit):
+            found.append(read(form, document))
+    return found
+
+
 class RetryingCollection:
     """A collection whose calls wait for its server, and do no harm when they are repeated.
 
@@ -314,11 +323,7 @@ class RetryingCollection:
 
         Documents without it are missing, and left as they are.
         """
-        found: list[F] = []
-        for document in self.find({**query, "v": SCHEMA}, fields_of(form), **how):
-            with suppress(Misfit):
-                found.append(read(form, document))
-        return found
+        return readable(form, self.find({**query, "v": SCHEMA}, fields_of(form), **how))
 
     def formed(
         self, form: type[F], documents: Sequence[Document], made: Callable[[F], T] | None = None
@@ -371,16 +376,26 @@ class RetryingCollection:
 
         return self._try(write)
 
+    def take(self, query: Filter, change: Any) -> Document | None:
+        """Change one document that matches; return it as it is then."""
+        after = ReturnDocument.AFTER
+        return self._try(
+            lambda: self.collection.find_one_and_update(query, change, return_document=after)
+        )
+
     def update_each(self, changes: Sequence[tuple[Filter, Any]]) -> int:
         """Make many changes, each to one document, in any order; return how many matched."""
         operations = [UpdateOne(query, change) for query, change in changes]
         write = self.collection.bulk_write
         return self._try(lambda: write(operations, ordered=False).matched_count)
 
-    def insert(self, documents: Sequence[Document]) -> None:
-        """Insert those that are not there yet, by ``_id``."""
+    def insert(self, documents: Sequence[Document]) -> list[Any]:
+        """Insert those that are not there yet; return the ``_id`` of the others.
 
-        def write() -> None:
+        If a reply was lost, these may have been inserted by this call.
+        """
+
+        def write() -> list[Any]:
             try:
                 self.collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
@@ -388,9 +403,10 @@ class RetryingCollection:
                 others = [p for p in problems if p.get("code") != _DUPLICATE_KEY]
                 if others or is_transient(error):
                     raise
+                return [documents[problem["index"]]["_id"] for problem in problems]
+            return []
 
-        if documents:
-            self._try(write)
+        return self._try(write) if documents else []
 
     def measure(self, query: Filter) -> tuple[int, int]:
         """Return how many documents match, and their bytes."""

@@ -64,6 +64,7 @@ from optomatic.records import (
     TaskSignature,
     Work,
 )
+from optomatic.store.batches import ids_in
 from optomatic.store.documents import (
     INVALID,
     JobSpecForm,
@@ -502,9 +503,9 @@ class Searches:
         wanted = {"wanted_by": {"$in": list(origin)}}
         pipeline: list[dict[str, Any]] = [
             {"$match": {**wanted, "state": {"$in": list(UNFINISHED)}}},
-            {"$project": {"_id": 0, "wanted_by": 1}},
+            {"$project": {"_id": 0, "wanted_by": 1, "size": 1}},
             {"$unwind": "$wanted_by"},
-            {"$group": {"_id": "$wanted_by", "n": {"$sum": 1}}},
+            {"$group": {"_id": "$wanted_by", "n": {"$sum": {"$ifNull": ["$size", 1]}}}},
         ]
         counts: Counter[str] = Counter()
         for found in self._units.aggregate(pipeline) if searches else ():
@@ -520,7 +521,9 @@ class Searches:
         # No unit that has ended is wanted by anybody: an index finds those.
         states = [*SCORELESS, "cancelled", INVALID]
         unwanted = {"wanted_by": [], "state": {"$in": states}, "kind": {"$ne": "call"}}
-        ended = {d["_id"]: d["state"] for d in self._units.find(unwanted, {"state": 1})}
+        found = self._units.find(unwanted, {"state": 1, "ids": 1})
+        found.sort(key=lambda document: "ids" not in document)  # some may have ended since
+        ended = {unit_id: d["state"] for d in found for unit_id in ids_in(d)}
         if not ended:
             return {search.id: Counter() for search in searches}
         left, names = _MOST_UNITS, dict[str, tuple[str, ...]]()

@@ -8,7 +8,7 @@ from math import ceil
 #: Seconds of work in one claim, and in one chunk that is started at once.
 BATCH_SECONDS, CHUNK_SECONDS = 1.0, 0.05
 #: Units in one claim, at most.
-BATCH_UNITS = 64
+BATCH_UNITS = 128
 #: A second chunk is started before the first is done where starting one would otherwise keep
 #: a child idle for more than a tenth of its time; never for units longer than this, in
 #: seconds: what is started behind a long unit could be scored elsewhere.

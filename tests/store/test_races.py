@@ -77,7 +77,8 @@ def connections(bench, app):
 
 def test_64_claimers_share_without_overlap_on_few_connections(one_bench):
     """Each is as light as a worker can be: a thread, and a store of its own."""
-    one_bench.jobs.submit(some_units(1280), "s")
+    units = some_units(1280)
+    one_bench.jobs.submit(units, "s")
     all_open = threading.Barrier(65)
 
     def claim(number):
@@ -96,7 +97,8 @@ def test_64_claimers_share_without_overlap_on_few_connections(one_bench):
         all_open.wait(120)
     taken = [unit_id for one in claimed for unit_id in one.result()]
     assert len(taken) == len(set(taken)) == 1280
-    assert one_bench.units.count_documents({"state": "running", "attempt": 1}) == 1280
+    described = one_bench.jobs.inspected(ids(units)).values()
+    assert {(one.outcome.state, one.attempt) for one in described} == {("running", 1)}
     assert 64 <= used <= 64 * 4
 
 
