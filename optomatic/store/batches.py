@@ -158,10 +158,10 @@ class Batch:
         self.left.difference_update(ids)
         self.began.difference_update(ids)
 
-    def documents(self, ids: Iterable[str], **fields: Any) -> list[Document]:
-        """Return documents of its units with these fields, after their first run."""
-        whole = {**self._document, **NOBODY, "wanted_by": [], "runs": 1, **fields}
-        return unpacked(whole, {unit_id: self._units[unit_id] for unit_id in ids})
+    def documents(self, fields: Mapping[str, Mapping[str, Any]]) -> list[Document]:
+        """Return documents of units that ended with their first run, by id with these fields."""
+        whole = {**self._document, **NOBODY, "wanted_by": [], "runs": 1}
+        return unpacked(whole, {unit_id: self._units[unit_id] for unit_id in fields}, fields)
 
 
 class Batches:

@@ -27,7 +27,7 @@ from optomatic.store.documents import (
     UnitForm,
     failures_of,
     fields_of,
-    unit_document,
+    unit_documents,
 )
 from optomatic.store.parts import Parts
 from optomatic.store.retry import Outage, RetryingCollection, slices
@@ -196,7 +196,7 @@ def _document(call: Call, client: str, run: str, sequence: int) -> dict[str, Any
             "A call names so many large arrays that it does not fit into a record of 16 MB, and "
             "it was not queued. Stack the arrays, or raise max_nbytes of joblib."
         )
-    document = unit_document(call.unit, run, 0, sequence)
+    (document,) = unit_documents([call.unit], run, first=sequence)
     return {**document, "call_of": client, "run": run, "own": call.own and call.own.sha}
 
 

@@ -379,14 +379,20 @@ class Claims:
             del self._claimed[token]
             self._batches.open(batch.id, token, kept=batch.left)
             return results
-        documents: list[Document] = []
         who = {"completed_by": worker, "completed_on": this_process().host}
+        now = {"completed_at": batch.now()}
+        ends = {}
         for unit_id, result in results.items():
             error = error_document(result.failures) if result.failures else None
-            state, document = _state(error), result_document(unit_id, result, error)
-            own = {**_ended(state, document, error), **who, "completed_at": batch.now()}
-            documents += batch.documents([unit_id], **own)
-        there = self._units.insert(documents)
+            document = result_document(unit_id, result, error)
+            ends[unit_id] = {
+                "state": _state(error),
+                "result": document,
+                "error": error,
+                **who,
+                **now,
+            }
+        there = self._units.insert(batch.documents(ends))
         batch.ended(results)
         if not batch.left:
             self._units.delete({"_id": batch.id, **held(token)})

@@ -77,6 +77,7 @@ from optomatic.records import (
     Returned,
     State,
     Unit,
+    Work,
 )
 
 Document = dict[str, Any]
@@ -467,36 +468,48 @@ NOBODY: Mapping[str, Any] = {
 }
 
 
-def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Document:
-    """Return the document of a unit that was never claimed.
+def unit_documents(
+    units: Sequence[Unit], search: str, priority: int = 0, first: int = 0
+) -> list[Document]:
+    """Return the documents of units that were never claimed, the first as number `first`.
 
-    Raise :class:`RecordTooLarge` if it is: it would fail its neighbours in a bulk too.
+    Raise :class:`RecordTooLarge` if one is: it would fail its neighbours in a bulk too.
     """
-    if len(unit.params_text) > _LARGEST:
-        raise RecordTooLarge(
-            f"The params of a candidate take {len(unit.params_text):,} bytes, and MongoDB stores "
-            "at most 16 MB in one record. Nothing was queued. Pass large values (arrays, "
-            "estimators) as objects that stand in the estimator instead of in the space."
-        )
-    work, readable = unit.work, unit.params
-    if len(unit.params_text) > _PARAMS:
-        readable = {"(too long)": unit.params_text[:200]}
+    documents: list[Document] = []
+    common: Document = {}
+    work = None
+    for sequence, unit in enumerate(units, first):
+        if unit.work is not work:
+            work = unit.work
+            common = _common(work, search, priority)
+        document = {
+            "_id": unit.id,
+            "key": unit.key,
+            **common,
+            "spec": {**common["spec"], "split": unit.split},
+            "params": _readable(unit),
+            "params_text": unit.params_text,
+            "sequence": sequence,
+        }
+        sealed = [document["_id" if name == "id" else name] for name in _OF_A_UNIT]
+        document["checksum"] = checksum_of(*sealed)
+        documents.append(document)
+    return documents
+
+
+def _common(work: Work, search: str, priority: int) -> Document:
+    """Return the fields that all units of a search have in common."""
     env = "|".join(f"{name} {version}" for name, version in sorted(work.env.items()))
-    document = {
-        "_id": unit.id,
-        "key": unit.key,
+    return {
         "constraints": work.constraints,
         "queue": work.queue,
         "v": SCHEMA,
         "kind": work.kind,
-        "spec": {**work.spec, "split": unit.split, "env": env},
+        "spec": {**work.spec, "split": 0, "env": env},
         "options": dict(work.options),
-        "params": readable,
-        "params_text": unit.params_text,
         "sig": None,
         "wanted_by": [search],
         "priority": priority,
-        "sequence": sequence,
         "state": "queued",
         **dict.fromkeys(("attempt", "runs", "losses", "machine_failures"), 0),
         "lost_on": [],
@@ -504,8 +517,19 @@ def unit_document(unit: Unit, search: str, priority: int, sequence: int) -> Docu
         **NOBODY,
         **dict.fromkeys(_NOT_YET),
     }
-    sealed = [document["_id" if name == "id" else name] for name in _OF_A_UNIT]
-    return {**document, "checksum": checksum_of(*sealed)}
+
+
+def _readable(unit: Unit) -> Mapping[str, Any]:
+    """Return the params of a unit for people."""
+    if len(unit.params_text) > _LARGEST:
+        raise RecordTooLarge(
+            f"The params of a candidate take {len(unit.params_text):,} bytes, and MongoDB stores "
+            "at most 16 MB in one record. Nothing was queued. Pass large values (arrays, "
+            "estimators) as objects that stand in the estimator instead of in the space."
+        )
+    if len(unit.params_text) > _PARAMS:
+        return {"(too long)": unit.params_text[:200]}
+    return unit.params
 
 
 #: The fields of a batch that its units have not, or each their own.
@@ -548,16 +572,25 @@ def own_fields(batch: Document) -> dict[str, Document]:
     return dict(zip(batch["ids"], units, strict=True))
 
 
-def unpacked(batch: Document, units: Mapping[str, Document]) -> list[Document]:
-    """Return the documents of some units of a batch, in the state of the batch."""
+def unpacked(
+    batch: Document,
+    units: Mapping[str, Document],
+    fields: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Document]:
+    """Return the documents of some units of a batch, in its state but for `fields` of units."""
     common = {name: value for name, value in batch.items() if name not in _OF_A_BATCH}
+    spec, fields = batch["spec"], fields or {}
     return [
         {
             "_id": unit_id,
             "key": key_of(unit_id),
-            "spec": {**batch["spec"], "split": own["split"]},
             **common,
-            **{field: own[field] for field in (*_OWN, "sequence")},
+            "spec": {**spec, "split": own["split"]},
+            "params": own["params"],
+            "params_text": own["params_text"],
+            "checksum": own["checksum"],
+            "sequence": own["sequence"],
+            **fields.get(unit_id, {}),
         }
         for unit_id, own in units.items()
     ]

@@ -61,7 +61,7 @@ from optomatic.store.documents import (
     key_of,
     outcome_of,
     own_fields,
-    unit_document,
+    unit_documents,
     unpacked,
 )
 from optomatic.store.indexes import ORDER
@@ -148,7 +148,7 @@ class Jobs:
 
         Raise :class:`RecordTooLarge` before anything is queued.
         """
-        documents = [unit_document(u, search, priority, n) for n, u in enumerate(units)]
+        documents = unit_documents(units, search, priority)
         self._prepare()
         invalid, foreign = 0, list[str]()
         for some in slices(documents):

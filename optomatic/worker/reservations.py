@@ -16,7 +16,8 @@ worker that lost the unit changes nothing.
 - started: renewed by the heartbeat, and sent to a child (``Child.sent``).
 - running: the first of those, once the child has said that it begins (``Child.running``).
 - owed: a result, a crash or a release.  It stays, renewed, for as long as the store is away, and is
-  written in the order in which it came.  Each write may be repeated.
+  written in the order in which it came.  Each write may be repeated.  While children have work,
+  results are handed in by another thread, so that nobody waits for the store.
 - revoked is no state but a mark: other workers have the unit, or nobody wants it.  Its child is
   killed after a moment; until then its result is still welcome.
 """
@@ -29,7 +30,9 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import partial
+from threading import Thread
 
 from optomatic.errors import StoreError
 from optomatic.planning import params
@@ -83,6 +86,9 @@ class Reservations:
         self.units: dict[tuple[str, str], Reservation] = {}
         self.waiting: deque[Reservation] = deque()
         self._results: dict[str, dict[str, Result | Returned]] = {}
+        #: Those that another thread hands in.
+        self._behind: dict[str, dict[str, Result | Returned]] = {}
+        self._hand_in_over: Future[None] | None = None
         self._oldest = 0.0
         self._urgent = False
         self._owed: deque[Callable[[], object]] = deque()
@@ -110,12 +116,17 @@ class Reservations:
         for token, unit_id in [key for key in self.units if key[1] in came]:
             self._kill_at[token, unit_id] = now
             self._heartbeat.drop(token, [unit_id])
+        work, of = "", None
+        parts: tuple[str, ...] = ()
         for job in lease.jobs:
-            parts = {sha for sha in job.spec.values() if sha is not None}
+            if (job.spec, job.options) != of:
+                of = job.spec, job.options
+                work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
+                parts = tuple(sorted(sha for sha in job.spec.values() if sha is not None))
+            own = parts
             if '"opaque"' in job.params_text:
-                parts |= params.parts_of(job.params_text)
-            work = json.dumps([dict(job.spec), dict(job.options)], sort_keys=True)
-            one = Reservation(job, lease.token, now, work, tuple(sorted(parts)))
+                own = tuple(sorted({*parts, *params.parts_of(job.params_text)}))
+            one = Reservation(job, lease.token, now, work, own)
             self.units[one.key] = one
             self.waiting.append(one)
         return len(lease.jobs)
@@ -195,7 +206,7 @@ class Reservations:
 
     def empty(self) -> bool:
         """Return whether the store has everything."""
-        return not self._results and not self._owed
+        return not self._results and not self._owed and self._hand_in_over is None
 
     def arrived(self) -> list[str]:
         """Return the units whose results arrived since the last call."""
@@ -204,6 +215,8 @@ class Reservations:
 
     def due_in(self) -> float | None:
         """Return the seconds until a flush is due, None if the store is owed nothing."""
+        if self._hand_in_over is not None:
+            return 0.0 if self._hand_in_over.done() else None
         if self._owed or self._urgent or sum(map(len, self._results.values())) >= MANY:
             return 0.0
         return max(0.0, self._oldest + OLD - time.monotonic()) if self._results else None
@@ -214,8 +227,59 @@ class Reservations:
         A StoreError says that the store did not take it, or that its answer was lost.  What is left
         is tried again at the next call, and renewed until then.
         """
-        while self._results:
-            token, results = next(iter(self._results.items()))
+        self._end_hand_in()
+        self._hand_in(self._results)
+        self._urgent = False
+        while self._owed:
+            self._owed[0]()
+            self._owed.popleft()
+
+    def flush_behind(self, done: Callable[[], None]) -> None:
+        """Have another thread hand in all results, and call `done` when it has.
+
+        What it could not do is raised by the next call that gives the store something.  What else
+        is owed is done at once.
+        """
+        self._end_hand_in()
+        if self._owed:
+            self.flush()
+            return
+        self._behind, self._results, self._urgent = self._results, {}, False
+        if not self._behind:
+            return
+        over: Future[None] = Future()
+        over.add_done_callback(lambda _: done())
+        self._hand_in_over = over
+        # A thread of its own: a process that ends does not wait for a store that does not answer.
+        Thread(
+            target=self._hand_in_for, args=(over,), name="optomatic-hand-in", daemon=True
+        ).start()
+
+    def _hand_in_for(self, over: Future[None]) -> None:
+        try:
+            self._hand_in(self._behind)
+        except BaseException as error:
+            over.set_exception(error)
+        else:
+            over.set_result(None)
+
+    def _end_hand_in(self) -> None:
+        """Wait for the other thread; owe again what the store did not take from it."""
+        if self._hand_in_over is None:
+            return
+        try:
+            self._hand_in_over.result()
+        finally:
+            if self._hand_in_over.done():
+                self._hand_in_over = None
+                for token, results in self._behind.items():
+                    self._results[token] = {**results, **self._results.get(token, {})}
+                self._behind = {}
+
+    def _hand_in(self, owed: dict[str, dict[str, Result | Returned]]) -> None:
+        """Store results by token, and remove them from `owed`."""
+        while owed:
+            token, results = next(iter(owed.items()))
             self._heartbeat.settle(token, results)
             for result in results.values():
                 if isinstance(result, Returned) and result.part is not None:
@@ -224,11 +288,7 @@ class Reservations:
             if late:
                 log.info("%d results were not taken: others were first", len(late))
             self._heartbeat.drop(token, results)
-            del self._results[token]
-        self._urgent = False
-        while self._owed:
-            self._owed[0]()
-            self._owed.popleft()
+            del owed[token]
 
     def try_flush(self) -> bool:
         """Give the store what it takes; return whether it took everything."""

@@ -168,10 +168,15 @@ class Worker:
 
     def _flush(self) -> bool:
         """Flush when it is time, or when there is nothing else to do."""
-        due = self._reservations.due_in()
-        if due is None or (due > 0 and self._pool.busy()):
+        due, busy = self._reservations.due_in(), self._pool.busy()
+        if busy and (due is None or due > 0):
             return False
-        self._reservations.flush()
+        if busy:
+            self._reservations.flush_behind(self._wake)
+        elif not self._reservations.empty():
+            self._reservations.flush()
+        else:
+            return False
         self._turn_at = time.monotonic()
         return True
 

@@ -5,6 +5,7 @@ The store may be away at any call, before or after it has done what it was asked
 
 import secrets
 from collections import deque
+from threading import Event
 
 import hypothesis.strategies as st
 import pytest
@@ -235,6 +236,23 @@ class Machine(RuleBasedStateMachine):
         assert took == self.ours.empty()
         assert took or self.jobs.away is not None
         if took:
+            self.everything_was_handed_in()
+
+    @rule()
+    def flush_behind(self):
+        self.told += self.ours.arrived()
+        over = Event()
+        try:
+            self.ours.flush_behind(over.set)
+        except StoreUnavailable:
+            assert self.jobs.away is not None
+            assert not self.ours.empty()
+            return
+        if self.ours._hand_in_over is not None:
+            assert over.wait(60)
+            assert not self.ours.empty()
+            assert self.ours.due_in() == 0.0
+        if self.ours.empty():
             self.everything_was_handed_in()
 
     def everything_was_handed_in(self):
