@@ -104,9 +104,9 @@ def batches_of(search: str) -> dict[str, Any]:
     return {"_id": {"$gte": f"batch:{search}:", "$lt": f"batch:{search};"}}
 
 
-def in_batches(documents: Sequence[Document], search: str) -> Iterator[Document]:
-    """Yield batches of new units of a search, in their order."""
-    sizes = iter(SIZES)
+def in_batches(documents: Sequence[Document], search: str, *, first: bool) -> Iterator[Document]:
+    """Yield batches of new units of a search, in their order; `first` are its first ones."""
+    sizes = iter(SIZES if first else SIZES[-1:])
     size, some, room = next(sizes), list[Document](), _CHARACTERS
     for document in documents:
         full = len(some) >= size or room < 0

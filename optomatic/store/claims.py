@@ -161,9 +161,9 @@ class Claims:
                 heads = self._head({**queued, **_LOST}, 1)
             if not heads:
                 # Set aside units that no worker can claim, as they have not the form of one.
-                others = {name: queued[name] for name in queued.keys() - SANE.keys()}
+                others = {**_where(queues, search), "state": "queued", "$nor": [dict(SANE)]}
                 for form, some in ((UnitForm, SINGLE), (BatchForm, BATCH)):
-                    self._units.read(form, {**others, **some, "$nor": [dict(SANE)]})
+                    self._units.read(form, {**others, **some})
                 return Lease("", ())
             token = secrets.token_hex(16)
             jobs: list[Job] | None
@@ -466,12 +466,17 @@ def _appended(field: str, entry: Any) -> dict[str, Any]:
 
 
 def _queued(queues: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
-    query = {"state": "queued", **SANE}
+    return {"state": "queued", **SANE, **_where(queues, search)}
+
+
+def _where(queues: Sequence[str] | None, search: str | Sequence[str] | None) -> dict[str, Any]:
+    """Return the condition for units of queues and searches; an index serves it."""
+    query: dict[str, Any] = {}
     if queues is not None:
         query["queue"] = {"$in": list(queues)}
     if search is not None:
         query["wanted_by"] = any_of(search)
-    return query
+    return query or {"queue": {"$gte": ""}}  # any queue
 
 
 def any_of(search: str | Sequence[str]) -> Any:

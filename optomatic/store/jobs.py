@@ -178,7 +178,8 @@ class Jobs:
         # What another search inserts meanwhile is left as it is, and joined below.
         left: Sequence[Document] = []
         if together:
-            left = self._insert_batches(new, search)
+            first = bool(new) and new[0]["sequence"] == 0
+            left = self._insert_batches(new, search, first=first)
         else:
             self._units.insert(new)
             if new:  # batches that came meanwhile, whose search has not seen these
@@ -199,9 +200,11 @@ class Jobs:
             return Submitted(met.invalid + more.invalid, met.foreign + more.foreign)
         return met
 
-    def _insert_batches(self, new: Sequence[Document], search: str) -> list[Document]:
+    def _insert_batches(
+        self, new: Sequence[Document], search: str, *, first: bool
+    ) -> list[Document]:
         """Queue units in batches; return those that another search has just queued so."""
-        batches = list(in_batches(new, search))
+        batches = list(in_batches(new, search, first=first))
         refused = set(self._units.insert(batches))
         own = {unit_id: batch["_id"] for batch in batches for unit_id in batch["ids"]}
         # Either this sees units that others have just queued alone, or they see these batches.

@@ -57,18 +57,20 @@ class Wakeup:
     def __init__(self) -> None:
         self.reads, self._write = os.pipe()
         os.set_blocking(self._write, False)
+        # A late wake() must not write into a file that gets the same number next.
+        self._lock = threading.RLock()
 
     def wake(self) -> None:
         """End the wait that is under way, or else the next one."""
-        with contextlib.suppress(OSError):  # full: it wakes up anyway; -1: it is closed
+        with self._lock, contextlib.suppress(OSError):  # full: it wakes up anyway; -1: it is closed
             os.write(self._write, b"\0")
 
     def close(self) -> None:
         """Wake nobody any more."""
-        # A late wake() must not write into a file that gets the same number next.
-        ends, self._write = (self._write, self.reads), -1
-        for end in ends:
-            os.close(end)
+        with self._lock:
+            ends, self._write = (self._write, self.reads), -1
+            for end in ends:
+                os.close(end)
 
 
 # The output of children is passed on to this process's stderr, within bounds: a unit that prints

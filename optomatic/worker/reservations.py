@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 #: Results are handed in when there are so many, or when the oldest is so many seconds old.
-MANY, OLD = 64, 0.05
+MANY, OLD = 128, 0.2
 #: A revoked unit may go on for so many seconds: most are over by then, and a new child takes
 #: longer to start.
 _MERCY = 0.25
@@ -244,9 +244,9 @@ class Reservations:
         if self._owed:
             self.flush()
             return
-        self._behind, self._results, self._urgent = self._results, {}, False
-        if not self._behind:
+        if self.due_in() != 0.0:  # only the last one had to be seen to
             return
+        self._behind, self._results, self._urgent = self._results, {}, False
         over: Future[None] = Future()
         over.add_done_callback(lambda _: done())
         self._hand_in_over = over
