@@ -66,7 +66,7 @@ class Reader(threading.Thread):
         self._over.set()
         self.join()
         self.look()
-        return list(self._units.find({"kind": "score"}, _FIELDS))
+        return list(self._units.find({"kind": "score", "ids": None}, _FIELDS))
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,8 +14,12 @@ from sklearn.model_selection import GridSearchCV
 
 from optomatic import MongoSearchCV
 
-CANDIDATES, SPLITS, CALLS = 12, 5, 16
-#: Seconds that a unit or a call takes.
+SPLITS, CALLS = 5, 16
+#: Candidates of a search, and the seconds that its units take: a few long ones, or many short
+#: ones, which are queued in batches.
+SIZES = ((12, 0.03), (600, 0.002))
+MOST = max(candidates for candidates, _ in SIZES)
+#: Seconds that a call takes.
 SECONDS = 0.03
 METRICS = ("r2", "neg_mean_squared_error")
 FIXED: dict[str, Any] = {
@@ -61,10 +65,15 @@ class Task:
     kind: str
     block: int
 
+    @property
+    def size(self) -> tuple[int, float]:
+        """How many candidates a search has, and how long each unit takes."""
+        return SIZES[self.block % len(SIZES)]
+
     def grid(self) -> dict[str, list[float]]:
         """Return the candidates of a search; no two blocks have one in common."""
-        first = self.block * CANDIDATES
-        return {"alpha": [1 + n / 7 for n in range(first, first + CANDIDATES)]}
+        first = self.block * MOST
+        return {"alpha": [1 + n / 7 for n in range(first, first + self.size[0])]}
 
 
 def task(seed: int, clients: int, slot: int, number: int) -> Task:
@@ -78,7 +87,7 @@ def task(seed: int, clients: int, slot: int, number: int) -> Task:
 def search(task: Task) -> dict[str, Any]:
     """Return the table of a search."""
     workers = {"here": None, "local": 2, "standalone": 0}[task.kind]
-    made = MongoSearchCV(Slow(seconds=SECONDS), task.grid(), n_jobs=workers, **FIXED)
+    made = MongoSearchCV(Slow(seconds=task.size[1]), task.grid(), n_jobs=workers, **FIXED)
     return made.fit(X, Y).cv_results_
 
 
