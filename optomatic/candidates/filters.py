@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from optomatic.candidates.ask_tell import STORED, name_of
@@ -345,6 +344,9 @@ class PromisingFilter:
         return history[history["state"].isin(["completed", "stopped"]) & np.isfinite(scores)]
 
     def _fit(self, done: Any) -> None:
+        # It takes as long to import as half of this package, which each first fit waits for.
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
         tried = candidates_in(done)
         self._columns = Columns(tried)
         self._model = HistGradientBoostingRegressor(

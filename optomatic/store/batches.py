@@ -187,12 +187,13 @@ class Batches:
                     found.append({**document, "started": started})
         return found
 
-    def open_queued(self, name: str) -> None:
-        """Open a batch that is queued or cancelled, in whatever process."""
+    def open_queued(self, name: str) -> bool:
+        """Open a batch if it is queued or cancelled, in whatever process; return whether it was."""
         token = secrets.token_hex(16)
         query = {"_id": name, "state": {"$in": ["queued", "cancelled"]}, "v": SCHEMA}
-        if self._units.update(query, [{"$set": taken(token, "", _OPENING)}]):
-            self.open(name, token)
+        if not self._units.update(query, [{"$set": taken(token, "", _OPENING)}]):
+            return False
+        return self.open(name, token)
 
     def open(
         self,

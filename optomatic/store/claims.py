@@ -319,9 +319,7 @@ class Claims:
         """
         if not ids:
             return
-        if (batch := self._claimed.pop(token, None)) is not None and self._batches.open(
-            batch.id, token, kept=batch.left.difference(ids), ran=begun
-        ):
+        if self._open(token, ids, ran=begun):
             return
         never_ran = {"$and": ["$started", {"$not": [{"$in": ["$_id", {"$literal": [*begun]}]}]}]}
         runs = {"$subtract": ["$runs", {"$cond": [never_ran, 1, 0]}]}
@@ -376,8 +374,7 @@ class Claims:
         """
         if any(is_of_the_machine(result.failures) for result in results.values()):
             # Such a unit may be queued again, by itself.
-            del self._claimed[token]
-            self._batches.open(batch.id, token, kept=batch.left)
+            self._open(token)
             return results
         who = {"completed_by": worker, "completed_on": this_process().host}
         now = {"completed_at": batch.now()}
@@ -398,6 +395,23 @@ class Claims:
             self._units.delete({"_id": batch.id, **held(token)})
             del self._claimed[token]
         return {unit_id: result for unit_id, result in results.items() if unit_id in there}
+
+    def _open(
+        self, token: str, released: Collection[str] = (), ran: Collection[str] | None = None
+    ) -> bool:
+        """Make single units of a batch under `token`, and keep those not `released`.
+
+        Return whether there was one.
+        """
+        if (batch := self._claimed.get(token)) is None:
+            return False
+        kept = batch.left.difference(released)
+        held = self._batches.open(batch.id, token, kept=kept, ran=ran)
+        if not held:  # others have it, or nobody: a good result of what is kept still counts
+            batch.ended(released)
+        if held or not batch.left:
+            del self._claimed[token]
+        return held
 
     def _complete_together(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
         """Store results that are small, in one update; return how many were taken.
@@ -431,9 +445,7 @@ class Claims:
 
         `why` is the signal or exit status of the process on `host`.
         """
-        batch = self._claimed.pop(token, None)
-        if batch is not None:
-            self._batches.open(batch.id, token, kept=batch.left)
+        self._open(token)
         query = {"_id": unit_id, "claim": token, "state": "running", **SANE}
         return bool(self._take_back(query, why, host))
 

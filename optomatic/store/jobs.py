@@ -177,13 +177,24 @@ class Jobs:
         new = [document for document in documents if document["_id"] not in known]
         # What another search inserts meanwhile is left as it is, and joined below.
         left: Sequence[Document] = []
-        if together:
-            first = bool(new) and new[0]["sequence"] == 0
-            left = self._insert_batches(new, search, first=first)
-        else:
+        if together and new:
+            left, queued = self._insert_batches(new, search)
+            ids = [unit_id for unit_id in ids if unit_id not in queued]
+        elif new:
             self._units.insert(new)
-            if new:  # batches that came meanwhile, whose search has not seen these
-                self._join_batches(ids, search, priority)
+            # Batches that came meanwhile, whose search has not seen these.
+            self._join_batches(ids, search, priority)
+        if ids:
+            self._join(ids, search, priority, retry_failed=retry_failed)
+        if there and len(self._units.find({"_id": {"$in": [*there]}}, {"_id": 1})) < len(there):
+            left = documents  # a cancelled or failed one was removed before it was joined
+        if left:
+            more = self._join_or_insert(left, search, priority, retry_failed, together=False)
+            return Submitted(met.invalid + more.invalid, met.foreign + more.foreign)
+        return met
+
+    def _join(self, ids: Sequence[str], search: str, priority: int, *, retry_failed: bool) -> None:
+        """Have `search` wait for units that are there and have no end; queue others again."""
         again = ids
         if not retry_failed:  # only those that a later run may do better
             passing = {"_id": {"$in": ids}, "state": "failed", **ERRORS_OF_A_MOMENT}
@@ -192,26 +203,25 @@ class Jobs:
             self.retry(again, search)
         own = {"_id": {"$in": ids}, "v": SCHEMA, "wanted_by": {"$type": "array"}}
         states = [*UNFINISHED, "cancelled"]
-        self._units.update({**own, "state": {"$in": states}}, [_join(search, priority)])
-        if there and len(self._units.find({"_id": {"$in": [*there]}}, {"_id": 1})) < len(there):
-            left = documents  # a cancelled or failed one was removed before it was joined
-        if left:
-            more = self._join_or_insert(left, search, priority, retry_failed, together=False)
-            return Submitted(met.invalid + more.invalid, met.foreign + more.foreign)
-        return met
+        self._units.update({**own, "state": {"$in": states}}, [_joined(search, priority)])
 
     def _insert_batches(
-        self, new: Sequence[Document], search: str, *, first: bool
-    ) -> list[Document]:
-        """Queue units in batches; return those that another search has just queued so."""
-        batches = list(in_batches(new, search, first=first))
+        self, new: Sequence[Document], search: str
+    ) -> tuple[list[Document], set[str]]:
+        """Queue units in batches.
+
+        Return those that another search has just queued so, and those that are in batches now.
+        """
+        batches = list(in_batches(new, search, first=new[0]["sequence"] == 0))
         refused = set(self._units.insert(batches))
         own = {unit_id: batch["_id"] for batch in batches for unit_id in batch["ids"]}
         # Either this sees units that others have just queued alone, or they see these batches.
         alone = self._units.find({"_id": {"$in": list(own)}}, {"_id": 1})
-        for name in {own[document["_id"]] for document in alone} - refused:
+        opened = {own[document["_id"]] for document in alone} - refused
+        for name in opened:
             self._batches.open_queued(name)
-        return [document for document in new if own[document["_id"]] in refused]
+        left = [document for document in new if own[document["_id"]] in refused]
+        return left, {unit_id for unit_id, name in own.items() if name not in opened | refused}
 
     def _join_batches(
         self, ids: Sequence[str], search: str, priority: int
@@ -223,17 +233,25 @@ class Jobs:
         joined, invalid, foreign = set[str](), 0, set[str]()
         for batch in self._batches.with_any(ids, ("v", "state", "ids")):
             own = set(ids_in(batch)).intersection(ids)
-            query = {"_id": batch["_id"], "state": "running", "v": SCHEMA}
             if batch.get("v") != SCHEMA:
                 foreign |= own
             elif batch["state"] == INVALID:
                 self._batches.make_room(batch["_id"])
                 invalid += len(own)
-            elif self._units.update(query, [_join(search, priority)]):
+            elif self._join_batch(batch["_id"], search, priority):
                 joined |= own
-            else:
-                self._batches.open_queued(batch["_id"])
         return joined, Submitted(invalid, tuple(sorted(foreign)))
+
+    def _join_batch(self, name: str, search: str, priority: int) -> bool:
+        """Join a batch if a worker has it, else open it; return whether it was joined."""
+        running = {"_id": name, "state": "running", "v": SCHEMA}
+        while not self._units.update(running, [_joined(search, priority)]):
+            if self._batches.open_queued(name):
+                return False
+            queued = {"_id": name, "state": {"$in": [*UNFINISHED, "cancelled"]}}
+            if self._units.find_one(queued, {"_id": 1}) is None:  # others have opened it
+                return False
+        return True
 
     def _there(self, ids: Sequence[str]) -> tuple[set[str], Submitted]:
         """Return which of `ids` are there; make room for those that cannot be read."""
@@ -428,7 +446,10 @@ class Jobs:
         """
         how: dict[str, Any] = {"sort": [("claimed_at", 1)], "limit": _MOST_SHOWN}
         some = {} if searches is None else {"wanted_by": any_of(searches)}
-        fields = {**fields_of(RunningForm), **dict.fromkeys(("began", "ids", "packed"), 1)}
+        fields = {
+            **fields_of(RunningForm),
+            **dict.fromkeys(("began", "ids", "packed", "sequence"), 1),
+        }
         units: list[Document] = []
         for found in self._units.find({**_RUNNING, **some, "v": SCHEMA}, fields, **how):
             if "packed" in found:
@@ -483,7 +504,7 @@ def _unfinished(search: str | Sequence[str]) -> dict[str, Any]:
     return {"wanted_by": any_of(search), "state": {"$in": list(UNFINISHED)}}
 
 
-def _join(search: str, priority: int) -> dict[str, Any]:
+def _joined(search: str, priority: int) -> dict[str, Any]:
     """Return the stage of an update that has a search wait for units."""
     return {
         "$set": {
