@@ -25,6 +25,7 @@ from optomatic.store.documents import (
     INVALID,
     CallEndForm,
     UnitForm,
+    check_sizes,
     failures_of,
     fields_of,
     unit_documents,
@@ -100,6 +101,7 @@ class Calls:
         RecordTooLarge
             Before anything is queued.
         """
+        check_sizes([call.unit for call in calls])
         self._prepare()
         documents = [_document(call, client, run, first + n) for n, call in enumerate(calls)]
         for some in slices(documents):

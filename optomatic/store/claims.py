@@ -376,19 +376,13 @@ class Claims:
             # Such a unit may be queued again, by itself.
             self._open(token)
             return results
-        who = {"completed_by": worker, "completed_on": this_process().host}
-        now = {"completed_at": batch.now()}
+        common: Document = {"completed_by": worker, "completed_on": this_process().host}
+        common["completed_at"] = batch.now()
         ends = {}
         for unit_id, result in results.items():
             error = error_document(result.failures) if result.failures else None
-            document = result_document(unit_id, result, error)
-            ends[unit_id] = {
-                "state": _state(error),
-                "result": document,
-                "error": error,
-                **who,
-                **now,
-            }
+            own = {"result": result_document(unit_id, result, error), "error": error}
+            ends[unit_id] = {**common, **own, "state": _state(error)}
         there = self._units.insert(batch.documents(ends))
         batch.ended(results)
         if not batch.left:

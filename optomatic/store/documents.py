@@ -471,10 +471,7 @@ NOBODY: Mapping[str, Any] = {
 def unit_documents(
     units: Sequence[Unit], search: str, priority: int = 0, first: int = 0
 ) -> list[Document]:
-    """Return the documents of units that were never claimed, the first as number `first`.
-
-    Raise :class:`RecordTooLarge` if one is: it would fail its neighbours in a bulk too.
-    """
+    """Return the documents of units that were never claimed, the first as number `first`."""
     documents: list[Document] = []
     common: Document = {}
     work = None
@@ -519,14 +516,19 @@ def _common(work: Work, search: str, priority: int) -> Document:
     }
 
 
-def _readable(unit: Unit) -> Mapping[str, Any]:
-    """Return the params of a unit for people."""
-    if len(unit.params_text) > _LARGEST:
+def check_sizes(units: Sequence[Unit]) -> None:
+    """Raise :class:`RecordTooLarge` if a unit is: it would fail its neighbours in a bulk too."""
+    largest = max((len(unit.params_text) for unit in units), default=0)
+    if largest > _LARGEST:
         raise RecordTooLarge(
-            f"The params of a candidate take {len(unit.params_text):,} bytes, and MongoDB stores "
+            f"The params of a candidate take {largest:,} bytes, and MongoDB stores "
             "at most 16 MB in one record. Nothing was queued. Pass large values (arrays, "
             "estimators) as objects that stand in the estimator instead of in the space."
         )
+
+
+def _readable(unit: Unit) -> Mapping[str, Any]:
+    """Return the params of a unit for people."""
     if len(unit.params_text) > _PARAMS:
         return {"(too long)": unit.params_text[:200]}
     return unit.params

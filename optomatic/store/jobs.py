@@ -57,6 +57,7 @@ from optomatic.store.documents import (
     InspectedForm,
     RunningForm,
     UnitForm,
+    check_sizes,
     fields_of,
     key_of,
     outcome_of,
@@ -148,13 +149,14 @@ class Jobs:
 
         Raise :class:`RecordTooLarge` before anything is queued.
         """
-        documents = unit_documents(units, search, priority)
+        check_sizes(units)
         self._prepare()
-        invalid, foreign = 0, list[str]()
-        for some in slices(documents):
-            met = self._join_or_insert(
-                some, search, priority, retry_failed, together=len(documents) >= LEAST
-            )
+        invalid, foreign, first = 0, list[str](), 0
+        for some in slices(units):
+            documents = unit_documents(some, search, priority, first)
+            first += len(some)
+            together = len(units) >= LEAST
+            met = self._join_or_insert(documents, search, priority, retry_failed, together=together)
             invalid += met.invalid
             foreign += met.foreign
         return Submitted(invalid, tuple(foreign))
