@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from optomatic.errors import NotShippable
+from optomatic.garbage import without_collector
 from optomatic.keys.digest import KEY_VERSION, Digest
 from optomatic.keys.environment import python_minor, required_versions, shipping, versions
 from optomatic.planning.constraints import work_of
@@ -104,6 +105,7 @@ class Planner(Generic[W]):
         env = self._environments.hash_of(Digest(""))
         self.signature = workload.signature(self._common, self.sender.digests, env)
 
+    @without_collector()
     def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
         """Return the units of `candidates`.
 

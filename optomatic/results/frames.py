@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from optomatic.garbage import without_collector
 from optomatic.planning.params import decode_extra, plain
 from optomatic.records import Evaluation, Inspected, Outcome, Result, SetAside
 from optomatic.results.failures import death_of
@@ -198,21 +197,6 @@ class CandidateRow:
     asked: int
     rest: str = "stopped"
     more: Mapping[str, Any] = field(default_factory=dict)
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Collect no garbage: large tables are made of many objects, and all of them are kept.
-
-    The collector would look at them again and again, for a third of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @without_collector()

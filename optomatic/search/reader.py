@@ -11,12 +11,13 @@ from html import escape
 from typing import Any, NamedTuple
 
 from optomatic.errors import BundleDamaged, RecordsInvalid, warn
+from optomatic.garbage import without_collector
 from optomatic.planning.params import decode, params_line, plain
 from optomatic.planning.payload import Loaded, load_payload
 from optomatic.planning.serialization import load
 from optomatic.progress.notebook import MOST_ROWS, Cell, grid_html
 from optomatic.records import ENDED, Candidate, Described, Inspected
-from optomatic.results.frames import SCORE, CandidateRow, without_collector
+from optomatic.results.frames import SCORE, CandidateRow
 from optomatic.results.table import Row, best_index_of, cv_results_of, splits_in_race
 from optomatic.store.connection import Store
 from optomatic.store.documents import RecordForm

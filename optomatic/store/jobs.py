@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pymongo.database import Database
 
+from optomatic.garbage import without_collector
 from optomatic.records import (
     ENDED,
     SCHEMA,
@@ -117,6 +118,7 @@ class Jobs:
 
     # -- look up and submit ----------------------------------------------------------------
 
+    @without_collector()
     def stored(self, units: Sequence[Unit]) -> dict[str, Outcome]:
         """Return the ends that the store has for `units` already, by the id that was asked.
 
@@ -137,6 +139,7 @@ class Jobs:
         completed = {"state": "completed", "v": SCHEMA}
         return sorted({d["key"] for d in self._units.each("key", keys, completed, {"key": 1})})
 
+    @without_collector()
     def submit(
         self, units: Sequence[Unit], search: str, *, priority: int = 0, retry_failed: bool = False
     ) -> Submitted:
@@ -348,6 +351,7 @@ class Jobs:
 
     # -- read ------------------------------------------------------------------------------
 
+    @without_collector()
     def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome]:
         """Return what the store has for `ids`, in whatever state."""
         return {
@@ -372,6 +376,7 @@ class Jobs:
         """Return the outcome of each of `ids`, as of :meth:`described`."""
         return self._read(ids, EndForm, outcome_of)
 
+    @without_collector()
     def _read(self, ids: Sequence[str], form: Any, made: Callable[[Any], Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
