@@ -234,18 +234,18 @@ class Reservations:
             self._owed[0]()
             self._owed.popleft()
 
-    def flush_behind(self, done: Callable[[], None]) -> None:
+    def flush_behind(self, done: Callable[[], None]) -> bool:
         """Have another thread hand in all results, and call `done` when it has.
 
         What it could not do is raised by the next call that gives the store something.  What else
-        is owed is done at once.
+        is owed is done at once.  Return whether the store has answered since the last call.
         """
-        self._end_hand_in()
+        answered = self._end_hand_in()
         if self._owed:
             self.flush()
-            return
+            return True
         if self.due_in() != 0.0:  # only the last one had to be seen to
-            return
+            return answered
         self._behind, self._results, self._urgent = self._results, {}, False
         over: Future[None] = Future()
         over.add_done_callback(lambda _: done())
@@ -254,6 +254,7 @@ class Reservations:
         Thread(
             target=self._hand_in_for, args=(over,), name="optomatic-hand-in", daemon=True
         ).start()
+        return answered
 
     def _hand_in_for(self, over: Future[None]) -> None:
         try:
@@ -263,10 +264,13 @@ class Reservations:
         else:
             over.set_result(None)
 
-    def _end_hand_in(self) -> None:
-        """Wait for the other thread; owe again what the store did not take from it."""
+    def _end_hand_in(self) -> bool:
+        """Wait for the other thread, if it is at work; owe again what the store did not take.
+
+        Return whether it was, and all went well.
+        """
         if self._hand_in_over is None:
-            return
+            return False
         try:
             self._hand_in_over.result()
         finally:
@@ -275,6 +279,7 @@ class Reservations:
                 for token, results in self._behind.items():
                     self._results[token] = {**results, **self._results.get(token, {})}
                 self._behind = {}
+        return True
 
     def _hand_in(self, owed: dict[str, dict[str, Result | Returned]]) -> None:
         """Store results by token, and remove them from `owed`."""

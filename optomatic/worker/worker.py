@@ -171,12 +171,12 @@ class Worker:
         due, busy = self._reservations.due_in(), self._pool.busy()
         if busy and (due is None or due > 0):
             return False
-        if busy:
-            self._reservations.flush_behind(self._wake)
-        elif not self._reservations.empty():
-            self._reservations.flush()
-        else:
+        if busy and not self._reservations.flush_behind(self._wake):
             return False
+        if not busy:
+            if self._reservations.empty():
+                return False
+            self._reservations.flush()
         self._turn_at = time.monotonic()
         return True
 
