@@ -277,7 +277,7 @@ class Claims:
             if self._units.update({"_id": batch.id, **held(token)}, [{"$set": now}]):
                 batch.started(ids)
                 return frozenset(batch.left.intersection(ids))
-            del self._claimed[token]
+            self._claimed.pop(token, None)
         wanted = {"_id": {"$in": list(ids)}, **held(token)}
         now = {"started": True, "started_at": "$$NOW", "lease_until": after(lease)}
         change = [{"$set": {**now, "runs": {"$add": ["$runs", 1]}}}]
@@ -387,7 +387,7 @@ class Claims:
         batch.ended(results)
         if not batch.left:
             self._units.delete({"_id": batch.id, **held(token)})
-            del self._claimed[token]
+            self._claimed.pop(token, None)
         return {unit_id: result for unit_id, result in results.items() if unit_id in there}
 
     def _open(
@@ -404,7 +404,7 @@ class Claims:
         if not held:  # others have it, or nobody: a good result of what is kept still counts
             batch.ended(released)
         if held or not batch.left:
-            del self._claimed[token]
+            self._claimed.pop(token, None)
         return held
 
     def _complete_together(self, scores: Mapping[str, dict[str, Any]], worker: str) -> int:
