@@ -70,6 +70,19 @@ def unless_wanted(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: {"$cond": [UNWANTED, value, f"${name}"]} for name, value in fields.items()}
 
 
+def joined(searches: Sequence[str], priority: int) -> dict[str, Any]:
+    """Return the stage of an update that has searches wait for units without an end."""
+    wanted_by = {"$setUnion": ["$wanted_by", {"$literal": list(searches)}]}
+    again = {"$and": [{"$eq": ["$state", "cancelled"]}, {"$gt": [{"$size": wanted_by}, 0]}]}
+    return {
+        "$set": {
+            "wanted_by": wanted_by,
+            "priority": {"$max": ["$priority", priority]},
+            "state": {"$cond": [again, "queued", "$state"]},
+        }
+    }
+
+
 def held(token: str) -> dict[str, Any]:
     """Return the condition for units and batches under a claim."""
     return {"claim": token, "state": "running"}
@@ -229,7 +242,11 @@ class Batches:
                 unit.update(started=unit_id in began, runs=int(unit_id in began))
             else:
                 unit.update(**free, runs=int(unit_id in ran))
-        self._units.insert(units)
+        if there := self._units.insert(units):
+            # Other searches have queued these alone, or an earlier process has opened the batch.
+            states = [*UNFINISHED, "cancelled"]
+            query = {"_id": {"$in": there}, "state": {"$in": states}, "v": SCHEMA}
+            self._units.update(query, [joined(batch["wanted_by"], batch["priority"])])
         self._remove(batch, [unit["_id"] for unit in units])
         return True
 

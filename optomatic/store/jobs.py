@@ -45,6 +45,7 @@ from optomatic.store.batches import (
     begun_in,
     ids_in,
     in_batches,
+    joined,
     unless_wanted,
 )
 from optomatic.store.claims import ERRORS_OF_A_MOMENT, any_of, is_of_its_moment
@@ -208,7 +209,7 @@ class Jobs:
             self.retry(again, search)
         own = {"_id": {"$in": ids}, "v": SCHEMA, "wanted_by": {"$type": "array"}}
         states = [*UNFINISHED, "cancelled"]
-        self._units.update({**own, "state": {"$in": states}}, [_joined(search, priority)])
+        self._units.update({**own, "state": {"$in": states}}, [joined([search], priority)])
 
     def _insert_batches(
         self, new: Sequence[Document], search: str
@@ -235,7 +236,7 @@ class Jobs:
 
         Return the units that were joined, and odd batches.
         """
-        joined, invalid, foreign = set[str](), 0, set[str]()
+        held, invalid, foreign = set[str](), 0, set[str]()
         for batch in self._batches.with_any(ids, ("v", "state", "ids")):
             own = set(ids_in(batch)).intersection(ids)
             if batch.get("v") != SCHEMA:
@@ -244,13 +245,13 @@ class Jobs:
                 self._batches.make_room(batch["_id"])
                 invalid += len(own)
             elif self._join_batch(batch["_id"], search, priority):
-                joined |= own
-        return joined, Submitted(invalid, tuple(sorted(foreign)))
+                held |= own
+        return held, Submitted(invalid, tuple(sorted(foreign)))
 
     def _join_batch(self, name: str, search: str, priority: int) -> bool:
         """Join a batch if a worker has it, else open it; return whether it was joined."""
         running = {"_id": name, "state": "running", "v": SCHEMA}
-        while not self._units.update(running, [_joined(search, priority)]):
+        while not self._units.update(running, [joined([search], priority)]):
             if self._batches.open_queued(name):
                 return False
             queued = {"_id": name, "state": {"$in": [*UNFINISHED, "cancelled"]}}
@@ -509,17 +510,6 @@ class Jobs:
 
 def _unfinished(search: str | Sequence[str]) -> dict[str, Any]:
     return {"wanted_by": any_of(search), "state": {"$in": list(UNFINISHED)}}
-
-
-def _joined(search: str, priority: int) -> dict[str, Any]:
-    """Return the stage of an update that has a search wait for units."""
-    return {
-        "$set": {
-            "wanted_by": {"$setUnion": ["$wanted_by", [{"$literal": search}]]},
-            "priority": {"$max": ["$priority", priority]},
-            "state": {"$cond": [{"$eq": ["$state", "cancelled"]}, "queued", "$state"]},
-        }
-    }
 
 
 def _leave(search: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Batches: many units in one document, against a model of each unit, and what opens them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,7 @@ from hypothesis.stateful import (
 from store.test_model import SEARCHES, TIMING, Expected
 from store.units import bad, good, ids, some_units
 
+from optomatic.errors import StoreUnavailable
 from optomatic.store import batches, jobs
 from optomatic.store.connection import open_store
 
@@ -302,3 +305,163 @@ def test_any_order_of_calls(any_uri, small_batches):
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# What opens a batch, one thing at a time
+
+
+@pytest.fixture
+def batch(one_bench, small_batches, monkeypatch):
+    """Three units in one batch, which `search` has queued."""
+    monkeypatch.setattr(batches, "SIZES", (3,))
+    units = some_units(3)
+    one_bench.jobs.submit(units, "search")
+    return units
+
+
+def packed(bench):
+    """Return the batches that are stored."""
+    return list(bench.units.find({"ids": {"$exists": True}}))
+
+
+def run_out(bench, token):
+    ago = {"$subtract": ["$$NOW", 1]}
+    bench.units.update_many({"claim": token}, [{"$set": {"lease_until": ago}}])
+    return bench.claims.reap()
+
+
+def test_all_units_of_a_batch_are_one_document_until_they_have_results(one_bench, batch):
+    assert one_bench.units.count_documents({}) == 1
+    lease = one_bench.claims.claim("w", 3)
+    assert ids(lease.jobs) == ids(batch)
+    assert one_bench.claims.start(lease.token, ids(batch)) == set(ids(batch))
+    one_bench.claims.complete("w", lease.token, {batch[0].id: good(), batch[1].id: bad()})
+    assert one_bench.states().keys() >= {batch[0].id, batch[1].id}
+    assert one_bench.jobs.waits("search")
+    one_bench.claims.complete("w", lease.token, {batch[2].id: good()})
+    assert one_bench.states() == dict(
+        zip(ids(batch), ("completed", "failed", "completed"), strict=True)
+    )
+    assert not one_bench.jobs.waits("search")
+    ends = one_bench.jobs.inspected(ids(batch))
+    assert {(one.attempt, one.outcome.runs, one.worker) for one in ends.values()} == {(1, 1, "w")}
+    assert all(one.began <= one.ended for one in ends.values())
+
+
+def test_what_ended_its_worker_runs_alone_and_nothing_else_is_blamed(one_bench, batch):
+    claims = one_bench.claims
+    lease = claims.claim("w1", 3)
+    claims.start(lease.token, ids(batch)[:2])
+    run_out(one_bench, lease.token)
+    for n in (2, 3):  # the second one ends its worker each time
+        assert ids(claims.claim(f"w{n}", 3, alone=False).jobs) in ([], [batch[2].id])
+        other = claims.claim(f"w{n}", 3)
+        if other.jobs and other.jobs[0].id == batch[2].id:
+            other = claims.claim(f"w{n}", 3)
+        while ids(other.jobs) != [batch[1].id]:
+            assert ids(other.jobs) == [batch[0].id]
+            claims.start(other.token, ids(other.jobs))
+            claims.complete("well", other.token, {batch[0].id: good()})
+            other = claims.claim(f"w{n}", 3)
+        claims.start(other.token, [batch[1].id])
+        run_out(one_bench, other.token)
+    states = one_bench.states()
+    assert (states[batch[0].id], states[batch[1].id]) == ("completed", "dead")
+    assert one_bench.document(batch[1])["losses"] == 3
+    assert one_bench.document(batch[2])["losses"] == 0
+    assert packed(one_bench) == []
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_a_process_that_ends_while_it_opens_a_batch_leaves_all_units_once(
+    one_bench, batch, monkeypatch, kept
+):
+    """Some of the units are inserted, and the batch is still there."""
+    insert = one_bench.jobs._units.insert
+    with monkeypatch.context() as broken:
+
+        def some(documents):
+            insert(documents[:kept])
+            raise StoreUnavailable("it ended")
+
+        broken.setattr(one_bench.jobs._units, "insert", some)
+        with pytest.raises(StoreUnavailable):
+            one_bench.jobs.cancel("search", [batch[0].id])
+    run_out(one_bench, packed(one_bench)[0]["claim"])
+    got = []
+    while lease := one_bench.claims.claim("w", 3):
+        if not lease.jobs:
+            break
+        got += ids(lease.jobs)
+        one_bench.claims.start(lease.token, ids(lease.jobs))
+        one_bench.claims.complete("w", lease.token, {i: good() for i in ids(lease.jobs)})
+    assert sorted(got) == sorted(ids(batch))
+    assert not one_bench.jobs.waits("search")
+    assert packed(one_bench) == []
+
+
+def test_who_joins_or_leaves_while_a_batch_is_opened_waits_for_its_units_or_not(
+    one_bench, batch, monkeypatch
+):
+    jobs_of_others = open_store(one_bench.uri).jobs
+    insert = one_bench.jobs._units.insert
+
+    def meanwhile(documents):
+        jobs_of_others.submit(batch[:1], "joins")
+        jobs_of_others.cancel("search")
+        return insert(documents)
+
+    monkeypatch.setattr(one_bench.jobs._units, "insert", meanwhile)
+    one_bench.jobs.cancel("nobody", [batch[0].id])
+    assert packed(one_bench) == []
+    assert {tuple(d["wanted_by"]) for d in one_bench.units.find()} == {("joins",)}
+    assert not one_bench.jobs.waits("search")
+
+
+def test_another_search_gets_the_units_that_it_asks_for_and_no_others(one_bench, batch):
+    one_bench.jobs.submit(batch[1:2], "other")
+    wanted = {d["_id"]: sorted(d["wanted_by"]) for d in one_bench.units.find()}
+    assert wanted == dict(
+        zip(ids(batch), (["search"], ["other", "search"], ["search"]), strict=True)
+    )
+    assert ids(one_bench.claims.claim("w", 3, search="other").jobs) == [batch[1].id]
+
+
+@pytest.mark.parametrize("field", ["packed", "ids", "options", "began"])
+def test_a_batch_that_was_changed_is_set_aside_and_its_units_are_queued_anew(
+    one_bench, batch, field
+):
+    wrong = {"packed": b"other", "ids": ["x"], "options": {"other": 1}, "began": [7]}[field]
+    one_bench.units.update_one({}, {"$set": {field: wrong}})
+    assert one_bench.claims.claim("w", 3).jobs == ()
+    assert packed(one_bench)[0]["state"] == "invalid"
+    assert not one_bench.jobs.waits("search")
+    met = one_bench.jobs.submit(batch, "search")
+    assert met.invalid == (0 if field == "ids" else 3)
+    assert ids(one_bench.claims.claim("w", 3).jobs) == ids(batch)
+
+
+def test_a_batch_of_another_version_is_told_of_and_left_alone(one_bench, batch):
+    one_bench.units.update_one({}, {"$set": {"v": 2}})
+    assert one_bench.jobs.submit(batch, "other").foreign == tuple(sorted(ids(batch)))
+    assert one_bench.claims.claim("w", 3).jobs == ()
+    assert one_bench.units.count_documents({}) == 1
+
+
+def test_many_searches_at_once_queue_each_unit_once(one_bench, monkeypatch):
+    monkeypatch.setattr(jobs, "LEAST", 4)
+    units = some_units(60)
+    shares = [units, units[10:50], units[::3], units[:3], units[40:]]
+
+    def submit(number):
+        with open_store(one_bench.uri) as store:
+            store.jobs.submit(shares[number], f"s{number}")
+
+    with ThreadPoolExecutor(len(shares)) as threads:
+        list(threads.map(submit, range(len(shares))))
+    got = []
+    while lease := ids(one_bench.claims.claim("w", 30).jobs):
+        got += lease
+    assert sorted(got) == sorted(ids(units))
+    for number, share in enumerate(shares):
+        assert set(one_bench.jobs.waiting(f"s{number}")) >= set(ids(share))
