@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 #: Results are handed in when there are so many, or when the oldest is so many seconds old.
-MANY, OLD = 128, 0.2
+MANY, OLD = 128, 0.05
 #: A revoked unit may go on for so many seconds: most are over by then, and a new child takes
 #: longer to start.
 _MERCY = 0.25
