@@ -10,7 +10,7 @@ BATCH_SECONDS, CHUNK_SECONDS = 1.0, 0.05
 #: Units in one claim, at most.
 BATCH_UNITS = 128
 #: A second chunk is started before the first is done where starting one would otherwise keep
-#: a child idle for more than a tenth of its time; never for units longer than this, in
+#: a child idle for more than a fortieth of its time; never for units longer than this, in
 #: seconds: what is started behind a long unit could be scored elsewhere.
 _LONGEST_AHEAD = 0.5
 #: Seconds for which results of children may pile up unread, at least and at most.
@@ -67,7 +67,7 @@ class BatchSizing:
         """Return whether to send another chunk to a child that has `sent` units."""
         if sent == 0:
             return True
-        ahead = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 10 * self._start))
+        ahead = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 40 * self._start))
         if self._latest is None or self._latest > ahead:
             return False
         return sent * self._latest <= max(CHUNK_SECONDS, self._latest)
