@@ -143,8 +143,11 @@ class Claims:
         queues: Sequence[str] | None = None,
         search: str | Sequence[str] | None = None,
         alone: bool = True,
+        most: int | None = None,
     ) -> Lease:
         """Take up to `count` queued units: of these queues, and for this search or these.
+
+        A batch is taken as a whole, if it has at most twice as many, and at most `most`.
 
         `alone` says that the worker has nothing else started.  Only then it may get a unit that
         was lost before, and gets it alone: should the worker die again, no other unit is blamed.
@@ -173,7 +176,8 @@ class Claims:
                 jobs = self._take_units(token, worker, singles)
                 few = 2 * len(jobs) < len(singles)
             else:
-                jobs = self._take_batch(token, worker, heads[0], count)
+                room = 2 * count if most is None else min(2 * count, most)
+                jobs = self._take_batch(token, worker, heads[0], room)
                 few = jobs is None
             # Many claimers in lockstep all take the head of the queue, and most come away empty.
             self._crowded = few

@@ -385,7 +385,7 @@ class Dispatch:
         groups = search() if callable(search) else [search]
         queues = self.skipped.claimable()
         for group in groups:
-            if found := self._reservations.claim(count, queues, group, alone=not busy):
+            if found := self._reservations.claim(count, queues, group, alone=not busy, most=left):
                 return found
             if busy and group != groups[-1] and self._store.claims.any_lost(queues, group):
                 break  # it runs alone, and before what comes after its search

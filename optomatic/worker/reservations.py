@@ -105,11 +105,12 @@ class Reservations:
         queues: Sequence[str] | None,
         search: str | Sequence[str] | None,
         alone: bool,
+        most: int | None = None,
     ) -> int:
         """Reserve up to `count` units as :meth:`Claims.claim` does; return how many came."""
         now = time.monotonic()  # before the call, in which the short lease begins
         lease = self._store.claims.claim(
-            self.worker, count, queues=queues, search=search, alone=alone
+            self.worker, count, queues=queues, search=search, alone=alone, most=most
         )
         # A child may still run a unit under an old token: that was lost, which no beat tells.
         came = {job.id for job in lease.jobs}
