@@ -186,7 +186,7 @@ class Batches:
     def with_any(self, ids: Sequence[str], fields: Sequence[str] = ()) -> list[Document]:
         """Return the batches that have any of these units, with all fields if none are named."""
         found = self._units.each("ids", ids, {}, dict.fromkeys(fields, 1) or None)
-        return list({document["_id"]: document for document in found}.values())
+        return list({str(document["_id"]): document for document in found}.values())
 
     def pending(self, ids: Collection[str]) -> list[Document]:
         """Return documents for those of `ids` that are in batches, as if these were opened."""

@@ -215,9 +215,11 @@ class Claims:
             if self._in_batches and documents and "size" not in documents[0]:
                 self._in_batches = False
                 continue
-            singles = [document for document in documents if "size" not in document]
-            forms = {form.id: form for form in self._units.formed(UnitForm, singles)}
-            heads = [forms.get(d["_id"], d) for d in documents if "size" in d or d["_id"] in forms]
+            heads: list[UnitForm | Document] = []
+            for document in documents:
+                # An odd record may have any _id.
+                single = "size" not in document
+                heads += self._units.formed(UnitForm, [document]) if single else [document]
             if heads or not documents:
                 return heads  # else read on behind those that were set aside
 
