@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
+from optomatic.store.batches import SIZES
+
 #: Seconds of work in one claim, and in one chunk that is started at once.
 BATCH_SECONDS, CHUNK_SECONDS = 1.0, 0.05
-#: Units in one claim, at most.
-BATCH_UNITS = 128
+#: Units in one claim, at most: those of the largest batch in the store.
+BATCH_UNITS = SIZES[-1]
 #: A second chunk is started before the first is done where starting one would otherwise keep
 #: a child idle for more than a fortieth of its time; never for units longer than this, in
 #: seconds: what is started behind a long unit could be scored elsewhere.
