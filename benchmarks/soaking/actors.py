@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import signal
 import subprocess
 import sys
@@ -132,7 +133,8 @@ class Actors:
     def look(self, *, replace: bool = True) -> None:
         """See who has ended, and who hangs; replace them."""
         for actor in list(self.all):
-            if actor.kind == "client" and actor.end is None and actor.quiet_for() > self._hang:
+            hangs = actor.kind == "client" and actor.quiet_for() > self._hang
+            if hangs and actor.end != -signal.SIGKILL:
                 self._end_hanging(actor)
             code = actor.process.poll()
             if code is None:
@@ -176,7 +178,7 @@ class Actors:
 
     def finish(self) -> None:
         """Have clients end what they are at, then workers."""
-        for kind, seconds in (("client", self._hang), ("worker", _FAREWELL)):
+        for kind, seconds in (("client", math.inf), ("worker", _FAREWELL)):
             leaving = [actor for actor in self.all if actor.kind == kind]
             deadline = time.monotonic() + seconds
             while any(actor in self.all for actor in leaving):

@@ -336,7 +336,7 @@ def test_the_database_is_checked(filled, run):
     assert re.search(r"^server +replica set \w+ of 1: 127\.0\.0\.1:\d+$", out, re.MULTILINE)
     assert re.search(r"^version +\d+\.\d+\.\d+$", out, re.MULTILINE)
     assert re.search(r"^write concern +majority, journaled$", out, re.MULTILINE)
-    assert re.search(r"^indexes +all 11 are there$", out, re.MULTILINE)
+    assert re.search(r"^indexes +all 12 are there$", out, re.MULTILINE)
     MongoClient(filled).get_default_database()["units"].drop_index("invalid")
     code, out, _ = run("db", "check", db=filled)
     assert code == 1

@@ -22,7 +22,8 @@ SOAK = [sys.executable, str(SCRIPT), "--topology", "standalone", "--seed", "1"]
 
 def test_kills_and_freezes_lose_and_change_no_result(mongod):
     ended = subprocess.run([*SOAK, "--minutes", "0.1"], capture_output=True, text=True, timeout=280)
-    counts = {name: int(n) for name, n in re.findall(r"^(\S.*?) +(\d+)$", ended.stdout, re.M)}
+    rows = re.findall(r"^(\S.*?) +([\d,]+)$", ended.stdout, re.M)
+    counts = {name: int(n.replace(",", "")) for name, n in rows}
     assert ended.returncode == 0, ended.stdout + ended.stderr
     done = [n for name, n in counts.items() if name.endswith(("killed", "frozen", "told to end"))]
     assert len(done) == 8
