@@ -187,9 +187,11 @@ class Jobs:
             left, queued = self._insert_batches(new, search)
             ids = [unit_id for unit_id in ids if unit_id not in queued]
         elif new:
-            self._units.insert(new)
+            refused = self._units.insert(new)
             # Batches that came meanwhile, whose search has not seen these.
             self._join_batches(ids, search, priority)
+            own = {document["_id"] for document in new}.difference(refused)
+            ids = [unit_id for unit_id in ids if unit_id not in own]
         if ids:
             self._join(ids, search, priority, retry_failed=retry_failed)
         if there and len(self._units.find({"_id": {"$in": [*there]}}, {"_id": 1})) < len(there):

@@ -106,8 +106,8 @@ class Parts:
     ) -> bool:
         mark = marks[-1]
         begin = [*_keep_for(holder, marks), {"$set": {"kind": part.kind}}]
-        self.headers.update({"_id": part.sha}, begin, upsert=True)
-        there = self._marked_chunks(part.sha, mark)
+        is_known = self.headers.update({"_id": part.sha}, begin, upsert=True)
+        there = self._marked_chunks(part.sha, mark) if is_known else {}
         n = done = 0
         for n, data in enumerate(_cut(part.buffers), 1):
             chunk = f"{part.sha}:{n - 1}"

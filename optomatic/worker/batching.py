@@ -67,12 +67,18 @@ class BatchSizing:
 
     def wants_more(self, sent: int) -> bool:
         """Return whether to send another chunk to a child that has `sent` units."""
-        if sent == 0:
-            return True
-        ahead = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 40 * self._start))
-        if self._latest is None or self._latest > ahead:
+        return sent == 0 or self._ahead(sent, CHUNK_SECONDS)
+
+    def takes(self, sent: int) -> bool:
+        """Return whether a child that has `sent` units takes another chunk if one is started."""
+        return self._ahead(sent, 1.5 * CHUNK_SECONDS)
+
+    def _ahead(self, sent: int, seconds: float) -> bool:
+        """Return whether a child has at most so much, and units that are short enough for more."""
+        longest = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 40 * self._start))
+        if self._latest is None or self._latest > longest:
             return False
-        return sent * self._latest <= max(CHUNK_SECONDS, self._latest)
+        return sent * self._latest <= max(seconds, self._latest)
 
     def unread(self, sent: Sequence[int]) -> float:
         """Return for how many seconds results may wait unread, by units sent to each child.

@@ -334,7 +334,11 @@ class Dispatch:
             return False
         asked = not reservations.waiting and self._claim(len(children))
         reservations.release_waiting(only_stale=True)
-        return (bool(reservations.waiting) and self._start(children)) or asked
+        if not reservations.waiting:
+            return asked
+        # Who would want more soon is sent it with the same START, which costs as much for all.
+        soon = [c for c in self._ready() if c not in children and self.sizing.takes(len(c.sent))]
+        return self._start([*children, *soon]) or asked
 
     def time_left(self) -> float | None:
         """Return the seconds until something is to be claimed or started, None if nothing is."""
@@ -355,8 +359,12 @@ class Dispatch:
             return []  # it runs alone
         if self.left() == 0 and not self._reservations.waiting:
             return []
-        wanting = [c for c in children if c.ready and self.sizing.wants_more(len(c.sent))]
-        return sorted(wanting, key=lambda child: len(child.sent))
+        return [child for child in self._ready() if self.sizing.wants_more(len(child.sent))]
+
+    def _ready(self) -> list[Child]:
+        """Return the children that can score, those with the fewest units first."""
+        ready = [child for child in self._pool.children if child.ready]
+        return sorted(ready, key=lambda child: len(child.sent))
 
     def _claim(self, idle_children: int) -> bool:
         """Claim a batch, unless the last look was a moment ago; return if the store was asked."""

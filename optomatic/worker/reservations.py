@@ -47,8 +47,9 @@ from optomatic.worker.protocol import KINDS
 log = logging.getLogger(__name__)
 
 
-#: Results are handed in when there are so many, or when the oldest is so many seconds old.
-MANY, OLD = 128, 0.05
+#: Results are handed in when there are so many, or when the oldest is so many seconds old, or some
+#: times as old as handing in takes, up to so many seconds.
+MANY, OLD, TIMES, OLDEST = 128, 0.05, 20, 0.5
 #: A revoked unit may go on for so many seconds: most are over by then, and a new child takes
 #: longer to start.
 _MERCY = 0.25
@@ -89,7 +90,7 @@ class Reservations:
         #: Those that another thread hands in.
         self._behind: dict[str, dict[str, Result | Returned]] = {}
         self._hand_in_over: Future[None] | None = None
-        self._oldest = 0.0
+        self._oldest = self._took = 0.0
         self._urgent = False
         self._owed: deque[Callable[[], object]] = deque()
         self._revoked: queue.SimpleQueue[frozenset[str]] = queue.SimpleQueue()
@@ -220,7 +221,10 @@ class Reservations:
             return 0.0 if self._hand_in_over.done() else None
         if self._owed or self._urgent or sum(map(len, self._results.values())) >= MANY:
             return 0.0
-        return max(0.0, self._oldest + OLD - time.monotonic()) if self._results else None
+        if not self._results:
+            return None
+        old = min(OLDEST, max(OLD, TIMES * self._took))
+        return max(0.0, self._oldest + old - time.monotonic())
 
     def flush(self) -> None:
         """Give the store what it is owed.
@@ -258,8 +262,10 @@ class Reservations:
         return answered
 
     def _hand_in_for(self, over: Future[None]) -> None:
+        began = time.monotonic()
         try:
             self._hand_in(self._behind)
+            self._took = time.monotonic() - began
         except BaseException as error:
             over.set_exception(error)
         else:

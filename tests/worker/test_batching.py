@@ -41,6 +41,13 @@ def test_a_second_chunk_only_for_short_units():
     assert measured(100.0).wants_more(sent=0)
 
 
+def test_a_chunk_that_is_started_anyway_goes_to_children_with_a_little_more():
+    assert measured(0.01).takes(sent=7)
+    assert not measured(0.01).takes(sent=8)
+    assert not measured(0.2).takes(sent=1)
+    assert not BatchSizing().takes(sent=1)
+
+
 def test_a_slow_store_has_longer_units_started_ahead():
     sizing = measured(0.2)
     for _ in range(30):
