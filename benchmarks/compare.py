@@ -111,10 +111,11 @@ def opened(names: list[str], setup: Setup) -> dict[str, Run]:
     return runs
 
 
-def first_fit(name: str, jobs: int) -> float:
+def first_fit(name: str, jobs: int, units: int) -> float:
     """Return the seconds of the first fit of a fresh process."""
     variant, is_new = FIRST[name]
-    command = [sys.executable, __file__, "--first", variant, "--jobs", str(jobs)]
+    command = [sys.executable, __file__, "--first", variant]
+    command += ["--jobs", str(jobs), "--units", str(units)]
     with tempfile.TemporaryDirectory(prefix="first-", ignore_cleanup_errors=True) as home:
         own = {"OPTOMATIC_HOME": home, "OPTOMATIC_IDLE_SECONDS": "1"} if is_new else {}
         answer = subprocess.check_output(command, env={**os.environ, **own}, text=True)
@@ -123,11 +124,11 @@ def first_fit(name: str, jobs: int) -> float:
     return float(answer)
 
 
-def be_first(name: str, jobs: int) -> None:
+def be_first(name: str, jobs: int, units: int) -> None:
     """Be the fresh process of `first_fit`."""
     with contextlib.ExitStack() as stack:
         run = VARIANTS[name].open(Setup(jobs, stack))
-        case = Case("nothing", FIRST_UNITS, next(_SEEDS))
+        case = Case("nothing", units, next(_SEEDS))
         began = time.perf_counter()
         run(case)
         print(time.perf_counter() - began)
@@ -136,7 +137,8 @@ def be_first(name: str, jobs: int) -> None:
 def planned(asked: argparse.Namespace) -> list[tuple[str, int]]:
     """Return which work is measured with how many units: what is asked for, and the pictures'."""
     sizes = {name: whole(asked.units or work.units) for name, work in WORKS.items()}
-    plan = [(name, sizes.get(name, FIRST_UNITS)) for name in asked.work]
+    first = whole(asked.units or FIRST_UNITS)
+    plan = [(name, sizes.get(name, first)) for name in asked.work]
     if asked.pictures:
         plan += [(name, picture_size(asked)) for name in pictures.LENGTHS]
         plan += [("nothing", size) for size in SIZES if size <= asked.most_units]
@@ -170,7 +172,7 @@ def short(runs: dict[str, Run], found: dict[str, Any], work: str, units: int) ->
 def measure(runs: dict[str, Run], work: str, units: int, asked: argparse.Namespace) -> Times:
     """Return the seconds of each variant, by round."""
     if work == "first-fit":
-        timers = {name: partial(first_fit, name, asked.jobs) for name in FIRST}
+        timers = {name: partial(first_fit, name, asked.jobs, units) for name in FIRST}
     else:
         timers = {name: partial(timed, run, work, units) for name, run in runs.items()}
     return in_turn(timers, asked.rounds)
@@ -242,7 +244,7 @@ def main() -> None:
     asked = arguments()
     warnings.simplefilter("ignore")
     if asked.first:
-        return be_first(asked.first, asked.jobs)
+        return be_first(asked.first, asked.jobs, asked.units)
     found: dict[str, Any] = {
         "schema": SCHEMA, "versions": versions(asked.hyperopt), "cores": os.cpu_count(),
         "jobs": asked.jobs, "rounds": asked.rounds, "records": [],

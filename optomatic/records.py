@@ -138,6 +138,7 @@ class Result:
     ``test`` and ``train`` are a float, or floats by metric name; None if the fit failed, or train
     scores were not asked for.  A failed metric is only in ``failures``.  Times are seconds.
     ``extra`` has all that a scoring function returned beside its score, as text.
+    ``prefix_time_saved`` are the seconds that steps of a pipeline took that were not fitted again.
     """
 
     test: Scores | None
@@ -147,6 +148,7 @@ class Result:
     n_test: int
     failures: tuple[Failure, ...] = ()
     extra: str | None = None
+    prefix_time_saved: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

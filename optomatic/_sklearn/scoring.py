@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class _Watch(float):
     """
 
     seen: list[BaseException]
+    #: Called with the rows that are about to be scored.
+    scores: Callable[[Any], None]
 
     def __eq__(self, other: object) -> bool:
         if other == "raise" and (error := sys.exc_info()[1]) is not None:
@@ -55,6 +57,7 @@ class _WatchedScorer:
         return repr(self._scorer)
 
     def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        self._watch.scores(args[0] if args else None)
         try:
             scores = self._scorer(estimator, *args, **kwargs)
         except Exception as error:
@@ -81,6 +84,7 @@ class _WatchedScorers(_MultimetricScorer):  # type: ignore[misc]  # it has no ty
         self.seen: list[dict[str, str]] = []
 
     def __call__(self, estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        self._watch.scores(args[0] if args else None)
         scores = super().__call__(estimator, *args, **kwargs)
         failed = {n: s for n, s in scores.items() if isinstance(s, str)}
         self.seen.append(failed)
@@ -117,26 +121,36 @@ def fit_and_score(
     error_score: float = float("nan"),
     verbose: int = 0,
     progress: Mapping[str, Any] | None = None,
+    prefixes: Any = None,
 ) -> tuple[Result, BaseException | None]:
     """Fit a clone of `estimator` with `params` on the rows `train`, score it on `test`.
 
-    `scorer` is a callable, or several by name.  `error_score` is only printed.  Return the result
+    `scorer` is a callable, or several by name.  `error_score` is only printed.  First steps of a
+    pipeline may come of `prefixes` (:mod:`optomatic.worker.prefixes`).  Return the result
     with errors of estimator and scorers in ``failures``, and the first exception itself.  Raise
     the errors that GridSearchCV raises for any `error_score`: data that cannot be split, a score
     that is no number.
     """
     watch = _Watch(error_score)
-    watch.seen = []
+    watch.seen, watch.scores = [], lambda _: None
     watched = (_WatchedScorers if isinstance(scorer, dict) else _WatchedScorer)(scorer, watch)
     data = {"train": train, "test": test, "parameters": params, "scorer": watched}
     data.update(return_train_score=return_train_score, error_score=watch)
+    own, unit = clone(estimator), None
+    is_watched = "callback_ctx" in (progress or {})
+    if prefixes is not None and not is_watched:
+        own.set_params(**clone(params, safe=False))
+        unit = prefixes.unit(own, train, test)
+        # Where it prints them the params are set twice.
+        data["parameters"] = params if verbose > 1 else None
+        if unit is not None:
+            watch.scores = unit.scores
     # Below 2 it prints nothing, so it does not ask which of how many units this is.
-    more = fit_params or score_params or verbose > 1 or "callback_ctx" in (progress or {})
-    if not more and _is_plain(X, y):
-        raw = _fit_and_score_arrays(clone(estimator), X, y, **data)
+    if not (fit_params or score_params or verbose > 1 or is_watched) and _is_plain(X, y):
+        raw = _fit_and_score_arrays(own, X, y, **data)
     else:
         raw = _fit_and_score(
-            clone(estimator),
+            own,
             X,
             y,
             **data,
@@ -159,6 +173,7 @@ def fit_and_score(
         score_time=raw["score_time"],
         n_test=raw["n_test_samples"],
         failures=tuple(failures),
+        prefix_time_saved=0.0 if unit is None else unit.saved,
     )
     return result, error
 
@@ -181,7 +196,7 @@ def _fit_and_score_arrays(
     scorer: Any,
     train: Any,
     test: Any,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, Any] | None,
     return_train_score: bool,
     error_score: _Watch,
 ) -> dict[str, Any]:
@@ -190,7 +205,8 @@ def _fit_and_score_arrays(
     That asks for each of four pieces of the data of which kind they are, which takes longer than
     to fit and score a small model.
     """
-    estimator = estimator.set_params(**clone(parameters, safe=False))
+    if parameters is not None:
+        estimator = estimator.set_params(**clone(parameters, safe=False))
     began = time.time()
     train, test = np.asarray(train), np.asarray(test)
     if get_tags(estimator).input_tags.pairwise:

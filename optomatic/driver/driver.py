@@ -110,6 +110,10 @@ def summary_of(
     `sizes` are the numbers of processes of workers that have several, by id.
     """
     workers = {worker for i in fresh if (worker := outcomes[i].worker)}
+    results = [result for i in fresh if (result := outcomes[i].result) is not None]
+    saved = [r.prefix_time_saved for r in results if r.prefix_time_saved]
+    if saved:
+        texts["reused"] = f"{len(saved)} prefixes reused, {sum(saved):.0f} s saved"
     return FitSummary(
         units=len(outcomes),
         stored=len(outcomes) - len(fresh),
@@ -456,7 +460,7 @@ class FixedDriver(Driver):
         retry_failed = self._retry_failed
         try:
             while self._state.open:
-                self._queue(list(self._state.open.values()), retry_failed=retry_failed)
+                self._queue(self._in_order(self._state.open.values()), retry_failed=retry_failed)
                 retry_failed = False
                 executor.work(self._store, self._record.id, self.over)
                 if executor.error is not None:
@@ -465,6 +469,11 @@ class FixedDriver(Driver):
                 self._check_withdrawn()
         finally:
             self._sizes.update(executor.sizes)
+
+    def _in_order(self, units: Iterable[Unit]) -> list[Unit]:
+        """Return units in the order in which to score them."""
+        places = {unit_id: place for place, unit_id in enumerate(self._plan.order)}
+        return sorted(units, key=lambda unit: places[unit.id]) if places else list(units)
 
     def leave(self) -> None:
         """Queue the units without a score, for any workers, and do not wait."""
@@ -476,6 +485,7 @@ class FixedDriver(Driver):
                 store.searches.finish(search, "completed", self._summary().document())
                 return
             self._publish(missing)
+            missing = self._in_order(missing)
             store.jobs.submit(missing, search, retry_failed=self._retry_failed)
             if store.searches.withdrawn(search):  # before these were queued
                 store.jobs.cancel(search)

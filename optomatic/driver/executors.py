@@ -12,7 +12,7 @@ from optomatic.planning.payload import Sender
 from optomatic.planning.workload import FitWorkload
 from optomatic.records import NO_HOOKS, Hooks
 from optomatic.store.connection import Store
-from optomatic.worker.disk_cache import Cache, cache_home
+from optomatic.worker.disk_cache import Cache, cache_home, cache_size
 from optomatic.worker.dispatch import WorkerOptions
 from optomatic.worker.heartbeat import new_record, registered, tags_here
 from optomatic.worker.inprocess import InProcess, Place, Progress
@@ -88,7 +88,7 @@ class LocalWorkers(_Elsewhere):
             options = WorkerOptions(
                 search=search, on_done=self._told, hooks=hooks, filters=filters_here()
             )
-            cache = Cache(cache_home())
+            cache = Cache(cache_home(), largest=cache_size())
             Worker(store, pool, cache, record, options).run(until)
 
 

@@ -281,7 +281,7 @@ class Request(ABC, Generic[W]):
         """Queue the units of `candidates` without a score, and do not wait."""
         options, self.planner = self.options, self.new_planner()
         check_named_at(options.db, options.warm_start)
-        plan = self.planner.plan(candidates)
+        plan = self.planner.plan(candidates, whole=True)
         report_doubts(plan.doubts, plan.refusal, 0)
         self.following, self.state = following_uploads(options.verbose), SearchState()
         self._define()
@@ -294,7 +294,7 @@ class Request(ABC, Generic[W]):
         options, count = self.options, len(candidates)
         self._announce(count)
         check_named_at(options.db, options.warm_start)
-        plan = self.planner.plan(candidates)
+        plan = self.planner.plan(candidates, whole=True)
         report_doubts(plan.doubts, plan.refusal, self.workers)
         self.state.add(plan.candidates, plan.units)
         tell_planned(plan.candidates, self.following, self.audience)

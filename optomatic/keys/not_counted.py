@@ -44,7 +44,9 @@ _LIBRARIES = ("sklearn", "optomatic")
 HOW = frozenset({"n_jobs", "verbose", "memory"})
 #: Each job draws from a copy of the random state, so the number of jobs changes the draws.
 DRAWN_IN_JOBS = frozenset({"LatentDirichletAllocation", "MDS"})
-HOW_OF_A_SEARCH = frozenset({"db", "name", "pre_dispatch", "retry_failed", "ship_modules"})
+HOW_OF_A_SEARCH = frozenset({
+    "db", "name", "pre_dispatch", "retry_failed", "reuse_prefixes", "ship_modules",
+})  # fmt: skip
 
 
 CODE_FLAGS = 0x4000000  # CO_HAS_DOCSTRING, since Python 3.13

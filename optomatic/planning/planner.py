@@ -61,6 +61,8 @@ class Plan:
         For more units without the objects themselves; of a function only.
     environments : mapping
         The versions that stand behind the ends of keys.
+    order : list of str
+        The ids in the order in which to score them; empty if any will do.
     """
 
     units: list[Unit]
@@ -70,6 +72,7 @@ class Plan:
     refusal: NotShippable | None = None
     asked: JobSpec | None = None
     environments: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    order: list[str] = field(default_factory=list, repr=False)
 
     @property
     def ids(self) -> list[str]:
@@ -103,17 +106,19 @@ class Planner(Generic[W]):
         self._common = workload.common(self.sender.digests)
         self._environments = Environments(self._common, workload.always)
         env = self._environments.hash_of(Digest(""))
+        workload.know_data(self.sender.digests, env)
         self.signature = workload.signature(self._common, self.sender.digests, env)
 
     @without_collector()
-    def plan(self, candidates: Sequence[Mapping[str, Any]]) -> Plan:
-        """Return the units of `candidates`.
+    def plan(self, candidates: Sequence[Mapping[str, Any]], *, whole: bool = False) -> Plan:
+        """Return the units of `candidates`, which are those of the `whole` search or some.
 
         Raise scikit-learn's own error for a parameter name that the estimator does not have, and
         TypeError if a function does not take a param.
         """
         if not candidates:
             return Plan([], [])
+        order = self.workload.know_candidates(candidates) if whole else []
         with shipping(self._ship_modules):
             found = self.workload.digests(candidates)
             written, uncompared, refusal = pack(candidates, self.sender)
@@ -125,6 +130,7 @@ class Planner(Generic[W]):
         doubts = _doubts([self._common, *found], uncompared)
         if doubts:  # an ingredient says why no other search shares keys
             self.ingredients["uncertain"] = doubts[0][:500]
+        ids = [unit_id for own in planned for unit_id in own.units]
         parts = {**{part.sha: part for part in self._apart.values()}, **self.sender.parts}
         return Plan(
             units=units,
@@ -134,6 +140,7 @@ class Planner(Generic[W]):
             refusal=refusal,
             asked=None if private else self._job_spec(work),
             environments=self._environments.known,
+            order=[ids[number] for number in order],
         )
 
     def keys_on(self, candidate: Mapping[str, Any], splits: Sequence[str]) -> list[str]:

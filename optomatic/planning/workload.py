@@ -21,6 +21,7 @@ from optomatic.errors import shown
 from optomatic.keys.digest import KEY_VERSION, Digest, combined, digest_of
 from optomatic.keys.environment import OF_FITS, OF_FUNCTIONS
 from optomatic.keys.estimators import Effective
+from optomatic.planning.prefixes import counts_of, order_of
 from optomatic.planning.serialization import dump
 from optomatic.records import Part, TaskSignature
 
@@ -141,6 +142,16 @@ class Workload(ABC):
     def constraints(self) -> list[object]:
         """Return the options that make scores other ones, as plain values."""
 
+    def know_data(self, digests: Mapping[str, Digest], env: str) -> None:  # noqa: B027  # optional
+        """Note the digests of the roles, and the hash of the versions that count for all."""
+
+    def know_candidates(self, candidates: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Note all candidates; return their units by number in the order in which to score them.
+
+        The list is empty where any order will do.
+        """
+        return []
+
     def base(self) -> Digest:
         """Return what counts of a candidate without params."""
         return Digest("")
@@ -168,7 +179,8 @@ class FitWorkload(Workload):
         Given to ``fit`` and to the scorer; values with a row per sample are split too.
     options : mapping
         ``return_train_score`` (bool), ``config`` (scikit-learn's global configuration of the
-        client, as far as it may change a score), limits and threads.
+        client, as far as it may change a score), limits and threads; ``prefixes``, where first
+        steps of pipelines are reused: a dict that this object fills with what is known of them.
     callbacks : Digest or None
         Of those that are called inside of the fits.  They may end a fit early, so a score depends
         on them, and they live in the process of the caller alone.
@@ -244,6 +256,23 @@ class FitWorkload(Workload):
         """Return whether there are train scores, and the limits."""
         limits = [[name, self.options[name]] for name in _CONSTRAINTS if self.options.get(name)]
         return [bool(self.options["return_train_score"]), *limits]
+
+    def know_data(self, digests: Mapping[str, Digest], env: str) -> None:
+        """Note what fits have in common, if it is certain, for first steps that are reused."""
+        prefixes = self.options.get("prefixes")
+        data = combined({"X": digests["X"], "y": digests["y"], "config": self._config()})
+        if prefixes is not None and not data.doubts:
+            prefixes["data"] = f"{KEY_VERSION}:{data.hex}:{env}"
+
+    def know_candidates(self, candidates: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Note how many candidates share first steps; put such units near to each other."""
+        prefixes = self.options.get("prefixes")
+        if not prefixes:
+            return []
+        prefixes.update(counts_of(candidates))
+        n_splits = len(self.splits)
+        order = order_of(self.estimator, candidates, n_splits)
+        return [number * n_splits + split for number, split in order]
 
     def base(self) -> Digest:
         return self._effective_of(frozenset()).of({})

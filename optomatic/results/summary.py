@@ -37,6 +37,8 @@ class FitSummary:
         How many units have a score by other versions, and by which; empty if none.
     invalid : int
         Stored records that could not be read, so that their units were queued again.
+    reused : str
+        How many fits reused first steps of a pipeline, and the seconds that saved; empty if none.
     """
 
     units: int
@@ -51,6 +53,7 @@ class FitSummary:
     earlier: str = ""
     other_versions: str = ""
     invalid: int = 0
+    reused: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the numbers and the line, as they are stored with the search."""
@@ -66,7 +69,7 @@ class FitSummary:
         if self.invalid:
             line += f", {self.invalid} invalid record{'s' if self.invalid != 1 else ''}"
         line = f"{line} in {self.seconds:.1f} s"
-        more = (self.earlier, self.left_out, self.raced, self.stopped)
+        more = (self.reused, self.earlier, self.left_out, self.raced, self.stopped)
         return "; ".join(part for part in (line, *more) if part)
 
     __repr__ = __str__

@@ -30,6 +30,7 @@ from optomatic.driver.request import Options, Request, record_best
 from optomatic.driver.search_state import Race
 from optomatic.errors import RandomnessUnseeded, shown, warn
 from optomatic.keys.digest import Digest, digest_of
+from optomatic.planning.prefixes import has_prefixes
 from optomatic.planning.workload import FitWorkload, draws_anew, fix_splits
 from optomatic.progress.cv_lines import Line, cv_line
 from optomatic.records import Candidate
@@ -50,6 +51,7 @@ class FitOptions(Options, Protocol):
     cv: Any
     return_train_score: Any
     racing: Any
+    reuse_prefixes: bool
     n_splits_: int
     multimetric_: bool
     scorer_: Any
@@ -209,6 +211,7 @@ class FitRequest(Request[FitWorkload]):
 
     def workload(self) -> FitWorkload:
         call, routed = self.call, self.call.routed
+        reuses = self.options.reuse_prefixes and has_prefixes(call.base)
         return FitWorkload(
             estimator=call.base,
             X=call.X,
@@ -221,6 +224,7 @@ class FitRequest(Request[FitWorkload]):
                 "return_train_score": bool(self.options.return_train_score),
                 "config": _sklearn.numeric_config(),
                 **self.how_to_run(),
+                **({"prefixes": {}} if reuses else {}),
             },
             callbacks=call.inside_digest,
         )
@@ -396,11 +400,15 @@ class FitRequest(Request[FitWorkload]):
         """Return ``cv_results_``."""
         found, form = self._completed(), self.options._format_results
         candidates = [own.params for own in found]
+        results: dict[str, Any]
         if self.racing is None:
-            return form(candidates, self.n_splits, rows)  # type: ignore[no-any-return]
-        counts = [len(own.units) for own in found]
-        after = np.array([self.state.stopped.get(n, math.nan) for n in self.complete])
-        return table.raced_results(form, self.n_splits, candidates, rows, counts, after)
+            results = form(candidates, self.n_splits, rows)
+        else:
+            counts = [len(own.units) for own in found]
+            after = np.array([self.state.stopped.get(n, math.nan) for n in self.complete])
+            results = table.raced_results(form, self.n_splits, candidates, rows, counts, after)
+        table.put_time_saved(results, [self.state.outcomes_of(n) for n in self.complete])
+        return results
 
 
 def racing_of(search: FitOptions) -> Racing | None:

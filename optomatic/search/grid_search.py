@@ -21,6 +21,7 @@ from optomatic.search.shared_methods import StoredSearch
 _LIMITS = ("time_budget", "target_score", "n_no_improve")
 #: Params that say how units are run.
 HOW_TO_RUN = ("fit_timeout", "memory_limit", "requires", "inner_max_num_threads", "ship_modules")
+OURS = ("db", "name", "definition", "retry_failed", "reuse_prefixes", *HOW_TO_RUN)
 
 
 class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSearchCV):  # type: ignore[misc]  # it has no types
@@ -129,13 +130,20 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         must be there, with the same files.  None sends what belongs to no installed distribution
         (helper modules, packages beside a script, editable installs) but for packages with
         compiled extensions.  ``__main__`` and notebooks always travel, installed packages never.
+    reuse_prefixes : bool, default=True
+        Fit the first steps of a pipeline once for all fits on a machine that share them, those of
+        earlier searches included.  It is done where it is certain that the scores stay the same,
+        and where it saves time.  It needs a :class:`~sklearn.pipeline.Pipeline` whose `memory` is
+        None, and steps with a fixed `random_state`, if they have one.  What is kept counts to the
+        size of the workers' cache (``$OPTOMATIC_CACHE_SIZE``).
 
     Attributes
     ----------
     cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, \
     n_splits_, refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
         As in :class:`~sklearn.model_selection.GridSearchCV`.  Times of stored units are
-        those measured when they were scored.
+        those measured when they were scored.  A column ``prefix_time_saved`` has the seconds that
+        each candidate saved by the reuse of first steps, if any did.
     summary_ : FitSummary
         How many units were stored, scored and failed, by how many workers, in how many
         seconds; its ``str`` is the line that ``verbose`` prints.
@@ -220,6 +228,7 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         "name": [str, None],
         "definition": [str, os.PathLike, None],
         "retry_failed": ["boolean"],
+        "reuse_prefixes": ["boolean"],
         # Checked where they are used, with an error that says what to do.
         **dict.fromkeys(("db", *_LIMITS, *HOW_TO_RUN), "no_validation"),
     }
@@ -256,6 +265,7 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         requires: Collection[str] | None = None,
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
+        reuse_prefixes: bool = True,
     ) -> None:
         self._keep(locals())
 

@@ -18,11 +18,10 @@ import numpy as np
 from optomatic import _sklearn
 from optomatic.results.summary import FitSummary, together
 from optomatic.search.fit_request import Call, FitRequest, Tabulated
-from optomatic.search.grid_search import HOW_TO_RUN, MongoSearchCV
+from optomatic.search.grid_search import OURS, MongoSearchCV
 
 #: What the two take beside scikit-learn's own.
-_OURS = ("db", "name", "definition", "retry_failed", *HOW_TO_RUN)
-_OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in _OURS}
+_OUR_CONSTRAINTS = {name: MongoSearchCV._parameter_constraints[name] for name in OURS}
 
 
 def _of(base: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +124,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
         :class:`MongoSearchCV`: a live line, or in a notebook a bar and a grid, for each; ``[CV]``
         lines from 2 on; and a line that sums up.
     n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
-    inner_max_num_threads, ship_modules
+    inner_max_num_threads, ship_modules, reuse_prefixes
         As in :class:`MongoSearchCV`.
     definition
         As in :class:`MongoSearchCV`.  Each iteration is a search of that name: workers with
@@ -176,6 +175,7 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
         requires: Collection[str] | None = None,
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
+        reuse_prefixes: bool = True,
     ) -> None:
         super().__init__(**_of(_sklearn.HalvingGridSearchCV, locals()))
         self._keep(locals())
@@ -193,7 +193,7 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
     verbose
         As in :class:`MongoHalvingGridSearchCV`.
     n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
-    inner_max_num_threads, ship_modules
+    inner_max_num_threads, ship_modules, reuse_prefixes
         As in :class:`MongoSearchCV`.
     definition
         As in :class:`MongoHalvingGridSearchCV`.
@@ -242,6 +242,7 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
         requires: Collection[str] | None = None,
         inner_max_num_threads: int | None = None,
         ship_modules: Collection[str | ModuleType] | None = None,
+        reuse_prefixes: bool = True,
     ) -> None:
         super().__init__(**_of(_sklearn.HalvingRandomSearchCV, locals()))
         self._keep(locals())

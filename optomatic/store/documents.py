@@ -640,7 +640,11 @@ def _result(result: Result | Returned) -> Document:
         "score_time": result.score_time,
         "n_test": result.n_test,
     }
-    return document if result.extra is None else {**document, "extra": result.extra}
+    if result.extra is not None:
+        document["extra"] = result.extra
+    if result.prefix_time_saved:
+        document["prefix_time_saved"] = result.prefix_time_saved
+    return document
 
 
 def _scores(scores: Any) -> Any:
@@ -712,6 +716,7 @@ def _read_result(stored: Document, failures: tuple[Failure, ...]) -> Result:
         int(stored["n_test"]),
         failures,
         stored.get("extra"),
+        float(stored.get("prefix_time_saved", 0.0)),
     )
 
 

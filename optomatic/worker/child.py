@@ -124,7 +124,7 @@ def _score_chunk(channel: Channel, loader: Loader, message: dict[str, Any]) -> b
     from optomatic import _sklearn
     from optomatic.worker.loading import Refused
 
-    loader.know(message["parts"], Path(message["folder"]))
+    loader.know(message["parts"], Path(message["folder"]), message["cache_size"])
     done = None
     own = os.getpid()
     for unit_id, split, text, number in message["units"]:

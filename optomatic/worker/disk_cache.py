@@ -5,7 +5,8 @@ Any number of processes may use one directory.  Files appear whole, by a rename.
 fetches a part holds a lock, so that others wait for it.  A process that uses a part holds a
 shared lock on its file, so that it is not removed.
 
-Nothing is removed but plain files of our own folder whose names are of the forms below.
+Nothing is removed but plain files of our own folder whose names are of the forms below.  Children
+keep fitted steps there, under the same cap (:mod:`optomatic.worker.prefix_files`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from optomatic import _config
 from optomatic.errors import BundleDamaged, CacheFull, FolderRefused, StoreError
 from optomatic.folder_checks import no_room, own_folder, room_in
 from optomatic.planning import serialization
+from optomatic.planning.constraints import size_of
 
 #: The cache is cut down to so many bytes, when something is added.
 LARGEST = 10 * 1024**3
@@ -50,6 +52,11 @@ def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
     )
 
 
+def cache_size(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the size of the cache of this machine, in bytes."""
+    return size_of(_config.setting(_config.CACHE_SIZE, environ) or _config.DEFAULT_CACHE_SIZE)
+
+
 class Cache:
     """A directory of parts, ``root``: :data:`FOLDER` in `place`, for its owner only.
 
@@ -73,7 +80,7 @@ class Cache:
             raise FolderRefused(text) from error
         except OSError as error:
             raise _full(place, error) from error
-        self._largest, self._in_memory, self._clock = largest, in_memory, clock
+        self.largest, self._in_memory, self._clock = largest, in_memory, clock
         self._verified: dict[str, tuple[str, Path]] = {}
         self._pins: dict[str, int] = {}
         #: Parts in memory: kind, path, descriptor.
@@ -223,7 +230,7 @@ class Cache:
         """
         files = sorted(self._files(), key=lambda found: found[0])
         total = sum(size for _, size, _ in files)
-        largest = self._largest if largest is None else largest
+        largest = self.largest if largest is None else largest
         removed = False
         for _, size, path in files:
             if total <= largest:

@@ -492,5 +492,6 @@ class Dispatch:
             ],
             "parts": {sha: parts[sha] for one in chunk for sha in one.parts},
             "folder": str(self.cache.root),
+            "cache_size": self.cache.largest,
             "warnings": self._options.filters,
         }

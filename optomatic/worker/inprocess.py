@@ -22,7 +22,10 @@ from optomatic.results.failures import exception_of
 from optomatic.store.connection import Store
 from optomatic.store.workers import this_process
 from optomatic.worker.batching import BATCH_SECONDS, BATCH_UNITS, BatchSizing
+from optomatic.worker.disk_cache import cache_home, cache_size
 from optomatic.worker.heartbeat import Heartbeat, registered
+from optomatic.worker.prefix_files import prefix_files
+from optomatic.worker.prefixes import Prefixes, prefixes_of
 from optomatic.worker.score import failed, inner_threads, score_unit
 
 #: Results are handed in after so many seconds at the latest.
@@ -237,6 +240,7 @@ class InProcess:
         self._raises = isinstance(error_score, str)
         self._error_score = float("nan") if self._raises else error_score
         self._verbose, self._progress = verbose, progress
+        self._prefixes: Prefixes | None = None
         self.error: BaseException | None = None
         self.scored: set[str] = set()
         self.sizes: dict[str, int] = {}
@@ -246,6 +250,9 @@ class InProcess:
     ) -> None:
         """Score until nothing is left to claim and ``until()``, or until ``error``."""
         lease = store.timing.lease * LEASES_OF_ONE_PROCESS
+        if self._workload.options.get("prefixes"):
+            files = prefix_files(cache_home(), cache_size())
+            self._prefixes = prefixes_of(self._workload.options, files)
 
         def stop() -> bool:
             return self.error is not None or hooks.grace() is not None
@@ -285,6 +292,7 @@ class InProcess:
     def score(self, unit_id: str) -> Result:
         """Score one unit; an error that GridSearchCV would raise is in ``error`` then."""
         params, split = self._place(unit_id)
+        more = {} if self._prefixes is None else {"prefixes": self._prefixes}
         try:
             result, error = score_unit(
                 self._workload,
@@ -293,6 +301,7 @@ class InProcess:
                 error_score=self._error_score,
                 verbose=self._verbose,
                 progress=self._progress(unit_id),
+                **more,
             )
         except Exception as raised:
             _let_pass_if_of_a_callback(raised)

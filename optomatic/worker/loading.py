@@ -17,6 +17,8 @@ from optomatic.planning.constraints import limits_in
 from optomatic.planning.payload import Loaded, head_of, load_payload
 from optomatic.planning.workload import Workload, unpack_splits, workload_of
 from optomatic.records import Result
+from optomatic.worker.prefix_files import PrefixFiles, prefix_files
+from optomatic.worker.prefixes import prefixes_of
 from optomatic.worker.protocol import result_to_wire, returned_to_wire
 from optomatic.worker.score import failed, run_call, score_safely, within_limits
 
@@ -47,6 +49,8 @@ class Ready(NamedTuple):
     more: dict[str, Loaded]
     #: Objects that payloads name instead of holding them, by name.
     large: dict[Any, Any]
+    #: What is said of the unit to its scoring.
+    here: dict[str, Any]
 
 
 #: Digests of files of user modules that go by name, when this process imported them.
@@ -84,16 +88,17 @@ class Loader:
 
     def __init__(self) -> None:
         self._where: dict[str, tuple[str, str]] = {}
-        self._folder = Path()
+        self._folder, self._cache_size = Path(), 0
+        self._files: PrefixFiles | None = None
         self._bundles: OrderedDict[str, Ready] = OrderedDict()
         self._values: OrderedDict[str, object] = OrderedDict()
         #: Nothing of the user's was loaded yet, so what is imported is what the files say now.
         self.fresh = True
 
-    def know(self, where: Mapping[str, tuple[str, str]], folder: Path) -> None:
-        """Note kind and path of parts, by hash, and the folder for large return values."""
+    def know(self, where: Mapping[str, tuple[str, str]], folder: Path, cache_size: int = 0) -> None:
+        """Note kind and path of parts, by hash, and the folder and the size of the cache."""
         self._where.update(where)
-        self._folder = folder
+        self._folder, self._cache_size = folder, cache_size
 
     def run(
         self,
@@ -157,7 +162,7 @@ class Loader:
             loading = time.perf_counter() - began
             loaded()
             with ready.loaded.installed():
-                return score_safely(ready.workload, candidate, split), loading
+                return score_safely(ready.workload, candidate, split, **ready.here), loading
         except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             return failed(_sklearn.failure_of(error, "raise")), loading
 
@@ -168,10 +173,17 @@ class Loader:
             large: dict[Any, Any] = {}
             loaded = open_payload(self._load(spec["payload"]), self._by_name(large))
             splits = unpack_splits(self._load(spec["splits"])) if "splits" in spec else ()
-            ready = Ready(workload_of(loaded.roles, splits, work["options"]), loaded, {}, large)
+            workload = workload_of(loaded.roles, splits, work["options"])
+            ready = Ready(workload, loaded, {}, large, self._here(work["options"]))
             _keep(self._bundles, key, ready, _BUNDLES)
         self._bundles.move_to_end(key)
         return self._bundles[key]
+
+    def _here(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        if self._files is None and options.get("prefixes"):
+            self._files = prefix_files(self._folder.parent, self._cache_size)
+        found = prefixes_of(options, self._files)
+        return {} if found is None else {"prefixes": found}
 
     def _by_name(self, known: dict[Any, Any]) -> Callable[[tuple[Any, ...]], Any]:
         """Return a function that loads parts by name: one object for each name."""

@@ -126,14 +126,15 @@ def result_to_wire(result: Result) -> list[Any]:
     """Return `result` as plain lists, numbers and texts; long texts are cut."""
     failures = [failure_to_wire(failure) for failure in result.failures]
     times = [result.fit_time, result.score_time]
-    return [result.test, result.train, *times, result.n_test, failures, result.extra]
+    rest = [result.n_test, failures, result.extra, result.prefix_time_saved]
+    return [result.test, result.train, *times, *rest]
 
 
 def result_from_wire(wire: list[Any]) -> Result:
     """Return the result that :func:`result_to_wire` made `wire` of."""
-    test, train, fit_time, score_time, n_test, failed, extra = wire
+    test, train, fit_time, score_time, n_test, failed, extra, saved = wire
     failures = tuple(Failure(*failure) for failure in failed)
-    return Result(test, train, fit_time, score_time, n_test, failures, extra)
+    return Result(test, train, fit_time, score_time, n_test, failures, extra, saved)
 
 
 def failure_to_wire(failure: Failure) -> list[str | None]:

@@ -37,17 +37,18 @@ def score_unit(
 ) -> tuple[Result, BaseException | None]:
     """Score one candidate on one split; return the result, and the error that user code raised.
 
-    `here` has what only the process of the client knows: ``error_score``, ``verbose``,
-    ``progress``.  Exceptions that GridSearchCV would not turn into an ``error_score`` are raised.
+    `here` has what only the process of the client knows (``error_score``, ``verbose``,
+    ``progress``), and the ``prefixes`` of a search of pipelines.  Exceptions are raised that
+    GridSearchCV would not turn into an ``error_score``.
     """
     return _SCORERS[workload.kind](workload, params, split, **here)
 
 
-def score_safely(workload: Workload, params: Mapping[str, Any], split: int) -> Result:
+def score_safely(workload: Workload, params: Mapping[str, Any], split: int, **here: Any) -> Result:
     """Score one candidate in a worker; an exception is a failure of stage ``raise``."""
     try:
         with config_context(**workload.options.get("config", {})):
-            return score_unit(workload, params, split)[0]
+            return score_unit(workload, params, split, **here)[0]
     except Exception as error:
         return failed(_sklearn.failure_of(error, "raise"))
 

@@ -70,6 +70,7 @@ def store_parts(tmp_path):
             ],
             "parts": parts,
             "folder": str(tmp_path),
+            "cache_size": 10**9,
             "warnings": None,
         }
 
