@@ -231,14 +231,18 @@ class UnitPrefixes:
             known.cost(place, time.perf_counter() - began)
             self.saved += kept[1]
             return kept[0], True
-        before = _fingerprint(inputs)
+        # What no other candidate needs is not kept, so it does not matter what becomes of its input.
+        keeps = is_shared()
+        before = _fingerprint(inputs) if keeps else None
         looked = time.perf_counter()
         made = run()
         ended = time.perf_counter()
         is_worth_it = known.took(place, ended - looked)
+        if not keeps:
+            return made, True
         if before is None or _fingerprint(inputs) != before:
             return made, False
-        if is_worth_it and is_shared():
+        if is_worth_it:
             known.files.keep(key.hex(), (made, ended - looked), named)
             known.cost(place, time.perf_counter() - ended + looked - began)
         return made, True
@@ -256,7 +260,9 @@ class Origin:
     def key(self) -> bytes | None:
         """Return the key."""
         if self._make is not None:
-            self._key, self._make = self._make(), None
+            make, self._make = self._make, None
+            with suppress(Exception):  # of objects of the user's: uncertain
+                self._key = make()
         return self._key
 
     def then(self, what: str, digest: Callable[[], bytes | None]) -> Origin:
