@@ -231,7 +231,7 @@ class UnitPrefixes:
             known.cost(place, time.perf_counter() - began)
             self.saved += kept[1]
             return kept[0], True
-        # What no other candidate needs is not kept, so it does not matter what becomes of its input.
+        # What no other candidate needs is not kept: what becomes of its input does not matter.
         keeps = is_shared()
         before = _fingerprint(inputs) if keeps else None
         looked = time.perf_counter()
