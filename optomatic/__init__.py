@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optomatic.search.grid_search import MongoSearchCV as MongoSearchCV
     from optomatic.search.halving import MongoHalvingGridSearchCV as MongoHalvingGridSearchCV
     from optomatic.search.halving import MongoHalvingRandomSearchCV as MongoHalvingRandomSearchCV
+    from optomatic.versions import show_versions as show_versions
 
 __all__ = [
     "MongoHalvingGridSearchCV",
@@ -29,6 +30,7 @@ __all__ = [
     "remove",
     "running",
     "searches",
+    "show_versions",
     "workers",
 ]
 __version__ = "0.1.0"
@@ -44,6 +46,7 @@ _HOMES = {
     "remove": "optomatic.search.database",
     "running": "optomatic.search.database",
     "searches": "optomatic.search.database",
+    "show_versions": "optomatic.versions",
     "workers": "optomatic.search.database",
 }
 

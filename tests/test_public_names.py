@@ -77,6 +77,7 @@ def test_public_names():
         "remove",
         "running",
         "searches",
+        "show_versions",
         "workers",
     ]
     assert set(optomatic.__all__) <= set(dir(optomatic))

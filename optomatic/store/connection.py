@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import socket
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -91,6 +95,10 @@ _TIMEOUTS: dict[str, Any] = {"timeoutMS": 20_000, "connectTimeoutMS": 5_000}
 _POOL: dict[str, Any] = {"maxPoolSize": 5}
 #: Seconds to wait for a server that has not answered yet.
 _PATIENCE = 8.0
+#: Seconds for a server on this machine whose port is closed: it may be starting again.
+_CLOSED = 1.0
+#: Seconds after which a line says what is waited for.
+_SILENT = 2.0
 #: Seconds to take leave of a server that may be away.
 _FAREWELL = 1.0
 
@@ -233,7 +241,10 @@ def open_store(
     uri = _address(uri)
     client = _connect(uri, app)
     try:
-        return Store(client, uri, _greet(client, uri, patience), timing)
+        _refuse_closed_port(client, min(_CLOSED, patience))
+        with _told(f"waiting for MongoDB at {masked(uri)}"):
+            replica_set = _greet(client, uri, patience)
+        return Store(client, uri, replica_set, timing)
     except BaseException:
         client.close()
         raise
@@ -312,6 +323,46 @@ def _connect(uri: str, app: str) -> MongoClient[dict[str, Any]]:
         name = f"{parsed['database']}.{parsed['collection']}"
         raise bad_uri(f"the database's name, {shown(name)}, has a dot in it, which MongoDB forbids")
     return client
+
+
+def _refuse_closed_port(client: MongoClient[dict[str, Any]], seconds: float) -> None:
+    """Raise StoreUnavailable if this machine is all that the address names, and has no such port.
+
+    The driver would go on trying for as long as it waits for a server that is far away.
+    """
+    seeds = sorted(client.topology_description.server_descriptions())
+    end = time.monotonic() + seconds
+    while seeds and all(port and _is_here(host) and _is_closed(host, port) for host, port in seeds):
+        if time.monotonic() > end:
+            named = ", ".join(f"{host}:{port}" for host, port in seeds)
+            raise _unavailable(f"nothing listens on {named}")
+        time.sleep(0.1)
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _is_closed(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), 0.5).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # whatever it is, the driver says it better
+        return False
+    return False
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Print a line on stderr if this takes long."""
+    timer = threading.Timer(_SILENT, print, [f"optomatic: {what}"], {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _greet(client: MongoClient[dict[str, Any]], uri: str, patience: float) -> str | None:
