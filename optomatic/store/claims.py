@@ -129,6 +129,8 @@ class Claims:
         self._batches = Batches(self._units)
         #: The batches that this process has claimed, by token.
         self._claimed: dict[str, Batch] = {}
+        #: The token of the last claim.
+        self._last = ""
         #: The last claim met a batch.
         self._in_batches = False
         self._timing = timing or Timing()
@@ -168,7 +170,7 @@ class Claims:
                 for form, some in ((UnitForm, SINGLE), (BatchForm, BATCH)):
                     self._units.read(form, {**others, **some})
                 return Lease("", ())
-            token = secrets.token_hex(16)
+            token = self._last = secrets.token_hex(16)
             jobs: list[Job] | None
             self._in_batches = not isinstance(heads[0], UnitForm)
             if isinstance(heads[0], UnitForm):
@@ -183,6 +185,11 @@ class Claims:
             self._crowded = few
             if jobs or few:
                 return Lease(token, tuple(jobs or ()))
+
+    def give_back_last(self) -> None:
+        """Give back what is left of the last claim, for a caller that was interrupted in it."""
+        left = {**held(self._last), "started": False, "wanted_by": {"$type": "array"}}
+        self._units.update(left, [{"$set": {**NOBODY, "state": _QUEUED_OR_CANCELLED}}])
 
     def any_lost(self, queues: Sequence[str] | None, search: str | Sequence[str] | None) -> bool:
         """Return whether a unit is queued, for these, that was lost before and has to run alone."""

@@ -99,6 +99,9 @@ class Worker:
             self._heartbeat.start()
             while not self._over(until):
                 self._turn()
+        except BaseException:  # it may have come in the middle of a claim
+            self._reservations.owe(self._store.claims.give_back_last)
+            raise
         finally:
             try:
                 taken = self._give_back()

@@ -377,6 +377,7 @@ def test_how_an_inner_search_runs(uri):
         {"name": "another"},
         {"pre_dispatch": 1},
         {"retry_failed": True},
+        {"reuse_prefixes": False},
         {"ship_modules": []},
     ]
     assert {name for change in changes for name in change} == not_counted.HOW_OF_A_SEARCH
