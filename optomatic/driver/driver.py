@@ -96,6 +96,10 @@ def rather(interrupt: KeyboardInterrupt | None) -> Iterator[None]:
         raise interrupt from error
 
 
+#: Seconds saved by the reuse of first steps that a summary tells of.
+_WORTH_TELLING = 0.1
+
+
 def summary_of(
     outcomes: Mapping[str, Outcome],
     fresh: Collection[str],
@@ -112,8 +116,9 @@ def summary_of(
     workers = {worker for i in fresh if (worker := outcomes[i].worker)}
     results = [result for i in fresh if (result := outcomes[i].result) is not None]
     saved = [r.prefix_time_saved for r in results if r.prefix_time_saved]
-    if saved:
-        texts["reused"] = f"{len(saved)} prefixes reused, {sum(saved):.0f} s saved"
+    if sum(saved) >= _WORTH_TELLING:
+        seconds_saved = f"{sum(saved):.{0 if sum(saved) >= 10 else 1}f}"
+        texts["reused"] = f"{len(saved)} prefixes reused, {seconds_saved} s saved"
     return FitSummary(
         units=len(outcomes),
         stored=len(outcomes) - len(fresh),
