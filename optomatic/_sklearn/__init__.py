@@ -36,6 +36,9 @@ name (versions it was checked on)              why there is no public way
 ``_repr_html_inner``,                          HTML below the diagram of a search: notebooks
 ``_repr_mimebundle_`` (1.6-1.9)                call these, which respect ``set_config(display=)``
 ``_safe_split`` (1.6-1.9)                      the rows of a unit for a callback
+``Pipeline._fit``, ``Pipeline._iter``,         whether a subclass hands its data on as they
+``FeatureUnion._parallel_func``,               do; then equal first steps are fitted once
+``_call_func_on_transformers`` (1.6-1.9)
 =============================================  ==========================================
 """
 

@@ -38,7 +38,9 @@ def _acts_as(estimator: object, kind: type) -> bool:
 
 @cache
 def _has_methods_of(own: type, kind: type) -> bool:
-    return all(getattr_static(own, name) is getattr_static(kind, name) for name in _OWN[kind])
+    return all(
+        getattr_static(own, name, None) is getattr_static(kind, name, None) for name in _OWN[kind]
+    )
 
 
 def steps_of(estimator: Any) -> Iterator[tuple[str, Any, Any]]:
