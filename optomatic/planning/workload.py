@@ -260,8 +260,11 @@ class FitWorkload(Workload):
     def know_data(self, digests: Mapping[str, Digest], env: str) -> None:
         """Note what fits have in common, if it is certain, for first steps that are reused."""
         prefixes = self.options.get("prefixes")
-        data = combined({"X": digests["X"], "y": digests["y"], "config": self._config()})
-        if prefixes is not None and not data.doubts:
+        if prefixes is None:
+            return
+        known = {role: own for role, own in digests.items() if role in ("X", "y")}  # y may be None
+        data = combined({**known, "config": self._config()})
+        if not data.doubts:
             prefixes["data"] = f"{KEY_VERSION}:{data.hex}:{env}"
 
     def know_candidates(self, candidates: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -11,6 +11,7 @@ import servers
 from pymongo import MongoClient
 from search.comparing import assert_same_table
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.decomposition import NMF, PCA, TruncatedSVD
@@ -314,6 +315,15 @@ def test_files_stay_below_the_size_of_the_cache(uri, digits, monkeypatch, tmp_pa
     assert sizes
     assert sum(sizes) <= 2_000_000
     same_scores(found, GridSearchCV(pipeline, grid, cv=CV).fit(X, y))
+
+
+def test_steps_are_reused_without_classes_too(uri, digits):
+    X, _ = digits
+    pipeline = Pipeline([("slow", Slow()), ("clf", KMeans(n_init=1, random_state=0))])
+    grid = {"clf__n_clusters": [2, 3, 4]}
+    found = MongoSearchCV(pipeline, grid, cv=CV, db=uri).fit(X)
+    assert found.summary_.reused
+    same_scores(found, GridSearchCV(pipeline, grid, cv=CV).fit(X))
 
 
 def test_the_best_estimator_and_its_pickle_are_scikit_learns_own(uri, digits):
