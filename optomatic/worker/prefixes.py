@@ -47,7 +47,7 @@ from optomatic.keys.estimators import digest_of_estimator
 from optomatic.worker.prefix_files import PrefixFiles
 
 #: What takes fewer seconds than this is never kept.
-_SHORTEST = 0.02
+_SHORTEST = 0.05
 #: What is kept takes so many times longer than to keep it, and than to load it.
 _TIMES = 2.0
 

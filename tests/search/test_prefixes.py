@@ -307,7 +307,7 @@ def test_files_stay_below_the_size_of_the_cache(uri, digits, monkeypatch, tmp_pa
     monkeypatch.setenv("OPTOMATIC_HOME", str(tmp_path))
     monkeypatch.setenv("OPTOMATIC_CACHE_SIZE", "2MB")
     X, y = np.tile(digits[0], (1, 4)), digits[1]
-    pipeline = Pipeline([("slow", Slow(seconds=0.05)), ("clf", SVC())])
+    pipeline = Pipeline([("slow", Slow(seconds=0.2)), ("clf", SVC())])
     grid = {"slow__factor": [1.0 + n / 8 for n in range(40)], "clf__C": [1.0, 2.0]}
     found = MongoSearchCV(pipeline, grid, cv=CV, db=uri).fit(X, y)
     assert X.nbytes * 40 > 10 * 2_000_000
