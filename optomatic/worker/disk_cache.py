@@ -53,8 +53,11 @@ def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def cache_size(environ: Mapping[str, str] = os.environ) -> int:
-    """Return the size of the cache of this machine, in bytes."""
-    return size_of(_config.setting(_config.CACHE_SIZE, environ) or _config.DEFAULT_CACHE_SIZE)
+    """Return the size of the cache of this machine, in bytes; raise ValueError for no size."""
+    try:
+        return size_of(_config.setting(_config.CACHE_SIZE, environ) or _config.DEFAULT_CACHE_SIZE)
+    except ValueError as error:
+        raise ValueError(f"${_config.CACHE_SIZE}: {error}") from None
 
 
 class Cache:
