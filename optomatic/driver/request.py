@@ -57,7 +57,7 @@ from optomatic.progress.cv_lines import Line, Lines
 from optomatic.progress.tally import Tally
 from optomatic.records import Outcome, SearchRecord
 from optomatic.results.summary import FitSummary, opening_line
-from optomatic.store.connection import open_store
+from optomatic.store.connection import OneStore, open_store
 from optomatic.store.workers import this_process
 from optomatic.worker.heartbeat import tags_here
 from optomatic.worker.inprocess import InProcess
@@ -107,9 +107,10 @@ def _nothing_complete(summary: FitSummary) -> str:
 class Request(ABC, Generic[W]):
     """One call; see FitRequest and FunctionRequest for its two forms.
 
-    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.  At the
-    end `state` has the outcomes, and `complete` the numbers of the candidates all of whose units
-    have one; `interrupt` is the Ctrl-C that ended the search.
+    `directions` are ``maximize`` or ``minimize`` by metric; `metric` decides among several.
+    Requests of one call share `store`, which their caller closes.  At the end `state` has the
+    outcomes, and `complete` the numbers of the candidates all of whose units have one;
+    `interrupt` is the Ctrl-C that ended the search.
     """
 
     #: Splits as ``verbose`` shows them; None where there are none.
@@ -132,9 +133,10 @@ class Request(ABC, Generic[W]):
         space: Any,
         directions: Mapping[str, str],
         metric: str | None,
+        store: OneStore,
     ) -> None:
         check_name(options.name)
-        self.options, self.space = options, space
+        self.options, self.space, self.store = options, space, store
         self.directions, self.metric = directions, metric
         limits = options.time_budget, options.target_score, options.n_no_improve
         self.stopping = Stopping(*limits, self.direction)
@@ -285,10 +287,9 @@ class Request(ABC, Generic[W]):
         report_doubts(plan.doubts, plan.refusal, 0)
         self.following, self.state = following_uploads(options.verbose), SearchState()
         self._define()
-        with open_store(options.db) as store:
-            FixedDriver(
-                store, self.record(len(candidates)), self.state, plan, **self._how()
-            ).leave()
+        with self.store as one:
+            record = self.record(len(candidates))
+            FixedDriver(one.open(), record, self.state, plan, **self._how()).leave()
 
     def _score_known(self, candidates: Sequence[dict[str, Any]]) -> FitSummary:
         options, count = self.options, len(candidates)
@@ -303,8 +304,8 @@ class Request(ABC, Generic[W]):
         record = self.record(count)
         if inside_worker() and isinstance(executor, InProcess):
             return score_alone(self.state, executor)
-        with open_store(options.db) as store:
-            return self._run(FixedDriver(store, record, self.state, plan, **self._how()), executor)
+        driver = FixedDriver(self.store.open(), record, self.state, plan, **self._how())
+        return self._run(driver, executor)
 
     def _score_open(self) -> FitSummary:
         refuse_inside_worker()
@@ -313,24 +314,22 @@ class Request(ABC, Generic[W]):
         most, exact = course.most(raced=self.racing is not None)
         self._announce(most, exact=exact, grows=True)
         planner, space = self.planner, getattr(self.space, "space", None)
-        with open_store(options.db) as store:
-            names = named(store, options.warm_start)
-            driver = AdaptiveDriver(
-                store,
-                self.record(0),
-                state,
-                planner,
-                course,
-                workers=self.workers,
-                at_once=min(state.first or self.n_splits, self.n_splits),
-                race=race,
-                earlier=lambda: earlier_evaluations(
-                    store, names, planner, space, self.fixed_params()
-                ),
-                **self._how(),
-            )
-            self._define()
-            return self._run(driver, lambda: self.executor(None))
+        store = self.store.open()
+        names = named(store, options.warm_start)
+        driver = AdaptiveDriver(
+            store,
+            self.record(0),
+            state,
+            planner,
+            course,
+            workers=self.workers,
+            at_once=min(state.first or self.n_splits, self.n_splits),
+            race=race,
+            earlier=lambda: earlier_evaluations(store, names, planner, space, self.fixed_params()),
+            **self._how(),
+        )
+        self._define()
+        return self._run(driver, lambda: self.executor(None))
 
     def _how(self) -> dict[str, Any]:
         """Return what both drivers take."""
@@ -439,7 +438,11 @@ def check_name(name: object) -> None:
         )
 
 
-def record_best(db: str | None, search: str, index: int, score: float | None, metric: str) -> None:
+#: Seconds to wait for a database that is away, to note a choice that the table tells, too.
+_NOTE_SECONDS = 8.0
+
+
+def record_best(one: OneStore, search: str, index: int, score: float | None, metric: str) -> None:
     """Note which candidate a search has chosen; `index` is its row in the table.
 
     Without that note the choice is told from the table, but for the choice of a function.
@@ -451,7 +454,9 @@ def record_best(db: str | None, search: str, index: int, score: float | None, me
         "score": None if score is None else float(score),
         "metric": metric,
     }
-    with suppress(StoreError), open_store(db) as store:
+    with suppress(StoreError):
+        store = one.open()
+        store.hurry(_NOTE_SECONDS)
         store.searches.note_best(search, best)
 
 

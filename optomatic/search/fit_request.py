@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn, Protocol
@@ -38,6 +38,7 @@ from optomatic.results import failures, table
 from optomatic.results.frames import SCORE
 from optomatic.results.table import STOPPED_AFTER
 from optomatic.search.unit_callbacks import UnitCallbacks
+from optomatic.store.connection import OneStore
 
 
 class FitOptions(Options, Protocol):
@@ -91,6 +92,7 @@ class Call:
     metadata: Mapping[str, Any] | None
     inside: Sequence[Any]
     inside_digest: Digest | None
+    store: OneStore
 
     @property
     def scorer(self) -> Any:
@@ -157,6 +159,7 @@ def check(search: FitOptions, X: Any, y: Any, params: Mapping[str, Any]) -> Call
         metadata=metadata,
         inside=inside,
         inside_digest=inside_digest,
+        store=OneStore(search.db),
     )
 
 
@@ -189,7 +192,8 @@ class FitRequest(Request[FitWorkload]):
     def __init__(self, call: Call, context: Any = None) -> None:
         search = call.search
         metric = search.refit if isinstance(search.refit, str) else None
-        super().__init__(search, space_of(search), {metric or SCORE: "maximize"}, metric)
+        directions = {metric or SCORE: "maximize"}
+        super().__init__(search, space_of(search), directions, metric, call.store)
         self.call = call
         self.splits: Sequence[Any] = ()
         self.racing = racing_of(search)
@@ -428,12 +432,13 @@ def _n_rows(chosen: Any) -> int:
 Tabulated = tuple[dict[str, Any], Any, KeyboardInterrupt | None]
 
 
-def finish(call: Call, tabulated: Tabulated) -> None:
-    """Set on the search all that follows from its table; raise the Ctrl-C that ended it."""
-    results, scores, interrupt = tabulated
-    with rather(interrupt):
-        _choose_best(call, results, scores)
-        _record_best(call)
+def search_and_refit(call: Call, tabulate: Callable[[Call], Tabulated]) -> None:
+    """Set on the search its table and all that follows; raise the Ctrl-C that ended it."""
+    with call.store:  # closed before the refit, which may take long, or fork
+        results, scores, interrupt = tabulate(call)
+        with rather(interrupt):
+            _choose_best(call, results, scores)
+            _record_best(call)
     if interrupt is not None:
         _end_interrupted(call, results, interrupt)
     _refit_best(call)
@@ -474,7 +479,7 @@ def _record_best(call: Call) -> None:
     if hasattr(search, "best_index_"):
         score = getattr(search, "best_score_", None)
         metric = search.refit if isinstance(search.refit, str) else SCORE
-        record_best(search.db, search.search_id_, search.best_index_, score, metric)
+        record_best(call.store, search.search_id_, search.best_index_, score, metric)
 
 
 def _refit_best(call: Call) -> None:

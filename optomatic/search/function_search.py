@@ -30,6 +30,7 @@ from optomatic.results.frames import SCORE, frame_of
 from optomatic.results.summary import FitSummary
 from optomatic.search.pickling import KeepsAddress
 from optomatic.search.shared_methods import StoredSearch
+from optomatic.store.connection import OneStore
 from optomatic.worker.inprocess import InProcess
 
 
@@ -244,11 +245,13 @@ class MongoSearch(StoredSearch, KeepsAddress):
         what is missing.
         """
         request = self._checked()
-        request.score(None if request.is_open() else request.some_candidates())
-        request.report()
-        with rather(request.interrupt):
-            failures.raise_what_gridsearchcv_raises(request.outcomes(), self.error_score)
-            self._tabulate([request.state.evaluation(number) for number in request.complete])
+        with request.store as store:
+            request.score(None if request.is_open() else request.some_candidates())
+            request.report()
+            with rather(request.interrupt):
+                failures.raise_what_gridsearchcv_raises(request.outcomes(), self.error_score)
+                ends = [request.state.evaluation(number) for number in request.complete]
+                self._tabulate(ends, store)
         if request.interrupt is not None:
             raise request.interrupt
         return self
@@ -325,7 +328,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
             return dict(self.direction)
         return {self.metric or SCORE: self.direction}
 
-    def _tabulate(self, evaluations: list[Evaluation]) -> None:
+    def _tabulate(self, evaluations: list[Evaluation], store: OneStore) -> None:
         metric = self._metric_of(evaluations)
         frame = frame_of(evaluations, extras=decode_extra)
         label = SCORE if metric == SCORE else f"score_{metric}"
@@ -335,7 +338,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
         self.results_ = frame
         if failed.any():
             self._warn_of_failures(frame[failed], len(frame))
-        self._choose_best(evaluations, frame[label].to_numpy())
+        self._choose_best(evaluations, frame[label].to_numpy(), store)
 
     def _metric_of(self, evaluations: list[Evaluation]) -> str:
         """Return the metric that decides: the one asked for, else the first there is."""
@@ -357,7 +360,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
             FitFailedWarning,
         )
 
-    def _choose_best(self, evaluations: list[Evaluation], scores: Any) -> None:
+    def _choose_best(self, evaluations: list[Evaluation], scores: Any, store: OneStore) -> None:
         if np.isnan(scores).all():
             raise ValueError(
                 f"None of the {len(scores)} candidates came to a score, so there is no best one. "
@@ -371,7 +374,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
         self.best_score_ = float(scores[self.best_index_])
         self.best_params_ = dict(evaluations[self.best_index_].params)
         self.best_extra_ = decode_extra(evaluations[self.best_index_].extra)
-        record_best(self.db, self.search_id_, self.best_index_, self.best_score_, metric)
+        record_best(store, self.search_id_, self.best_index_, self.best_score_, metric)
 
 
 class FunctionRequest(Request[FunctionWorkload]):
@@ -380,7 +383,8 @@ class FunctionRequest(Request[FunctionWorkload]):
     options: MongoSearch
 
     def __init__(self, search: MongoSearch) -> None:
-        super().__init__(search, search.space, search._directions(), search.metric)
+        store = OneStore(search.db)
+        super().__init__(search, search.space, search._directions(), search.metric, store)
 
     def is_open(self) -> bool:
         """Return whether candidates come about while others are scored, or the end is open."""

@@ -14,7 +14,7 @@ from optomatic import _sklearn
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
 from optomatic.driver.driver import rather
-from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, finish
+from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, search_and_refit
 from optomatic.search.pickling import Kept
 from optomatic.search.shared_methods import StoredSearch
 
@@ -318,7 +318,7 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
             `n_no_improve` are all left out.
         """
         call = check(self, X, y, params)
-        finish(call, self._search(call))
+        search_and_refit(call, self._search)
         return self
 
     def _search(self, call: Call) -> Tabulated:

@@ -250,6 +250,28 @@ def open_store(
         raise
 
 
+class OneStore:
+    """The store of one call: opened when it is first needed, and closed when the call is left."""
+
+    def __init__(self, uri: str | None) -> None:
+        self._uri = uri
+        self._store: Store | None = None
+
+    def open(self) -> Store:
+        """Return the store; see :func:`open_store` for errors."""
+        if self._store is None:
+            self._store = open_store(self._uri)
+        return self._store
+
+    def __enter__(self) -> OneStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
 def _address(uri: object) -> str:
     if uri is None:
         uri = _config.setting(_config.DB)

@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo import errors as driver
 from pymongo.database import Database
+from pymongo.write_concern import WriteConcern
 
 from optomatic.embedded.watcher import REPLICA_SET as EMBEDDED_SET
 from optomatic.errors import StoreIncompatible
@@ -72,8 +73,11 @@ def create_indexes(database: Database[dict[str, Any]], replica_set: str | None =
 def _create(
     database: Database[dict[str, Any]], name: str, indexes: list[IndexModel], **alone: Any
 ) -> None:
+    # An index that only makes queries fast need not outlive a failover: the next search makes it.
+    unique = any(index.document.get("unique") for index in indexes)
+    concern = None if unique else WriteConcern(1)
     try:
-        database[name].create_indexes(indexes, **alone)
+        database.get_collection(name, write_concern=concern).create_indexes(indexes, **alone)
     except driver.OperationFailure as error:
         if error.code not in _OTHER_INDEX:
             raise
