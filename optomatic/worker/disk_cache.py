@@ -299,9 +299,9 @@ def _full(folder: Path, error: OSError | None = None) -> CacheFull:
     why = "and data cannot be kept in memory here" if error is None else error.strerror
     where = f"{why}; {room_in(folder)}"
     return CacheFull(
-        f"There is no room for the data that workers load ({where}). What was scored is stored. "
-        "Free some space there, or name another folder with $OPTOMATIC_HOME, $XDG_CACHE_HOME or "
-        "the worker's --cache-dir: only what is missing is scored then.",
+        f"There is no room for the data that workers load ({where}). All finished scores are "
+        "stored. Free some space there, or name another folder with $OPTOMATIC_HOME, "
+        "$XDG_CACHE_HOME or the worker's --cache-dir: only missing units are scored then.",
         where,
     )
 
