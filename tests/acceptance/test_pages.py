@@ -1,9 +1,9 @@
-"""Every block of README.md and of the pages of docs/ that can run here runs, and prints what stands below it.
+"""Every block of README.md and of docs/ that can run here runs, and prints what stands below it.
 
-`python` runs in one namespace a page; a block without a language right below it is its output.  `pycon`
-is a doctest.  `console` has commands of a shell after `$ `, with their output.  Text that differs from
-run to run is replaced on both sides; `...` in a page stands for anything.  A block that cannot run
-here is marked by `<!-- not run: REASON -->` in the line above it.
+`python` runs in one namespace a page; a block without a language right below it is its output.
+`pycon` is a doctest.  `console` has commands of a shell after `$ `, with their output.  Text that
+differs from run to run is replaced on both sides; `...` in a page stands for anything.  A block
+that cannot run here is marked by `<!-- not run: REASON -->` in the line above it.
 """
 
 import contextlib
