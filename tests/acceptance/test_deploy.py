@@ -26,6 +26,7 @@ from optomatic.worker.cli import main
 
 TESTS = Path(__file__).parents[1]
 DEPLOY = TESTS.parent / "examples" / "deploy"
+PAGE = TESTS.parent / "docs" / "deploying.md"
 FILES = sorted(path.name for path in DEPLOY.iterdir() if path.name != "README.md")
 BIN = Path(sys.executable).parent
 
@@ -55,6 +56,18 @@ def lint(*command):
 def test_the_readme_names_every_file():
     said = set(re.findall(r"^\| `([^`]+)`", text_of("README.md"), re.MULTILINE))
     assert sorted(said) == FILES
+
+
+def test_the_page_shows_every_file_word_for_word():
+    shown = set()
+    for section in PAGE.read_text().split("\n## ")[1:]:
+        names = re.findall(r"\]\(\.\./examples/deploy/([\w.-]+)\)", section)
+        excerpts = re.findall(r"^```(?:ini|bash|dockerfile|yaml)\n(.*?)^```$", section, re.M | re.S)
+        assert bool(names) == bool(excerpts), section
+        for excerpt in excerpts:
+            assert any(f"\n{excerpt}" in f"\n{text_of(name)}" for name in names), excerpt
+        shown.update(names)
+    assert sorted(shown) == FILES
 
 
 @pytest.mark.parametrize("name", FILES)
