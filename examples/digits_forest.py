@@ -1,12 +1,18 @@
-"""A search that leaves all of its work to workers in other terminals, or on other machines.
+"""
+A search that leaves its work to workers
+========================================
 
-Start it, and then as many workers as you like, before, during or after::
+With ``n_jobs=0`` the search scores nothing itself: workers in other terminals, or on other
+machines, score its units.  Start it, and then as many workers as you like, before, during or
+after::
 
     python examples/digits_forest.py
-    python -m optomatic.worker
+    optomatic worker
 
-Without ``$OPTOMATIC_DB`` both meet at the private server of this machine; set it to the address
-of a MongoDB, and the workers may be anywhere.
+It needs at least one worker, and waits until one comes; two workers on two cores take about a
+minute.  Without ``$OPTOMATIC_DB`` both meet at the private server of this machine (the extra
+``embedded``).  Set it to the address of a MongoDB, and the workers may be anywhere.  Start workers
+in a folder without search definitions (``NAME.optomatic.toml``), as driver.py writes one.
 """
 
 from sklearn.datasets import load_digits

@@ -1,9 +1,15 @@
-"""Searches over the params of any function: what drives the ones in scoring.py.
+"""
+Searches over the params of any function
+========================================
 
-Run it twice: the second time nothing is scored.  It writes sweep.optomatic.toml, in which workers
-in the same directory, on any machine, find what to help with; see what it prints.
+MongoSearch searches the params of a function that returns a number, or (number, extra).  This
+script searches those of two functions in scoring.py.  Run it twice: the second time nothing is
+scored.
 
-``python driver.py --leave`` queues everything and leaves it to them.
+It writes sweep.optomatic.toml into the current folder.  Workers that start there, on any
+machine, read the address of the database from it.  ``python driver.py --leave`` queues all units
+and leaves them to these workers.  It needs no server: without ``$OPTOMATIC_DB`` it uses the
+private MongoDB of this machine (the extra ``embedded``).
 """
 
 import sys
@@ -17,7 +23,7 @@ N_JOBS = 2
 
 
 def searches():
-    """Return what is searched, by title."""
+    """Return the searches by title."""
     X, y = load_breast_cancer(return_X_y=True)
     options = {"n_jobs": N_JOBS, "definition": "sweep"}
     boosting = MongoSearch(

@@ -1,23 +1,31 @@
-"""The pictures of docs/gallery.md: three searches for boosted trees, drawn in both themes.
+"""
+All pictures of a search
+========================
 
-Stored scores would be reused, and have no timeline.  So give it an empty database::
+This script draws the pictures of docs/gallery.md, in both themes: three searches for boosted
+trees, with the help of a standalone worker.  It writes them into docs/pictures.  Stored scores
+have no timeline, so give it an empty database::
 
     OPTOMATIC_HOME=$(mktemp -d) python examples/gallery.py
 
-It needs ``pip install "optomatic[plot]"``.
+It needs matplotlib: ``pip install "optomatic[plot]"``.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib
 from scipy.stats import loguniform, randint
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from optomatic import MongoHalvingRandomSearchCV, MongoSearchCV
 from optomatic.plots.displays import DISPLAYS
+
+try:
+    import matplotlib
+except ImportError:
+    sys.exit('This example needs matplotlib, which is not installed: pip install "optomatic[plot]"')
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 X, y = load_breast_cancer(return_X_y=True)

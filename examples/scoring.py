@@ -1,10 +1,15 @@
-"""Two functions to score with: a boosted model that stops early, and a network in plain numpy.
+"""
+Functions that score: a boosted model, and a network in numpy
+=============================================================
 
-A scoring function takes params and data and returns a number; or a pair of it and something
-that is worth keeping.  driver.py searches over their params.
+A scoring function takes params and data and returns a number, or a pair of a number and an
+extra that is kept with it.  One of these takes a dict of params, the other one takes them by
+name.  driver.py searches over their params; this file alone calls each function once, without
+a database.
 """
 
 import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -64,3 +69,12 @@ def network_accuracy(X, y, lr=0.1, n_hidden=16, activation="relu", epochs=20, se
         losses.append(float(log_loss(y_train, network.forward(X_train))))
     accuracy = np.mean(network.forward(X_test).argmax(axis=1) == y_test)
     return accuracy, {"loss by epoch": losses}
+
+
+if __name__ == "__main__":
+    loss, extra = boosted_log_loss({"learning_rate": 0.1}, *load_breast_cancer(return_X_y=True))
+    print(f"gradient boosting: log-loss {loss:.4f}, stopped after {extra['iterations']} iterations")
+    accuracy, extra = network_accuracy(*load_digits(return_X_y=True), lr=1.0)
+    print(
+        f"a network in numpy: accuracy {accuracy:.4f}, last loss {extra['loss by epoch'][-1]:.4f}"
+    )
