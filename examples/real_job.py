@@ -2,8 +2,8 @@
 A real job: mixed columns, two models, two metrics
 ==================================================
 
-A table of customers has numbers, words and missing values; the question is which customers
-leave.  One grid compares a linear model with boosted trees, and chooses the imputation of each.
+A table of customers has numbers, words and missing values; the target is 1 for customers that
+left.  One grid compares a linear model with boosted trees, and chooses the imputation of each.
 A second grid is wider and reuses the scores of the first.  At the end three pictures show where
 the good candidates are; they are saved in the current folder.
 
