@@ -1,7 +1,7 @@
 """The exceptions and warnings of optomatic.
 
 Each text says what happened, what it means for the data, and what to do next.  No text holds a
-password (:func:`optomatic._uri.redact`).
+password.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ first rows, with ``earlier`` true.
 
 A generator that never ends says so by ``endless = True``.  A search refuses it without ``n_iter``,
 ``time_budget``, ``target_score`` or ``n_no_improve``, unless it repeats another one by ``replay``.
-Without ``n_iter`` a search also ends, with a warning, after :data:`NOTHING_NEW` candidates in a
+Without ``n_iter`` a search also ends, with a warning, after ``NOTHING_NEW`` (1,000) candidates in a
 row without a new one: filters left them out, or it had asked for them before.
 
 Each ask and each tell decides what an adaptive generator proposes.  So they are recorded as
@@ -36,7 +36,7 @@ scoring::
     ["ask", 2]         it was asked for 2 candidates
     ["tell", [0, 3]]   it was told of the candidates 0 and 3, in this order
 
-In a race (:mod:`optomatic.driver.search_state`) there are also::
+In a race (driver/search_state.py) there are also::
 
     ["racing", 3, 0.05, 5]     the first of all: min_splits, alpha, splits in all
     ["race", [0, 4], [1, 2]]   0 and 4 got one more split each; 1 and 2 were out (and are in

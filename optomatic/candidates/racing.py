@@ -39,7 +39,7 @@ class Racing:
 
     Notes
     -----
-    Let :math:`d_1 \dots d_k` be the leads of the leader on each of the `k` splits,
+    Let :math:`d_1 \ldots d_k` be the leads of the leader on each of the `k` splits,
     :math:`\bar d` their mean, :math:`s^2` their variance (divided by ``k - 1``) and :math:`r` the
     mean of ``n_test / n_train`` over these splits.  Then
 

@@ -254,9 +254,9 @@ class AttachedSearch(StoredSearch, KeepsAddress):
     def extend(self, space: Any, *, n_iter: int | None = None, random_state: Any = None) -> int:
         """Add candidates to the search, and leave them to standalone workers.
 
-        Works for searches of :class:`MongoSearch`.  Neither the function nor its data are needed
-        here: the search has stored them.  ``MongoSearch(function, wider_space)`` makes the same
-        units, so either finds the scores of the other.
+        Works for searches of :class:`~optomatic.MongoSearch`.  Neither the function nor its data
+        are needed here: the search has stored them.  ``MongoSearch(function, wider_space)`` makes
+        the same units, so either finds the scores of the other.
 
         Parameters
         ----------
@@ -264,7 +264,7 @@ class AttachedSearch(StoredSearch, KeepsAddress):
             A grid, or any iterable that gives candidates without learning from scores.
             Candidates that have a score, or wait already, are not queued again.
         n_iter : int, default=None
-            As in :class:`MongoSearch`.
+            As in :class:`~optomatic.MongoSearch`.
         random_state : int, RandomState instance or None, default=None
             Seed of the draws.
 

@@ -36,6 +36,7 @@ def searches(db: str | None = None) -> pd.DataFrame:
         Index ``id``.  Columns:
 
         ``name`` : str
+            Several searches may have the same.
         ``state`` : str
             ``running``; ``abandoned``: its client vanished; ``left``: left to standalone
             workers, and not done; ``completed``, ``interrupted``, ``cancelled``; ``invalid``:
@@ -48,6 +49,7 @@ def searches(db: str | None = None) -> pd.DataFrame:
             The best score, or the best so far.  NaN without one, and for running searches beyond
             the latest ten or beyond 10,000 units in all.
         ``began_at``, ``ended_at`` : datetime in UTC
+            NaT without a recorded end.
         ``age`` : timedelta
             Since it began, by the clock of the database server.
         ``who`` : str
@@ -186,6 +188,7 @@ def workers(db: str | None = None) -> pd.DataFrame:
             ``standalone``; ``local``: of a search with ``n_jobs``; ``here``: the process of a
             search itself.
         ``host`` : str
+            Name of its machine.
         ``pid``, ``processes`` : int
             It scores ``processes`` units at the same time.
         ``tags`` : str
@@ -269,6 +272,7 @@ def running(db: str | None = None) -> pd.DataFrame:
         ``split`` : int
             NA for calls.
         ``worker``, ``host`` : str
+            Id of its worker, and the machine of that.
         ``since`` : float
             Seconds since its worker began.
         ``attempt`` : int
