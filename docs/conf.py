@@ -8,6 +8,9 @@ from pathlib import Path
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
+# sphinx-gallery looks for the base classes of our halving searches there.
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+
 import optomatic
 
 #: The private server of the examples that are run has its data here.
@@ -25,7 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_static", "_templates"]
 templates_path = ["_templates"]
 nitpicky = True  # a name in a docstring that has no page is an error
 # There are no inventories of other projects: the build needs no network.
@@ -47,6 +50,9 @@ copybutton_prompt_text = "$ "
 html_math_renderer = "mathml"  # browsers draw it without a script from elsewhere
 html_theme = "pydata_sphinx_theme"
 html_title = "optomatic"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}  # light or dark, as the browser asks
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"**": ["all_pages"]}
