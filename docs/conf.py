@@ -43,6 +43,8 @@ autodoc_typehints = "none"  # the docstrings have the types
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # the template of classes lists them
 numpydoc_class_members_toctree = False
+# Sections have known names and stand in order; params have types and descriptions.
+numpydoc_validation_checks = {"GL06", "GL07", "GL10", "PR05", "PR06", "PR07", "SS01"}
 
 copybutton_exclude = ".linenos, .gp, .go"
 copybutton_prompt_text = "$ "
@@ -115,7 +117,8 @@ def with_reason(app, docname, source):
     """Say on the page of an example why it is not run."""
     folder, _, name = docname.partition("/")
     if folder == "auto_examples" and name in NOT_RUN:
-        source[0] += f"\n.. note:: This page shows no output, because {NOT_RUN[name]}.\n"
+        note = f".. note:: This page shows no output, because {NOT_RUN[name]}.\n"
+        source[0] = f"{note}\n{source[0]}"
 
 
 def without_foreign_methods(app, what, name, obj, skip, options):

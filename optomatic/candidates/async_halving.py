@@ -67,6 +67,8 @@ class AsyncHalving:
     min_resources, max_resources : int
         Its value in the lowest rung, and its upper bound.
     factor : int, default=3
+        Each rung has so many times the resources of the one below; one candidate in `factor` goes
+        on.
 
     Raises
     ------

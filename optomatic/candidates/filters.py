@@ -148,6 +148,7 @@ class ValidFilter:
     predicate : callable
         Candidate (dict) -> whether it is valid.
     reason : str, default="invalid"
+        Why candidates are left out, for the counts of the search.
 
     Examples
     --------
@@ -279,6 +280,7 @@ class PromisingFilter:
     min_history : int, default=20
         With fewer scores it keeps all candidates.
     seed : int, default=0
+        Seed of the model that predicts.
     metric : str, default=None
         The score to predict if there are several; by default the first.
 

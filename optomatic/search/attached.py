@@ -40,6 +40,11 @@ def attach(name: str, *, db: str | None = None, load_objects: bool = False) -> A
         from the database, so use it only if you trust everybody who can write there.  Otherwise
         such params are text, and nothing that is stored is run.
 
+    Returns
+    -------
+    AttachedSearch
+        Each of its calls reads the database anew.
+
     Raises
     ------
     TypeError, ValueError

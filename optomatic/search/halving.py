@@ -115,16 +115,17 @@ class MongoHalvingGridSearchCV(_sklearn.HalvingGridSearchCV, _Halving):  # type:
 
     Parameters
     ----------
-    estimator, param_grid, factor, resource, max_resources, min_resources, \
-    aggressive_elimination, cv, scoring, refit, error_score, return_train_score, \
-    random_state
+    estimator, param_grid, cv, scoring, refit, error_score, return_train_score, random_state
+        As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
+    factor, resource, max_resources, min_resources, aggressive_elimination
         As in :class:`~sklearn.model_selection.HalvingGridSearchCV`.
     verbose
         As in :class:`~sklearn.model_selection.HalvingGridSearchCV`, and in each iteration as in
         :class:`MongoSearchCV`: a live line, or in a notebook a bar and a grid, for each; ``[CV]``
         lines from 2 on; and a line that sums up.
-    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
-    inner_max_num_threads, ship_modules, reuse_prefixes
+    n_jobs, db, name, retry_failed, reuse_prefixes, ship_modules
+        As in :class:`MongoSearchCV`.
+    fit_timeout, memory_limit, requires, inner_max_num_threads
         As in :class:`MongoSearchCV`.
     definition
         As in :class:`MongoSearchCV`.  Each iteration is a search of that name: workers with
@@ -186,14 +187,17 @@ class MongoHalvingRandomSearchCV(_sklearn.HalvingRandomSearchCV, _Halving):  # t
 
     Parameters
     ----------
-    estimator, param_distributions, n_candidates, factor, resource, max_resources, \
-    min_resources, aggressive_elimination, cv, scoring, refit, error_score, \
+    estimator, param_distributions, n_candidates, cv, scoring, refit, error_score
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
+    factor, resource, max_resources, min_resources, aggressive_elimination
+        As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
     return_train_score, random_state
         As in :class:`~sklearn.model_selection.HalvingRandomSearchCV`.
     verbose
         As in :class:`MongoHalvingGridSearchCV`.
-    n_jobs, db, name, retry_failed, fit_timeout, memory_limit, requires, \
-    inner_max_num_threads, ship_modules, reuse_prefixes
+    n_jobs, db, name, retry_failed, reuse_prefixes, ship_modules
+        As in :class:`MongoSearchCV`.
+    fit_timeout, memory_limit, requires, inner_max_num_threads
         As in :class:`MongoSearchCV`.
     definition
         As in :class:`MongoHalvingGridSearchCV`.

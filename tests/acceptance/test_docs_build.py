@@ -1,0 +1,89 @@
+"""The pages build without a warning.
+
+Each link inside of them leads somewhere, and none loads anything from elsewhere.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+for needed in (
+    *("sphinx", "myst_parser", "numpydoc", "sphinx_copybutton", "sphinx_gallery"),
+    "pydata_sphinx_theme",
+):
+    pytest.importorskip(needed, reason=f'{needed} is missing: pip install "optomatic[docs]"')
+
+ROOT = Path(__file__).parents[2]
+MADE = ("auto_examples", "generated")
+
+
+class Page(HTMLParser):
+    """The anchors of a page, its links, and what it loads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.anchors, self.links, self.loads = set(), set(), set()
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name == "id" or (tag == "a" and name == "name"):
+                self.anchors.add(value)
+            elif name == "href" and tag != "link":
+                self.links.add(value)
+            elif name == "src" or (name == "href" and dict(attributes).get("rel") == "stylesheet"):
+                self.loads.add(value)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Build a copy of the pages; run no example."""
+    clone = tmp_path_factory.mktemp("clone")
+    for path in ROOT.iterdir():
+        if path.name not in ("build", "docs"):  # Sphinx writes there
+            (clone / path.name).symlink_to(path)
+    shutil.copytree(ROOT / "docs", clone / "docs", ignore=shutil.ignore_patterns(*MADE))
+    options = ("-W", "--keep-going", "-q", "-D", "plot_gallery=0")
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, "docs", "build/docs"],
+        cwd=clone,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    folder = clone / "build" / "docs"
+    return {path: Page(path) for path in folder.rglob("*.html") if "_static" not in path.parts}
+
+
+def is_broken(link, path, pages):
+    parts = urlsplit(link)
+    target = Path(os.path.normpath(path.parent / unquote(parts.path))) if parts.path else path
+    if not parts.fragment or target not in pages:
+        return not target.is_file()
+    return unquote(parts.fragment) not in pages[target].anchors
+
+
+@pytest.mark.timeout(900)
+def test_each_link_leads_somewhere(built):
+    broken = [
+        f"{path.name}: {link}"
+        for path, page in built.items()
+        for link in page.links | page.loads
+        if not urlsplit(link).scheme and is_broken(link, path, built)
+    ]
+    assert len(built) > 20
+    assert broken == []
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_loaded_from_elsewhere(built):
+    loads = {link for page in built.values() for link in page.loads}
+    assert [link for link in loads if urlsplit(link).netloc] == []
