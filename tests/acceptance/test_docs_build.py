@@ -41,10 +41,8 @@ class Page(HTMLParser):
                 self.loads.add(value)
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Build a copy of the pages; run no example."""
-    clone = tmp_path_factory.mktemp("clone")
+def build(clone):
+    """Build a copy of the pages, and run no example; return the pages by path."""
     for path in ROOT.iterdir():
         if path.name not in ("build", "docs"):  # Sphinx writes there
             (clone / path.name).symlink_to(path)
@@ -72,18 +70,15 @@ def is_broken(link, path, pages):
 
 
 @pytest.mark.timeout(900)
-def test_each_link_leads_somewhere(built):
+def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(tmp_path):
+    pages = build(tmp_path)
+    assert len(pages) > 20
+    loads = {link for page in pages.values() for link in page.loads}
+    assert [link for link in loads if urlsplit(link).netloc] == []
     broken = [
         f"{path.name}: {link}"
-        for path, page in built.items()
+        for path, page in pages.items()
         for link in page.links | page.loads
-        if not urlsplit(link).scheme and is_broken(link, path, built)
+        if not urlsplit(link).scheme and is_broken(link, path, pages)
     ]
-    assert len(built) > 20
     assert broken == []
-
-
-@pytest.mark.timeout(900)
-def test_nothing_is_loaded_from_elsewhere(built):
-    loads = {link for page in built.values() for link in page.loads}
-    assert [link for link in loads if urlsplit(link).netloc] == []
