@@ -13,14 +13,15 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-for needed in (
-    *("sphinx", "myst_parser", "numpydoc", "sphinx_copybutton", "sphinx_gallery"),
-    "pydata_sphinx_theme",
-):
-    pytest.importorskip(needed, reason=f'{needed} is missing: pip install "optomatic[docs]"')
+import optomatic
+from optomatic import filters, generators, plots
 
 ROOT = Path(__file__).parents[2]
 MADE = ("auto_examples", "generated")
+NEEDED = (
+    *("sphinx", "myst_parser", "numpydoc", "sphinx_copybutton", "sphinx_gallery"),
+    "pydata_sphinx_theme",
+)
 
 
 class Page(HTMLParser):
@@ -71,6 +72,8 @@ def is_broken(link, path, pages):
 
 @pytest.mark.timeout(900)
 def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(tmp_path):
+    for name in NEEDED:
+        pytest.importorskip(name, reason=f'{name} is missing: pip install "optomatic[docs]"')
     pages = build(tmp_path)
     assert len(pages) > 20
     loads = {link for page in pages.values() for link in page.loads}
@@ -82,3 +85,9 @@ def test_links_lead_somewhere_and_nothing_is_loaded_from_elsewhere(tmp_path):
         if not urlsplit(link).scheme and is_broken(link, path, pages)
     ]
     assert broken == []
+
+
+def test_each_public_name_is_in_the_reference():
+    reference = {line.strip() for line in (ROOT / "docs" / "api.md").read_text().splitlines()}
+    displays = {name for name in vars(plots) if name.endswith("Display")}
+    assert {*optomatic.__all__, *generators.__all__, *filters.__all__, *displays} <= reference
