@@ -6,10 +6,11 @@ password.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pickle import PicklingError
-from types import FrameType
+from types import FrameType, TracebackType
 
 
 class OptomaticError(Exception):
@@ -178,6 +179,10 @@ def shown(value: object) -> str:
 
 #: Packages between user code and a warning: joblib, if scikit-learn fits a search inside another.
 _BETWEEN = ("optomatic", "sklearn", "joblib")
+#: This package, and where besides pymongo its calls lead that users did not write.
+_OURS, _PYTHON = "optomatic", os.path.dirname(os.__file__) + os.sep
+#: Errors that are raised on purpose.  Any other that comes from here is a defect.
+_PLANNED = (OptomaticError, ValueError, TypeError, OverflowError, ImportError, KeyboardInterrupt)
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -189,4 +194,67 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def _is_between(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _BETWEEN
+    return _package(frame) in _BETWEEN
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+class BriefTraceback:
+    """Shorten the traceback of an error that leaves a public method.
+
+    Of what this package calls within itself the first frame stays, and the one that raised.
+    Frames of user code and of scikit-learn all stay.  A defect keeps every frame for its report.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, first: object) -> None:
+        if error is None or _is_defect(error):
+            return
+        _shorten(error, keep_first=True)
+        seen = {id(error)}
+        while error := error.__cause__ or (
+            None if error.__suppress_context__ else error.__context__
+        ):
+            if id(error) in seen:
+                return
+            seen.add(id(error))
+            _shorten(error, keep_first=False)
+
+
+def _is_defect(error: BaseException) -> bool:
+    """Return whether nobody meant to raise an error here: it was not raised `from` another."""
+    places = _places(error)
+    planned = error.__cause__ is not None or isinstance(error, _PLANNED)
+    return bool(places) and places[-1][1] and not planned
+
+
+def _shorten(error: BaseException, *, keep_first: bool) -> None:
+    places = _places(error)
+    if not places:
+        return
+    last = len(places) - 1
+    kept = [
+        place
+        for n, (place, inside) in enumerate(places)
+        if not inside or n == last or (n == 0 and keep_first)
+    ]
+    for place, after in zip(kept, [*kept[1:], None], strict=True):
+        place.tb_next = after
+    error.__traceback__ = kept[0]
+
+
+def _places(error: BaseException) -> list[tuple[TracebackType, bool]]:
+    """Return each place of a traceback, and whether it is inside of this package or its calls."""
+    found: list[tuple[TracebackType, bool]] = []
+    inside, place = False, error.__traceback__
+    while place is not None:
+        package, file = _package(place.tb_frame), place.tb_frame.f_code.co_filename
+        called = package == "pymongo" or (file.startswith(_PYTHON) and "-packages" not in file)
+        inside = package == _OURS or (inside and called)
+        found.append((place, inside))
+        place = place.tb_next
+    return found

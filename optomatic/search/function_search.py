@@ -20,7 +20,7 @@ from optomatic.driver.driver import rather
 from optomatic.driver.executors import Executor, LocalWorkers, Standalone
 from optomatic.driver.request import Request, record_best
 from optomatic.driver.warm_start import check_warm_start
-from optomatic.errors import shown, warn
+from optomatic.errors import BriefTraceback, shown, warn
 from optomatic.planning.params import decode_extra
 from optomatic.planning.workload import FunctionWorkload
 from optomatic.progress.cv_lines import Line, function_line
@@ -244,7 +244,11 @@ class MongoSearch(StoredSearch, KeepsAddress):
         After a crash, Ctrl-C or ``kill -9`` the next equal run calls the function only for
         what is missing.
         """
-        request = self._checked()
+        with BriefTraceback():
+            self._run(self._checked())
+        return self
+
+    def _run(self, request: FunctionRequest) -> None:
         with request.store as store:
             request.score(None if request.is_open() else request.some_candidates())
             request.report()
@@ -254,7 +258,6 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 self._tabulate(ends, store)
         if request.interrupt is not None:
             raise request.interrupt
-        return self
 
     def _is_done(self) -> bool:
         return hasattr(self, "search_id_")
@@ -289,7 +292,11 @@ class MongoSearch(StoredSearch, KeepsAddress):
         DefinitionError, NotShippable, StoreError
             As :meth:`run`.
         """
-        request = self._checked()
+        with BriefTraceback():
+            self._leave(self._checked())
+        return self.search_id_
+
+    def _leave(self, request: FunctionRequest) -> None:
         if request.is_decided_on_the_way() or (request.is_lazy and not request.is_cut_off()):
             raise ValueError(
                 "A search with a generator, filters, a budget or replay needs the process that "
@@ -298,7 +305,6 @@ class MongoSearch(StoredSearch, KeepsAddress):
                 "iterable of which n_iter= are taken."
             )
         request.leave(request.some_candidates())
-        return self.search_id_
 
     def _checked(self) -> FunctionRequest:
         """Check all params; return what they ask for."""

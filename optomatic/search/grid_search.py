@@ -14,6 +14,7 @@ from optomatic import _sklearn
 from optomatic.candidates.filters import Filter
 from optomatic.candidates.racing import Racing
 from optomatic.driver.driver import rather
+from optomatic.errors import BriefTraceback
 from optomatic.search.fit_request import Call, FitRequest, Tabulated, check, search_and_refit
 from optomatic.search.pickling import Kept
 from optomatic.search.shared_methods import StoredSearch
@@ -317,8 +318,9 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
             generator that is ``endless`` if `n_iter`, `time_budget`, `target_score` and
             `n_no_improve` are all left out.
         """
-        call = check(self, X, y, params)
-        search_and_refit(call, self._search)
+        with BriefTraceback():
+            call = check(self, X, y, params)
+            search_and_refit(call, self._search)
         return self
 
     def _search(self, call: Call) -> Tabulated:
