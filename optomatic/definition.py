@@ -39,8 +39,8 @@ SCHEMA = 1
 #: Characters of a path on Linux, at most.
 _LONGEST_PATH = 4_000
 _HEAD = """\
-# Searches that are worked off, one after another, by: python -m optomatic.worker
-# in this directory.  Written by optomatic; a password is never written down here.
+# Searches that are worked off, one after another, by: optomatic worker
+# (in this directory).  Written by optomatic; a password is never written down here.
 """
 
 

@@ -15,7 +15,6 @@ from optomatic.commands.arguments import Db, Json, Search, find
 from optomatic.commands.exits import FAILED
 from optomatic.commands.output import (
     Column,
-    cell,
     on_terminal,
     say_fields,
     say_json,
@@ -24,7 +23,7 @@ from optomatic.commands.output import (
 )
 from optomatic.planning.params import params_line
 from optomatic.results.export import is_missing, jsonable, records
-from optomatic.results.text import fields_of, full, lines, one_line, span
+from optomatic.results.text import fields_of, full, lines, one_line, short, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +49,7 @@ def _done(row: Mapping[str, Any]) -> str:
 def _failed(row: Mapping[str, Any]) -> str:
     if is_missing(row["failed"]):
         return "?"
-    return "" if row["failed"] == 0 else cell(row["failed"])
+    return "" if row["failed"] == 0 else short(row["failed"])
 
 
 SEARCHES = (
@@ -96,7 +95,7 @@ def show(search: Search, db: Db = None, json: Json = False) -> None:
         told = {"id": seen.search_id, **_public(record), "state": state, "counts": counts}
         return say_json(told)
     fields = fields_of(record, state, counts, _best_line(seen))
-    return say_fields({k: cell(v) if isinstance(v, datetime) else v for k, v in fields.items()})
+    return say_fields({k: short(v) if isinstance(v, datetime) else v for k, v in fields.items()})
 
 
 def _public(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +112,7 @@ def _best_line(seen: AttachedSearch) -> str:
         score = seen.best_score_
     except AttributeError:  # nothing is complete, or no metric decides
         return ""
-    return f"{cell(score)} (candidate {seen.best_index_}; see optomatic best)"
+    return f"{short(score)} (candidate {seen.best_index_}; see optomatic best)"
 
 
 def best(search: Search, db: Db = None, json: Json = False) -> None:
@@ -122,7 +121,7 @@ def best(search: Search, db: Db = None, json: Json = False) -> None:
     index, score, params = seen.best_index_, seen.best_score_, dict(seen.best_params_)
     if json:
         return say_json({"index": index, "score": score, "params": params})
-    say_fields({"candidate": index, "score": cell(score)})
+    say_fields({"candidate": index, "score": short(score)})
     return say_fields({f"  {name}": _text(value) for name, value in params.items()})
 
 
@@ -155,17 +154,21 @@ def results(
 ) -> None:
     """Print the candidates with their scores, the best first.
 
-    A narrow terminal gets the columns that fit; --json and a pipe get all.
+    A narrow terminal gets the columns that fit; --json and a pipe get all. Only --json has
+    all digits.
     """
+    from optomatic.results.frames import candidate_table, split_table
+
     seen = find(search, db)
-    frame = seen.to_frame(level="split" if splits else "candidate")
+    rows = seen._stored().rows
+    frame = (split_table if splits else candidate_table)(rows)
     frame = _ranked(frame, seen.record().get("facts") or {})
     if json:
         return say_json(frame.head(limit) if limit else frame)
     if limit is None and on_terminal():
         limit = _ROWS
     shown = limit or len(frame)
-    _show_frame(frame.head(shown))
+    _show_frame(frame.head(shown), {row.number: row.params for row in rows})
     if shown < len(frame):
         sys.stderr.write(f"{shown} of {len(frame)} rows. All: --limit 0, --json, or export\n")
     return None
@@ -205,22 +208,21 @@ _NEEDED, _TIMES = (
 _LONGEST_ERROR = 20
 
 
-def _show_frame(frame: pd.DataFrame) -> None:
-    """Print a frame of results: scores first, then the params in one column."""
+def _show_frame(frame: pd.DataFrame, params: Mapping[int, Mapping[str, Any]]) -> None:
+    """Print a frame of results: scores first, then the params of each candidate in one column.
+
+    They are shown as they were given: a column of a frame makes floats of ints among floats.
+    """
     rows = records(frame)
     names = list(rows[0]) if rows else [str(name) for name in frame.columns]
-    own = [name for name in names if name.startswith(_PARAM)]
     other = [name for name in names if not name.startswith(_PARAM)]
     if on_terminal():
         other = [name for name in other if not all(is_missing(row[name]) for row in rows)]
     columns = [_column(frame, name, place) for place, name in enumerate(other)]
     columns.append(Column("PARAMS", folds=24))
-    params = [
-        full(params_line({n.removeprefix(_PARAM): row[n] for n in own if not is_missing(row[n])}))
-        for row in rows
-    ]
     cells = [
-        [*(_cell(n, row[n]) for n in other), own] for row, own in zip(rows, params, strict=True)
+        [*(_cell(n, row[n]) for n in other), full(params_line(params[row["candidate"]]))]
+        for row in rows
     ]
     show_table(columns, cells)
 
@@ -233,9 +235,9 @@ def _column(frame: pd.DataFrame, name: str, place: int) -> Column:
 
 
 def _cell(name: str, value: Any) -> str:
-    if name in _TIMES and on_terminal() and not is_missing(value):
+    if name in _TIMES and not is_missing(value):
         return f"{value:.4f}"
-    return _plain_error(cell(value)) if name == "error" else cell(value)
+    return _plain_error(short(value)) if name == "error" else short(value)
 
 
 def _plain_error(text: str) -> str:

@@ -1,6 +1,7 @@
 """Print values, tables and notes.
 
-A table is as wide as the terminal, or, where a program reads it, whole and plain.
+A table is as wide as the terminal; in a pipe it has all columns and no colours.  Numbers have four
+decimals in both; JSON has them whole, for programs.
 """
 
 from __future__ import annotations
@@ -37,11 +38,6 @@ _STYLES = {
     "invalid": "red",
     "dead": "red",
 }
-
-
-def cell(value: Any) -> str:
-    """Return a value for a table: short on a terminal, whole elsewhere."""
-    return short(value) if on_terminal() else full(value)
 
 
 def say_json(value: Any) -> None:
@@ -81,7 +77,7 @@ class Column:
 
     def text(self, row: Mapping[str, Any]) -> str:
         """Return the value of this column in a row of a frame."""
-        return one_line(cell(row[self.title.lower()]) if self.of is None else self.of(row))
+        return one_line(short(row[self.title.lower()]) if self.of is None else self.of(row))
 
 
 def on_terminal() -> bool:

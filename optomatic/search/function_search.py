@@ -111,7 +111,7 @@ class MongoSearch(StoredSearch, KeepsAddress):
     definition : str or path, default=None
         Name of a search definition file: ``definition="sweep"`` writes the database (without
         credentials) and the name of the search into ``sweep.optomatic.toml`` in the current
-        directory, in which ``python -m optomatic.worker`` then works off the searches that
+        directory, in which ``optomatic worker`` then works off the searches that
         stand there, one after another.  The search needs a `name` for that.
     retry_failed : bool, default=False
         Score candidates again whose stored end is a failure.

@@ -63,7 +63,7 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
     n_jobs : int, default=None
         None or 1 scores in this process; k in k local worker processes that stay warm
         between fits; -1 in one a core; 0 leaves all to standalone workers
-        (``python -m optomatic.worker --db URI``), which may help in every case.
+        (``optomatic worker --db URI``), which may help in every case.
     pre_dispatch : int or str, default='2*n_jobs'
         As in :class:`~sklearn.model_selection.GridSearchCV`, without effect: the queue needs
         no such limit.
@@ -120,9 +120,9 @@ class MongoSearchCV(StoredSearch, _sklearn.WithMoreHTML, Kept, _sklearn.BaseSear
         takes more is ended and gets `error_score`.  With either limit ``n_jobs=None`` scores in
         one local worker process instead of this one.
     requires : set of str, default=None
-        Only workers that carry all these tags score the search (``python -m optomatic.worker
-        --tag gpu``).  Local workers carry those in ``$OPTOMATIC_TAG``; if that does not do,
-        `fit` leaves all to standalone workers, whatever `n_jobs` is.
+        Only workers that carry all these tags score the search
+        (``optomatic worker --tag gpu``).  Local workers carry those in ``$OPTOMATIC_TAG``; if
+        that does not do, `fit` leaves all to standalone workers, whatever `n_jobs` is.
     inner_max_num_threads : int, default=None
         Threads that numeric libraries (BLAS, OpenMP) may use in each process that scores.
         None shares the cores of a machine out among the processes of a worker.

@@ -55,7 +55,7 @@ from optomatic.worker.worker import Worker
 
 T = TypeVar("T")
 
-PROGRAM = "python -m optomatic.worker"
+PROGRAM = "optomatic worker"
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.
 
@@ -423,7 +423,7 @@ def _address(path: Path, definition: Definition, db: str | None) -> str | None:
         raise DefinitionError(
             f"The address in {path} ({masked(definition.db)}) is without its credentials, as these "
             "are never written down. Nothing was scored. Give the whole address in OPTOMATIC_DB: "
-            f'python -m optomatic.worker --db "$OPTOMATIC_DB" --definition {_quoted(path)}'
+            f'optomatic worker --db "$OPTOMATIC_DB" --definition {_quoted(path)}'
         )
     return definition.db
 

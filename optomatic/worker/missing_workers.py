@@ -113,7 +113,7 @@ def start_command(
         f"--tag{'=' if tag.startswith('-') else ' '}{shlex.quote(tag)}"
         for tag in sorted(set(requires))
     ]
-    words = [*_home(uri, environ), "python -m optomatic.worker", *_db(uri, environ), *tags]
+    words = [*_home(uri, environ), "optomatic worker", *_db(uri, environ), *tags]
     return " ".join(words)
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import warnings
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -199,12 +200,13 @@ def test_halving_is_shown_as_one_search(filled, run):
     assert "4 scored" in shown["summary"].split("; then ")[1]
     told = json.loads(run("show", "halved", "--json", db=filled)[1])
     assert [one["n_candidates"] for one in told["iterations"]] == [2]
-    assert shown["ended"] == told["iterations"][0]["ended_at"]
+    ended = datetime.fromisoformat(told["iterations"][0]["ended_at"])
+    assert shown["ended"] == f"{ended:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def test_the_command_that_would_help_is_not_broken(filled, run):
     out = run("explain", "abandoned", db=filled)[1]
-    assert f"\n    python -m optomatic.worker --db '{filled}'\n" in out
+    assert f"\n    optomatic worker --db '{filled}'\n" in out
 
 
 def test_the_best_is_that_of_the_search(filled, run):
@@ -212,10 +214,28 @@ def test_the_best_is_that_of_the_search(filled, run):
     assert found == {"index": 3, "score": 0.0, "params": {"x": 3}}
 
 
-def test_a_pipe_gets_whole_values(filled, run):
-    _, out, _ = run("results", "done", db=filled)
-    frame = attach("done", db=filled).to_frame()
-    assert all(repr(float(score)) in out for score in frame["score"])
+def test_a_pipe_gets_all_columns_and_four_decimals(uri, run):
+    optomatic.MongoSearch(third_of, {"x": [0.1, 1, 10]}, db=uri, name="thirds").run()
+    frame = attach("thirds", db=uri).to_frame()
+    for level in ([], ["--splits"]):
+        head, *rows = run("results", "thirds", *level, db=uri)[1].splitlines()
+        assert "PARAMS" in head.split()
+        assert [row.split()[-1] for row in rows] == ["x=10", "x=1", "x=0.1"]
+        assert all(
+            f"{score:.4f}" in row.split()
+            for score, row in zip(sorted(frame["score"], reverse=True), rows, strict=True)
+        )
+    rows = json.loads(run("results", "thirds", "--json", db=uri)[1])
+    assert [row["score"] for row in rows] == [10 / 3, 1 / 3, 0.1 / 3]
+    best = run("best", "thirds", db=uri)[1].split()
+    assert best == ["candidate", "2", "score", "3.3333", "x", "10"]
+
+
+def third_of(x):
+    return x / 3
+
+
+def test_a_pipe_gets_all_columns_of_a_list(filled, run):
     head, *rows = run("list", db=filled)[1].splitlines()
     assert head.split() == ["NAME", "ID", "STATE", "DONE", "FAILED", "BEST", "AGE", "WHO", "WHAT"]
     assert len(rows) == len(many_searches.NAMES)

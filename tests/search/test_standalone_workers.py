@@ -114,7 +114,7 @@ def test_a_warning_says_that_no_worker_is_there(standalone_uri, start_worker, mo
     monkeypatch.setattr("optomatic.worker.missing_workers.LONELY_SECONDS", 0.5)
     late = threading.Timer(2.0, start_worker, [standalone_uri])
     late.start()
-    with pytest.warns(NoWorkers, match="python -m optomatic.worker"):
+    with pytest.warns(NoWorkers, match="optomatic worker"):
         MongoSearchCV(Sleeper(), {"value": [1, 2]}, cv=2, n_jobs=0, db=standalone_uri).fit(X, Y)
     late.join()
 

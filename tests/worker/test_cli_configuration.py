@@ -90,7 +90,7 @@ def test_the_password_is_given_beside_the_file(auth_server, here, start, capsys)
     assert "right" not in (here / "sweep.optomatic.toml").read_text()
     assert main(["--until-empty"]) == 1
     assert (
-        'python -m optomatic.worker --db "$OPTOMATIC_DB" --definition sweep.optomatic.toml'
+        'optomatic worker --db "$OPTOMATIC_DB" --definition sweep.optomatic.toml'
         in capsys.readouterr().err
     )
     process = start("--until-empty", "--definition", "sweep", OPTOMATIC_DB=uri)

@@ -33,21 +33,21 @@ SHELLS = [
 @pytest.mark.parametrize(
     ("uri", "requires", "command"),
     [
-        ("mongodb://host/iris", (), "python -m optomatic.worker --db mongodb://host/iris"),
+        ("mongodb://host/iris", (), "optomatic worker --db mongodb://host/iris"),
         (
             "mongodb://host/iris?w=1&appName=a$b!c",
             (),
-            "python -m optomatic.worker --db 'mongodb://host/iris?w=1&appName=a$b!c'",
+            "optomatic worker --db 'mongodb://host/iris?w=1&appName=a$b!c'",
         ),
         (
             "mongodb://***@host/iris",
             ("gpu", "big", "-odd"),
-            'python -m optomatic.worker --db "$OPTOMATIC_DB" --tag=-odd --tag big --tag gpu',
+            'optomatic worker --db "$OPTOMATIC_DB" --tag=-odd --tag big --tag gpu',
         ),
         (
             "mongodb://host/iris?proxyPassword=***",
             (),
-            'python -m optomatic.worker --db "$OPTOMATIC_DB"',
+            'optomatic worker --db "$OPTOMATIC_DB"',
         ),
     ],
 )
@@ -80,13 +80,11 @@ def test_the_private_server_is_that_of_this_user_on_this_machine(mongod, tmp_pat
     uri = serve(home, idle=0.0)
     said = start_advice(uri, (), {})
     assert said.startswith("as this user on this machine, as nobody else can reach the private")
-    assert start_command(uri, (), {}) == (
-        f"OPTOMATIC_HOME='{home.resolve()}' python -m optomatic.worker"
-    )
+    assert start_command(uri, (), {}) == (f"OPTOMATIC_HOME='{home.resolve()}' optomatic worker")
     # In a shell that has the variable, a worker without --db would go where that leads.
     assert "--db 'mongodb://%2F" in start_command(uri, (), {"OPTOMATIC_DB": "mongodb://host"})
     monkeypatch.setattr("optomatic.embedded.server.default_home", lambda _: home)
-    assert start_command(uri, (), {}) == "python -m optomatic.worker"
+    assert start_command(uri, (), {}) == "optomatic worker"
 
 
 @pytest.fixture
