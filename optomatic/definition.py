@@ -121,14 +121,15 @@ def add(path: Path, search: str, db: str | None) -> None:
             "Nothing was queued. Choose another name."
         ) from None
     try:
-        path = path.resolve()  # a link stays one
+        path = Path(os.path.realpath(path))  # a link stays one
+        if path.is_symlink():  # links that lead in a circle
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         _refuse_odd(path)
         with _locked(path):
             _replace(path, _with(path, search, db))
-    except (OSError, RuntimeError) as error:  # links that lead in a circle
-        why = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
         raise DefinitionError(
-            f"The search definition {path} cannot be written ({why}). Nothing was "
+            f"The search definition {path} cannot be written ({error.strerror}). Nothing was "
             "queued. Look at the path and the rights of its directory, or leave definition= out."
         ) from None
 

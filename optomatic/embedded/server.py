@@ -134,7 +134,7 @@ def folder_of(uri: str) -> Path | None:
     path = Path(unquote(uri.removeprefix(_SCHEME).partition("/")[0]))
     if not uri.startswith(_SCHEME) or path.name != watcher.SOCKET:
         return None
-    folder = path.parent.resolve()  # the way to it may be a short link
+    folder = Path(os.path.realpath(path.parent))  # the way to it may be a short link
     return folder if folder.name == FOLDER and os.path.exists(folder / watcher.USERS) else None
 
 

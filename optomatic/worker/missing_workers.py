@@ -136,8 +136,8 @@ def _home(uri: str, environ: Mapping[str, str]) -> list[str]:
     from optomatic.embedded.server import default_home
 
     # Neither variable of this process is known to be set where the command is pasted.
-    default = default_home({}).resolve()
-    return [] if home == default else [f"{_config.HOME}={shlex.quote(str(home))}"]
+    default = os.path.realpath(default_home({}))
+    return [] if str(home) == default else [f"{_config.HOME}={shlex.quote(str(home))}"]
 
 
 def _db(uri: str, environ: Mapping[str, str]) -> list[str]:

@@ -557,6 +557,12 @@ def test_a_link_that_leads_elsewhere_is_refused(tmp_path: Path, home: Path) -> N
         private.serve(home)
 
 
+def test_the_address_of_a_link_that_leads_to_itself_is_of_no_server(tmp_path: Path) -> None:
+    (tmp_path / "server").symlink_to("server")
+    socket_of = quote(str(tmp_path / "server" / watcher.SOCKET), safe="")
+    assert private.folder_of(f"mongodb://{socket_of}/optomatic") is None
+
+
 def test_a_folder_of_the_user_with_its_name_is_refused_and_left_alone(home: Path) -> None:
     theirs = home / "server"
     theirs.mkdir(parents=True, mode=0o755)
