@@ -52,7 +52,7 @@ def test_results_are_returned_without_room_on_the_worker(calling, tmp_path):
 
 def test_a_warning_says_that_no_worker_is_there_and_a_late_one_serves(calling, monkeypatch):
     monkeypatch.setattr("optomatic.joblib_backend.client.LONELY_SECONDS", 0.5)
-    with pytest.warns(NoWorkers, match=r"python -m optomatic\.worker --db 'mongodb://127"):
+    with pytest.warns(NoWorkers, match=r"optomatic worker --db 'mongodb://127"):
         assert joblib.effective_n_jobs(-1) == 2
     values = Parallel(n_jobs=2, return_as="generator")(delayed(square)(i) for i in range(4))
     with pytest.warns(NoWorkers, match="none has been seen") as caught:
