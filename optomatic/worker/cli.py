@@ -55,7 +55,7 @@ from optomatic.worker.worker import Worker
 
 T = TypeVar("T")
 
-PROGRAM = "optomatic worker"
+_PROGRAM = "optomatic worker"
 _DESCRIPTION = """\
 Score the units that searches wait for, until told to end.
 
@@ -117,10 +117,10 @@ _MOST_PROCESSES, _MOST_DIGITS, _LONGEST_PATH = 4096, 18, 4_000
 _LONGEST_LINE = 1_000
 
 
-def parser(environ: Mapping[str, str], program: str = PROGRAM) -> argparse.ArgumentParser:
+def parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of the command line, with defaults from `environ`."""
     parser = _Parser(
-        prog=program,
+        prog=_PROGRAM,
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=_Layout,
@@ -438,9 +438,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "none yet"
 
 
-def main(arguments: Sequence[str] | None = None, program: str = PROGRAM) -> int:
-    """Run a worker; return its exit code.  The help calls it `program`."""
-    options = parser(os.environ, program).parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker; return its exit code."""
+    options = parser(os.environ).parse_args(arguments)
     lines = set_up(options.log_format)
     try:
         timing = timing_of(options.lease)

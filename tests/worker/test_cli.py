@@ -324,9 +324,9 @@ def test_it_says_which_version_it_is(capsys):
     assert capsys.readouterr().out == f"optomatic {optomatic.__version__}\n"
 
 
-def test_the_help_says_how_it_was_called(capsys):
+def test_the_help_names_the_command(capsys):
     with pytest.raises(SystemExit):
-        main(["--help"], "optomatic worker")
+        main(["--help"])
     assert capsys.readouterr().out.startswith("usage: optomatic worker ")
 
 
