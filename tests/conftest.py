@@ -27,6 +27,8 @@ LONGEST = (
     "sklearn_own",
     "joblib_own",
     "store/",
+    "acceptance/test_examples.py",
+    "acceptance/test_pages.py",
     "search/test_mutations.py",
     "search/test_data_kinds.py",
     "search/test_other_code.py",
@@ -40,7 +42,6 @@ LONGEST = (
     "worker/test_child.py",
     "worker/test_outage.py",
     "worker/test_pool.py",
-    "acceptance/test_examples.py",
     "hosts/test_soak.py",
     "embedded/test_server.py",
 )
