@@ -22,6 +22,17 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^(<!-- not run: .+? -->\n)?```(\w*)\n(.*?)^```$(?:\n\n```\n(.*?)^```$)?", re.M | re.S
 )
+#: Plain blocks of commands, by page: so many, and why they do not run.
+NOT_RUN = {
+    "README.md": (4, "installation, which .ci/run does; another host; searches of a day"),
+    "docs/dashboard.md": (3, "installation; another host; tests/commands makes reports"),
+    "docs/databases.md": (1, "a server with users"),
+    "docs/deploying.md": (4, "systemd, containers, clusters, another host"),
+    "docs/design.md": (1, "ten minutes; tests/acceptance/hosts has a short soak"),
+    "docs/gallery.md": (1, "minutes; test_examples.py runs them smaller"),
+    "docs/measurements.md": (1, "benchmarks"),
+    "docs/workers.md": (4, "another host; a session in three terminals"),
+}
 #: What differs from run to run, and what is compared in its place.
 VARIES = (
     (r"\bin [\d.]+ s\b", "in TIME"),
@@ -99,3 +110,14 @@ def test_blocks_run_in_turn_and_print_what_is_said(page, uri, tmp_path, monkeypa
             run_python(text, below, names, page)
         elif language == "console":
             run_console(text, tmp_path, environ)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_that_do_not_run_are_counted(page):
+    plain = [
+        text
+        for mark, language, text, _ in BLOCK.findall(page.read_text())
+        if not mark and not language and re.search(r"^\$ ", text, re.M)
+    ]
+    expected, _ = NOT_RUN.get(page.relative_to(ROOT).as_posix(), (0, ""))
+    assert len(plain) == expected
