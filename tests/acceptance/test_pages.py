@@ -3,7 +3,8 @@
 `python` runs in one namespace a page; a block without a language right below it is its output.
 `pycon` is a doctest.  `console` has commands of a shell after `$ `, with their output.  Text that
 differs from run to run is replaced on both sides; `...` in a page stands for anything.  A block
-that cannot run here is marked by `<!-- not run: REASON -->` in the line above it.
+that cannot run here is marked by `<!-- not run: REASON -->` in the line above it.  No block with
+commands of a shell is without either.
 """
 
 import contextlib
@@ -22,23 +23,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^(<!-- not run: .+? -->\n)?```(\w*)\n(.*?)^```$(?:\n\n```\n(.*?)^```$)?", re.M | re.S
 )
-#: Plain blocks of commands, by page: so many, and why they do not run.
-NOT_RUN = {
-    "README.md": (4, "installation, which .ci/run does; another host; searches of a day"),
-    "docs/dashboard.md": (3, "installation; another host; tests/commands makes reports"),
-    "docs/databases.md": (1, "a server with users"),
-    "docs/deploying.md": (4, "systemd, containers, clusters, another host"),
-    "docs/design.md": (1, "ten minutes; tests/acceptance/hosts has a short soak"),
-    "docs/gallery.md": (1, "minutes; test_examples.py runs them smaller"),
-    "docs/measurements.md": (1, "benchmarks"),
-    "docs/workers.md": (4, "another host; a session in three terminals"),
-}
+FENCE = re.compile(r"^(<!-- not run: .+? -->\n)?^(`{3,})(\S*)\n(.*?)^\2$", re.M | re.S)
 #: What differs from run to run, and what is compared in its place.
 VARIES = (
     (r"\bin [\d.]+ s\b", "in TIME"),
     (r"\b[0-9a-f]{24,40}\b", "ID"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?", "DATE"),
     (r"\w+@[\w.-]+", "USER@HOST"),
+    (r"\b\d+[smhd]\b", "AGE"),
     (r"[ \t]+", " "),
 )
 CHECKER = doctest.OutputChecker()
@@ -113,11 +105,10 @@ def test_blocks_run_in_turn_and_print_what_is_said(page, uri, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_that_do_not_run_are_counted(page):
-    plain = [
+def test_commands_of_a_shell_run_or_are_marked(page):
+    forgotten = [
         text
-        for mark, language, text, _ in BLOCK.findall(page.read_text())
-        if not mark and not language and re.search(r"^\$ ", text, re.M)
+        for mark, _, language, text in FENCE.findall(page.read_text())
+        if not mark and (language == "console") != bool(re.search(r"^\$ ", text, re.M))
     ]
-    expected, _ = NOT_RUN.get(page.relative_to(ROOT).as_posix(), (0, ""))
-    assert len(plain) == expected
+    assert forgotten == []
