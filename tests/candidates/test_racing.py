@@ -272,7 +272,7 @@ def two_scores(estimator, X, y):
 
 
 def test_a_function_of_several_scores_needs_one_too(uri):
-    with pytest.raises(ValueError, match=r"scoring returned 2 .own, same.. What was scored"):
+    with pytest.raises(ValueError, match=r"scoring returned 2 .own, same.. All scores are stored"):
         search(uri, scoring=two_scores, refit=False).fit(*DIGITS)
     assert units(uri).count_documents({"state": {"$in": ["queued", "running"]}}) == 0
     ours = search(uri, scoring=two_scores, refit="own").fit(*DIGITS)

@@ -197,7 +197,7 @@ def test_a_failing_table_does_not_hide_the_interrupt(uri, tmp_path):
     wait_for(lambda: units(uri).count_documents({"state": "running"}), client)
     client.send_signal(signal.SIGINT)
     _, errors = client.communicate(timeout=120)
-    assert errors.strip().splitlines()[-1].startswith(("KeyboardInterrupt", "What was scored"))
+    assert errors.strip().splitlines()[-1].startswith(("KeyboardInterrupt", "All finished scores"))
     assert "All the 6 fits failed" in errors  # as its cause
 
 
