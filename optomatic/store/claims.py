@@ -158,27 +158,32 @@ class Claims:
         the same time; a lease that is not started lapses after ``timing.unstarted``.
         """
         queued = _queued(queues, search)
+        room = 2 * count if most is None else min(2 * count, most)
         while True:
+            token = self._last = secrets.token_hex(16)
+            jobs: list[Job] | None
             # One claimer alone takes the head of the queue: candidates are scored in their order.
             calm = {**queued, **_CALM}
-            heads = (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
+            heads: list[UnitForm | Document] = []
+            if self._in_batches and not self._crowded:
+                jobs = self._take_head(token, worker, calm, room)
+                if jobs:
+                    return Lease(token, tuple(jobs))
+                if jobs is not None:
+                    continue
+            else:
+                heads = (self._crowded and self._by_chance(calm, count)) or self._head(calm, count)
             if not heads and alone:
                 heads = self._head({**queued, **_LOST}, 1)
             if not heads:
-                # Set aside units that no worker can claim, as they have not the form of one.
-                others = {**_where(queues, search), "state": "queued", "$nor": [dict(SANE)]}
-                for form, some in ((UnitForm, SINGLE), (BatchForm, BATCH)):
-                    self._units.read(form, {**others, **some})
+                self._set_aside_odd({**_where(queues, search), "state": "queued"})
                 return Lease("", ())
-            token = self._last = secrets.token_hex(16)
-            jobs: list[Job] | None
             self._in_batches = not isinstance(heads[0], UnitForm)
             if isinstance(heads[0], UnitForm):
                 singles = [head for head in heads if isinstance(head, UnitForm)]
                 jobs = self._take_units(token, worker, singles)
                 few = 2 * len(jobs) < len(singles)
             else:
-                room = 2 * count if most is None else min(2 * count, most)
                 jobs = self._take_batch(token, worker, heads[0], room)
                 few = jobs is None
             # Many claimers in lockstep all take the head of the queue, and most come away empty.
@@ -246,20 +251,46 @@ class Claims:
 
         Return its units, none if it was opened, None if another worker has it.
         """
-        # It may have been taken by a call whose reply was lost.
-        mine = {"_id": head["_id"], "$or": [{"state": "queued", **SANE}, held(token)]}
-        change = [{"$set": taken(token, worker, self._timing.unstarted)}]
-        document = self._units.take(mine, change)
+        document = self._take({"_id": head["_id"], "state": "queued", **SANE}, token, worker)
+        return None if document is None else self._jobs_in(document, token, count)
+
+    def _take_head(
+        self, token: str, worker: str, query: Mapping[str, Any], count: int
+    ) -> list[Job] | None:
+        """Claim what is first in the queue, a batch as :meth:`_take_batch` does.
+
+        Return its units, none if it was opened or cannot be read, None if nothing is queued.
+        """
+        document = self._take(query, token, worker)
+        self._in_batches = document is not None and "size" in document
         if document is None:
             return None
+        if self._in_batches:
+            return self._jobs_in(document, token, count)
+        return [job for unit in self._units.formed(UnitForm, [document]) for job in jobs_of(unit)]
+
+    def _take(self, query: Mapping[str, Any], token: str, worker: str) -> Document | None:
+        change = [{"$set": taken(token, worker, self._timing.unstarted)}]
+        return self._units.take(query, change, sort=ORDER, mine=held(token))
+
+    def _jobs_in(self, document: Document, token: str, count: int) -> list[Job]:
+        """Return the units of a batch that was just claimed; none if it has to be opened."""
         forms = self._units.formed(BatchForm, [document])
         if not forms:
             return []
-        if head["losses"] or head["attempt"] or head["size"] > count:
-            self._batches.open(head["_id"], token)
+        # It was claimed before, if not by this call alone.
+        if document["losses"] or document["attempt"] > 1 or document["size"] > count:
+            self._batches.open(document["_id"], token)
             return []
         batch = self._claimed[token] = Batch(document, forms[0])
         return batch.jobs
+
+    def _set_aside_odd(self, query: Mapping[str, Any]) -> None:
+        """Set aside units that no worker can claim, as they have not the form of one."""
+        odd = {**query, "$nor": [dict(SANE)]}
+        if self._units.find_one({**odd, "v": SCHEMA}, {"_id": 1}) is not None:
+            for form, some in ((UnitForm, SINGLE), (BatchForm, BATCH)):
+                self._units.read(form, {**odd, **some})
 
     def queued_queues(self, most: int, searches: Sequence[str] | None = None) -> dict[str, str]:
         """Return at most so many queues that are not empty, and a search that waits for each.

@@ -376,12 +376,25 @@ class RetryingCollection:
 
         return self._try(write)
 
-    def take(self, query: Filter, change: Any) -> Document | None:
-        """Change one document that matches; return it as it is then."""
-        after = ReturnDocument.AFTER
-        return self._try(
-            lambda: self.collection.find_one_and_update(query, change, return_document=after)
-        )
+    def take(
+        self, query: Filter, change: Any, *, sort: Sequence[tuple[str, int]], mine: Filter
+    ) -> Document | None:
+        """Change the first document that matches; return it as it is then.
+
+        It is one of `mine` from then on: if a reply was lost, no second one is changed.
+        """
+        tries = 0
+
+        def write() -> Document | None:
+            nonlocal tries
+            tries += 1
+            if tries > 1 and (found := self.collection.find_one(mine)) is not None:
+                return found
+            return self.collection.find_one_and_update(
+                query, change, sort=list(sort), return_document=ReturnDocument.AFTER
+            )
+
+        return self._try(write)
 
     def update_each(self, changes: Sequence[tuple[Filter, Any]]) -> int:
         """Make many changes, each to one document, in any order; return how many matched."""

@@ -86,6 +86,8 @@ from optomatic.store.workers import is_gone, seen_since
 
 #: Ids in one document: 100 bytes each.
 IDS = 20_000
+#: A list of at most so many units is written without a look whether it is there.
+_SHORT_LIST = 1_000
 #: The page that names parts, and the first one of units that were added.
 _PARTS, _FIRST_ADDED = -1, 10**9
 #: Characters of a key that tell the units of one search apart.
@@ -221,7 +223,8 @@ class Searches:
         pages = {f"{listing}:{n}": own for n, own in enumerate(paged(unit_ids, candidates))}
         # A removal that has begun before leaves it alone from now on.
         whole = {"_id": {"$in": list(pages)}, "state": {"$ne": INVALID}}
-        there = self._pages.update(whole, [{"$set": {"at": "$$NOW"}}])
+        is_long = len(unit_ids) > _SHORT_LIST  # it takes longer to write than to look for
+        there = self._pages.update(whole, [{"$set": {"at": "$$NOW"}}]) if is_long else 0
         if there < len(pages):
             for page, own in pages.items():
                 self._set_page(page, _content(page, *own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import ceil
 
@@ -17,7 +18,7 @@ BATCH_UNITS = SIZES[-1]
 _LONGEST_AHEAD = 0.5
 #: Seconds for which results of children may pile up unread, at least and at most.
 _SHORTEST_CALM, _LONGEST_CALM = 0.002, 0.01
-#: Weight of the newest measurement where it is below the known one.
+#: Weight of the newest of many measurements in the mean.
 _WEIGHT = 0.2
 
 
@@ -30,14 +31,20 @@ class BatchSizing:
     def __init__(self, seconds: float = BATCH_SECONDS) -> None:
         self._batch_seconds = seconds
         self._seconds: dict[str, float] = {}
+        self._measured: Counter[str] = Counter()
         self._latest: float | None = None
         self._start = 0.0
 
     def measured(self, seconds: float, work: str = "") -> None:
-        """Note that a unit of `work` took `seconds`: up at once, down slowly."""
+        """Note that a unit of `work` took `seconds`; what is known is a mean of the latest.
+
+        A sum is planned with it, which one unit that had to wait for a core changes little.
+        """
         seconds = max(seconds, 1e-5)
+        self._measured[work] += 1
         known = self._seconds.get(work, seconds)
-        self._seconds[work] = self._latest = max(seconds, known + _WEIGHT * (seconds - known))
+        weight = max(_WEIGHT, 1 / self._measured[work])
+        self._seconds[work] = self._latest = known + weight * (seconds - known)
 
     def ran_call(self) -> None:
         """Note that a call of joblib was run: it does not predict what comes next.

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 #: Seconds between beats while a call of joblib is held, and between two looks whether one is: its
 #: caller may cancel it at any moment, and then waits for the workers that run it.
 BRISK = 0.5
+#: Seconds until the first beat, at most: a short search ends before.
+_FIRST = 1.0
 #: Beats and reaps come this much earlier or later than their time, by chance.
 JITTER = 0.2
 
@@ -108,7 +110,10 @@ class Heartbeat:
         #: By token, too: the worker may have claimed a unit again that it still owes.
         self._settling: set[tuple[str, str]] = set()
         self._brisk: set[str] = set()
-        self._beat_at = self._reap_at = time.monotonic()
+        # The worker was just registered, and holds nothing yet.
+        self._beat_at = self._reap_at = time.monotonic() + self._jittered(
+            min(_FIRST, self.timing.lease / 3)
+        )
         self._guard = ReapGuard(self.timing.lease / 3)
         self._well = True
         self._thread: threading.Thread | None = None

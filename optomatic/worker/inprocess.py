@@ -136,6 +136,8 @@ class Chunks:
         #: Token and jobs of the chunk that is scored, and of the one that another thread prepares.
         self._chunk: tuple[str, list[Job]] = "", []
         self._coming: Future[tuple[str, list[Job]]] | None = None
+        #: The last look for more found nothing, while nothing was in hand.
+        self.idle = False
         # The unit that runs now, or ran last: an interrupted run counts as a run.
         self._begun: tuple[str, ...] = ()
 
@@ -148,12 +150,20 @@ class Chunks:
         return True
 
     def next(self) -> list[Job]:
-        """Return the jobs of the next chunk, which are started; none if nothing is queued."""
+        """Return the jobs of the next chunk, which are started; none if nothing is queued.
+
+        Then all results are in the store, and the search may be over.
+        """
+        looked_ahead = self._coming is not None
         self._chunk = ("", []) if self._coming is None else self._coming.result()
         self._coming = None
         if not self._chunk[1]:
             self._owe_what_is_due()
+            if looked_ahead:
+                self._hand_in()
+                return []
             self._chunk = self._prepare(alone=True)
+            self.idle = not self._chunk[1]
         jobs = self._chunk[1]
         if self._ahead and jobs and not jobs[0].losses and self._loop.sizing.wants_more(len(jobs)):
             self._owe_what_is_due()
@@ -276,7 +286,7 @@ class InProcess:
                         self._score_chunk(chunks, jobs, stop)
                     elif until():
                         return
-                    else:
+                    elif chunks.idle:
                         loop.wait()
             finally:
                 chunks.close()

@@ -20,12 +20,26 @@ def test_a_batch_is_a_second_of_work_of_all_children(seconds, units):
     assert measured(seconds).batch(children=2, idle=2) == units
 
 
-def test_it_follows_slow_units_at_once_and_fast_ones_slowly():
+def test_it_is_the_mean_at_first():
     sizing = measured(0.001)
-    sizing.measured(1.0, "work")
-    assert sizing.seconds_of("work") == 1.0
-    sizing.measured(0.001, "work")
-    assert 0.5 < sizing.seconds_of("work") < 1.0
+    sizing.measured(0.003, "work")
+    assert sizing.seconds_of("work") == pytest.approx(0.002)
+
+
+def test_one_unit_that_had_to_wait_does_not_make_chunks_of_one():
+    sizing = measured(0.01)
+    for _ in range(10):
+        sizing.measured(0.01, "work")
+    sizing.measured(0.06, "work")
+    assert sizing.chunk() == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.001, 1.0), (1.0, 0.001)])
+def test_it_follows_units_that_take_another_time_within_a_few(before, after):
+    sizing = measured(before)
+    for _ in range(15):
+        sizing.measured(after, "work")
+    assert sizing.seconds_of("work") == pytest.approx(after, rel=0.1, abs=0.05)
 
 
 def test_other_work_is_not_measured_by_this_one():
