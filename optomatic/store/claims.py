@@ -176,7 +176,8 @@ class Claims:
             if not heads and alone:
                 heads = self._head({**queued, **_LOST}, 1)
             if not heads:
-                self._set_aside_odd({**_where(queues, search), "state": "queued"})
+                if alone:
+                    self._set_aside_odd({**_where(queues, search), "state": "queued"})
                 return Lease("", ())
             self._in_batches = not isinstance(heads[0], UnitForm)
             if isinstance(heads[0], UnitForm):

@@ -10,6 +10,10 @@ from optomatic.store.batches import SIZES
 
 #: Seconds of work in one claim, and in one chunk that is started at once.
 BATCH_SECONDS, CHUNK_SECONDS = 1.0, 0.05
+#: A chunk of so few units may be of more seconds: a START costs several milliseconds of the cores
+#: that units compute on, a tenth of a unit of 30 ms.  All of a chunk is charged if its process is
+#: killed, but never more units than of a chunk of short ones.
+FEW_UNITS, FEW_SECONDS = 8, 0.25
 #: Units in one claim, at most: those of the largest batch in the store.
 BATCH_UNITS = SIZES[-1]
 #: A second chunk is started before the first is done where starting one would otherwise keep
@@ -70,7 +74,14 @@ class BatchSizing:
 
     def chunk(self) -> int:
         """Return how many units to start at once where all are alike."""
-        return 1 if self._latest is None else max(1, int(CHUNK_SECONDS / self._latest))
+        if self._latest is None:
+            return 1
+        few = min(FEW_UNITS, int(FEW_SECONDS / self._latest))
+        return max(1, few, int(CHUNK_SECONDS / self._latest))
+
+    def fits(self, units: int, seconds: float) -> bool:
+        """Return whether `units` that take so many seconds together are one chunk at most."""
+        return seconds <= (FEW_SECONDS if units <= FEW_UNITS else CHUNK_SECONDS)
 
     def wants_more(self, sent: int) -> bool:
         """Return whether to send another chunk to a child that has `sent` units."""
@@ -78,14 +89,17 @@ class BatchSizing:
 
     def takes(self, sent: int) -> bool:
         """Return whether a child that has `sent` units takes another chunk if one is started."""
-        return self._ahead(sent, 1.5 * CHUNK_SECONDS)
+        return self._ahead(sent, max(1.5 * CHUNK_SECONDS, self.chunk() * (self._latest or 0.0) / 2))
 
     def _ahead(self, sent: int, seconds: float) -> bool:
         """Return whether a child has at most so much, and units that are short enough for more."""
+        latest = self._latest or 0.0
+        return self.are_short() and sent * latest <= max(seconds, latest)
+
+    def are_short(self) -> bool:
+        """Return whether units are so short that a chunk is started before the last is done."""
         longest = min(_LONGEST_AHEAD, max(CHUNK_SECONDS, 40 * self._start))
-        if self._latest is None or self._latest > longest:
-            return False
-        return sent * self._latest <= max(seconds, self._latest)
+        return self._latest is not None and self._latest <= longest
 
     def unread(self, sent: Sequence[int]) -> float:
         """Return for how many seconds results may wait unread, by units sent to each child.

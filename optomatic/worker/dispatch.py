@@ -20,7 +20,7 @@ from optomatic.records import NO_HOOKS, Failure, Hooks, Reservation
 from optomatic.store.connection import Store
 from optomatic.store.notifier import Notifier
 from optomatic.store.workers import Workers
-from optomatic.worker.batching import CHUNK_SECONDS, BatchSizing
+from optomatic.worker.batching import BatchSizing
 from optomatic.worker.disk_cache import Cache
 from optomatic.worker.missing_workers import NO_ROOM
 from optomatic.worker.pool import Child, Pool
@@ -167,7 +167,13 @@ class Idle:
 
     def time_left(self) -> float:
         """Return the seconds until the queue is to be looked at."""
-        return 0.0 if self._reservations.freed else self._backoff.time_left()
+        freed = self._reservations.freed and not (self.found_none and self._reservations.units)
+        return 0.0 if freed else self._backoff.time_left()
+
+    @property
+    def found_none(self) -> bool:
+        """The last look found nothing to claim."""
+        return self._backoff.failures > 0
 
     def begin_look(self) -> bool:
         """Note that the queue is looked at; return whether a cheap look is enough at first."""
@@ -416,7 +422,7 @@ class Dispatch:
         return True
 
     def _cut(self, token: str, share: int, *, reads: bool) -> list[Reservation]:
-        """Take out one chunk: at most `share` units, or 50 ms of them.
+        """Take out one chunk, of at most `share` units.
 
         A unit that is not measured yet, or has ended a worker before, goes alone.  A busy child
         does not read, and is sent only as much as its channel holds.
@@ -430,7 +436,8 @@ class Dispatch:
             alone = takes is None or one.job.losses > 0
             seconds += takes or 0.0
             size += len(one.job.params_text)
-            if chunk and (alone or seconds > CHUNK_SECONDS or size > _SMALL):
+            fits = self.sizing.fits(len(chunk) + 1, seconds)
+            if chunk and (alone or not fits or size > _SMALL):
                 break
             if size > _SMALL and not reads:
                 break

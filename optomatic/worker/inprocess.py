@@ -34,6 +34,8 @@ HAND_IN_SECONDS = 0.5
 PAUSE_SHORT, PAUSE_LONG = 0.2, 2.0
 #: A process that scores by itself has no parent to beat for it, so its leases are longer.
 LEASES_OF_ONE_PROCESS = 10
+#: And it claims as much as a worker of so many children: what is opened costs a command a chunk.
+_CLAIMS = 2
 
 #: Unit id -> params and split; raises KeyError for a unit of another search.
 Place = Callable[[str], tuple[Mapping[str, Any], int]]
@@ -116,7 +118,7 @@ class ClaimLoop:
 
 
 class Chunks:
-    """The units of a search in started chunks: 50 ms of work, measured on the way.
+    """The units of a search in started chunks, which are short, as measured on the way.
 
     A unit that is not measured yet, or has ended its worker before, goes alone.  With `ahead`, the
     store is asked in another thread while short units are scored: results are handed in, units are
@@ -165,7 +167,7 @@ class Chunks:
             self._chunk = self._prepare(alone=True)
             self.idle = not self._chunk[1]
         jobs = self._chunk[1]
-        if self._ahead and jobs and not jobs[0].losses and self._loop.sizing.wants_more(len(jobs)):
+        if self._ahead and jobs and not jobs[0].losses and self._loop.sizing.are_short():
             self._owe_what_is_due()
             self._coming = self._thread.submit(self._prepare, alone=False)
         return jobs
@@ -272,7 +274,10 @@ class InProcess:
             registered(store, search, processes=1, lease=lease) as heartbeat,
             ThreadPoolExecutor(1, "optomatic-queue") as thread,
         ):
-            loop = ClaimLoop(store, heartbeat, search, self._place, lease=lease)
+            seconds = _CLAIMS * BATCH_SECONDS
+            loop = ClaimLoop(
+                store, heartbeat, search, self._place, seconds=seconds, lease=lease
+            )
             # A search that looks between its units has to find in the store what has ended.
             chunks = Chunks(loop, thread, ahead=hooks is NO_HOOKS)
             try:

@@ -160,7 +160,7 @@ class Worker:
         if self._backoff.time_left():
             return
         try:
-            asked = self._end_at is None and self._dispatch.run()
+            asked = self._end_at is None and not self._may_end() and self._dispatch.run()
             if self._flush() or asked:
                 if not self._answered:
                     log.info("the store answers again")
@@ -168,6 +168,11 @@ class Worker:
                 self._backoff.succeeded()
         except StoreError as error:
             self._store_failed(error)
+
+    def _may_end(self) -> bool:
+        """Return whether the last results are to be handed in before another look."""
+        done = self._reservations
+        return self._idle.found_none and not done.units and not done.empty()
 
     def _flush(self) -> bool:
         """Flush when it is time, or when there is nothing else to do."""

@@ -9,7 +9,7 @@ from estimators import Sleeper
 from pymongo import monitoring
 
 from optomatic import MongoSearchCV
-from optomatic.worker import batching, dispatch, inprocess, reservations
+from optomatic.worker import batching, inprocess, reservations
 
 UNITS = 2000
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
@@ -49,7 +49,6 @@ def no_clock(monkeypatch):
     """Nothing depends on how fast this machine is."""
     for module, names in (
         (batching, ("BATCH_SECONDS", "CHUNK_SECONDS")),
-        (dispatch, ("CHUNK_SECONDS",)),
         (inprocess, ("HAND_IN_SECONDS",)),
         (reservations, ("OLD",)),
     ):

@@ -31,7 +31,7 @@ def test_one_unit_that_had_to_wait_does_not_make_chunks_of_one():
     for _ in range(10):
         sizing.measured(0.01, "work")
     sizing.measured(0.06, "work")
-    assert sizing.chunk() == 2
+    assert sizing.chunk() == 8
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.001, 1.0), (1.0, 0.001)])
@@ -46,6 +46,16 @@ def test_other_work_is_not_measured_by_this_one():
     assert measured(0.001).seconds_of("other") is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "units"), [(0.001, 50), (0.005, 10), (0.01, 8), (0.03, 8), (0.1, 2), (0.3, 1)]
+)
+def test_a_chunk_is_short_or_has_few_units(seconds, units):
+    sizing = measured(seconds)
+    assert sizing.chunk() == units
+    assert units == 1 or sizing.fits(units, units * seconds)
+    assert not sizing.fits(units + 1, (units + 1) * seconds)
+
+
 def test_a_second_chunk_only_for_short_units():
     assert measured(0.01).wants_more(sent=1)
     assert measured(0.01).wants_more(sent=5)
@@ -56,8 +66,10 @@ def test_a_second_chunk_only_for_short_units():
 
 
 def test_a_chunk_that_is_started_anyway_goes_to_children_with_a_little_more():
-    assert measured(0.01).takes(sent=7)
-    assert not measured(0.01).takes(sent=8)
+    assert measured(0.001).takes(sent=75)
+    assert not measured(0.001).takes(sent=76)
+    assert measured(0.03).takes(sent=4)
+    assert not measured(0.03).takes(sent=5)
     assert not measured(0.2).takes(sent=1)
     assert not BatchSizing().takes(sent=1)
 
