@@ -1,6 +1,6 @@
 """What client and worker processes write down of the results that the store acknowledges.
 
-Both call :func:`begin` first.  It wraps ``Claims.complete``, the one call by which a worker
+Both call :func:`begin` first.  It wraps ``Claims.complete_all``, the one call by which a worker
 hands results in: local, standalone, or the client itself with n_jobs=None.  Each result that this
 call returned as taken is one line ``{"unit", "worker", "test", "train"}``, synced to disk before
 anybody else hears of it.
@@ -39,22 +39,23 @@ def begin(path: Path) -> None:
     """Write acknowledged results to `path` from now on, and show stacks when asked."""
     faulthandler.register(STACKS, all_threads=True)
     notes = Notes(path)
-    complete = Claims.complete
+    complete = Claims.complete_all
     if os.environ.get(CONTROL):
         write_unsafely()
 
     def noting(
-        self: Claims, worker: str, token: str, results: Mapping[str, Any], **more: Any
+        self: Claims, worker: str, owed: Mapping[str, Mapping[str, Any]], **more: Any
     ) -> frozenset[str]:
-        late = complete(self, worker, token, results, **more)
+        late = complete(self, worker, owed, **more)
         notes.add(
             {"unit": unit, "worker": worker, **outcome(result)}
+            for results in owed.values()
             for unit, result in results.items()
             if unit not in late and isinstance(result, Result) and not result.failures
         )
         return late
 
-    Claims.complete = noting  # type: ignore[method-assign]
+    Claims.complete_all = noting  # type: ignore[method-assign]
 
 
 def write_unsafely() -> None:

@@ -20,6 +20,7 @@ import random
 import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -389,10 +390,25 @@ class Claims:
         Return the units whose result was not taken: another one was there first, or, for a
         failure, this worker does not hold the claim any more.
         """
-        if (batch := self._claimed.get(token)) is not None:
-            results = self._insert(batch, worker, token, results)
-        if not results:
-            return frozenset()
+        return self.complete_all(worker, {token: results}, tries=tries)
+
+    def complete_all(
+        self,
+        worker: str,
+        owed: Mapping[str, Mapping[str, Result | Returned]],
+        *,
+        tries: int = _MACHINE_TRIES,
+    ) -> frozenset[str]:
+        """Store results of several claims, by token, as :meth:`complete` does those of one."""
+        late = frozenset[str]()
+        for token, results in self._insert(worker, owed).items():
+            late |= self._complete_single(worker, token, results, tries)
+        return late
+
+    def _complete_single(
+        self, worker: str, token: str, results: Mapping[str, Result | Returned], tries: int
+    ) -> frozenset[str]:
+        """Store results of units that have a document; return those that were not taken."""
         scores = {
             unit_id: result_document(unit_id, result, None)
             for unit_id, result in results.items()
@@ -410,30 +426,38 @@ class Claims:
         return frozenset(set(results) - taken)
 
     def _insert(
-        self, batch: Batch, worker: str, token: str, results: Mapping[str, Result | Returned]
-    ) -> Mapping[str, Result | Returned]:
-        """Insert the results of units of a batch; return those that the store had already.
+        self, worker: str, owed: Mapping[str, Mapping[str, Result | Returned]]
+    ) -> dict[str, Mapping[str, Result | Returned]]:
+        """Insert the results of units of batches; return what has a document already, by token.
 
         No claim is asked for: as long as a unit has no document, it is in the batch, and the
         batch is opened before another worker gets it.
         """
-        if any(is_of_the_machine(result.failures) for result in results.values()):
-            # Such a unit may be queued again, by itself.
-            self._open(token)
-            return results
-        common: Document = {"completed_by": worker, "completed_on": this_process().host}
-        common["completed_at"] = batch.now()
-        ends = {}
-        for unit_id, result in results.items():
-            error = error_document(result.failures) if result.failures else None
-            own = {"result": result_document(unit_id, result, error), "error": error}
-            ends[unit_id] = {**common, **own, "state": _state(error)}
-        there = self._units.insert(batch.documents(ends))
-        batch.ended(results)
-        if not batch.left:
-            self._units.delete({"_id": batch.id, **held(token)})
-            self._claimed.pop(token, None)
-        return {unit_id: result for unit_id, result in results.items() if unit_id in there}
+        rest: dict[str, Mapping[str, Result | Returned]] = {}
+        inserted: dict[str, Batch] = {}
+        documents: list[Document] = []
+        for token, results in owed.items():
+            batch = self._claimed.get(token)
+            if batch is None:
+                rest[token] = results
+            elif any(is_of_the_machine(result.failures) for result in results.values()):
+                # Such a unit may be queued again, by itself.
+                self._open(token)
+                rest[token] = results
+            else:
+                inserted[token] = batch
+                documents += batch.documents(_ends(results, worker, batch.now()))
+        there = set(self._units.insert(documents))
+        for token, batch in inserted.items():
+            batch.ended(owed[token])
+            if known := {i: result for i, result in owed[token].items() if i in there}:
+                rest[token] = known
+        if over := {token: batch.id for token, batch in inserted.items() if not batch.left}:
+            ids, tokens = list(over.values()), list(over)
+            self._units.delete({"_id": {"$in": ids}, "claim": {"$in": tokens}, "state": "running"})
+            for token in over:
+                self._claimed.pop(token, None)
+        return {token: results for token, results in rest.items() if results}
 
     def _open(
         self, token: str, released: Collection[str] = (), ran: Collection[str] | None = None
@@ -541,6 +565,19 @@ _LATCH: Mapping[str, Any] = {"state": {"$ne": "completed"}}
 
 def _state(error: Any) -> str:
     return "failed" if error else "completed"
+
+
+def _ends(
+    results: Mapping[str, Result | Returned], worker: str, now: datetime
+) -> dict[str, Document]:
+    """Return what a result sets of its unit, by id of the unit."""
+    common = {"completed_by": worker, "completed_on": this_process().host, "completed_at": now}
+    ends: dict[str, Document] = {}
+    for unit_id, result in results.items():
+        error = error_document(result.failures) if result.failures else None
+        own = {"result": result_document(unit_id, result, error), "error": error}
+        ends[unit_id] = {**common, **own, "state": _state(error)}
+    return ends
 
 
 def _ended(state: str, result: Any, error: Any) -> dict[str, Any]:

@@ -95,11 +95,14 @@ class ClaimLoop:
         self._heartbeat.hold(token, ours)
         return ours
 
-    def hand_in(self, token: str, results: Mapping[str, Result]) -> None:
-        """Store results."""
-        if results:
+    def hand_in(self, owed: Mapping[str, Mapping[str, Result]]) -> None:
+        """Store results, by token."""
+        if not owed:
+            return
+        for token, results in owed.items():
             self._heartbeat.settle(token, results)
-            self._store.claims.complete(self._heartbeat.worker, token, results)
+        self._store.claims.complete_all(self._heartbeat.worker, owed)
+        for token, results in owed.items():
             self._heartbeat.drop(token, results)
 
     def give_back(self, token: str, ids: Collection[str], begun: Collection[str]) -> None:
@@ -206,13 +209,12 @@ class Chunks:
     # The thread that prepares a chunk runs the rest, and no two do at a time.
 
     def _hand_in(self) -> None:
-        while self._owed:
-            token, results = next(iter(self._owed.items()))
-            self._loop.hand_in(token, results)
-            del self._owed[token]
+        self._loop.hand_in(self._owed)
+        for token, results in self._owed.items():
             self._held[token].difference_update(results)
             if not self._held[token]:
                 del self._held[token]
+        self._owed = {}
 
     def _prepare(self, *, alone: bool) -> tuple[str, list[Job]]:
         """Hand in what is owed, and start a chunk; return its token and the jobs that are ours."""
@@ -275,9 +277,7 @@ class InProcess:
             ThreadPoolExecutor(1, "optomatic-queue") as thread,
         ):
             seconds = _CLAIMS * BATCH_SECONDS
-            loop = ClaimLoop(
-                store, heartbeat, search, self._place, seconds=seconds, lease=lease
-            )
+            loop = ClaimLoop(store, heartbeat, search, self._place, seconds=seconds, lease=lease)
             # A search that looks between its units has to find in the store what has ended.
             chunks = Chunks(loop, thread, ahead=hooks is NO_HOOKS)
             try:

@@ -195,8 +195,8 @@ class _Batches:
         """Store the results of a batch that took `seconds`."""
         with self._lock:
             self._started.pop(token, None)
-        self._loop.hand_in(token, results)
         if results:
+            self._loop.hand_in({token: results})
             self._loop.sizing.measured(seconds / len(results))
 
     def claim_no_more(self) -> None:

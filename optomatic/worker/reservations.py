@@ -290,17 +290,19 @@ class Reservations:
 
     def _hand_in(self, owed: dict[str, dict[str, Result | Returned]]) -> None:
         """Store results by token, and remove them from `owed`."""
-        while owed:
-            token, results = next(iter(owed.items()))
+        if not owed:
+            return
+        for token, results in owed.items():
             self._heartbeat.settle(token, results)
             for result in results.values():
                 if isinstance(result, Returned) and result.part is not None:
                     self._store.parts.put(result.part)
-            late = self._store.claims.complete(self.worker, token, results)
-            if late:
-                log.info("%d results were not taken: others were first", len(late))
+        late = self._store.claims.complete_all(self.worker, owed)
+        if late:
+            log.info("%d results were not taken: others were first", len(late))
+        for token, results in owed.items():
             self._heartbeat.drop(token, results)
-            del owed[token]
+        owed.clear()
 
     def try_flush(self) -> bool:
         """Give the store what it takes; return whether it took everything."""

@@ -55,6 +55,8 @@ class Unsteady:
         self.away = None
         #: What was handed in of each claimed unit: (token, unit) -> kinds.
         self.done = {}
+        #: Claims of units to which an earlier run has brought a good result meanwhile.
+        self.overtaken = set()
 
     def _call(self, name, *args, **named):
         if self.away is False:
@@ -78,10 +80,15 @@ class Unsteady:
     def renew(self, *args):
         return self._call("renew", *args)
 
-    def complete(self, worker, token, results):
-        for unit_id, result in results.items():
-            self._note(token, [unit_id], "failed" if result.failures else "completed")
-        return self._call("complete", worker, token, results)
+    def complete_all(self, worker, owed):
+        for token, results in owed.items():
+            for unit_id, result in results.items():
+                self._note(token, [unit_id], "failed" if result.failures else "completed")
+                if not result.failures and self.away is not False:
+                    now = self._jobs._units.find_one({"_id": unit_id})
+                    if now["state"] == "running" and now["claim"] != token:
+                        self.overtaken.add((now["claim"], unit_id))
+        return self._call("complete_all", worker, owed)
 
     def crash(self, token, unit_id, why, host):
         self._note(token, [unit_id], "crashed")
@@ -123,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         #: What is owed of each claimed unit, in the model: (token, unit) -> kind.
         self.owed = {}
         #: Units that others took away or withdrew, by token.
-        self.taken = set()
+        self.taken = self.jobs.overtaken
         #: What is owed and not known to be written.
         self.open = {}
         #: How often each unit may have been charged.
