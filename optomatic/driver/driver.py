@@ -431,6 +431,7 @@ def upload(
                 touched_at = time.monotonic()
 
         store.parts.put(part, told, holder=SEARCHES)
+    store.parts.own(by_sha.values())
 
 
 #: Seconds between two looks for units that others finished, if callbacks ask for them.

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,12 @@ class Parts:
     def __init__(self, database: Database[dict[str, Any]], outage: Outage | None = None) -> None:
         self.headers = RetryingCollection(database["bundles"], outage)
         self.chunks = RetryingCollection(database["chunks"], outage)
+        #: Parts that this process has itself.
+        self._own: dict[str, Part] = {}
+
+    def own(self, parts: Iterable[Part]) -> None:
+        """Have :meth:`fetch` take `parts` from this process, which has just stored them."""
+        self._own.update((part.sha, part) for part in parts)
 
     def missing(self, shas: Collection[str], holder: str | None = None) -> set[str]:
         """Return those of `shas` that are not stored; the others stay, for `holder`.
@@ -155,6 +161,10 @@ class Parts:
 
         Raise as :meth:`get`; the file is to be thrown away then.
         """
+        if (part := self._own.get(sha)) is not None:
+            with open(path, "wb") as file:
+                file.writelines(part.buffers)
+            return part.kind
         header = self._header(sha)
         with open(path, "wb") as file:
             file.writelines(self._content(sha, header))

@@ -246,18 +246,20 @@ class Cache:
     def _files(self) -> list[tuple[float, int, Path]]:
         """Return (last use, bytes, path) of our files, unfinished ones of ended processes too."""
         found = []
-        for path in self.root.iterdir():
-            status = _status(path)
-            if status is None:
+        for name in os.listdir(self.root):
+            is_part = _PART.fullmatch(name)
+            if not is_part and not _UNFINISHED.fullmatch(name):
                 continue
-            age = self._clock() - status.st_mtime
-            if _PART.fullmatch(path.name) or (_UNFINISHED.fullmatch(path.name) and age > _STALE):
+            path = self.root / name
+            status = _status(path)
+            if status and (is_part or self._clock() - status.st_mtime > _STALE):
                 found.append((status.st_mtime, status.st_size, path))
         return found
 
     def _look(self, sha: str) -> tuple[str, Path] | None:
-        for path in self.root.glob(f"{sha}.*"):
-            if not _PART.fullmatch(path.name) or _status(path) is None:
+        names = [name for name in os.listdir(self.root) if name.startswith(f"{sha}.")]
+        for path in [self.root / name for name in names if _PART.fullmatch(name)]:
+            if _status(path) is None:
                 continue
             kind = path.suffix[1:]
             try:
