@@ -17,7 +17,7 @@ from optomatic import MongoSearchCV
 SPLITS, CALLS = 5, 16
 #: Candidates of a search, and the seconds that its units take: a few long ones, or many short
 #: ones, which are queued in batches.
-SIZES = ((12, 0.03), (300, 0.002), (1500, 0.0))
+SIZES = ((12, 0.03), (300, 0.002))
 MOST = max(candidates for candidates, _ in SIZES)
 #: Seconds that a call takes.
 SECONDS = 0.03
