@@ -210,11 +210,12 @@ class Chunks:
 
     def _hand_in(self) -> None:
         self._loop.hand_in(self._owed)
-        for token, results in self._owed.items():
+        # At once: a Ctrl-C from here on must not have the same results counted again.
+        done, self._owed = self._owed, {}
+        for token, results in done.items():
             self._held[token].difference_update(results)
             if not self._held[token]:
                 del self._held[token]
-        self._owed = {}
 
     def _prepare(self, *, alone: bool) -> tuple[str, list[Job]]:
         """Hand in what is owed, and start a chunk; return its token and the jobs that are ours."""
