@@ -70,3 +70,12 @@ def test_a_large_upload_is_told_of_now_and_then():
     told = upload_lines(99_000_000, said.append)
     told(99_000_000)
     assert len(said) == 3
+
+
+def test_the_process_that_has_a_part_does_not_read_it_back(store, chunks, part, tmp_path):
+    store.parts.put(part)
+    store.parts.own([part])
+    chunks.delete_many({})
+    kind = store.parts.fetch(part.sha, tmp_path / "part")
+    assert kind == part.kind
+    assert (tmp_path / "part").read_bytes() == b"".join(map(bytes, part.buffers))
