@@ -5,10 +5,11 @@
     with joblib.parallel_config(backend="optomatic", db="mongodb://host/name"):
         cross_val_score(model, X, y)
 
-Of joblib only names are used that ``joblib.parallel`` keeps for makers of backends
-(``ParallelBackendBase``, ``AutoBatchingMixin``, ``FallbackToBackend``), and the methods that
-``Parallel`` calls.  It holds for joblib 1.4 to 1.6: 1.4 calls ``apply_async`` where later ones
-call ``submit``.
+Of joblib names are used that ``joblib.parallel`` keeps for makers of backends
+(``ParallelBackendBase``, ``AutoBatchingMixin``, ``FallbackToBackend``), the methods that
+``Parallel`` calls, and what its own callback asks before it hands over the next batch
+(``_lock``, ``_aborting``, ``_original_iterator``): joblib has no other way to be asked for one.  It
+holds for joblib 1.4 to 1.6: 1.4 calls ``apply_async`` where later ones call ``submit``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from optomatic.records import Part
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
 _LARGE = 1 << 20
+#: joblib's own number of batches to hand over in advance: more are asked for if they are short.
+_DEFAULT = "2*n_jobs"
 
 
 class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -142,10 +145,12 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._large = max_nbytes
         # Nobody else sees what a call writes: all that joblib's r+ and w+ can mean here.
         self._mmap_mode = mmap_mode if mmap_mode in ("r", None) else "c"
+        self._n_jobs = n_jobs
         self._workers = self._new_run()
         return n_jobs
 
     def _new_run(self) -> Run:
+        is_default = str(getattr(self.parallel, "pre_dispatch", "")).replace(" ", "") == _DEFAULT
         return Run(
             client_at(self.db),
             level=(self.nesting_level or 0) + 1,
@@ -153,7 +158,20 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             large=self._large,
             mmap_mode=self._mmap_mode,
             first=None if self._initializer[0] is None else _dumped(self._initializer),
+            n_jobs=self._n_jobs,
+            more=self._hand_over if is_default else None,
         )
+
+    def _hand_over(self, tasks: int) -> None:
+        """Have joblib hand over so many more tasks, as far as there are any."""
+        parallel = self.parallel
+        with parallel._lock:
+            enough = parallel.n_dispatched_tasks + tasks
+            while parallel.n_dispatched_tasks < enough:
+                over = parallel._aborting or parallel._original_iterator is None
+                if over or self._workers is None:
+                    break
+                parallel.dispatch_next()
 
     def start_call(self) -> None:
         """Begin one call of ``Parallel``: arrays may have changed since the last."""

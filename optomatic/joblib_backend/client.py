@@ -3,7 +3,12 @@
 One thread for each store does all of that, for any number of ``Parallel`` objects at the
 same time::
 
-    submit --> outgoing --inserted--> pending --its end is read--> callback --> removed
+    submit --> outgoing --joined--> pending --its end is read--> callback --> removed
+
+Calls that take milliseconds are joined, as each document costs the database more than such a call:
+several are sent as one, and joblib is asked for more of them than it would hand over by itself.
+Where one of them raises, those behind it did not run, and are sent again.  Where they end their
+process again and again, each is sent alone, so that no other is blamed.
 
 It looks for ends after a twentieth of the time since something happened, so that waiting adds
 little to short calls and costs little for long ones.  While it runs it is a worker without
@@ -22,9 +27,11 @@ import threading
 import time
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
 from optomatic import _config
 from optomatic.errors import (
@@ -38,10 +45,19 @@ from optomatic.errors import (
     StoreUnavailable,
 )
 from optomatic.planning import serialization
-from optomatic.planning.serialization import Task, call_work, pack_call, renew_call
+from optomatic.planning.serialization import (
+    LARGE_PICKLE,
+    Task,
+    call_work,
+    join_calls,
+    pack_call,
+    renew_call,
+    split_ends,
+)
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
+from optomatic.worker.batching import BatchSizing
 from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
 from optomatic.worker.missing_workers import start_advice
 
@@ -63,6 +79,11 @@ _FAREWELL = 5.0
 _IDLE = 30.0
 #: A call that is damaged on the way is sent again so many times.
 _SENT_AGAIN = 3
+#: So many seconds of calls are joined; and a Parallel has at most so many bytes under way where it
+#: is asked for more calls than it would hand over by itself.
+_JOINED_SECONDS, _MOST_BYTES = 0.2, 64_000_000
+#: So many groups of joined calls are under way for each that runs, as joblib's batches are.
+_GROUPS = 2
 _DAMAGE = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
 
 
@@ -73,10 +94,17 @@ class CallFuture:
     run: Run
     callback: Callable[[CallFuture], Any]
     call: Call | None = None
-    data: bytes | None = field(default=None, repr=False)
+    data: memoryview | None = field(default=None, repr=False)
     error: BaseException | None = None
     #: How often it was damaged on the way.
     damaged: int = 0
+    #: It is joined with no other.
+    alone: bool = False
+
+    @property
+    def tasks(self) -> int:
+        """Return how many tasks joblib has put into it."""
+        return 0 if self.call is None else int(self.call.unit.params["tasks"])
 
     def result(self) -> list[Any]:
         """Return the values of its tasks, or raise the error that one of them raised."""
@@ -86,12 +114,24 @@ class CallFuture:
         return pickle.loads(self.data)  # type: ignore[no-any-return]
 
 
+class Group(NamedTuple):
+    """Calls of one run that are sent as one."""
+
+    call: Call
+    futures: Sequence[CallFuture]
+
+    @property
+    def run(self) -> Run:
+        return self.futures[0].run
+
+
 class Run:
     """The calls of one ``Parallel``, up to their end or until they are withdrawn.
 
     Arrays of `large` bytes and more are parts; None: no array is.  `first` is an initializer that
-    each process runs before its first call.  The other parameters are those of
-    :func:`~optomatic.planning.serialization.call_work`.
+    each process runs before its first call.  `n_jobs` are to run at the same time.  ``more(n)``
+    asks for `n` more tasks, None if there are to be as many as the user said.  The other parameters
+    are those of :func:`~optomatic.planning.serialization.call_work`.
     """
 
     def __init__(
@@ -103,11 +143,16 @@ class Run:
         large: int | None,
         mmap_mode: str | None,
         first: Part | None = None,
+        n_jobs: int = 1,
+        more: Callable[[int], None] | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.withdrawn = False
-        #: How many calls were queued.
+        #: How many documents were queued.
         self.queued = 0
+        self.sizing = BatchSizing()
+        self._n_jobs, self._more = n_jobs, more
+        self._packed = self._bytes = 0
         self._client, self._large, self._first = client, large, first
         self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._work = call_work(level, threads, mmap_mode, None if first is None else first.sha)
@@ -120,12 +165,58 @@ class Run:
                 if self._first is not None:
                     self._client.own(self._first)
                 future.call = pack_call(tasks, self._work, self._keep, self._large)
+                self._packed += len(tasks)
+                self._bytes += len(future.call.unit.params_text)
                 if future.call.own is not None:
                     self._client.own(future.call.own, of_one_call=True)
+                    self._bytes += future.call.own.size
             except Exception as error:  # the user's data, or the store
                 future.error = error
             self._client.send(future)
         return future
+
+    def join(
+        self, futures: Sequence[CallFuture], pending: int
+    ) -> tuple[list[Group], list[CallFuture]]:
+        """Join calls that are short; return groups, and calls that wait for more to join.
+
+        That is where so many groups are `pending` that nobody is idle for it.
+        """
+        groups: list[list[CallFuture]] = []
+        some: list[CallFuture] = []
+        size = tasks = 0
+        short, idle = self._short(), max(1, self._n_jobs - pending)
+        most = min(short, ceil(sum(future.tasks for future in futures) / idle))
+        for future in futures:
+            assert future.call is not None
+            if future.alone or future.call.own is not None:
+                groups.append([future])
+                continue
+            text = len(future.call.unit.params_text)
+            if some and (tasks + future.tasks > most or size + text > LARGE_PICKLE):
+                groups.append(some)
+                some, size, tasks = [], 0, 0
+            some.append(future)
+            size, tasks = size + text, tasks + future.tasks
+        if some and (short == 1 or pending + len(groups) < _GROUPS * self._n_jobs):
+            groups.append(some)
+            some = []
+        return [Group(join_calls([f.call for f in own if f.call]), own) for own in groups], some
+
+    def _short(self) -> int:
+        """Return how many tasks are joined at most."""
+        seconds = self.sizing.seconds_of("")
+        return 1 if seconds is None else max(1, int(_JOINED_SECONDS / seconds))
+
+    def ask_for_more(self, under_way: int) -> None:
+        """Have enough short tasks under way for groups of them; so many are."""
+        short = self._short()
+        if self._more is None or short == 1 or self.withdrawn:
+            return
+        most = _MOST_BYTES * self._packed // max(1, self._bytes)
+        lacking = min(_GROUPS * self._n_jobs * short, most) - under_way
+        if lacking > 0:
+            self._more(lacking)
 
     def withdraw(self) -> None:
         """Give up all calls."""
@@ -142,6 +233,7 @@ class Run:
             return known[1]
         part = serialization.dump(array)
         self._client.own(part)
+        self._bytes += part.size
         self._arrays[id(array)] = (weakref.ref(array), part.sha)
         return part.sha
 
@@ -168,8 +260,10 @@ class Client:
         self._closing = self._given_up = self._said = False
         self._packing = 0
         self._outgoing: list[CallFuture] = []
+        #: Calls that wait for more to join, while groups of them are pending.
+        self._held: list[CallFuture] = []
         self._withdrawn: list[Run] = []
-        self._pending: dict[str, CallFuture] = {}
+        self._pending: dict[str, Group] = {}
         self._read: list[CallEnd] = []
         self._published: set[str] = set()
         self._happened_at = self._looked_at = clock()
@@ -248,7 +342,8 @@ class Client:
         run.withdrawn = True
         with self._news:
             self._outgoing = [future for future in self._outgoing if future.run is not run]
-            self._pending = {i: f for i, f in self._pending.items() if f.run is not run}
+            self._held = [future for future in self._held if future.run is not run]
+            self._pending = {i: g for i, g in self._pending.items() if g.run is not run}
             self._withdrawn.append(run)
             self._wake()
 
@@ -383,12 +478,11 @@ class Client:
             outgoing, self._outgoing = self._outgoing, []
             withdrawn, self._withdrawn = self._withdrawn, []
             failed = [future for future in outgoing if future.error is not None]
-            calls = {f.call.unit.id: f for f in outgoing if f.call and f.error is None}
-            self._pending.update(calls)
+            groups = self._join([f for f in outgoing if f.call and f.error is None])
         self._deliver(failed)  # first, as what follows may fail
         try:
             self._remove_given_up()
-            self._submit(calls.values())
+            self._submit(groups)
             if self._read:
                 parts = [sha for end in self._read for sha in (end.sha, end.own) if sha]
                 self.store.calls.remove([end.id for end in self._read], parts)
@@ -406,11 +500,24 @@ class Client:
         except StoreError as error:
             self._give_up(error)
 
-    def _submit(self, futures: Iterable[CallFuture]) -> None:
+    def _join(self, futures: Iterable[CallFuture]) -> list[Group]:
+        """Join calls as far as they are to be sent now.  To be called with the lock held."""
+        pending = Counter(group.run for group in self._pending.values())
+        by_run: dict[Run, list[CallFuture]] = {}
+        for future in (*self._held, *futures):
+            by_run.setdefault(future.run, []).append(future)
+        self._held, groups = [], []
+        for run, own in by_run.items():
+            some, rest = run.join(own, pending[run])
+            groups += some
+            self._held += rest
+        self._pending.update((group.call.unit.id, group) for group in groups)
+        return groups
+
+    def _submit(self, groups: Iterable[Group]) -> None:
         by_run: dict[Run, list[Call]] = {}
-        for future in futures:
-            if future.call is not None:
-                by_run.setdefault(future.run, []).append(future.call)
+        for group in groups:
+            by_run.setdefault(group.run, []).append(group.call)
         for run, calls in by_run.items():
             self._publish(calls[0])
             self.store.calls.submit(calls, self.id, run.id, run.queued)
@@ -424,46 +531,70 @@ class Client:
             self._published.add(work.queue)
 
     def _take(self, ends: Sequence[CallEnd]) -> None:
-        """Take the ends of calls; calls that were damaged on the way are sent again."""
+        """Take the ends of calls; calls that did not come to theirs are sent again."""
         self._read.extend(ends)
         with self._news:
             known = [(self._pending.pop(end.id, None), end) for end in ends]
-        over = [future for future, end in known if future and self._finish(future, end)]
+        over: list[CallFuture] = []
+        again: list[CallFuture] = []
+        for group, end in known:
+            for future in self._finish(group, end) if group else ():
+                (again if future.error is None and future.data is None else over).append(future)
+        if damaged := sum(future.damaged > 0 for future in again):
+            log.warning("%d calls of joblib were damaged on the way, and are sent again", damaged)
         with self._news:
-            rest = [future for future, _ in known if future and future not in over]
-            self._outgoing += [future for future in rest if not future.run.withdrawn]
-        if rest:
-            log.warning("%d calls of joblib were damaged on the way, and are sent again", len(rest))
+            self._outgoing += [future for future in again if not future.run.withdrawn]
         self._deliver(over)
+        for run in {future.run for future in over}:
+            with self._news:
+                sent = (future for group in self._pending.values() for future in group.futures)
+                waiting = (*sent, *self._held, *self._outgoing)
+                under_way = sum(future.tasks for future in waiting if future.run is run)
+            run.ask_for_more(under_way)
 
-    def _finish(self, future: CallFuture, end: CallEnd) -> bool:
-        """Note the end of a call; return False if it was damaged, and is to be sent again."""
-        failure = end.failure
+    def _finish(self, group: Group, end: CallEnd) -> Sequence[CallFuture]:
+        """Note the ends of calls, and return them; those without one are to be sent again."""
+        futures = group.futures
         try:
-            # Damaged is also a call whose worker did not get what was sent.
-            if end.state == "invalid":
-                raise BundleDamaged("its record could not be read.")
-            if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
-                raise BundleDamaged(failure.text)
-            content = end.data if end.sha is None else self.store.parts.get(end.sha)[1]
-            if end.state == "completed":
-                future.data = content
-            else:
-                future.error = _error_of(end, content)
+            content = self._content(end)
         except BundleDamaged as error:
-            future.damaged += 1
-            if future.damaged <= _SENT_AGAIN:
-                self._renew(future)
-                return future.error is not None
-            future.error = BundleDamaged(
-                f"A call of joblib was damaged on the way {future.damaged} times in a row, so it "
-                f"is not sent again. It returned nothing: {error} Look for bad memory or a bad "
-                "disk in this machine, the database's and the workers', and let all of them have "
-                "the same version of optomatic."
-            )
+            for future in futures:
+                self._damaged(future, error)
         except StoreError as error:
-            future.error = error
-        return True
+            for future in futures:
+                future.error = error
+        else:
+            if content is not None:
+                _note(group, end, content)
+            elif len(futures) > 1 and end.state == "dead":
+                for future in futures:
+                    future.alone = True
+            else:
+                for future in futures:
+                    future.error = _error_of(end, None)
+        return futures
+
+    def _content(self, end: CallEnd) -> bytes | None:
+        """Return what came of calls; raise BundleDamaged if that, or what was sent, is damaged."""
+        failure = end.failure
+        if end.state == "invalid":
+            raise BundleDamaged("its record could not be read.")
+        if failure is not None and (failure.stage, failure.type) == ("load", _DAMAGE):
+            raise BundleDamaged(failure.text)
+        return end.data if end.sha is None else self.store.parts.get(end.sha)[1]
+
+    def _damaged(self, future: CallFuture, error: BundleDamaged) -> None:
+        """Give a call that was damaged another key, unless it was too often."""
+        future.damaged += 1
+        if future.damaged <= _SENT_AGAIN:
+            self._renew(future)
+            return
+        future.error = BundleDamaged(
+            f"A call of joblib was damaged on the way {future.damaged} times in a row, so it "
+            f"is not sent again. It returned nothing: {error} Look for bad memory or a bad "
+            "disk in this machine, the database's and the workers', and let all of them have "
+            "the same version of optomatic."
+        )
 
     def _renew(self, future: CallFuture) -> None:
         """Give a damaged call another key."""
@@ -497,9 +628,8 @@ class Client:
         self._fail(missed.gone, gone)
         self._take(missed.broken)
         self._published.clear()  # what it says of them may have been lost, too
-        for future in list(self._pending.values()):
-            if future.call is not None:
-                self._publish(future.call)
+        for group in list(self._pending.values()):
+            self._publish(group.call)
         if self._said or (not missed.foreign and self._workers_now()):
             return
         self._said = True
@@ -521,7 +651,9 @@ class Client:
         self._read = []
         self._given_up = True
         with self._news:
-            self._pending.update((f.call.unit.id, f) for f in self._outgoing if f.call)
+            unsent = [*self._held, *self._outgoing]
+            self._pending.update((f.call.unit.id, Group(f.call, [f])) for f in unsent if f.call)
+            self._held = []
             self._outgoing = [future for future in self._outgoing if not future.call]
             ids = list(self._pending)
         self._fail(ids, error)
@@ -534,13 +666,26 @@ class Client:
 
     def _fail(self, ids: Sequence[str], error: Exception) -> None:
         with self._news:
-            lost = [self._pending.pop(i) for i in ids if i in self._pending]
+            groups = [self._pending.pop(i) for i in ids if i in self._pending]
+        lost = [future for group in groups for future in group.futures]
         for future in lost:
             future.error = future.error or error
         self._deliver(lost)
 
 
-def _error_of(end: CallEnd, data: bytes | None) -> BaseException:
+def _note(group: Group, end: CallEnd, content: bytes) -> None:
+    """Note what calls returned, and what the last of them raised; those behind it did not run."""
+    seconds, values = split_ends(content)
+    tasks = sum(future.tasks for future in group.futures[: len(values)])
+    group.run.sizing.measured(seconds / max(1, tasks))
+    for future, value in zip(group.futures, values, strict=False):
+        if end.failure is not None and value is values[-1]:
+            future.error = _error_of(end, value)
+        else:
+            future.data = value
+
+
+def _error_of(end: CallEnd, data: memoryview | None) -> BaseException:
     """Return the error that a call without a value raises here."""
     failure = end.failure
     if end.state == "cancelled" and failure is None:

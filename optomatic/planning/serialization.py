@@ -18,13 +18,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 import secrets
 import sys
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +167,13 @@ def _is_plain_sparse(value: Any) -> bool:
 #
 # A call is never reused, so its key is random: two calls with equal arguments may well be
 # meant to give two results.
+#
+# Short calls are joined: the pickles of several stand one after the other in one text.
 
 #: A pickle of so many bytes is a part, not text in the record of its call.
-_LARGE_PICKLE = 256_000
+LARGE_PICKLE = 256_000
+#: Large arrays stand in the spec of a call by this name and a number.
+_ARRAY = "large"
 #: A function with its args and kwargs.
 Task = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
 
@@ -210,9 +216,21 @@ def pack_call(
     NotShippable if something in it cannot be pickled.
     """
     data, large = _pickled(list(tasks), keep, smallest)
-    named = {f"large{n}": sha for n, sha in enumerate(large)}
     shown = {"call": _name(tasks[0][0]) if tasks else "", "tasks": len(tasks)}
-    return _call(data, replace(work, spec={**work.spec, **named}), shown)
+    return _call(data, replace(work, spec={**work.spec, **_named(large)}), shown)
+
+
+def join_calls(calls: Sequence[Call]) -> Call:
+    """Return one call that makes all of `calls`, in turn; none has a part with its pickle."""
+    if len(calls) == 1:
+        return calls[0]
+    first = calls[0].unit
+    specs = [call.unit.work.spec for call in calls]
+    shas = dict.fromkeys(sha for spec in specs for n, sha in spec.items() if n.startswith(_ARRAY))
+    own = {name: sha for name, sha in specs[0].items() if not name.startswith(_ARRAY)}
+    data = b"".join(b64decode(call.unit.params_text) for call in calls)
+    shown = {**first.params, "tasks": sum(call.unit.params["tasks"] for call in calls)}
+    return _call(data, replace(first.work, spec={**own, **_named(shas)}), shown)
 
 
 def renew_call(call: Call) -> Call:
@@ -227,7 +245,7 @@ def renew_call(call: Call) -> Call:
 def _call(data: bytes, work: Work, shown: Mapping[str, Any]) -> Call:
     key = secrets.token_hex(32)
     own = None
-    if len(data) >= _LARGE_PICKLE:
+    if len(data) >= LARGE_PICKLE:
         # With its key the pickle is nobody else's part, and may be removed with the call.
         own = dump((key, data))
         work = replace(work, spec={**work.spec, "tasks": own.sha})
@@ -235,16 +253,42 @@ def _call(data: bytes, work: Work, shown: Mapping[str, Any]) -> Call:
     return Call(Unit(f"u{SCHEMA}:{key}:{work.constraints}", key, 0, shown, text, work), own)
 
 
-def unpack_call(
+def _named(large: Iterable[str | None]) -> dict[str, str | None]:
+    """Return large arrays as they stand in the spec of a call."""
+    return {f"{_ARRAY}{n}": sha for n, sha in enumerate(large)}
+
+
+def unpack_calls(
     text: str, spec: Mapping[str, str | None], load: Callable[[str], Any]
-) -> list[Task]:
-    """Return the tasks that :func:`pack_call` wrote down; ``load(sha)`` returns a part.
+) -> Iterator[list[Task]]:
+    """Yield the tasks of each call that is written down there; ``load(sha)`` returns a part.
 
     Raises what unpickling raises, where classes or modules are missing here.
     """
     own = spec.get("tasks")
     data = b64decode(text) if own is None else load(own)[1]
-    return _Unpickler(io.BytesIO(data), load).load()  # type: ignore[no-any-return]
+    file = io.BytesIO(data)
+    while file.tell() < len(data):
+        yield _Unpickler(file, load).load()
+
+
+def write_stops(file: io.BytesIO, stops: Sequence[int], seconds: float) -> None:
+    """Write at the end of `file` where the end of each call stops in it.
+
+    `seconds` is how long all took.
+    """
+    file.write(b"\n" + json.dumps([seconds, list(stops)]).encode("ascii"))
+
+
+def split_ends(content: bytes) -> tuple[float, list[memoryview]]:
+    """Return the seconds of all calls, and the pickled end of each: its values or an exception.
+
+    The last one is empty if its exception could not be pickled.
+    """
+    at = content.rfind(b"\n")
+    seconds, stops = json.loads(content[at + 1 :])
+    whole = memoryview(content)
+    return seconds, [whole[start:stop] for start, stop in pairwise([0, *stops])]
 
 
 def _name(function: Any) -> str:

@@ -1,14 +1,16 @@
 """Calls of joblib in the queue: submit, finished, remove, withdraw.
 
-A call is a document among the units, of kind ``call``: workers claim, start, lose and finish it
-as they do units.  Its return value is of use to its client alone, the process that made it.  So
-it is removed once it is read, and as soon as the client withdraws it, whatever its state: its
-worker finds that out at the next write or beat, and stops.  Beyond a unit's, its document has::
+A call, or several short ones that are joined, is a document among the units, of kind ``call``:
+workers claim, start, lose and finish it as they do units.  What it returns is of use to its client
+alone, the process that made it.  So it is removed once it is read, and as soon as the client
+withdraws it, whatever its state: its worker finds that out at the next write or beat, and stops.
+Beyond a unit's, its document has::
 
     call_of   id of the client, under which it is registered among the workers
     run       which call of Parallel it belongs to
     own       hash of the part that holds its arguments, where those are large
-    result    {data, sha}: the pickled value or exception, or the hash of the part that holds it
+    result    {data, sha}: the pickled values or exception of each call that is joined there, or
+              the hash of the part that holds them
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from optomatic.records import Result
 from optomatic.worker.prefix_files import PrefixFiles, prefix_files
 from optomatic.worker.prefixes import prefixes_of
 from optomatic.worker.protocol import result_to_wire, returned_to_wire
-from optomatic.worker.score import failed, run_call, score_safely, within_limits
+from optomatic.worker.score import failed, run_calls, score_safely, within_limits
 
 #: So many payloads stay loaded, and so many arguments of calls.
 _BUNDLES, _VALUES = 4, 64
@@ -130,7 +130,7 @@ class Loader:
     def _call(self, work: Mapping[str, Any], text: str, *_: object) -> tuple[dict[str, Any], float]:
         self.fresh = False
         mode = work["options"]["mmap_mode"]
-        data, failure = run_call(
+        data, failure = run_calls(
             text, work["spec"], work["options"], lambda sha: self.argument(sha, mode)
         )
         try:

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from optomatic import _sklearn
 from optomatic.planning.constraints import limits_in, too_large
 from optomatic.planning.params import encode_extra
-from optomatic.planning.serialization import Task, unpack_call
+from optomatic.planning.serialization import Task, unpack_calls, write_stops
 from optomatic.planning.workload import FitWorkload, FunctionWorkload, Workload
 from optomatic.records import Failure, Result, Scores
 
@@ -257,7 +257,7 @@ def _category(name: str) -> type[Warning] | None:
     return found if isinstance(found, type) and issubclass(found, Warning) else None
 
 
-# A call of joblib -> its return value or its error.
+# Calls of joblib -> their return values or an error.
 #
 # Nested calls run in the same process: the first level of ``Parallel`` below a call in threads,
 # deeper ones in turn, as below joblib's own process backends.  So a call never waits for a
@@ -268,35 +268,52 @@ def _category(name: str) -> type[Warning] | None:
 _initialized: set[str] = set()
 
 
-def run_call(
+def run_calls(
     text: str,
     spec: Mapping[str, str | None],
     options: Mapping[str, Any],
     load: Callable[[str], Any],
-) -> tuple[bytes | None, Failure | None]:
-    """Run one call; return its pickled value, or its pickled exception and the failure.
+) -> tuple[bytes, Failure | None]:
+    """Run calls that were joined, up to the first that fails; return what came of them.
 
-    `text`, `spec` and `options` are those of :mod:`optomatic.planning.serialization`;
-    ``load(sha)`` returns a part.  Raises nothing of user code, SystemExit and KeyboardInterrupt
-    included: all of that is for the process that made the call.
+    Those are, for :func:`~optomatic.planning.serialization.split_ends`, the pickled values of each
+    call, and at the end the exception where one failed.  The failure is that of the last.  `text`,
+    `spec` and `options` are those of that module; ``load(sha)`` returns a part.  Raises nothing of
+    user code, SystemExit and KeyboardInterrupt included: all of that is for the process that made
+    the calls.
     """
+    file, stops = io.BytesIO(), []
+    failure: Failure | None = None
+    began = time.perf_counter()
     try:
         _initialize(spec.get("initializer"), load)
-        tasks = unpack_call(text, spec, load)
+        with inner_threads(options), _nested(options["level"]):
+            for tasks in unpack_calls(text, spec, load):
+                failure = _run_call(tasks, file)
+                stops.append(file.tell())
+                if failure is not None:
+                    break
     except BaseException as error:
-        return _error(error, "load")
+        failure = _write_error(file, error, "load")
+        stops.append(file.tell())
+    write_stops(file, stops, time.perf_counter() - began)
+    return file.getvalue(), failure
+
+
+def _run_call(tasks: list[Task], file: io.BytesIO) -> Failure | None:
     try:
-        with inner_threads(options):
-            values = _values(tasks, options["level"])
+        values = [function(*args, **kwargs) for function, args, kwargs in tasks]
     except BaseException as error:
-        return _error(error, "call")
+        return _write_error(file, error, "call")
+    start = file.tell()
     try:
-        file = io.BytesIO()
         _Pickler(file, protocol=5).dump(values)
-        return file.getvalue(), None
+        return None
     except BaseException as error:
+        file.seek(start)
+        file.truncate()
         error.add_note("The call returned, but what it returned cannot be pickled.")
-        return _error(error, "call")
+        return _write_error(file, error, "call")
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
@@ -309,11 +326,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
         return super().reducer_override(value)
 
 
-def _values(tasks: list[Task], level: int) -> list[Any]:
-    nested = SequentialBackend if level > 1 else ThreadingBackend
+def _nested(level: int) -> parallel_config:
+    backend = SequentialBackend if level > 1 else ThreadingBackend
     # n_jobs=None: a nested Parallel has to ask for threads, as below any other backend.
-    with parallel_config(backend=nested(nesting_level=level), n_jobs=None):
-        return [function(*args, **kwargs) for function, args, kwargs in tasks]
+    return parallel_config(backend=backend(nesting_level=level), n_jobs=None)
 
 
 def _initialize(sha: str | None, load: Callable[[str], Any]) -> None:
@@ -324,7 +340,7 @@ def _initialize(sha: str | None, load: Callable[[str], Any]) -> None:
     _initialized.add(sha)
 
 
-def _error(error: BaseException, stage: str) -> tuple[bytes | None, Failure]:
+def _write_error(file: io.BytesIO, error: BaseException, stage: str) -> Failure:
     failure = _sklearn.failure_of(error, stage)
     # The failure has all of that in words.  Some libraries teach pickle to write tracebacks, with
     # their variables, and those of deep recursions are too deep to be written.
@@ -334,5 +350,6 @@ def _error(error: BaseException, stage: str) -> tuple[bytes | None, Failure]:
         # Some exceptions can be written but not read: of those only the words travel.
         pickle.loads(data)
     except BaseException:
-        return None, failure
-    return data, failure
+        return failure
+    file.write(data)
+    return failure

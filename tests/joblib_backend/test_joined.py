@@ -1,0 +1,149 @@
+"""Calls that take milliseconds are sent several at a time, and each comes to its own end."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from functions import crash_at, echo, fail, look_at, square, wait
+from joblib import Parallel, delayed
+from waiting import wait_for
+
+from optomatic.errors import CallLost
+from optomatic.joblib_backend.client import Client, Run
+from optomatic.store.connection import open_store
+
+
+class Consumed:
+    """Calls that joblib takes one by one; tells how far it was ahead of what had returned."""
+
+    def __init__(self, calls):
+        self._calls, self._lock = calls, threading.Lock()
+        self.ahead, self._taken, self._returned = 0, 0, 0
+
+    def __iter__(self):
+        for call in self._calls:
+            with self._lock:
+                self._taken += 1
+                self.ahead = max(self.ahead, self._taken - self._returned)
+            yield call
+
+    def all(self, parallel):
+        """Return what all calls return."""
+        values = []
+        for value in parallel(self):
+            with self._lock:
+                self._returned += 1
+            values.append(value)
+        return values
+
+
+@pytest.fixture
+def client(own):
+    client = Client(open_store(own.uri))
+    yield client
+    client.close()
+
+
+def short_run(client):
+    """Return the calls of a Parallel, of which is known that they take a millisecond."""
+    run = Run(client, level=1, threads=None, large=1000, mmap_mode="r", n_jobs=1)
+    run.sizing.measured(0.001)
+    return run
+
+
+def sent(client, calls, monkeypatch):
+    """Send short calls in one turn; return them and what is told once each has its end."""
+    told, packed = threading.Semaphore(0), []
+    run = short_run(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "send", packed.append)
+        futures = [run.submit([call], lambda _: told.release()) for call in calls]
+    with client._news:
+        for future in packed:
+            client.send(future)
+    return futures, told
+
+
+def ended(futures, told):
+    for _ in futures:
+        assert told.acquire(timeout=120)
+    return [future.error if future.error is not None else future.result() for future in futures]
+
+
+def documents(executed):
+    """Return how many documents workers have finished."""
+    executed.note("this")
+    return executed.by_test["this"]
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 1}])
+def test_short_calls_take_few_documents(workers, executed, options):
+    n = 600
+    values = Parallel(n_jobs=2, **options)(delayed(square)(i) for i in range(n))
+    assert values == [i * i for i in range(n)]
+    assert documents(executed) < n / 4
+
+
+def test_long_calls_are_not_joined(workers, executed):
+    Parallel(n_jobs=2, batch_size=1)(delayed(wait)(0.2, i) for i in range(8))
+    assert documents(executed) == 8
+
+
+def test_joined_calls_come_to_their_own_ends(own, client, monkeypatch):
+    array = np.arange(1000.0)
+    calls = [(echo, (n, "text"), {}) for n in range(20)] + [(look_at, (array, 1), {})] * 2
+    futures, told = sent(client, calls, monkeypatch)
+    wait_for(lambda: own.calls())
+    assert own.calls() == 1
+    own.start()
+    ends = ended(futures, told)
+    assert ends[:20] == [[(n, "text")] for n in range(20)]
+    assert ends[20:] == [[("memmap", False, array.sum() + 1)]] * 2
+
+
+def test_an_error_is_of_its_own_call_and_those_behind_it_run(own, client, monkeypatch):
+    futures, told = sent(client, [(fail, (n, 7 * (n // 7)), {}) for n in range(20)], monkeypatch)
+    own.start()
+    ends = ended(futures, told)
+    errors = {n: str(end) for n, end in enumerate(ends) if isinstance(end, LookupError)}
+    assert errors == {n: f"no {n} here" for n in (0, 7, 14)}
+    assert [end for n, end in enumerate(ends) if n not in errors] == [
+        [n] for n in range(20) if n not in errors
+    ]
+
+
+def test_calls_beside_one_that_ends_its_process_return(own, client, monkeypatch, tmp_path):
+    note = tmp_path / "note"
+    futures, told = sent(client, [(crash_at, (n, 5, note), {}) for n in range(10)], monkeypatch)
+    own.start()
+    ends = ended(futures, told)
+    assert isinstance(ends[5], CallLost)
+    assert ends[:5] + ends[6:] == [[n] for n in range(10) if n != 5]
+    # Three times among others, and three times alone.
+    assert note.read_text() == "xxxxxx"
+
+
+def test_short_calls_are_handed_over_in_advance(workers):
+    calls = Consumed(delayed(square)(i) for i in range(400))
+    assert calls.all(Parallel(n_jobs=2, batch_size=1, return_as="generator")) == [
+        i * i for i in range(400)
+    ]
+    assert calls.ahead > 20
+
+
+def test_no_more_than_the_user_said_are_handed_over_in_advance(workers):
+    calls = Consumed(delayed(square)(i) for i in range(60))
+    parallel = Parallel(n_jobs=2, batch_size=1, pre_dispatch=5, return_as="generator_unordered")
+    assert sorted(calls.all(parallel)) == [i * i for i in range(60)]
+    # Between the end of a call and its value here, joblib asks for the next one.
+    assert calls.ahead <= 2 * 5 + 2
+
+
+def test_little_is_handed_over_in_advance_where_each_call_has_large_data(workers, monkeypatch):
+    monkeypatch.setattr("optomatic.joblib_backend.client._MOST_BYTES", 4 << 20)
+    made = (np.full(1 << 17, float(n)) for n in itertools.count())  # 1 MB each
+    calls = Consumed(delayed(look_at)(next(made), 0) for _ in range(60))
+    parallel = Parallel(n_jobs=2, batch_size=1, return_as="generator_unordered", max_nbytes=1000)
+    assert len(calls.all(parallel)) == 60
+    assert calls.ahead <= 2 * 4 + 2
