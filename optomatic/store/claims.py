@@ -166,7 +166,7 @@ class Claims:
             # One claimer alone takes the head of the queue: candidates are scored in their order.
             calm = {**queued, **_CALM}
             heads: list[UnitForm | Document] = []
-            if self._in_batches and not self._crowded:
+            if (self._in_batches or count == 1) and not self._crowded:
                 jobs = self._take_head(token, worker, calm, room)
                 if jobs:
                     return Lease(token, tuple(jobs))
