@@ -88,7 +88,7 @@ def prepare(folder: Path, *, control: bool) -> None:
         OPTOMATIC_LEASE=str(disturbing.LEASE),
         OPTOMATIC_GRACE="0.5",
         OPTOMATIC_PROCESSES="2",
-        PYTHONPATH=str(BENCHMARKS),
+        PYTHONPATH=os.pathsep.join(map(str, (BENCHMARKS, BENCHMARKS.parent))),
     )
     os.environ.pop(notes.CONTROL, None)
     if control:

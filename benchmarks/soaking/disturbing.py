@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Seconds without a sign of life after which others take over.
 LEASE = 2.0
 #: Seconds between two of what follows, at random.
-PAUSE = (0.2, 1.5)
+PAUSE = (0.2, 8.0)
 #: Seconds for which a killed server is away: more or less than an election takes.
 AWAY = (0.0, 4.0)
 #: A round, in random order.
