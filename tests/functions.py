@@ -61,6 +61,20 @@ def crash_at(value, at, note):
     return value
 
 
+def wait_and_tell(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def note_and_fork(value, forks, note):
+    """Say that it runs; the copy of this process, if it `forks`, comes back, too."""
+    with Path(note).open("a") as file:
+        file.write(f"{value}\n")
+    if forks:
+        os.fork()
+    return value
+
+
 def die(_):
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -14,6 +14,7 @@ holds for joblib 1.4 to 1.6: 1.4 calls ``apply_async`` where later ones call ``s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ from optomatic.records import Part
 
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
 _LARGE = 1 << 20
+#: Seconds for which joblib is asked for more calls at a time.
+_ASK_SECONDS = 0.05
 #: joblib's own number of batches to hand over in advance: more are asked for if they are short.
 _DEFAULT = "2*n_jobs"
 
@@ -162,14 +165,13 @@ class OptomaticBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             more=self._hand_over if is_default else None,
         )
 
-    def _hand_over(self, tasks: int) -> None:
-        """Have joblib hand over so many more tasks, as far as there are any."""
-        parallel = self.parallel
+    def _hand_over(self, run: Run) -> None:
+        """Have joblib hand over what `run` wants, as far as it comes soon: its lock is held."""
+        parallel, deadline = self.parallel, time.monotonic() + _ASK_SECONDS
         with parallel._lock:
-            enough = parallel.n_dispatched_tasks + tasks
-            while parallel.n_dispatched_tasks < enough:
+            while run.wants_more() and time.monotonic() < deadline:
                 over = parallel._aborting or parallel._original_iterator is None
-                if over or self._workers is None:
+                if over or run is not self._workers:
                     break
                 parallel.dispatch_next()
 

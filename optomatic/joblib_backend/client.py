@@ -100,11 +100,18 @@ class CallFuture:
     damaged: int = 0
     #: It is joined with no other.
     alone: bool = False
+    #: Bytes that were stored for it.
+    size: int = 0
 
     @property
     def tasks(self) -> int:
         """Return how many tasks joblib has put into it."""
         return 0 if self.call is None else int(self.call.unit.params["tasks"])
+
+    @property
+    def is_open(self) -> bool:
+        """It has come to no end."""
+        return self.data is None and self.error is None
 
     def result(self) -> list[Any]:
         """Return the values of its tasks, or raise the error that one of them raised."""
@@ -129,9 +136,9 @@ class Run:
     """The calls of one ``Parallel``, up to their end or until they are withdrawn.
 
     Arrays of `large` bytes and more are parts; None: no array is.  `first` is an initializer that
-    each process runs before its first call.  `n_jobs` are to run at the same time.  ``more(n)``
-    asks for `n` more tasks, None if there are to be as many as the user said.  The other parameters
-    are those of :func:`~optomatic.planning.serialization.call_work`.
+    each process runs before its first call.  `n_jobs` are to run at the same time.  ``more(run)``
+    has joblib hand over what the run wants, None if that is as much as the user said.  The other
+    parameters are those of :func:`~optomatic.planning.serialization.call_work`.
     """
 
     def __init__(
@@ -144,15 +151,18 @@ class Run:
         mmap_mode: str | None,
         first: Part | None = None,
         n_jobs: int = 1,
-        more: Callable[[int], None] | None = None,
+        more: Callable[[Run], None] | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.withdrawn = False
         #: How many documents were queued.
         self.queued = 0
+        #: How long a task takes.
         self.sizing = BatchSizing()
+        #: Tasks that were sent and have no end, and the bytes that were stored for them.
+        self.open_tasks = self.open_bytes = 0
         self._n_jobs, self._more = n_jobs, more
-        self._packed = self._bytes = 0
+        self._stored = 0
         self._client, self._large, self._first = client, large, first
         self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._work = call_work(level, threads, mmap_mode, None if first is None else first.sha)
@@ -164,12 +174,12 @@ class Run:
             try:
                 if self._first is not None:
                     self._client.own(self._first)
+                self._stored = 0
                 future.call = pack_call(tasks, self._work, self._keep, self._large)
-                self._packed += len(tasks)
-                self._bytes += len(future.call.unit.params_text)
+                future.size = self._stored + len(future.call.unit.params_text)
                 if future.call.own is not None:
                     self._client.own(future.call.own, of_one_call=True)
-                    self._bytes += future.call.own.size
+                    future.size += future.call.own.size
             except Exception as error:  # the user's data, or the store
                 future.error = error
             self._client.send(future)
@@ -183,40 +193,41 @@ class Run:
         That is where so many groups are `pending` that nobody is idle for it.
         """
         groups: list[list[CallFuture]] = []
-        some: list[CallFuture] = []
+        group: list[CallFuture] = []
         size = tasks = 0
-        short, idle = self._short(), max(1, self._n_jobs - pending)
-        most = min(short, ceil(sum(future.tasks for future in futures) / idle))
+        idle = max(1, self._n_jobs - pending)
+        limit = min(self._tasks_per_group(), ceil(sum(f.tasks for f in futures) / idle))
         for future in futures:
             assert future.call is not None
             if future.alone or future.call.own is not None:
                 groups.append([future])
                 continue
             text = len(future.call.unit.params_text)
-            if some and (tasks + future.tasks > most or size + text > LARGE_PICKLE):
-                groups.append(some)
-                some, size, tasks = [], 0, 0
-            some.append(future)
+            if group and (tasks + future.tasks > limit or size + text > LARGE_PICKLE):
+                groups.append(group)
+                group, size, tasks = [], 0, 0
+            group.append(future)
             size, tasks = size + text, tasks + future.tasks
-        if some and (short == 1 or pending + len(groups) < _GROUPS * self._n_jobs):
-            groups.append(some)
-            some = []
-        return [Group(join_calls([f.call for f in own if f.call]), own) for own in groups], some
+        enough = pending + len(groups) >= _GROUPS * self._n_jobs
+        if group and not (enough and self._tasks_per_group() > 1):
+            groups.append(group)
+            group = []
+        return [Group(join_calls([f.call for f in fs if f.call]), fs) for fs in groups], group
 
-    def _short(self) -> int:
-        """Return how many tasks are joined at most."""
+    def _tasks_per_group(self) -> int:
         seconds = self.sizing.seconds_of("")
         return 1 if seconds is None else max(1, int(_JOINED_SECONDS / seconds))
 
-    def ask_for_more(self, under_way: int) -> None:
-        """Have enough short tasks under way for groups of them; so many are."""
-        short = self._short()
-        if self._more is None or short == 1 or self.withdrawn:
-            return
-        most = _MOST_BYTES * self._packed // max(1, self._bytes)
-        lacking = min(_GROUPS * self._n_jobs * short, most) - under_way
-        if lacking > 0:
-            self._more(lacking)
+    def wants_more(self) -> bool:
+        """Return whether short tasks are to be handed over in advance, for groups of them."""
+        limit = self._tasks_per_group()
+        too_few = self.open_tasks < _GROUPS * self._n_jobs * limit
+        return limit > 1 and too_few and self.open_bytes < _MOST_BYTES
+
+    def ask_for_more(self) -> None:
+        """Have joblib hand over what is wanted."""
+        if self._more is not None and self.wants_more():
+            self._more(self)
 
     def withdraw(self) -> None:
         """Give up all calls."""
@@ -232,8 +243,9 @@ class Run:
         if known is not None and known[0]() is array and self._client.owns(known[1]):
             return known[1]
         part = serialization.dump(array)
-        self._client.own(part)
-        self._bytes += part.size
+        if not self._client.owns(part.sha):
+            self._client.own(part)
+            self._stored += part.size
         self._arrays[id(array)] = (weakref.ref(array), part.sha)
         return part.sha
 
@@ -293,6 +305,8 @@ class Client:
         """Queue a call; its callback is called once, in the client's thread."""
         with self._news:
             self._outgoing.append(future)
+            future.run.open_tasks += future.tasks
+            future.run.open_bytes += future.size
             self._wake()
 
     def own(self, part: Part, *, of_one_call: bool = False) -> None:
@@ -535,42 +549,37 @@ class Client:
         self._read.extend(ends)
         with self._news:
             known = [(self._pending.pop(end.id, None), end) for end in ends]
-        over: list[CallFuture] = []
-        again: list[CallFuture] = []
-        for group, end in known:
-            for future in self._finish(group, end) if group else ():
-                (again if future.error is None and future.data is None else over).append(future)
-        if damaged := sum(future.damaged > 0 for future in again):
-            log.warning("%d calls of joblib were damaged on the way, and are sent again", damaged)
+        ended = [future for group, end in known if group for future in self._finish(group, end)]
         with self._news:
-            self._outgoing += [future for future in again if not future.run.withdrawn]
+            self._outgoing += [f for f in ended if f.is_open and not f.run.withdrawn]
+        over = [future for future in ended if not future.is_open]
         self._deliver(over)
         for run in {future.run for future in over}:
-            with self._news:
-                sent = (future for group in self._pending.values() for future in group.futures)
-                waiting = (*sent, *self._held, *self._outgoing)
-                under_way = sum(future.tasks for future in waiting if future.run is run)
-            run.ask_for_more(under_way)
+            try:
+                run.ask_for_more()
+            except Exception:  # of joblib, whose call may just have ended
+                log.exception("joblib could not be asked for more calls")
 
     def _finish(self, group: Group, end: CallEnd) -> Sequence[CallFuture]:
-        """Note the ends of calls, and return them; those without one are to be sent again."""
+        """Note the ends of calls, and return all; those that are open are to be sent again."""
         futures = group.futures
         try:
             content = self._content(end)
+            if content is not None:
+                _note(group, end, content)
         except BundleDamaged as error:
             for future in futures:
                 self._damaged(future, error)
+            again = sum(future.is_open for future in futures)
+            log.warning("%d calls of joblib were damaged on the way, and are sent again", again)
         except StoreError as error:
             for future in futures:
                 future.error = error
         else:
-            if content is not None:
-                _note(group, end, content)
-            elif len(futures) > 1 and end.state == "dead":
-                for future in futures:
+            for future in futures if content is None else ():
+                if len(futures) > 1 and end.state == "dead":
                     future.alone = True
-            else:
-                for future in futures:
+                else:
                     future.error = _error_of(end, None)
         return futures
 
@@ -608,6 +617,9 @@ class Client:
 
     def _deliver(self, those: Iterable[CallFuture]) -> None:
         for future in those:
+            with self._news:
+                future.run.open_tasks -= future.tasks
+                future.run.open_bytes -= future.size
             if future.run.withdrawn:
                 continue
             try:
@@ -620,8 +632,10 @@ class Client:
         with self._news:
             ids = list(self._pending)
         missed = self.store.calls.missed(self.id, ids)
+        with self._news:
+            n = sum(len(self._pending[i].futures) for i in missed.gone if i in self._pending)
         gone = CallLost(
-            f"{len(missed.gone)} calls of joblib are not in the database any more, though nothing "
+            f"{n} calls of joblib are not in the database any more, though nothing "
             "had come of them: somebody removed them. Whether they ran is not known. Make them "
             "again."
         )
@@ -678,11 +692,11 @@ def _note(group: Group, end: CallEnd, content: bytes) -> None:
     seconds, values = split_ends(content)
     tasks = sum(future.tasks for future in group.futures[: len(values)])
     group.run.sizing.measured(seconds / max(1, tasks))
+    if end.failure is not None:
+        last = len(values) - 1
+        group.futures[last].error = _error_of(end, values.pop())
     for future, value in zip(group.futures, values, strict=False):
-        if end.failure is not None and value is values[-1]:
-            future.error = _error_of(end, value)
-        else:
-            future.data = value
+        future.data = value
 
 
 def _error_of(end: CallEnd, data: memoryview | None) -> BaseException:

@@ -283,12 +283,16 @@ def write_stops(file: io.BytesIO, stops: Sequence[int], seconds: float) -> None:
 def split_ends(content: bytes) -> tuple[float, list[memoryview]]:
     """Return the seconds of all calls, and the pickled end of each: its values or an exception.
 
-    The last one is empty if its exception could not be pickled.
+    The last one is empty if its exception could not be pickled.  Raise BundleDamaged if `content`
+    is nothing that :func:`write_stops` has written.
     """
     at = content.rfind(b"\n")
-    seconds, stops = json.loads(content[at + 1 :])
-    whole = memoryview(content)
-    return seconds, [whole[start:stop] for start, stop in pairwise([0, *stops])]
+    try:
+        seconds, stops = json.loads(content[at + 1 :])
+        whole = memoryview(content)
+        return float(seconds), [whole[start:stop] for start, stop in pairwise([0, *stops])]
+    except (ValueError, TypeError):
+        raise BundleDamaged("what it returned cannot be read.") from None
 
 
 def _name(function: Any) -> str:

@@ -264,6 +264,8 @@ def _category(name: str) -> type[Warning] | None:
 # worker, and nested parallelism cannot deadlock, however few workers there are.
 
 
+#: Seconds after which no more of joined calls are begun: other processes may be idle.
+_LONGEST_GROUP = 0.4
 #: Initializers that have run in this process, by hash.
 _initialized: set[str] = set()
 
@@ -274,7 +276,7 @@ def run_calls(
     options: Mapping[str, Any],
     load: Callable[[str], Any],
 ) -> tuple[bytes, Failure | None]:
-    """Run calls that were joined, up to the first that fails; return what came of them.
+    """Run calls that were joined, for a while or up to the first that fails; return their ends.
 
     Those are, for :func:`~optomatic.planning.serialization.split_ends`, the pickled values of each
     call, and at the end the exception where one failed.  The failure is that of the last.  `text`,
@@ -284,14 +286,16 @@ def run_calls(
     """
     file, stops = io.BytesIO(), []
     failure: Failure | None = None
-    began = time.perf_counter()
+    pid, began = os.getpid(), time.perf_counter()
     try:
         _initialize(spec.get("initializer"), load)
         with inner_threads(options), _nested(options["level"]):
             for tasks in unpack_calls(text, spec, load):
                 failure = _run_call(tasks, file)
                 stops.append(file.tell())
-                if failure is not None:
+                late = time.perf_counter() - began > _LONGEST_GROUP
+                # A copy of this process that user code has forked is to run no more.
+                if failure is not None or late or os.getpid() != pid:
                     break
     except BaseException as error:
         failure = _write_error(file, error, "load")

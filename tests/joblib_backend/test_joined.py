@@ -5,7 +5,16 @@ import threading
 
 import numpy as np
 import pytest
-from functions import crash_at, echo, fail, look_at, square, wait
+from functions import (
+    crash_at,
+    echo,
+    fail,
+    look_at,
+    note_and_fork,
+    square,
+    wait,
+    wait_and_tell,
+)
 from joblib import Parallel, delayed
 from waiting import wait_for
 
@@ -88,6 +97,21 @@ def test_short_calls_take_few_documents(workers, executed, options):
 def test_long_calls_are_not_joined(workers, executed):
     Parallel(n_jobs=2, batch_size=1)(delayed(wait)(0.2, i) for i in range(8))
     assert documents(executed) == 8
+
+
+def test_long_calls_behind_short_ones_do_not_wait_for_each_other(workers):
+    seconds = [0.0] * 60 + [1.0] * 6
+    pids = Parallel(n_jobs=2, batch_size=1)(delayed(wait_and_tell)(s) for s in seconds)
+    assert len(set(pids[60:])) == 2
+
+
+def test_a_forked_copy_does_not_run_the_rest(own, client, monkeypatch, tmp_path):
+    note = tmp_path / "note"
+    calls = [(note_and_fork, (n, n == 0, note), {}) for n in range(5)]
+    futures, told = sent(client, calls, monkeypatch)
+    own.start()
+    assert ended(futures, told) == [[n] for n in range(5)]
+    assert sorted(note.read_text().split()) == list("01234")
 
 
 def test_joined_calls_come_to_their_own_ends(own, client, monkeypatch):
