@@ -31,7 +31,8 @@ from joblib.parallel import (
 from optomatic._config import inside_worker
 from optomatic._uri import guarded
 from optomatic.errors import NotShippable, OptomaticError, shown
-from optomatic.joblib_backend.client import CallFuture, Run, client_at
+from optomatic.joblib_backend.client import client_at
+from optomatic.joblib_backend.run import CallFuture, Run
 from optomatic.planning import serialization
 from optomatic.planning.constraints import threads_of
 from optomatic.records import Part

@@ -5,11 +5,6 @@ same time::
 
     submit --> outgoing --joined--> pending --its end is read--> callback --> removed
 
-Calls that take milliseconds are joined, as each document costs the database more than such a call:
-several are sent as one, and joblib is asked for more of them than it would hand over by itself.
-Where one of them raises, those behind it did not run, and are sent again.  Where they end their
-process again and again, each is sent alone, so that no other is blamed.
-
 It looks for ends after a twentieth of the time since something happened, so that waiting adds
 little to short calls and costs little for long ones.  While it runs it is a worker without
 processes, whose heartbeat takes back units that others lost.  Without calls it ends after a while,
@@ -21,43 +16,26 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import pickle
-import secrets
 import threading
 import time
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from math import ceil
-from typing import Any, NamedTuple
 
 from optomatic import _config
 from optomatic.errors import (
     BundleDamaged,
-    CallFailed,
     CallLost,
     NoProgress,
     NoWorkers,
-    RemoteTraceback,
     StoreError,
     StoreUnavailable,
 )
-from optomatic.planning import serialization
-from optomatic.planning.serialization import (
-    LARGE_PICKLE,
-    Task,
-    call_work,
-    join_calls,
-    pack_call,
-    renew_call,
-    split_ends,
-)
+from optomatic.joblib_backend.run import CallFuture, Group, Run, error_of, note_ends
+from optomatic.planning.serialization import renew_call
 from optomatic.records import Call, Part
 from optomatic.store.calls import CallEnd, holder_name
 from optomatic.store.connection import Store, open_store
-from optomatic.worker.batching import BatchSizing
 from optomatic.worker.heartbeat import Heartbeat, new_record, reap_vanished
 from optomatic.worker.missing_workers import start_advice
 
@@ -79,175 +57,7 @@ _FAREWELL = 5.0
 _IDLE = 30.0
 #: A call that is damaged on the way is sent again so many times.
 _SENT_AGAIN = 3
-#: So many seconds of calls are joined; and a Parallel has at most so many bytes under way where it
-#: is asked for more calls than it would hand over by itself.
-_JOINED_SECONDS, _MOST_BYTES = 0.2, 64_000_000
-#: So many groups of joined calls are under way for each that runs, as joblib's batches are.
-_GROUPS = 2
 _DAMAGE = f"{BundleDamaged.__module__}.{BundleDamaged.__qualname__}"
-
-
-@dataclass(eq=False, slots=True)
-class CallFuture:
-    """A call that was sent, or could not be, and its outcome."""
-
-    run: Run
-    callback: Callable[[CallFuture], Any]
-    call: Call | None = None
-    data: memoryview | None = field(default=None, repr=False)
-    error: BaseException | None = None
-    #: How often it was damaged on the way.
-    damaged: int = 0
-    #: It is joined with no other.
-    alone: bool = False
-    #: Bytes that were stored for it.
-    size: int = 0
-
-    @property
-    def tasks(self) -> int:
-        """Return how many tasks joblib has put into it."""
-        return 0 if self.call is None else int(self.call.unit.params["tasks"])
-
-    @property
-    def is_open(self) -> bool:
-        """It has come to no end."""
-        return self.data is None and self.error is None
-
-    def result(self) -> list[Any]:
-        """Return the values of its tasks, or raise the error that one of them raised."""
-        if self.error is not None:
-            raise self.error
-        assert self.data is not None
-        return pickle.loads(self.data)  # type: ignore[no-any-return]
-
-
-class Group(NamedTuple):
-    """Calls of one run that are sent as one."""
-
-    call: Call
-    futures: Sequence[CallFuture]
-
-    @property
-    def run(self) -> Run:
-        return self.futures[0].run
-
-
-class Run:
-    """The calls of one ``Parallel``, up to their end or until they are withdrawn.
-
-    Arrays of `large` bytes and more are parts; None: no array is.  `first` is an initializer that
-    each process runs before its first call.  `n_jobs` are to run at the same time.  ``more(run)``
-    has joblib hand over what the run wants, None if that is as much as the user said.  The other
-    parameters are those of :func:`~optomatic.planning.serialization.call_work`.
-    """
-
-    def __init__(
-        self,
-        client: Client,
-        *,
-        level: int,
-        threads: int | None,
-        large: int | None,
-        mmap_mode: str | None,
-        first: Part | None = None,
-        n_jobs: int = 1,
-        more: Callable[[Run], None] | None = None,
-    ) -> None:
-        self.id = secrets.token_hex(8)
-        self.withdrawn = False
-        #: How many documents were queued.
-        self.queued = 0
-        #: How long a task takes.
-        self.sizing = BatchSizing()
-        #: Tasks that were sent and have no end, and the bytes that were stored for them.
-        self.open_tasks = self.open_bytes = 0
-        self._n_jobs, self._more = n_jobs, more
-        self._stored = 0
-        self._client, self._large, self._first = client, large, first
-        self._arrays: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._work = call_work(level, threads, mmap_mode, None if first is None else first.sha)
-
-    def submit(self, tasks: Sequence[Task], callback: Callable[[CallFuture], Any]) -> CallFuture:
-        """Queue a batch.  An error that keeps it from being queued goes to its callback."""
-        future = CallFuture(self, callback)
-        with self._client:
-            try:
-                if self._first is not None:
-                    self._client.own(self._first)
-                self._stored = 0
-                future.call = pack_call(tasks, self._work, self._keep, self._large)
-                future.size = self._stored + len(future.call.unit.params_text)
-                if future.call.own is not None:
-                    self._client.own(future.call.own, of_one_call=True)
-                    future.size += future.call.own.size
-            except Exception as error:  # the user's data, or the store
-                future.error = error
-            self._client.send(future)
-        return future
-
-    def join(
-        self, futures: Sequence[CallFuture], pending: int
-    ) -> tuple[list[Group], list[CallFuture]]:
-        """Join calls that are short; return groups, and calls that wait for more to join.
-
-        That is where so many groups are `pending` that nobody is idle for it.
-        """
-        groups: list[list[CallFuture]] = []
-        group: list[CallFuture] = []
-        size = tasks = 0
-        idle = max(1, self._n_jobs - pending)
-        limit = min(self._tasks_per_group(), ceil(sum(f.tasks for f in futures) / idle))
-        for future in futures:
-            assert future.call is not None
-            if future.alone or future.call.own is not None:
-                groups.append([future])
-                continue
-            text = len(future.call.unit.params_text)
-            if group and (tasks + future.tasks > limit or size + text > LARGE_PICKLE):
-                groups.append(group)
-                group, size, tasks = [], 0, 0
-            group.append(future)
-            size, tasks = size + text, tasks + future.tasks
-        enough = pending + len(groups) >= _GROUPS * self._n_jobs
-        if group and not (enough and self._tasks_per_group() > 1):
-            groups.append(group)
-            group = []
-        return [Group(join_calls([f.call for f in fs if f.call]), fs) for fs in groups], group
-
-    def _tasks_per_group(self) -> int:
-        seconds = self.sizing.seconds_of("")
-        return 1 if seconds is None else max(1, int(_JOINED_SECONDS / seconds))
-
-    def wants_more(self) -> bool:
-        """Return whether short tasks are to be handed over in advance, for groups of them."""
-        limit = self._tasks_per_group()
-        too_few = self.open_tasks < _GROUPS * self._n_jobs * limit
-        return limit > 1 and too_few and self.open_bytes < _MOST_BYTES
-
-    def ask_for_more(self) -> None:
-        """Have joblib hand over what is wanted."""
-        if self._more is not None and self.wants_more():
-            self._more(self)
-
-    def withdraw(self) -> None:
-        """Give up all calls."""
-        self._client.withdraw(self)
-
-    def forget_arrays(self) -> None:
-        """Look again at the content of arrays that were stored before."""
-        self._arrays.clear()
-
-    def _keep(self, array: Any) -> str:
-        """Store a large array and return its hash; an object is looked at once a call."""
-        known = self._arrays.get(id(array))
-        if known is not None and known[0]() is array and self._client.owns(known[1]):
-            return known[1]
-        part = serialization.dump(array)
-        if not self._client.owns(part.sha):
-            self._client.own(part)
-            self._stored += part.size
-        self._arrays[id(array)] = (weakref.ref(array), part.sha)
-        return part.sha
 
 
 class Client:
@@ -566,7 +376,7 @@ class Client:
         try:
             content = self._content(end)
             if content is not None:
-                _note(group, end, content)
+                note_ends(group, end, content)
         except BundleDamaged as error:
             for future in futures:
                 self._damaged(future, error)
@@ -580,7 +390,7 @@ class Client:
                 if len(futures) > 1 and end.state == "dead":
                     future.alone = True
                 else:
-                    future.error = _error_of(end, None)
+                    future.error = error_of(end, None)
         return futures
 
     def _content(self, end: CallEnd) -> bytes | None:
@@ -685,46 +495,6 @@ class Client:
         for future in lost:
             future.error = future.error or error
         self._deliver(lost)
-
-
-def _note(group: Group, end: CallEnd, content: bytes) -> None:
-    """Note what calls returned, and what the last of them raised; those behind it did not run."""
-    seconds, values = split_ends(content)
-    tasks = sum(future.tasks for future in group.futures[: len(values)])
-    group.run.sizing.measured(seconds / max(1, tasks))
-    if end.failure is not None:
-        last = len(values) - 1
-        group.futures[last].error = _error_of(end, values.pop())
-    for future, value in zip(group.futures, values, strict=False):
-        future.data = value
-
-
-def _error_of(end: CallEnd, data: memoryview | None) -> BaseException:
-    """Return the error that a call without a value raises here."""
-    failure = end.failure
-    if end.state == "cancelled" and failure is None:
-        return CallLost(
-            "A call of joblib was cancelled by somebody before it had run. Make it again."
-        )
-    if failure is None:
-        why = ", ".join(end.history) or "no reason is known"
-        where = ", ".join(dict.fromkeys(end.lost_on)) or "unknown hosts"
-        return CallLost(
-            f"A call of joblib ended the process that ran it {end.losses} times (on {where}: "
-            f"{why}) and is not tried again. It returned nothing. Run its function here to find "
-            "out why: a crash in compiled code, os._exit and too little memory look like this."
-        )
-    try:
-        error = pickle.loads(data) if data else None
-    except BaseException:  # its class is not here, or cannot be read
-        error = None
-    if not isinstance(error, BaseException):
-        error = CallFailed(
-            f"A call of joblib failed on a worker with {failure.type}: {failure.text} The "
-            "exception itself could not be brought here; its traceback stands above."
-        )
-    error.__cause__ = RemoteTraceback(failure.traceback)
-    return error
 
 
 _lock = threading.Lock()

@@ -7,7 +7,8 @@ from functions import square
 from waiting import wait_for
 
 from optomatic.errors import StoreUnavailable
-from optomatic.joblib_backend.client import CallFuture, Client, Run
+from optomatic.joblib_backend.client import Client
+from optomatic.joblib_backend.run import CallFuture, Run
 from optomatic.store.connection import open_store
 
 

@@ -18,7 +18,8 @@ from functions import echo, look_at, refuse
 from waiting import wait_for
 
 from optomatic.errors import BundleDamaged
-from optomatic.joblib_backend.client import Client, Run
+from optomatic.joblib_backend.client import Client
+from optomatic.joblib_backend.run import Run
 from optomatic.store.connection import open_store
 
 EXAMPLES = int(os.environ.get("OPTOMATIC_EXAMPLES", "60"))

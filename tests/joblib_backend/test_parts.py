@@ -13,7 +13,8 @@ from waiting import wait_for
 
 import optomatic  # noqa: F401
 from optomatic.errors import StoreUnavailable
-from optomatic.joblib_backend.client import Client, Run
+from optomatic.joblib_backend.client import Client
+from optomatic.joblib_backend.run import Run
 from optomatic.store.connection import open_store
 
 SCRIPT = """
