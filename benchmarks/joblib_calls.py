@@ -22,10 +22,10 @@ import optomatic  # noqa: F401
 JOBS = 2
 #: What is called: seconds of waiting, number of calls, options of Parallel.
 CASES = {
-    "1 ms, batches by measured time": (0.001, 2000, {}),
-    "1 ms, one by one": (0.001, 300, {"batch_size": 1}),
+    "1 ms, batches by measured time": (0.001, 10_000, {}),
+    "1 ms, one by one": (0.001, 10_000, {"batch_size": 1}),
     "100 ms, one by one": (0.1, 40, {"batch_size": 1}),
-    "1 ms, with an array of 8 MB": (0.001, 100, {"batch_size": 1}),
+    "1 ms, with an array of 8 MB": (0.001, 1_000, {"batch_size": 1}),
 }
 
 

@@ -178,6 +178,9 @@ class Actors:
 
     def finish(self) -> None:
         """Have clients end what they are at, then workers."""
+        while any(actor.end is not None for actor in self.all):
+            self.look()  # who was killed a moment ago is replaced, as units wait for its search
+            time.sleep(0.05)
         for kind, seconds in (("client", math.inf), ("worker", _FAREWELL)):
             leaving = [actor for actor in self.all if actor.kind == kind]
             deadline = time.monotonic() + seconds
