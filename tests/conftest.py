@@ -12,6 +12,7 @@ import pytest
 import servers
 import workers
 from quick import QUICK
+from slow import SLOW
 from xdist.scheduler import LoadScopeScheduling
 
 from optomatic.embedded.server import find_mongod
@@ -65,19 +66,35 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_configure(config):
     """Keep byte code of the package: most processes that tests start import it."""
-    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):  # a process of xdist
+        config.option.without_slow = config.workerinput["without_slow"]
+        return
+    if sys.dont_write_bytecode:
         compileall.compile_dir(PACKAGE, quiet=1)
+    nothing_named = config.args_source is config.ArgsSource.TESTPATHS
+    config.option.without_slow = nothing_named and not config.option.markexpr
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell the processes of xdist what is left out."""
+    node.workerinput["without_slow"] = node.config.option.without_slow
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Do not import what `-m quick` leaves out."""
-    left_out = config.option.markexpr == "quick" and _file(collection_path) not in QUICK
+    """Do not import what is left out."""
+    file = _file(collection_path)
+    left_out = config.option.markexpr == "quick" and file not in QUICK
+    left_out |= config.option.without_slow and file in SLOW
     return True if left_out and collection_path.suffix == ".py" else None
 
 
 def pytest_itemcollected(item):
-    """Mark quick tests."""
-    names = QUICK.get(_file(item.path))
+    """Mark quick and slow tests."""
+    file = _file(item.path)
+    if file in SLOW:
+        item.add_marker("slow")
+    names = QUICK.get(file)
     if names is not None and re.search(names, item.name):
         item.add_marker("quick")
 
