@@ -5,10 +5,12 @@ It covers the same promises as the other tests, by many more inputs, or in more 
 
 #: Files.
 SLOW = (
+    "acceptance/hosts/test_partition.py",
     "acceptance/hosts/test_soak.py",
     "acceptance/joblib_own/test_parallel.py",
     "acceptance/sklearn_own/test_common_checks.py",
     "acceptance/test_examples.py",
+    "dashboard/test_pages.py",
     "search/test_data_kinds.py",
     "search/test_invalid_records.py",
     "search/test_mutations.py",
