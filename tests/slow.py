@@ -1,6 +1,6 @@
 """What takes longest: ``pytest -m slow`` runs it, and ``pytest`` alone leaves it out.
 
-It covers the same promises as the other tests, by many more inputs, or in more places.
+Each of these files takes minutes; some promises are tested there alone.
 """
 
 #: Files.

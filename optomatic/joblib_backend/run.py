@@ -99,6 +99,7 @@ class Group(NamedTuple):
 
     @property
     def run(self) -> Run:
+        """Return the run that all are of."""
         return self.futures[0].run
 
 

@@ -164,6 +164,7 @@ class Claims:
             token = self._last = secrets.token_hex(16)
             jobs: list[Job] | None
             # One claimer alone takes the head of the queue: candidates are scored in their order.
+            # What is one document costs one command.
             calm = {**queued, **_CALM}
             heads: list[UnitForm | Document] = []
             if (self._in_batches or count == 1) and not self._crowded:
