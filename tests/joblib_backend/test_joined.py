@@ -1,11 +1,11 @@
 """Calls that take milliseconds are sent several at a time, and each comes to its own end."""
 
-import itertools
 import threading
 
 import numpy as np
 import pytest
 from functions import (
+    count,
     crash_at,
     echo,
     fail,
@@ -25,27 +25,16 @@ from optomatic.store.connection import open_store
 
 
 class Consumed:
-    """Calls that joblib takes one by one; tells how far it was ahead of what had returned."""
+    """Calls that joblib takes one by one; tells how far it was ahead of what has run."""
 
-    def __init__(self, calls):
-        self._calls, self._lock = calls, threading.Lock()
-        self.ahead, self._taken, self._returned = 0, 0, 0
+    def __init__(self, note, values):
+        self._note, self._values, self.ahead = note, values, 0
+        note.touch()
 
     def __iter__(self):
-        for call in self._calls:
-            with self._lock:
-                self._taken += 1
-                self.ahead = max(self.ahead, self._taken - self._returned)
-            yield call
-
-    def all(self, parallel):
-        """Return what all calls return."""
-        values = []
-        for value in parallel(self):
-            with self._lock:
-                self._returned += 1
-            values.append(value)
-        return values
+        for taken, value in enumerate(self._values, 1):
+            self.ahead = max(self.ahead, taken - self._note.stat().st_size)
+            yield delayed(count)(self._note, value)
 
 
 @pytest.fixture
@@ -149,26 +138,23 @@ def test_calls_beside_one_that_ends_its_process_return(own, client, monkeypatch,
     assert 3 <= len(note.read_text()) <= 6
 
 
-def test_short_calls_are_handed_over_in_advance(workers):
-    calls = Consumed(delayed(square)(i) for i in range(400))
-    assert calls.all(Parallel(n_jobs=2, batch_size=1, return_as="generator")) == [
-        i * i for i in range(400)
-    ]
+def test_short_calls_are_handed_over_in_advance(workers, tmp_path):
+    calls = Consumed(tmp_path / "note", range(400))
+    assert Parallel(n_jobs=2, batch_size=1)(calls) == list(range(400))
     assert calls.ahead > 20
 
 
-def test_no_more_than_the_user_said_are_handed_over_in_advance(workers):
-    calls = Consumed(delayed(square)(i) for i in range(60))
-    parallel = Parallel(n_jobs=2, batch_size=1, pre_dispatch=5, return_as="generator_unordered")
-    assert sorted(calls.all(parallel)) == [i * i for i in range(60)]
-    # Between the end of a call and its value here, joblib asks for the next one.
+def test_no_more_than_the_user_said_are_handed_over_in_advance(workers, tmp_path):
+    calls = Consumed(tmp_path / "note", range(60))
+    assert Parallel(n_jobs=2, batch_size=1, pre_dispatch=5)(calls) == list(range(60))
     assert calls.ahead <= 2 * 5 + 2
 
 
-def test_little_is_handed_over_in_advance_where_each_call_has_large_data(workers, monkeypatch):
+def test_little_is_handed_over_in_advance_where_each_call_has_large_data(
+    workers, monkeypatch, tmp_path
+):
     monkeypatch.setattr("optomatic.joblib_backend.run._MOST_BYTES", 4 << 20)
-    made = (np.full(1 << 17, float(n)) for n in itertools.count())  # 1 MB each
-    calls = Consumed(delayed(look_at)(next(made), 0) for _ in range(60))
-    parallel = Parallel(n_jobs=2, batch_size=1, return_as="generator_unordered", max_nbytes=1000)
-    assert len(calls.all(parallel)) == 60
+    arrays = (np.full(1 << 17, float(n)) for n in range(60))  # 1 MB each
+    calls = Consumed(tmp_path / "note", arrays)
+    assert len(Parallel(n_jobs=2, batch_size=1, max_nbytes=1000)(calls)) == 60
     assert calls.ahead <= 2 * 4 + 2
