@@ -217,15 +217,15 @@ def test_an_idle_worker_is_rung_when_its_search_joins_what_is_queued(queue, make
 
 
 class Commands(monitoring.CommandListener):
-    """Keeps the reads that were sent to one database."""
+    """Keeps the reads and the claims that were sent to one database."""
 
     def __init__(self, database):
         self.database = database
         self.sent = []
 
     def started(self, event):
-        if event.database_name == self.database and event.command_name == "find":
-            keep = ("find", "filter", "sort", "projection", "limit")
+        if event.database_name == self.database and event.command_name in ("find", "findAndModify"):
+            keep = (event.command_name, "filter", "query", "sort", "projection", "limit", "update")
             self.sent.append({k: v for k, v in event.command.items() if k in keep})
 
     def succeeded(self, event):
@@ -253,8 +253,8 @@ def test_a_claim_costs_the_same_however_many_searches_are_worked_off(queue, make
         first = list(commands.sent)
         commands.sent.clear()
         assert len(claim(worker, busy=False)) == 2
-    assert len(commands.sent) == 2  # what to take, and what was taken
-    looks = [command for command in first if command["find"] == "units"]
+    assert ["findAndModify" in command for command in commands.sent] == [True]
+    looks = [command for command in first if "units" in command.values()]
     assert len(looks) >= len(names)
     assert len(first) - len(looks) == 1  # of all names together
     for command in first:
