@@ -4,14 +4,17 @@ Each worker is a light process: one open store in a loop of claim, start and com
 what a worker asks of the database, without anything to score.  So the rate is that of the
 database and of what the workers do to each other.  Rounds go through all numbers of workers in
 turn, on one server (a replica set of one, as the embedded one is); the table shows medians, the
-share of units that were claimed by two workers (none), and the connections that the server had.
+share of units that were claimed by two workers (none), and the server's connections a worker.
+With ``--stored`` so many completed units are there besides, in databases that are measured in turn.
 
-Run it with ``python benchmarks/claimers.py [--batch K] [--seconds S] [--rounds R] [--claim-only]``.
+Run it with ``python benchmarks/claimers.py [--batch K] [--seconds S] [--rounds R] [--claim-only]
+[--workers N ...] [--stored N ...]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import sys
@@ -30,8 +33,11 @@ from store.units import good, ids, some_units
 
 from optomatic.records import Timing
 from optomatic.store.connection import open_store
+from optomatic.store.retry import slices
 
-WORKERS = (1, 4, 16, 64)
+WORKERS = [1, 4, 16, 64]
+#: The queue of units that are stored already.
+OLD = "an old queue"
 TIMING = Timing(lease=300.0, unstarted=300.0)
 
 
@@ -52,9 +58,24 @@ def work(uri: str, number: int, asked: argparse.Namespace, ready: Barrier, answe
     answers.put(claimed)
 
 
-def measure(server: servers.Topology, workers: int, asked: argparse.Namespace) -> dict[str, Any]:
+def fill(uri: str, stored: int) -> None:
+    """Have so many completed units in a database: copies of one that a worker completed."""
+    with open_store(uri) as store, MongoClient(uri) as client:
+        store.jobs.submit(some_units(1, queue=OLD), "s")
+        lease = store.claims.claim("w", 1, queues=[OLD])
+        store.claims.start(lease.token, ids(lease.jobs))
+        store.claims.complete("w", lease.token, {i: good() for i in ids(lease.jobs)})
+        units = client.get_default_database()["units"]
+        one = units.find_one({"queue": OLD})
+        for some in slices(some_units(stored - 1, queue=OLD), 10_000):
+            units.insert_many([{**one, "_id": unit.id, "key": unit.key} for unit in some])
+
+
+def measure(
+    server: servers.Topology, workers: int, stored: int, asked: argparse.Namespace
+) -> dict[str, Any]:
     """Let so many workers loose on a fresh queue; return what they did."""
-    uri = server.uri(f"claimers{workers}")
+    uri = server.uri(f"claimers{stored}")
     with open_store(uri) as store, MongoClient(uri) as client:
         store.jobs.submit(some_units(asked.units), "s")
         ready, answers = multiprocessing.Barrier(workers + 1), multiprocessing.Queue()
@@ -71,7 +92,7 @@ def measure(server: servers.Topology, workers: int, asked: argparse.Namespace) -
         claimed = Counter(unit_id for _ in processes for unit_id in answers.get())
         for process in processes:
             process.join()
-        client.drop_database(client.get_default_database().name)
+        client.get_default_database()["units"].delete_many({"queue": {"$ne": OLD}})
     if len(claimed) == asked.units:
         raise SystemExit("the queue ran empty: give it more --units")
     return {
@@ -95,25 +116,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="default 3")
     parser.add_argument("--units", type=int, default=60_000, help="in the queue (default 60,000)")
     parser.add_argument("--claim-only", action="store_true", help="neither start nor complete")
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS, help="default 1 4 16 64")
+    parser.add_argument("--stored", type=int, nargs="+", default=[0], help="completed units")
     asked = parser.parse_args()
     multiprocessing.set_start_method("fork")
     server = servers.replica_set(1)
-    found: dict[int, list[dict[str, Any]]] = {workers: [] for workers in WORKERS}
+    cases = list(itertools.product(asked.workers, asked.stored))
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {case: [] for case in cases}
     try:
+        for stored in filter(None, asked.stored):
+            fill(server.uri(f"claimers{stored}"), stored)
         for _ in range(asked.rounds):
-            for workers in WORKERS:
-                found[workers].append(measure(server, workers, asked))
+            for case in cases:
+                found[case].append(measure(server, *case, asked))
     finally:
         server.remove()
-    rates = {n: statistics.median(one["rate"] for one in found[n]) for n in WORKERS}
+    rates = {case: statistics.median(one["rate"] for one in found[case]) for case in cases}
     print(f"claims of {asked.batch} units, medians of {asked.rounds}:\n")
-    print("| workers | units a second | of the best | claimed twice | connections a worker |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    for n, rate in rates.items():
-        share = rate / max(rates.values())
-        twice = sum(one["twice"] for one in found[n])
-        most = max(one["connections"] for one in found[n])
-        print(f"| {n} | {rate:,.0f} | {share:.2f} | {twice} | {most:.1f} |")
+    print(
+        "| workers | stored | units a second | of the best | claimed twice | connections a worker |"
+    )
+    print("| ---: | ---: | ---: | ---: | ---: | ---: |")
+    for (workers, stored), rate in rates.items():
+        share, own = rate / max(rates.values()), found[workers, stored]
+        twice = sum(one["twice"] for one in own)
+        most = max(one["connections"] for one in own)
+        print(f"| {workers} | {stored:,} | {rate:,.0f} | {share:.2f} | {twice} | {most:.1f} |")
 
 
 if __name__ == "__main__":
