@@ -99,8 +99,7 @@ class JobSpec:
     environment: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(Struct, frozen=True):
     """A candidate on one split: the smallest work that has a score.
 
     ``id`` is ``"u1:<key>:<constraints>"``.  ``params`` are for people and queries;
@@ -131,8 +130,7 @@ class Failure:
     metric: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """The result of one unit.
 
     ``test`` and ``train`` are a float, or floats by metric name; None if the fit failed, or train

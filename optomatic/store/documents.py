@@ -102,8 +102,10 @@ class Form(Struct):
 
     def check(self) -> None:
         """Raise Misfit if the values do not belong together."""
+        if not self.sealed:
+            return
         own = [getattr(self, name) for name in self.sealed]
-        if own and checksum_of(*own) != getattr(self, "checksum", None):
+        if checksum_of(*own) != getattr(self, "checksum", None):
             raise Misfit(f"it does not match its checksum (of {', '.join(self.sealed)})")
 
 
@@ -698,7 +700,7 @@ def outcome_of(end: EndForm) -> Outcome:
         end.runs,
         end.losses,
         tuple(end.lost_on),
-        tuple(entry.why for entry in end.history),
+        tuple([entry.why for entry in end.history]),
     )
 
 

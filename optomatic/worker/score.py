@@ -13,7 +13,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import cloudpickle
 import numpy as np
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
+from msgspec.structs import replace
 from sklearn import config_context
 from threadpoolctl import threadpool_limits
 
