@@ -40,7 +40,7 @@ from optomatic.records import Part
 #: Arrays of so many bytes and more are stored once, where joblib does not say.
 _LARGE = 1 << 20
 #: Seconds for which joblib is asked for more calls at a time.
-_ASK_SECONDS = 0.05
+_ASK_SECONDS = 0.02
 #: joblib's own number of batches to hand over in advance: more are asked for if they are short.
 _DEFAULT = "2*n_jobs"
 

@@ -42,7 +42,7 @@ from optomatic.worker.missing_workers import start_advice
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks for ends, at least and at most, and their part of the time since
-#: something happened.
+#: something happened, or of what calls take.
 _LOOK_SHORT, _LOOK_LONG, _LOOK_PART = 0.001, 0.05, 0.05
 #: After so many seconds without an end the client asks why.
 LONELY_SECONDS = 10.0
@@ -84,6 +84,8 @@ class Client:
         self._outgoing: list[CallFuture] = []
         #: Calls that wait for more to join, while groups of them are pending.
         self._held: list[CallFuture] = []
+        #: The least that a group under way takes, as far as is known.
+        self._shortest = 0.0
         self._withdrawn: list[Run] = []
         self._pending: dict[str, Group] = {}
         self._read: list[CallEnd] = []
@@ -285,7 +287,7 @@ class Client:
         with self._news:
             waits = self._pending or self._read
             if not (self._outgoing or self._withdrawn or self._closing):
-                since = self._clock() - self._happened_at
+                since = max(self._clock() - self._happened_at, self._shortest)
                 look = min(_LOOK_LONG, max(_LOOK_SHORT, _LOOK_PART * since))
                 self._news.wait(look if waits else _IDLE + 1.0)
             idle = not (self._outgoing or self._withdrawn or waits or self._packing)
@@ -331,6 +333,7 @@ class Client:
         for future in (*self._held, *futures):
             by_run.setdefault(future.run, []).append(future)
         self._held, groups = [], []
+        self._shortest = min((run.took for run in {*pending, *by_run}), default=0.0)
         for run, own in by_run.items():
             some, rest = run.join(own, pending[run])
             groups += some

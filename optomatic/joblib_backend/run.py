@@ -128,8 +128,8 @@ class Run:
         self.withdrawn = False
         #: How many documents were queued.
         self.queued = 0
-        #: How long a task takes.
-        self.sizing = BatchSizing()
+        #: How long a task takes; and how long the last group took.
+        self.sizing, self.took = BatchSizing(), 0.0
         #: Tasks that were sent and have no end, and the bytes that were stored for them.
         self.open_tasks = self.open_bytes = 0
         self._n_jobs, self._more = n_jobs, more
@@ -225,6 +225,7 @@ def note_ends(group: Group, end: CallEnd, content: bytes) -> None:
     """Note what calls returned, and what the last of them raised; those behind it did not run."""
     seconds, values = split_ends(content)
     tasks = sum(future.tasks for future in group.futures[: len(values)])
+    group.run.took = seconds
     group.run.sizing.measured(seconds / max(1, tasks))
     if end.failure is not None:
         last = len(values) - 1

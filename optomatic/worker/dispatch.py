@@ -40,6 +40,8 @@ Parts = dict[str, list[str]]
 
 #: Seconds between looks at a queue in which there was nothing, growing; times 0.5 to 1.5.
 POLL_SHORT, POLL_LONG = 0.02, 2.0
+#: A worker that begins to idle looks as often as after so many looks in vain.
+_SOON = 2
 #: Seconds between looks while subscribed: a subscription may have failed.
 POLL_SUBSCRIBED = 60.0
 #: Seconds without work after which a worker is idle: it says so, and subscribes.
@@ -198,6 +200,9 @@ class Idle:
         # A paused subscription listens on for some seconds, but does not notify: then a worker
         # with a child to spare beside a long unit has to look.
         subscribed = self._subscription is not None and self._subscription.active and self.lasts()
+        # Nobody tells of new work yet, which often comes within a moment.
+        if self._subscription is not None and self.since is not None and not self.lasts():
+            self._backoff.failures = min(self._backoff.failures, _SOON)
         self._backoff.failed(POLL_SUBSCRIBED if subscribed else POLL_LONG)
         if not busy and self.since is None:
             self.since = time.monotonic()
