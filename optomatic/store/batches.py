@@ -43,7 +43,7 @@ from optomatic.store.workers import this_process
 LEAST = 64
 #: Units in a batch.  The first are smaller, as a worker that does not know yet how long units
 #: take claims only a few.
-SIZES = (2, 8, 32, 64)
+SIZES = (2, 8, 32, 64, 128)
 #: Characters of the params of a batch, about.
 _CHARACTERS = 500_000
 #: Seconds for which a process holds a batch that it opens.
