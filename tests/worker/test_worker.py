@@ -16,7 +16,7 @@ from waiting import wait_for
 
 from optomatic.errors import OptomaticError
 from optomatic.worker import forkserver, pool
-from optomatic.worker.dispatch import POLL_LONG, POLL_SUBSCRIBED
+from optomatic.worker.dispatch import POLL_LONG, POLL_SHORT, POLL_SUBSCRIBED
 from optomatic.worker.forkserver import Setup
 from optomatic.worker.pool import Pool, current_path
 from optomatic.worker.report import Installed
@@ -189,6 +189,20 @@ def test_a_busy_worker_polls_besides_its_subscription(make_worker):
     idle.since = time.monotonic() - 60.0
     idle.found_nothing(busy=False)
     assert idle.time_left() > 0.4 * POLL_SUBSCRIBED
+    worker._leave(taken=True)
+
+
+def test_a_worker_that_begins_to_idle_looks_often(make_worker):
+    """Work often comes again within a moment, and its subscription begins later."""
+    worker = make_worker(lasting=True)
+    idle = worker._idle
+    for _ in range(10):
+        idle.found_nothing(busy=False)
+    assert idle.time_left() <= 6 * POLL_SHORT
+    idle.since = time.monotonic() - 60.0
+    for _ in range(10):
+        idle.found_nothing(busy=False)
+    assert idle.time_left() >= 0.4 * POLL_LONG
     worker._leave(taken=True)
 
 
