@@ -92,7 +92,10 @@ def measure(
         claimed = Counter(unit_id for _ in processes for unit_id in answers.get())
         for process in processes:
             process.join()
-        client.get_default_database()["units"].delete_many({"queue": {"$ne": OLD}})
+        if stored:
+            client.get_default_database()["units"].delete_many({"queue": {"$ne": OLD}})
+        else:
+            client.drop_database(client.get_default_database().name)
     if len(claimed) == asked.units:
         raise SystemExit("the queue ran empty: give it more --units")
     return {

@@ -1,6 +1,6 @@
 """What takes longest: ``pytest -m slow`` runs it, and ``pytest`` alone leaves it out.
 
-Each of these files takes minutes; some promises are tested there alone.
+Each of these files takes half a minute and more; some promises are tested there alone.
 """
 
 #: Files.
@@ -40,7 +40,6 @@ SLOW = (
     "search/test_user_code.py",
     "search/test_waiting.py",
     "search/test_who_can_score.py",
-    "store/test_batches.py",
     "store/test_removal.py",
     "worker/test_child.py",
     "worker/test_forkserver.py",

@@ -84,7 +84,7 @@ class Client:
         self._outgoing: list[CallFuture] = []
         #: Calls that wait for more to join, while groups of them are pending.
         self._held: list[CallFuture] = []
-        #: The least that a group under way takes, as far as is known.
+        #: What the last groups took of the runs under way, the least of that.
         self._shortest = 0.0
         self._withdrawn: list[Run] = []
         self._pending: dict[str, Group] = {}

@@ -44,6 +44,8 @@ LEAST = 64
 #: Units in a batch.  The first are smaller, as a worker that does not know yet how long units
 #: take claims only a few.
 SIZES = (2, 8, 32, 64, 128)
+#: Batches of more than `LEAST` units are made where there are so many: several workers share them.
+_SHARED = 8
 #: Characters of the params of a batch, about.
 _CHARACTERS = 500_000
 #: Seconds for which a process holds a batch that it opens.
@@ -119,13 +121,14 @@ def batches_of(search: str) -> dict[str, Any]:
 
 def in_batches(documents: Sequence[Document], search: str, *, first: bool) -> Iterator[Document]:
     """Yield batches of new units of a search, in their order; `first` are its first ones."""
+    most = max(LEAST, min(SIZES[-1], len(documents) // _SHARED))
     sizes = iter(SIZES if first else SIZES[-1:])
-    size, some, room = next(sizes), list[Document](), _CHARACTERS
+    size, some, room = min(next(sizes), most), list[Document](), _CHARACTERS
     for document in documents:
         full = len(some) >= size or room < 0
         if some and (full or not _alike(some[0], document)):
             yield batch_document(some, f"batch:{search}:{secrets.token_hex(8)}")
-            size, some, room = next(sizes, SIZES[-1]), [], _CHARACTERS
+            size, some, room = min(next(sizes, most), most), [], _CHARACTERS
         some.append(document)
         room -= len(document["params_text"])
     if some:
